@@ -1,0 +1,126 @@
+"""The `riskwatch` command. Each command imports what it needs when it runs, so that help and errors come at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+errors = Console(stderr=True)
+
+STATE = Path(".riskwatch")
+
+
+@app.callback()
+def main() -> None:
+    """Riskwatch learns what is normal for every instance, labels each row of metrics and alerts on what is not."""
+
+
+@app.command()
+def demo(
+    leave: Annotated[bool, typer.Option("--exit", help="End after the summary instead of staying up.")] = False,
+    fleet: Annotated[
+        Path | None,
+        typer.Option(help="Your own metrics: a CSV, or a folder with history.parquet and replay.parquet."),
+    ] = None,
+    days: Annotated[
+        float, typer.Option(min=1, max=13, help="Days of metrics to use, history and stream together.")
+    ] = 4,
+    until: Annotated[
+        datetime | None,
+        typer.Option(help="With --fleet: the end of the stretch to use (UTC); the end of the data without it."),
+    ] = None,
+    stream_hours: Annotated[
+        float | None, typer.Option(min=0.5, help="Newest hours to stream; 6 for the simulated fleet, 24 for your own.")
+    ] = None,
+    state: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = STATE,
+    airflow_port: Annotated[
+        int | None, typer.Option(help="Port of Airflow on loopback; a free one without it.")
+    ] = None,
+    mlflow_port: Annotated[int | None, typer.Option(help="Port of MLflow on loopback; a free one without it.")] = None,
+) -> None:
+    """Run the whole loop on the embedded AWS: export, train, promote, stream, alert, watch."""
+    state = state.resolve()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        ok = _demo(leave, fleet, days, until, stream_hours, state, airflow_port, mlflow_port)
+    except KeyboardInterrupt:
+        errors.print("riskwatch: stopped; every process of the demo has ended")
+        raise typer.Exit(130) from None
+    except Exception as error:
+        raise typer.Exit(_explain(error, state)) from None
+    raise typer.Exit(0 if ok else 1)
+
+
+def _demo(
+    leave: bool,
+    fleet: Path | None,
+    days: float,
+    until: datetime | None,
+    stream_hours: float | None,
+    state: Path,
+    airflow_port: int | None,
+    mlflow_port: int | None,
+) -> bool:
+    from local import preflight
+
+    problems = preflight.check(state, {"Airflow": airflow_port, "MLflow": mlflow_port})
+    if problems:
+        for problem in problems:
+            errors.print(f"riskwatch: {problem}", highlight=False, soft_wrap=True)
+        return False
+
+    from local import demo as story
+    from local import source as sources
+    from ml import clock
+
+    if fleet is None:
+        chosen = sources.simulated(clock.now(), stream_hours or sources.STREAM_HOURS_SIMULATED, int(days))
+    else:
+        moment = until.replace(tzinfo=UTC) if until and until.tzinfo is None else until
+        chosen = sources.own(fleet, clock.now(), stream_hours or sources.STREAM_HOURS_FLEET, days, moment)
+    result = story.run(
+        chosen, state, console, hold=None if leave else _hold, airflow_port=airflow_port, mlflow_port=mlflow_port
+    )
+    return bool(result["ok"])
+
+
+def _hold() -> None:
+    """Wait for Ctrl-C or SIGTERM."""
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        console.print("\nStopping.")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _explain(error: Exception, state: Path) -> int:
+    """Print one clear message for `error`; the traceback goes to a file that the message names."""
+    trace = state / "error.log"
+    text = "".join(traceback.format_exception(error))
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        trace.write_text(text, encoding="utf-8")
+        where = f"details: {trace}; logs: {state / 'logs'}"
+    except OSError:
+        sys.stderr.write(text)
+        where = f"nothing could be written to {state}"
+    kind = (
+        "" if type(error).__module__.startswith(("local", "ml", "infra", "riskwatch")) else f"{type(error).__name__}: "
+    )
+    errors.print(f"riskwatch: {kind}{error}\n  ({where})", highlight=False, markup=False, soft_wrap=True)
+    return 1
