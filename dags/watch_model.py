@@ -1,0 +1,58 @@
+"""watch_model: what the live model says, hour by hour, against what it learned from."""
+
+from airflow.sdk import Param, dag, get_current_context, task
+
+from riskwatch_airflow.assets import RETRAIN_REQUEST
+from riskwatch_airflow.wiring import COMMON, moments
+
+DOC = """
+### Watch model
+
+**Owner**: riskwatch. **Reads** `labelled/arrived/`, the episodes in DynamoDB, the champion's artifact.
+**Writes** `labelled/rows/` (one row per instance and time, the first verdict stands) and a report under `watch/`.
+**Announces** `retrain_request`, which starts `train_models`: when two of the last three reports, the newest among
+them, show that the mix of levels moved away from the training, at most once a day; or at once with the parameter
+`retrain`.
+
+**When it is skipped**: no model is in service yet (`measure`), or no retrain is asked for (`request_retrain`).
+
+**When it fails**
+- *artifact of the champion*: it was deleted; restore it from the bucket's versions or promote another model.
+- `compact` can be cleared at any time: it finds what it has done already.
+"""
+
+
+@dag(
+    schedule=moments("watch_model"),
+    params={"retrain": Param(False, type="boolean", title="retrain", description="ask for a training now")},
+    tags=["riskwatch", "model"],
+    doc_md=DOC,
+    **COMMON,
+)
+def watch_model() -> None:
+    """Wire compaction, report and request."""
+
+    @task
+    def compact() -> dict:
+        from riskwatch_airflow.tasks import watch
+
+        return watch.compact()
+
+    @task
+    def measure() -> dict:
+        from riskwatch_airflow.tasks import watch
+
+        return watch.measure(get_current_context())
+
+    @task(outlets=[RETRAIN_REQUEST])
+    def request_retrain(report: dict) -> dict:
+        from riskwatch_airflow.tasks import watch
+
+        return watch.request(get_current_context(), report)
+
+    report = measure()
+    compact() >> report
+    request_retrain(report)
+
+
+watch_model()

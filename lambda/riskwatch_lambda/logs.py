@@ -1,0 +1,25 @@
+"""One-line JSON logs and the metrics line of a batch; counts and names only, never a payload."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAMESPACE = "Riskwatch"
+
+
+def log(level: str, event: str, **fields: object) -> None:
+    """Print one log line."""
+    print(json.dumps({"level": level, "event": event, **fields}), flush=True)
+
+
+def metrics(now_ms: int, model_version: str, counts: Mapping[str, int], times_ms: Mapping[str, int]) -> None:
+    """Print one line in CloudWatch's embedded metric format: each metric in total and by version of the function."""
+    definitions = [{"Name": name, "Unit": "Count"} for name in counts]
+    definitions += [{"Name": name, "Unit": "Milliseconds"} for name in times_ms]
+    directive = {"Namespace": NAMESPACE, "Dimensions": [[], ["ModelVersion"]], "Metrics": definitions}
+    line = {"_aws": {"Timestamp": now_ms, "CloudWatchMetrics": [directive]}, "ModelVersion": model_version}
+    print(json.dumps({**line, **counts, **times_ms}), flush=True)

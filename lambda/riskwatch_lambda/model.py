@@ -1,0 +1,262 @@
+"""The model that the function serves: a verified document and its numbers, ready to score.
+
+Nothing is guessed: a document of another schema, a changed byte in the arrays, a shape that does not fit or a label
+without a name raises ModelError, and the function does not start.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from riskwatch_lambda.arrays import ArrayError, ArrayFile
+from riskwatch_lambda.episodes import Rule, RuleError
+from riskwatch_lambda.maps import MapError, PrototypeMap, read_map
+from riskwatch_lambda.records import Layout
+
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SCHEMA = "maps/1"
+HOURS = 24
+LEVELS = ("Idle", "Normal", "High Load")
+DIRECTIONS = ("up", "down", "both")
+EXPECTED_RANGE_SCALES = 3
+DOCUMENT_FILE = "model.json"
+ARRAYS_FILE = "model.bin"
+
+
+class ModelError(ValueError):
+    """The model cannot be served; the text says which part is wrong."""
+
+
+class Profile(NamedTuple):
+    """What is normal for one baseline at one hour of day, a value a feature.
+
+    ``low`` and ``high`` are center -/+ 3 scale within the physical bounds; ``exhaustible`` holds position and bound of
+    the metrics whose exhaustion bound lies above center + 3 scale, so that reaching it is news.
+    """
+
+    center: tuple[float, ...]
+    scale: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    exhaustible: tuple[tuple[int, float], ...]
+
+
+class Level(NamedTuple):
+    """The level space: one scaling for the whole fleet, a map, and the level of each of its labels."""
+
+    center: tuple[float, ...]
+    scale: tuple[float, ...]
+    map: PrototypeMap
+    names: tuple[str, ...]
+
+
+class Member(NamedTuple):
+    """One member of the score: the rows of its window, its weight, its map, and a boundary for each baseline."""
+
+    window: int
+    weight: float
+    map: PrototypeMap
+    boundary: array[float]
+
+
+class Model:
+    """A verified model. Use ``load`` or ``from_bytes``, which turn every fault into a ModelError.
+
+    ``layout`` says what records must look like, ``members`` and ``level`` how they are scored, ``rule`` when episodes
+    open; ``document`` is the whole document as it was read.
+    """
+
+    def __init__(self, document: Mapping[str, Any], arrays: ArrayFile) -> None:
+        self.document = document
+        self.model_id: str = _typed(document, "model_id", str)
+        self.family: str = _typed(document, "family", str)
+        self.max_gap_s: int = _typed(document, "max_gap_s", int)
+        self.period_s: int = _typed(document, "period_s", int)
+        self.layout = _read_layout(document)
+        self.harmful_direction = _read_directions(document, self.layout.features)
+        self.rule = Rule.of(_typed(document, "rule", dict))
+        self.golden = _read_golden(document)
+        self._exhaustion = _read_exhaustion(document, len(self.layout.features))
+        width = len(self.layout.features)
+        self._center = arrays.take("center", (None, HOURS, width))
+        count = len(self._center) // (HOURS * width)
+        self._scale = arrays.take("scale", (count, HOURS, width))
+        _check_positive(self._scale, "scale")
+        self._instances, self._roles, self._fleet = _read_baselines(document, count)
+        self.level = _read_level(document, arrays, width)
+        self.members = _read_members(document, arrays, width, count)
+        if self.layout.context_rows < max(member.window for member in self.members):
+            raise ModelError(f"context_rows is {self.layout.context_rows}, less than the longest window")
+        self._profiles: dict[tuple[int, int], Profile] = {}
+
+    def baseline(self, instance_id: str, role: str) -> tuple[int, bool]:
+        """Give the index of the instance's baseline, and whether it is its own; else its role's, else the fleet's."""
+        index = self._instances.get(instance_id)
+        if index is not None:
+            return index, True
+        return self._roles.get(role, self._fleet), False
+
+    def profile(self, baseline: int, hour: int) -> Profile:
+        """Give what is normal for a baseline at a UTC hour of day; made when first asked for."""
+        found = self._profiles.get((baseline, hour))
+        if found is None:
+            found = self._profiles[baseline, hour] = self._make_profile(baseline, hour)
+        return found
+
+    def _make_profile(self, baseline: int, hour: int) -> Profile:
+        width = len(self.layout.features)
+        start = (baseline * HOURS + hour) * width
+        center = tuple(self._center[start : start + width])
+        scale = tuple(self._scale[start : start + width])
+        reach = [EXPECTED_RANGE_SCALES * size for size in scale]
+        bounds = [
+            (-math.inf if low is None else low, math.inf if high is None else high) for low, high in self.layout.bounds
+        ]
+        low = tuple(min(max(c - r, lower), upper) for c, r, (lower, upper) in zip(center, reach, bounds, strict=True))
+        high = tuple(min(max(c + r, lower), upper) for c, r, (lower, upper) in zip(center, reach, bounds, strict=True))
+        exhaustible = tuple(
+            (position, bound)
+            for position, bound in enumerate(self._exhaustion)
+            if bound is not None and center[position] + reach[position] < bound
+        )
+        return Profile(center, scale, low, high, exhaustible)
+
+
+def load(directory: Path) -> Model:
+    """Load ``model.json`` and ``model.bin`` from a directory; raises ModelError."""
+    try:
+        return from_bytes((directory / DOCUMENT_FILE).read_bytes(), (directory / ARRAYS_FILE).read_bytes())
+    except OSError as error:
+        raise ModelError(f"cannot read the model in {directory}: {error.strerror}") from error
+
+
+def from_bytes(document: bytes, blob: bytes) -> Model:
+    """Make a model from the bytes of its document and of its arrays; raises ModelError."""
+    try:
+        values = json.loads(document, parse_constant=_refuse_constant)
+    except ModelError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{DOCUMENT_FILE} is not JSON: {error}") from error
+    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+        found = values.get("schema") if isinstance(values, dict) else type(values).__name__
+        raise ModelError(f"{DOCUMENT_FILE} has schema {found!r}, this function serves {SCHEMA!r}")
+    try:
+        arrays = ArrayFile(_typed(values, "arrays", dict), _typed(values, "bin_sha256", str), blob)
+        return Model(values, arrays)
+    except (ArrayError, MapError, RuleError) as error:
+        raise ModelError(str(error)) from error
+
+
+def _typed(document: Mapping[str, Any], key: str, kind: type) -> Any:
+    """Give a value of the document that must be there and of one kind (a bool is no int)."""
+    value = document.get(key)
+    if type(value) is not kind:
+        raise ModelError(f"{key} is {value!r:.100}, expected {kind.__name__}")
+    return value
+
+
+def _read_layout(document: Mapping[str, Any]) -> Layout:
+    features = _typed(document, "features", list)
+    if not features or any(not isinstance(name, str) for name in features) or len(set(features)) != len(features):
+        raise ModelError("features must be names, each once")
+    bounds = _typed(document, "bounds", list)
+    if len(bounds) != len(features):
+        raise ModelError(f"bounds has {len(bounds)} entries for {len(features)} features")
+    for name, pair in zip(features, bounds, strict=True):
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or not all(value is None or _is_number(value) for value in pair)
+        ):
+            raise ModelError(f"the bounds of {name} are {pair!r}, expected [lower or null, upper or null]")
+    context_rows = _typed(document, "context_rows", int)
+    return Layout(tuple(features), tuple((low, high) for low, high in bounds), context_rows)
+
+
+def _read_directions(document: Mapping[str, Any], features: tuple[str, ...]) -> dict[str, str]:
+    directions = _typed(document, "directions", list)
+    if len(directions) != len(features) or any(direction not in DIRECTIONS for direction in directions):
+        raise ModelError(f"directions must be one of {', '.join(DIRECTIONS)} for each of {len(features)} features")
+    return dict(zip(features, directions, strict=True))
+
+
+def _read_exhaustion(document: Mapping[str, Any], width: int) -> tuple[float | None, ...]:
+    exhaustion = _typed(document, "exhaustion", list)
+    if len(exhaustion) != width or not all(value is None or _is_number(value) for value in exhaustion):
+        raise ModelError(f"exhaustion must be a number or null for each of {width} features")
+    return tuple(exhaustion)
+
+
+def _read_baselines(document: Mapping[str, Any], count: int) -> tuple[dict[str, int], dict[str, int], int]:
+    baselines = _typed(document, "baselines", dict)
+    instances, roles = _typed(baselines, "instances", dict), _typed(baselines, "roles", dict)
+    fleet = _typed(baselines, "fleet", int)
+    for name, index in [*instances.items(), *roles.items(), ("fleet", fleet)]:
+        if type(index) is not int or not 0 <= index < count:
+            raise ModelError(f"the baseline of {name} has index {index!r}, the arrays hold {count} baselines")
+    return instances, roles, fleet
+
+
+def _read_level(document: Mapping[str, Any], arrays: ArrayFile, width: int) -> Level:
+    level = _typed(document, "level", dict)
+    names = _typed(level, "names", list)
+    if any(name not in LEVELS for name in names):
+        raise ModelError(f"level.names holds {names!r}, expected {', '.join(LEVELS)}")
+    where = read_map(level.get("map"), arrays, width, "level.map")
+    unnamed = sorted(label for label in where.reachable if not 0 <= label < len(names))
+    if unnamed:
+        raise ModelError(f"level.names has {len(names)} names and none for the labels {unnamed}")
+    center, scale = arrays.take("level_center", (width,)), arrays.take("level_scale", (width,))
+    _check_positive(scale, "level_scale")
+    return Level(tuple(center), tuple(scale), where, tuple(names))
+
+
+def _read_members(document: Mapping[str, Any], arrays: ArrayFile, width: int, count: int) -> tuple[Member, ...]:
+    members = []
+    for position, member in enumerate(_typed(document, "members", list)):
+        where = f"members[{position}]"
+        if not isinstance(member, dict):
+            raise ModelError(f"{where} is not an object")
+        window: Any = member.get("window")
+        weight: Any = member.get("weight")
+        if type(window) is not int or window < 1:
+            raise ModelError(f"{where}.window is {window!r}, expected a number of rows")
+        if not _is_number(weight) or not weight > 0:
+            raise ModelError(f"{where}.weight is {weight!r}, expected a number above 0")
+        boundary = arrays.take(_typed(member, "boundary", str), (count,))
+        _check_positive(boundary, f"{where}.boundary")
+        places = read_map(member.get("map"), arrays, window * width, f"{where}.map")
+        members.append(Member(window, weight, places, boundary))
+    if not members:
+        raise ModelError("members is empty: a model needs at least one")
+    return tuple(members)
+
+
+def _read_golden(document: Mapping[str, Any]) -> tuple[tuple[Any, Mapping[str, Any]], ...]:
+    """Pair the golden records with what scoring them must give."""
+    golden = _typed(document, "golden", dict)
+    records, expected = _typed(golden, "records", list), _typed(golden, "expected", list)
+    if len(records) != len(expected) or any(not isinstance(entry, dict) for entry in expected):
+        raise ModelError(f"golden has {len(records)} records and {len(expected)} expected objects, one each is needed")
+    return tuple(zip(records, expected, strict=True))
+
+
+def _check_positive(values: array[float], name: str) -> None:
+    if not min(values) > 0:
+        raise ModelError(f"array {name} holds {min(values)!r}: every value must be above 0")
+
+
+def _is_number(value: object) -> bool:
+    """Tell a number from everything else; a bool is none."""
+    return type(value) in (int, float)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ModelError(f"{DOCUMENT_FILE} holds {name}: all its numbers must be finite")

@@ -1,0 +1,78 @@
+"""Where verdicts go: objects of labelled and quarantined records in S3, and alert messages to SNS."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from riskwatch_lambda.clock import partition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from riskwatch_lambda.messages import Message
+
+LABELLED_PREFIX = "labelled/arrived"
+QUARANTINE_PREFIX = "quarantine/records"
+ALREADY_THERE = "PreconditionFailed"
+
+
+class SinkError(RuntimeError):
+    """An object could not be stored, or a message not be sent; trying again later may help."""
+
+
+class Objects:
+    """One gzip JSON-lines object a batch and kind, under a key that the batch alone decides.
+
+    The first version of an object stays: a batch that is delivered again finds its verdicts in place.
+    """
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def put_labelled(self, arrived_ms: int, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Store labelled rows by arrival time; raises SinkError."""
+        self._put(f"{LABELLED_PREFIX}/{partition(arrived_ms)}/{name}.json.gz", rows)
+
+    def put_quarantined(self, arrived_ms: int, name: str, records: Iterable[Mapping[str, Any]]) -> None:
+        """Store refused records by arrival time; raises SinkError."""
+        self._put(f"{QUARANTINE_PREFIX}/{partition(arrived_ms)}/{name}.json.gz", records)
+
+    def _put(self, key: str, documents: Iterable[Mapping[str, Any]]) -> None:
+        lines = [json.dumps(document, allow_nan=False, separators=(",", ":")) for document in documents]
+        if not lines:
+            return
+        body = gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0)
+        try:
+            self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=body, ContentType="application/gzip", IfNoneMatch="*"
+            )
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") != ALREADY_THERE:
+                raise SinkError(f"cannot store s3://{self._bucket}/{key}: {error}") from error
+        except BotoCoreError as error:
+            raise SinkError(f"cannot store s3://{self._bucket}/{key}: {error}") from error
+
+
+class Publisher:
+    """Sends alert messages to one SNS topic."""
+
+    def __init__(self, client: Any, topic_arn: str) -> None:
+        self._client = client
+        self._topic_arn = topic_arn
+
+    def send(self, message: Message) -> None:
+        """Publish a message; raises SinkError."""
+        try:
+            self._client.publish(
+                TopicArn=self._topic_arn,
+                Subject=message.subject,
+                Message=message.body,
+                MessageAttributes=message.attributes,
+            )
+        except (ClientError, BotoCoreError) as error:
+            raise SinkError(f"cannot publish to {self._topic_arn}: {error}") from error

@@ -1,0 +1,135 @@
+"""A client of Airflow's public REST API: trigger a DAG, wait for its run, read what a task returned.
+
+Every wait ends: by the run's own end, by a dead component (the `alive` callback raises), or by its time limit.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+POLL_S = 1.0
+LOG_LINES = 25
+
+
+class RunError(RuntimeError):
+    """A DAG run failed, never appeared or did not end in time; the message names run, failed tasks and their logs."""
+
+
+@dataclass
+class AirflowClient:
+    """`url` is the api-server's address; `logs` its log folder (to show the end of a failed task's log)."""
+
+    url: str
+    user: str
+    password: str
+    logs: Path
+    alive: Callable[[], None] = lambda: None
+    _http: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        answer = httpx.post(
+            f"{self.url}/auth/token", json={"username": self.user, "password": self.password}, timeout=60
+        )
+        answer.raise_for_status()
+        token = answer.json()["access_token"]
+        self._http = httpx.Client(
+            base_url=f"{self.url}/api/v2", headers={"Authorization": f"Bearer {token}"}, timeout=60
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _call(self, method: str, path: str, **kwargs: Any) -> Any:
+        answer = self._http.request(method, path, **kwargs)
+        if answer.is_error:
+            raise RunError(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:500]}")
+        return answer.json()
+
+    def wait_for_dags(self, names: set[str], timeout_s: float) -> None:
+        """Wait until the DAG processor has parsed all `names`; raise `RunError` with its import errors otherwise."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            found = {dag["dag_id"] for dag in self._call("GET", "/dags", params={"limit": 100})["dags"]}
+            if names <= found:
+                return
+            errors = self._call("GET", "/importErrors")["import_errors"]
+            if errors:
+                raise RunError(f"{errors[0]['filename']} could not be parsed:\n{errors[0]['stack_trace']}")
+            self._pause(deadline, f"the DAGs {sorted(names - found)} did not appear in {timeout_s:.0f} s")
+
+    def unpause(self, dag_id: str) -> None:
+        """Let the scheduler run `dag_id`."""
+        self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
+        """Start a manual run with the params `conf` and return its run id."""
+        body = {"logical_date": datetime.now(UTC).isoformat(), "conf": conf or {}}
+        return str(self._call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the runs of `dag_id`, oldest first."""
+        answer = self._call("GET", f"/dags/{dag_id}/dagRuns", params={"limit": 100, "order_by": "run_after"})
+        return list(answer["dag_runs"])
+
+    def wait_for_a_run(self, dag_id: str, known: set[str], timeout_s: float) -> str:
+        """Wait for a run of `dag_id` whose id is not in `known` (an asset starts it) and return its id."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            for run in self.runs(dag_id):
+                if run["dag_run_id"] not in known:
+                    return str(run["dag_run_id"])
+            self._pause(deadline, f"no run of {dag_id} was started in {timeout_s:.0f} s")
+
+    def wait(self, dag_id: str, run_id: str, timeout_s: float) -> dict[str, Any]:
+        """Wait for the run's end and return it; raise `RunError` with the failed tasks' logs unless it succeeded."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            run = self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
+            if run["state"] == "success":
+                return dict(run)
+            if run["state"] == "failed":
+                raise RunError(f"{dag_id} failed (run {run_id}).{self._failures(dag_id, run_id)}")
+            self._pause(deadline, f"{dag_id} (run {run_id}) is still {run['state']} after {timeout_s:.0f} s")
+
+    def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """Return what `task_id` of the run returned (its XCom), None if it returned nothing."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        answer = self._http.get(path, params={"deserialize": False})
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        answer.raise_for_status()
+        return answer.json()["value"]
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the run's task instances."""
+        return list(self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"])
+
+    def _failures(self, dag_id: str, run_id: str) -> str:
+        failed = [task for task in self.tasks(dag_id, run_id) if task["state"] == "failed"]
+        return "".join(f"\n  task {task['task_id']}: {self._log_end(dag_id, run_id, task)}" for task in failed)
+
+    def _log_end(self, dag_id: str, run_id: str, task: dict[str, Any]) -> str:
+        folder = self.logs / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task['task_id']}"
+        if task["map_index"] >= 0:
+            folder /= f"map_index={task['map_index']}"
+        path = folder / f"attempt={task['try_number']}.log"
+        if not path.exists():
+            return f"no log at {path}"
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        return f"the end of {path}:\n    " + "\n    ".join(line[:400] for line in lines)
+
+    def _pause(self, deadline: float, trouble: str) -> None:
+        self.alive()
+        if time.monotonic() > deadline:
+            raise RunError(f"{trouble}; the logs are under {self.logs}")
+        time.sleep(POLL_S)

@@ -1,0 +1,71 @@
+"""Loopback ports for the local services: a free one on request, or a clear word on who holds the one asked for."""
+
+from __future__ import annotations
+
+import socket
+
+import psutil
+
+LOOPBACK = "127.0.0.1"
+# Free ports given out and perhaps not listened on yet: two services must not get the same one.
+_given: set[int] = set()
+
+
+class PortTakenError(RuntimeError):
+    """A port that was asked for by number is in use."""
+
+
+def free_port() -> int:
+    """Return a TCP port that is free on the loopback interface at this moment and was not given out before."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind((LOOPBACK, 0))
+            port = int(probe.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
+
+
+def is_free(port: int) -> bool:
+    """Whether a service could listen on `port` of the loopback interface."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: a port whose last connections are in TIME_WAIT counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def owner(port: int) -> str:
+    """Return "name (pid N)" of the process that listens on `port`, or "another process" where that may not be read."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except (psutil.AccessDenied, PermissionError):
+        return "another process"
+    for connection in connections:
+        if connection.status != psutil.CONN_LISTEN or connection.laddr.port != port or connection.pid is None:
+            continue
+        try:
+            return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+        except psutil.Error:
+            return f"pid {connection.pid}"
+    return "another process"
+
+
+def claim(port: int | None, purpose: str) -> int:
+    """Return `port` if it is free, or a free one if it is None (or 0).
+
+    Raises PortTakenError naming the purpose, the port and the process that holds it.
+    """
+    if not port:
+        return free_port()
+    if not 0 < port < 65536:
+        raise PortTakenError(f"port {port} for {purpose} does not exist: choose one between 1024 and 65535")
+    if not is_free(port):
+        raise PortTakenError(
+            f"port {port} for {purpose} is taken by {owner(port)}: stop that process, choose another port, "
+            "or leave the port out to have a free one chosen"
+        )
+    return port

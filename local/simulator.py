@@ -1,0 +1,223 @@
+"""A simulated fleet for the demo and the tests: twelve instances in four roles whose metrics follow one latent load.
+
+The load has a daily rhythm by role (UTC), noise that an instance shares with its service and noise of its own; every
+metric follows the load at its own pace. Equal arguments give equal rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from local import incidents as incident_module
+from ml import catalogue, clock
+from ml.inventory import Instance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from local.incidents import Incident
+
+METRICS = (
+    "cpu_utilization",
+    "memory_utilization",
+    "disk_read_mb",
+    "disk_write_mb",
+    "network_in_mb",
+    "network_out_mb",
+    "latency_ms",
+    "disk_queue_length",
+    "running_processes",
+    "active_connections",
+)
+# Relative noise of each metric around what its load asks for.
+_NOISE = np.array([0.05, 0.012, 0.14, 0.12, 0.09, 0.09, 0.08, 0.18, 0.015, 0.06])
+IDLE_BELOW, HIGH_FROM = 25.0, 60.0  # CPU percent
+
+
+@dataclass(frozen=True)
+class _Role:
+    """Load (0..1) at 24 hours UTC, and the metrics at no load and at full load."""
+
+    load: tuple[float, ...]
+    idle: tuple[float, ...]
+    full: tuple[float, ...]
+
+
+_DAY = (0.14, 0.11, 0.09, 0.09, 0.10, 0.14, 0.22, 0.36, 0.52, 0.64, 0.71, 0.73)
+_EVENING = (0.70, 0.71, 0.72, 0.70, 0.66, 0.62, 0.62, 0.66, 0.60, 0.44, 0.30, 0.20)
+# Batches at night: full load there is how a worker behaves.
+_BATCH_NIGHT = (0.55, 0.93, 0.96, 0.96, 0.95, 0.80, 0.30, 0.12, 0.14, 0.18, 0.20, 0.22)
+_BATCH_DAY = (0.22, 0.20, 0.22, 0.20, 0.18, 0.15, 0.12, 0.10, 0.08, 0.08, 0.10, 0.25)
+ROLES: dict[str, _Role] = {
+    "web": _Role(
+        _DAY + _EVENING, (6, 38, 2, 8, 40, 80, 12, 0.05, 110, 30), (92, 62, 18, 60, 900, 2400, 42, 0.6, 190, 650)
+    ),
+    "worker": _Role(
+        _BATCH_NIGHT + _BATCH_DAY,
+        (3, 30, 5, 5, 5, 4, 20, 0.05, 90, 8),
+        (97, 74, 700, 500, 260, 140, 90, 3, 140, 40),
+    ),
+    "database": _Role(
+        tuple(0.15 + 0.75 * load for load in _DAY + _EVENING),
+        (8, 62, 30, 60, 30, 60, 2, 0.2, 140, 20),
+        (80, 74, 900, 700, 500, 1200, 14, 4, 180, 220),
+    ),
+    "cache": _Role(
+        _DAY + _EVENING, (2, 55, 0.2, 0.5, 60, 120, 0.4, 0.01, 80, 60), (34, 70, 1, 3, 1500, 3600, 1.6, 0.05, 88, 900)
+    ),
+}
+SERVICES = {
+    "shop": ("web-1", "web-2", "worker-1", "worker-2", "database-1", "database-2", "cache-1"),
+    "billing": ("web-3", "web-4", "worker-3", "database-3", "cache-2"),
+}
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What was simulated.
+
+    `rows` and `late` are metric rows without a row in common, sorted by instance and time; `late` is what arrives only
+    after the rest was read. `incidents` is the truth, in time order. `regimes` maps (role, hour UTC) to "Idle",
+    "Normal" or "High Load": the CPU of a role's undisturbed rhythm in the middle of that hour, below 25 %, below 60 %,
+    or above.
+    """
+
+    rows: pd.DataFrame
+    late: pd.DataFrame
+    incidents: list[Incident]
+    inventory: dict[str, Instance]
+    regimes: dict[tuple[str, int], str]
+
+
+def inventory() -> dict[str, Instance]:
+    """Return the fleet: twelve instances with role and service."""
+    return {
+        name: Instance(name, role=name.rsplit("-", 1)[0], service=service)
+        for service, names in SERVICES.items()
+        for name in names
+    }
+
+
+def regimes() -> dict[tuple[str, int], str]:
+    """Return the true load regime by (role, hour of day in UTC)."""
+    result = {}
+    for name, role in ROLES.items():
+        cpu = role.idle[0] + (role.full[0] - role.idle[0]) * _rhythm(role, np.arange(0.5, 24.0))
+        for hour, value in enumerate(cpu):
+            result[name, hour] = "Idle" if value < IDLE_BELOW else "Normal" if value < HIGH_FROM else "High Load"
+    return result
+
+
+def simulate(end: datetime, days: float = 4, stream_hours: float = 6, seed: int = 7, period_s: int = 300) -> Simulation:
+    """Simulate `days` of the fleet; the newest row is the last full period before `end` (aware, UTC).
+
+    The newest `stream_hours` hold incidents of every kind, the time before a few. Raises ValueError if the stream is
+    not shorter than the whole.
+    """
+    if not 0 < stream_hours < 24 * days:
+        raise ValueError(f"stream_hours is {stream_hours}: it must lie between 0 and the {24 * days:g} hours simulated")
+    stop = clock.floor(end, period_s)
+    start = stop - timedelta(seconds=round(days * 86400 / period_s) * period_s)
+    stream_start = stop - timedelta(hours=stream_hours)
+    random = np.random.default_rng(seed)
+    times = pd.date_range(start, stop, freq=f"{period_s}s", inclusive="left", tz="UTC").as_unit("ms")
+    hours = (times.hour + times.minute / 60 + times.second / 3600).to_numpy(dtype=float)
+    fleet = inventory()
+    planned = incident_module.schedule(start, stream_start, stop)
+    shared = {service: _autoregressive(random, len(times), 0.97, 0.05) for service in SERVICES}
+
+    frames = []
+    for name in sorted(fleet):
+        role = ROLES[fleet[name].role]
+        load = _rhythm(role, hours) * np.exp(
+            shared[fleet[name].service] + _autoregressive(random, len(times), 0.85, 0.06)
+        )
+        values = _metrics(role, np.clip(load, 0.02, 1.05), random)
+        for incident in planned:
+            if incident.instance_id == name:
+                _disturb(values, incident, times, random)
+        frames.append(_frame(name, times, values))
+    rows = pd.concat(frames, ignore_index=True)
+    rows, late = _lose(rows, planned, stream_start, period_s, random)
+    return Simulation(rows, late, planned, fleet, regimes())
+
+
+def _rhythm(role: _Role, hours: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The load at `hours` of the day: the role's hourly values, joined by straight lines, midnight included."""
+    return np.interp(hours, np.arange(25), [*role.load, role.load[0]])
+
+
+def _autoregressive(random: np.random.Generator, size: int, memory: float, deviation: float) -> NDArray[np.float64]:
+    """Noise of the given standard deviation that keeps the share `memory` of itself from point to point."""
+    steps = random.normal(0, deviation * np.sqrt(1 - memory**2), size)
+    steps[0] = random.normal(0, deviation)
+    noise = np.empty(size)
+    state = 0.0
+    for index, step in enumerate(steps):
+        state = memory * state + step
+        noise[index] = state
+    return noise
+
+
+def _metrics(role: _Role, load: NDArray[np.float64], random: np.random.Generator) -> incident_module.Values:
+    idle, full = np.array(role.idle), np.array(role.full)
+    size = len(load)
+    paced = np.repeat(load[:, None], len(METRICS), axis=1)
+    paced[:, 1] = pd.Series(load).ewm(span=12).mean()  # memory follows slowly
+    paced[:, 6:8] = paced[:, 6:8] ** 1.6  # waiting grows faster than load
+    own = np.exp(random.normal(0, [0.05, 0.03, *[0.08] * 8]))  # no two instances are alike
+    values = (idle + (full - idle) * paced) * own * np.exp(random.normal(0, 1, (size, len(METRICS))) * _NOISE)
+    return {name: values[:, index].copy() for index, name in enumerate(METRICS)}
+
+
+def _disturb(
+    values: incident_module.Values, incident: Incident, times: pd.DatetimeIndex, random: np.random.Generator
+) -> None:
+    where = np.flatnonzero((times >= incident.start) & (times < incident.end))
+    if len(where) == 0:
+        return
+    during = {name: column[where].copy() for name, column in values.items()}
+    incident_module.apply(incident.kind, during, random)
+    for name, column in during.items():
+        values[name][where] = column
+
+
+def _frame(name: str, times: pd.DatetimeIndex, values: incident_module.Values) -> pd.DataFrame:
+    known = catalogue.load().by_name
+    columns = {
+        metric: np.round(np.clip(column, known[metric].lower, known[metric].upper), 4)
+        for metric, column in values.items()
+    }
+    return pd.DataFrame({"instance_id": name, "timestamp": times, **columns})
+
+
+def _lose(
+    rows: pd.DataFrame, planned: list[Incident], stream_start: datetime, period_s: int, random: np.random.Generator
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Take out what a real fleet loses or sends late; incidents stay whole, so that each can be found."""
+    quiet = np.ones(len(rows), dtype=bool)
+    for incident in planned:
+        quiet &= ~(
+            (rows["instance_id"] == incident.instance_id)
+            & (rows["timestamp"] >= incident.start - timedelta(seconds=period_s))
+            & (rows["timestamp"] < incident.end)
+        ).to_numpy()
+    past = (rows["timestamp"] < stream_start).to_numpy()
+    chance = random.random(len(rows))
+    missing = quiet & (chance < 0.002)
+    # One instance was silent for 40 minutes, in the quiet middle of the past.
+    silence = rows["timestamp"].min() + (stream_start - rows["timestamp"].min()) * 0.35
+    silent = rows["timestamp"].between(silence, silence + timedelta(minutes=40), inclusive="left")
+    missing |= ((rows["instance_id"] == "worker-3") & silent).to_numpy()
+    recent = (rows["timestamp"] >= stream_start - timedelta(hours=24)).to_numpy()
+    late = quiet & past & recent & ~missing & (chance > 0.992)
+    holes = random.random((len(rows), len(METRICS))) < 0.0005
+    holes &= quiet[:, None]
+    rows = rows.copy()
+    rows[list(METRICS)] = rows[list(METRICS)].mask(holes)
+    return rows[~missing & ~late].reset_index(drop=True), rows[late].reset_index(drop=True)

@@ -1,0 +1,197 @@
+"""The whole system on one machine: embedded AWS with the stack deployed, MLflow, Airflow, and what joins them.
+
+`System.start` brings up what the caller asks for and leaves every process to one supervisor; ending its context ends
+them all. The demo starts everything, the end-to-end tests leave the Airflow components out and run DAGs in process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from infra.deploy import Outputs, deploy
+from local import airflow_components, mlflow_server, ports
+from local.airflow_client import AirflowClient
+from local.airflow_components import Login
+from local.embedded_aws import EmbeddedAws
+from local.processes import Child, ProcessError, Supervisor, answers, tail
+from ml import aws, catalogue, inventory, settings
+from ml.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from ml.catalogue import Catalogue
+    from ml.inventory import Instance
+
+READY_S = 180.0
+
+
+class SystemBusyError(RuntimeError):
+    """Another run holds the state folder."""
+
+
+@contextmanager
+def state_folder(path: Path) -> Iterator[Path]:
+    """Hold `path` for this run alone and empty what the last run left there (the summary beside it stays).
+
+    Raises SystemBusyError while another run holds it.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SystemBusyError(
+                f"another run uses {path}: end it first, or name another folder by --state"
+            ) from error
+        for old in ("airflow", "aws", "logs", "mlflow"):
+            shutil.rmtree(path / old, ignore_errors=True)
+        yield path
+
+
+@dataclass
+class System:
+    """Running components and what a caller needs to reach them."""
+
+    state: Path
+    supervisor: Supervisor
+    endpoint: str
+    outputs: Outputs
+    mlflow_url: str
+    airflow_url: str
+    environment: dict[str, str]
+    login: Login
+    started_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Store:
+        """The stack's bucket."""
+        return Store(aws.client("s3"), self.outputs.bucket)
+
+    def airflow(self) -> AirflowClient:
+        """Return a logged-in client of the api-server."""
+        logs = self.state / "airflow" / "logs"
+        return AirflowClient(self.airflow_url, self.login.user, self.login.password, logs, self.supervisor.ensure_alive)
+
+    def start_mlflow(self) -> Callable[[], float]:
+        """Start the MLflow server; the returned function waits for it and returns the seconds that it took."""
+        port = int(self.mlflow_url.rsplit(":", 1)[1])
+        folder = self.state / "mlflow"
+        folder.mkdir(parents=True, exist_ok=True)
+        child = self.supervisor.start(
+            "MLflow",
+            mlflow_server.command(folder, port),
+            env={**self.environment, **mlflow_server.environment()},
+            log=self.state / "logs" / "mlflow.log",
+            cwd=folder,
+        )
+        return lambda: child.wait_healthy(mlflow_server.health_url(port), READY_S)
+
+    def migrate_airflow(self) -> None:
+        """Make Airflow's database. Raises ProcessError with the end of its log."""
+        log = self.state / "logs" / "airflow-migrate.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            done = subprocess.run(
+                airflow_components.command("db", "migrate"),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if done.returncode:
+            raise ProcessError(f"`airflow db migrate` failed. The last lines of {log}:\n{tail(log)}")
+
+    def start_airflow(self) -> None:
+        """Start the api-server, wait for it, start the other components and wait until all of them are healthy."""
+        port = int(self.airflow_url.rsplit(":", 1)[1])
+        health = airflow_components.health_url(port)
+        first, *others = airflow_components.COMPONENTS
+        self._start_component(first).wait_healthy(health, READY_S)
+        children = [self._start_component(name) for name in others]
+        for child in children:
+            child.wait_healthy(lambda: airflow_components.healthy(health), READY_S)
+
+    def _start_component(self, name: str) -> Child:
+        return self.supervisor.start(
+            f"Airflow's {name}",
+            airflow_components.component(name),
+            env=self.environment,
+            log=self.state / "logs" / f"airflow-{name}.log",
+            cwd=self.state,
+        )
+
+    def reachable(self) -> dict[str, bool]:
+        """Return whether Airflow and MLflow answer at the addresses that the summary prints."""
+        return {"airflow": answers(self.airflow_url), "mlflow": answers(self.mlflow_url)}
+
+
+def start(
+    supervisor: Supervisor,
+    state: Path,
+    metrics: Catalogue,
+    instances: Mapping[str, Instance],
+    *,
+    period_s: int = 300,
+    airflow_port: int | None = None,
+    mlflow_port: int | None = None,
+    overrides: Mapping[str, str | int | float] | None = None,
+) -> System:
+    """Start the embedded AWS, deploy the stack, write the settings, and set this process's environment to use them.
+
+    MLflow and Airflow are given their ports and settings; the caller starts them. `overrides` are further settings.
+    """
+    airflow_url = f"http://127.0.0.1:{ports.claim(airflow_port, 'Airflow')}"
+    mlflow_url = f"http://127.0.0.1:{ports.claim(mlflow_port, 'MLflow')}"
+    embedded = EmbeddedAws.start(supervisor, state, log=state / "logs" / "embedded-aws.log")
+    home = state / "airflow"
+    home.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **embedded.environment(),
+        **airflow_components.environment(home, int(airflow_url.rsplit(":", 1)[1])),
+        "RISKWATCH_CONFIG": str(state / "riskwatch.toml"),
+    }
+    # This process reads and writes the same bucket, through the same factory, as the components do.
+    for stale in [
+        key for key in os.environ if key.startswith(("AWS_", "RISKWATCH_", "AIRFLOW_")) and key not in environment
+    ]:
+        del os.environ[stale]
+    os.environ.update(environment)
+    aws.forget()
+    outputs = deploy(
+        aws.client("cloudformation"),
+        parameters={"EndpointUrl": embedded.endpoint, "Link": f"{airflow_url}/"},
+        poll_s=0.2,
+    )
+    (state / "catalogue.toml").write_text(catalogue.dumps(metrics), encoding="utf-8")
+    values: dict[str, str | int | float] = {
+        "bucket": outputs.bucket,
+        "stream": outputs.stream,
+        "table": outputs.table,
+        "topic_arn": outputs.topic_arn,
+        "function": outputs.function,
+        "mlflow_uri": mlflow_url,
+        "catalogue": str(state / "catalogue.toml"),
+        "airflow_url": airflow_url,
+        "period_s": period_s,
+        "promotion": "auto",
+        **(overrides or {}),
+    }
+    manual = "".join(f'{dag} = "{settings.MANUAL}"\n' for dag in settings.DEFAULT_SCHEDULES)
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+    (state / "riskwatch.toml").write_text(f"{lines}\n[schedules]\n{manual}", encoding="utf-8")
+    settings.load.cache_clear()
+    system = System(
+        state, supervisor, embedded.endpoint, outputs, mlflow_url, airflow_url, environment, Login.create(home)
+    )
+    system.store.put_bytes("config/inventory.json", inventory.dumps(instances).encode())
+    return system

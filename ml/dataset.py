@@ -1,0 +1,150 @@
+"""Metric rows out of what CloudWatch or a CSV file delivers: a row per instance and moment, a column per feature."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ml.catalogue import Catalogue
+
+KEYS = ("instance_id", "timestamp")
+TIMESTAMP_COLUMNS = ("timestamp", "time", "datetime", "date")
+INSTANCE_COLUMNS = ("instance_id", "instanceid", "instance", "host", "hostname")
+
+
+class DatasetError(ValueError):
+    """Rows cannot be made of the input; the message names the file or series, the value and the fix."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One feature of one instance as delivered: moments (aware) and CloudWatch values, equally many, not scaled."""
+
+    instance_id: str
+    feature: str
+    timestamps: Sequence[datetime]
+    values: Sequence[float]
+
+
+@dataclass(frozen=True)
+class MetricRows:
+    """Metric rows sorted by instance and time, and how many delivered values were dropped as duplicates."""
+
+    rows: pd.DataFrame
+    duplicates: int
+
+
+def columns(catalogue: Catalogue) -> list[str]:
+    """Return the columns of metric rows: the keys, then the features in catalogue order."""
+    return [*KEYS, *catalogue.names]
+
+
+def empty(catalogue: Catalogue) -> pd.DataFrame:
+    """Return metric rows without a row."""
+    return widen((), catalogue).rows
+
+
+def widen(series: Iterable[Series], catalogue: Catalogue) -> MetricRows:
+    """Turn series into metric rows: values times the metric's scale, NaN where a row has none.
+
+    Of several values for one instance, moment and feature the last delivered is kept (a repeated request answers with
+    the fuller value) and the others are counted. Values that are not finite count as missing. A row exists where at
+    least one value was delivered. Raises DatasetError for an unknown feature or a moment without time zone.
+    """
+    long = _long(series, {name: place for place, name in enumerate(catalogue.names)})
+    delivered = len(long)
+    long = long.drop_duplicates(["instance_id", "timestamp", "feature"], keep="last")
+    duplicates = delivered - len(long)
+    groups = long.groupby(["instance_id", "timestamp"], sort=True, observed=True)
+    place = groups.ngroup().to_numpy()
+    values = np.full((groups.ngroups, len(catalogue.names)), np.nan)
+    scale = np.array([metric.scale for metric in catalogue.metrics])
+    feature = long["feature"].to_numpy()
+    values[place, feature] = long["value"].to_numpy() * scale[feature]
+    values[~np.isfinite(values)] = np.nan
+    keys = long.groupby(["instance_id", "timestamp"], sort=True, observed=True).size().index.to_frame(index=False)
+    return MetricRows(_frame(keys["instance_id"], keys["timestamp"], values, catalogue), duplicates)
+
+
+def read_csv(path: str | Path, catalogue: Catalogue, instance_id: str = "csv-1") -> MetricRows:
+    """Read a CSV file with a timestamp column, metric columns under feature names or aliases, optionally an instance.
+
+    Values are taken as they stand, in the feature's unit. A moment without time zone is read as UTC. Without an
+    instance column all rows belong to `instance_id`. Further columns are ignored. Of rows with the same instance and
+    moment the last is kept. Raises DatasetError where the file has no timestamp, no known metric, or a cell cannot be
+    read."""
+    table = pd.read_csv(path)
+    lower = {str(name).strip().lower(): name for name in table.columns}
+    stamp = next((lower[name] for name in TIMESTAMP_COLUMNS if name in lower), None)
+    if stamp is None:
+        raise DatasetError(f"{path} has no timestamp column: name one of its columns timestamp")
+    chosen = _matches([str(name) for name in table.columns], catalogue)
+    if not chosen:
+        raise DatasetError(f"{path} has no metric of the catalogue, only {', '.join(map(str, table.columns))}")
+    instance = next((lower[name] for name in INSTANCE_COLUMNS if name in lower), None)
+    identities = (
+        table[instance].astype(str) if instance is not None else pd.Series([instance_id] * len(table), dtype=str)
+    )
+    values = np.full((len(table), len(catalogue.names)), np.nan)
+    try:
+        moments = pd.to_datetime(table[stamp], utc=True, format="ISO8601")
+        for column, place in chosen.items():
+            values[:, place] = pd.to_numeric(table[column])
+    except (ValueError, TypeError) as error:
+        raise DatasetError(
+            f"{path}: {error}: correct the cell, or leave it empty where the value is missing"
+        ) from error
+    values[~np.isfinite(values)] = np.nan
+    frame = _frame(identities, moments, values, catalogue)
+    kept = frame.drop_duplicates(list(KEYS), keep="last").sort_values(list(KEYS), ignore_index=True)
+    return MetricRows(kept, len(frame) - len(kept))
+
+
+def _long(series: Iterable[Series], places: Mapping[str, int]) -> pd.DataFrame:
+    identities: list[str] = []
+    lengths: list[int] = []
+    features: list[int] = []
+    stamps: list[np.ndarray] = []
+    values: list[np.ndarray] = []
+    for item in series:
+        if item.feature not in places:
+            raise DatasetError(f"{item.instance_id}: {item.feature} is not in the catalogue: add an entry for it")
+        if len(item.timestamps) != len(item.values):
+            raise DatasetError(
+                f"{item.instance_id}, {item.feature}: {len(item.timestamps)} moments for {len(item.values)} values"
+            )
+        if item.timestamps and item.timestamps[0].tzinfo is None:
+            raise DatasetError(f"{item.instance_id}, {item.feature}: moments have no time zone: deliver them in UTC")
+        identities.append(item.instance_id)
+        lengths.append(len(item.values))
+        features.append(places[item.feature])
+        stamps.append(np.array([round(moment.timestamp() * 1000) for moment in item.timestamps], dtype=np.int64))
+        values.append(np.asarray(item.values, dtype=np.float64))
+    names, codes = np.unique(np.array(identities, dtype=object), return_inverse=True)
+    return pd.DataFrame(
+        {
+            "instance_id": pd.Categorical.from_codes(np.repeat(codes, lengths), names),
+            "timestamp": np.concatenate(stamps) if stamps else np.array([], dtype=np.int64),
+            "feature": np.repeat(np.array(features, dtype=np.int64), lengths),
+            "value": np.concatenate(values) if values else np.array([], dtype=np.float64),
+        }
+    )
+
+
+def _frame(identities: pd.Series, moments: pd.Series, values: np.ndarray, catalogue: Catalogue) -> pd.DataFrame:
+    unit = "ms" if moments.dtype.kind == "i" else None
+    frame = pd.DataFrame(values, columns=list(catalogue.names), dtype=np.float64)
+    frame.insert(0, "instance_id", identities.astype(str).to_numpy())
+    frame.insert(1, "timestamp", pd.DatetimeIndex(pd.to_datetime(moments, unit=unit, utc=True)).as_unit("ms"))
+    frame["instance_id"] = frame["instance_id"].astype("str")
+    return frame
+
+
+def _matches(names: Sequence[str], catalogue: Catalogue) -> dict[str, int]:
+    known: dict[str, int] = {}
+    for place, metric in enumerate(catalogue.metrics):
+        known |= {name.lower(): place for name in (metric.name, *metric.aliases)}
+    return {name: known[name.strip().lower()] for name in names if name.strip().lower() in known}

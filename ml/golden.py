@@ -1,0 +1,109 @@
+"""Golden records: stream records with the verdicts that training gave them, packed with the model.
+
+A new Lambda version scores them before it may serve, so they cover what records can be: ordinary and unusual rows, a
+short context, missing values, instances known only by their role and instances that nobody has heard of.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ml import inventory as fleet
+from ml.features import BoolArray, FloatArray, MetricTable
+from ml.scoring import FleetModel, Scored, score_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ml.inventory import Instance
+
+RECORDS = 24
+STRANGER = "golden-stranger"
+VARIANTS = ("ordinary", "missing", "short", "role", "fleet")
+
+Record = dict[str, Any]
+
+
+def golden_records(
+    model: FleetModel, scored: Scored, inventory: Mapping[str, Instance], seed: int
+) -> dict[str, list[dict[str, Any]]]:
+    """At most 24 records made from scored training rows, and the score, level and unusual flag each must get.
+
+    A third have the highest scores, the others are drawn at random; both are varied in turn.
+    """
+    table = scored.table
+    usable = np.flatnonzero(_within(table.values, model.bounds))
+    highest = usable[np.argsort(-scored.score[usable], kind="stable")][: RECORDS // 3]
+    rest = np.setdiff1d(usable, highest)
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(rest, min(len(rest), RECORDS - len(highest)), replace=False)
+    records = [
+        _vary(_record(table, int(row), model.context_rows, inventory), VARIANTS[place % len(VARIANTS)], place)
+        for place, row in enumerate([*highest, *np.sort(drawn)])
+    ]
+    return {"records": records, "expected": expected(model, records)}
+
+
+def expected(model: FleetModel, records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What the newest row of each record must get: score with six decimals, level, unusual."""
+    if not records:
+        return []
+    counts = [len(record["ts"]) for record in records]
+    code = np.repeat(np.arange(len(records)), counts)
+    ms = np.concatenate([record["ts"] for record in records]).astype(np.int64)
+    values = np.array([[np.nan if v is None else v for v in row] for record in records for row in record["rows"]])
+    gaps = np.diff(ms, prepend=ms[0]) > model.max_gap_s * 1000
+    segment = np.cumsum((np.diff(code, prepend=0) != 0) | gaps)
+    names = tuple(record["instance_id"] for record in records)
+    table = MetricTable(model.features, names, code, ms, segment, values)
+    index = [
+        model.baselines.index([record["instance_id"]], {record["instance_id"]: record["role"]})[0] for record in records
+    ]
+    scored = score_table(model, table, np.array(index, np.int64)[code])
+    return [
+        {
+            "score": round(float(scored.score[row]), 6),
+            "level": model.level_names[scored.label[row]],
+            "unusual": bool(scored.unusual[row]),
+        }
+        for row in np.cumsum(counts) - 1
+    ]
+
+
+def _record(table: MetricTable, row: int, context_rows: int, inventory: Mapping[str, Instance]) -> Record:
+    """The stream record whose newest row is the given one."""
+    first = row - min(int(table.position[row]), context_rows - 1)
+    instance = fleet.lookup(inventory, table.instances[table.code[row]])
+    rows = [[None if value != value else value for value in line] for line in table.values[first : row + 1].tolist()]
+    return {
+        "v": 1,
+        "service": instance.service,
+        "role": instance.role,
+        "instance_id": instance.instance_id,
+        "ts": table.ms[first : row + 1].tolist(),
+        "rows": rows,
+    }
+
+
+def _vary(record: Record, variant: str, place: int) -> Record:
+    """The record, or what becomes of it where something is missing."""
+    if variant == "missing":
+        newest = list(record["rows"][-1])
+        newest[place % len(newest)] = None
+        return {**record, "rows": [*record["rows"][:-1], newest]}
+    if variant == "short":
+        return {**record, "ts": record["ts"][-1:], "rows": record["rows"][-1:]}
+    if variant == "role":
+        return {**record, "instance_id": STRANGER}
+    if variant == "fleet":
+        return {**record, "instance_id": STRANGER, "role": STRANGER}
+    return record
+
+
+def _within(values: FloatArray, bounds: FloatArray) -> BoolArray:
+    """Rows (n,) without a value that the metric cannot have."""
+    lower, upper = bounds[:, 0], bounds[:, 1]
+    inside: BoolArray = ~((values < lower) | (values > upper)).any(axis=1)
+    return inside

@@ -1,0 +1,259 @@
+"""Labelled rows: from the small objects that the Lambda writes as rows arrive to one Parquet table by event hour.
+
+The Lambda writes ``labelled/arrived/dt=…/hh=…/<shard>-<first>-<last>.json.gz`` by arrival hour. A redelivered batch, or
+a row that was streamed twice, gives several verdicts for one (instance, time): the first one stands, that is the one
+with the earliest arrival; among equal arrivals the one compacted already, then the one whose key sorts first.
+
+``labelled/watermark.json`` remembers how far compaction got: ``since``, the first arrival hour that is still looked at,
+and ``done``, the keys of those hours that are in the table. It is written after the rows. Killed in between, the next
+run reads the same objects again and finds every row already there, so nothing is lost and nothing is counted twice.
+Hours stay in view for ``LATE`` after they ended, because a delayed or retried batch is filed under the hour in which
+its records arrived. One compaction runs at a time (the DAG allows one active run).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ml import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ml.store import Store
+
+ARRIVED = "labelled/arrived/"
+ROWS = "labelled/rows"
+WATERMARK = "labelled/watermark.json"
+
+LATE = timedelta(hours=48)
+"""How long after its arrival hour an object may still appear: more than the retention of the stream (24 hours)."""
+
+CHUNK_ROWS = 50_000
+"""Rows merged, and recorded as done, at a time: bounds memory whatever the backlog."""
+
+_HEAD = ("instance_id", "timestamp", "service", "role")
+_TAIL = (
+    "score",
+    "level",
+    "risk",
+    "unusual",
+    "alert",
+    "episode_id",
+    "context",
+    "model_id",
+    "model_version",
+    "reasons",
+    "arrived",
+)
+_FLAGS = ("unusual", "alert", "context")
+_TEXTS = (
+    "instance_id",
+    "service",
+    "role",
+    "level",
+    "risk",
+    "episode_id",
+    "model_id",
+    "model_version",
+    "reasons",
+    "arrived",
+)
+_IDENTITY = ["instance_id", "timestamp"]
+_HOUR = timedelta(hours=1)
+_READ_AT_ONCE = 64
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What one compaction did; ``rows_in = rows_out + duplicates``.
+
+    Attributes
+    ----------
+    objects
+        Arrived objects read.
+    rows_in
+        Rows in them.
+    rows_out
+        Rows by which the table grew.
+    duplicates
+        Rows that were another verdict for a row already labelled.
+    unreadable
+        Keys that could not be read as labelled rows. They are tried again until they are out of sight (``LATE``).
+    """
+
+    objects: int
+    rows_in: int
+    rows_out: int
+    duplicates: int
+    unreadable: tuple[str, ...] = ()
+
+
+def compact(store: Store, now: datetime) -> Compacted:
+    """Bring the objects that arrived since the last run into ``labelled/rows``, one Parquet object an event hour.
+
+    Safe to repeat and to kill at any moment. ``now`` is aware; it decides only which hours can go out of sight.
+    """
+    mark = store.get_json(WATERMARK) or {"since": None, "done": []}
+    done = set(mark["done"])
+    horizon = clock.iso(clock.floor(now, 3600) - LATE)
+    # Never backwards: the hours before the mark are no longer in `done` and would be read a second time.
+    since = max(mark["since"] or horizon, horizon)
+    pending = [key for key in _candidates(store, mark["since"], now) if key not in done]
+
+    objects = rows_in = rows_out = 0
+    unreadable: list[str] = []
+    for keys, frame, bad in _chunks(store, pending):
+        objects += len(keys)
+        rows_in += len(frame)
+        rows_out += _merge(store, frame)
+        unreadable += bad
+        done.update(keys)
+        # The old `since` until the end: a kill between two chunks must leave the rest of the backlog in view.
+        store.put_json(WATERMARK, {"since": mark["since"], "done": sorted(done)})
+    floor = _prefix(clock.parse(since))
+    store.put_json(WATERMARK, {"since": since, "done": sorted(key for key in done if key >= floor)})
+    return Compacted(objects, rows_in, rows_out, rows_in - rows_out, tuple(unreadable))
+
+
+def recent(store: Store, start: datetime, end: datetime) -> pd.DataFrame:
+    """Compacted rows with start <= timestamp < end, sorted by instance and time, ``reasons`` as JSON text.
+
+    Without rows the frame is empty and still has the columns that every labelled row has.
+    """
+    frame = store.read_hours(ROWS, start, end)
+    if frame.empty:
+        return _typed(pd.DataFrame(columns=[*_HEAD, *_TAIL]))
+    return frame
+
+
+def alert_volume(dynamodb_client: Any, table: str, days: list[str]) -> dict[str, Any]:
+    """Count the episodes that began on the given UTC days (``YYYY-MM-DD``) and the messages sent for them.
+
+    Episodes of one service that were announced in the same moment went out in one message.
+
+    Returns
+    -------
+    dict
+        ``episodes``, ``messages``, and ``by_service``: episodes by service.
+    """
+    by_service: dict[str, int] = {}
+    messages: set[tuple[str, str]] = set()
+    pages = dynamodb_client.get_paginator("query")
+    for day in days:
+        for page in pages.paginate(
+            TableName=table,
+            KeyConditionExpression="pk = :day",
+            ExpressionAttributeValues={":day": {"S": f"episodes#{day}"}},
+        ):
+            for item in page.get("Items", ()):
+                service = item["service"]["S"]
+                by_service[service] = by_service.get(service, 0) + 1
+                if item.get("notified", {}).get("S") == "sent":
+                    moment = item.get("notified_ms", {}).get("N") or item["sk"]["S"]
+                    messages.add((service, moment))
+    return {
+        "episodes": sum(by_service.values()),
+        "messages": len(messages),
+        "by_service": dict(sorted(by_service.items())),
+    }
+
+
+def _prefix(hour: datetime) -> str:
+    return f"{ARRIVED}dt={hour:%Y-%m-%d}/hh={hour:%H}/"
+
+
+def _candidates(store: Store, since: str | None, now: datetime) -> Iterator[str]:
+    if since is None:
+        yield from sorted(store.keys(ARRIVED))
+        return
+    hour = clock.floor(clock.parse(since), 3600)
+    while hour <= now + _HOUR:
+        yield from sorted(store.keys(_prefix(hour)))
+        hour += _HOUR
+
+
+def _chunks(store: Store, keys: list[str]) -> Iterator[tuple[list[str], pd.DataFrame, list[str]]]:
+    """Readable keys, their rows in key order, and unreadable keys, about CHUNK_ROWS rows at a time."""
+    good: list[str] = []
+    bad: list[str] = []
+    frames: list[pd.DataFrame] = []
+    with ThreadPoolExecutor(8) as pool:
+        for start in range(0, len(keys), _READ_AT_ONCE):
+            part = keys[start : start + _READ_AT_ONCE]
+            for key, frame in zip(part, pool.map(lambda key: _read(store, key), part), strict=True):
+                if frame is None:
+                    bad.append(key)
+                    continue
+                good.append(key)
+                frames.append(frame)
+                if sum(map(len, frames)) >= CHUNK_ROWS:
+                    yield good, _joined(frames), bad
+                    good, frames, bad = [], [], []
+    if good or bad:
+        yield good, _joined(frames), bad
+
+
+def _read(store: Store, key: str) -> pd.DataFrame | None:
+    """Rows of one arrived object, or None if it is not what the Lambda writes."""
+    try:
+        data = store.get_bytes(key)
+        if data is None:
+            raise ValueError("it vanished while being read")
+        rows = [json.loads(line) for line in gzip.decompress(data).splitlines() if line.strip()]
+        for row in rows:
+            row["reasons"] = json.dumps(row["reasons"], separators=(",", ":"))
+        frame = pd.DataFrame(rows, columns=None if rows else [*_HEAD, *_TAIL])
+        frame["timestamp"] = pd.to_datetime(frame["timestamp"], utc=True, format="ISO8601")
+        return _typed(frame)
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        _log.warning("labelled object %s cannot be read (%s): its rows are missing from %s", key, error, ROWS)
+        return None
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns in their order and with their types; everything that is no column of the label itself is a feature."""
+    features = [name for name in frame.columns if name not in _HEAD and name not in _TAIL]
+    missing = [name for name in (*_HEAD, *_TAIL) if name not in frame.columns]
+    if missing:
+        raise ValueError(f"no {', '.join(missing)}")
+    return frame[[*_HEAD, *features, *_TAIL]].astype(
+        {
+            "timestamp": "datetime64[ms, UTC]",
+            **dict.fromkeys([*features, "score"], "float64"),
+            **dict.fromkeys(_FLAGS, "bool"),
+            **dict.fromkeys(_TEXTS, "str"),
+        }
+    )
+
+
+def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    filled = [frame for frame in frames if not frame.empty]
+    if not filled:
+        return _typed(pd.DataFrame(columns=[*_HEAD, *_TAIL]))
+    return _typed(pd.concat(filled, ignore_index=True))
+
+
+def _merge(store: Store, fresh: pd.DataFrame) -> int:
+    """Merge rows into the objects of their event hours; returns the number of rows that are new."""
+    added = 0
+    for hour, rows in fresh.groupby(fresh["timestamp"].dt.floor("h")):
+        start = hour.to_pydatetime()
+        old = store.get_frame(store.hour_key(ROWS, start))
+        before = 0 if old is None else len(old)
+        both = rows if old is None else pd.concat([_typed(old), rows], ignore_index=True)
+        # Stable sort: with equal arrivals the row that stood already wins, then the order of the keys.
+        first = _typed(both).sort_values([*_IDENTITY, "arrived"], kind="stable").drop_duplicates(_IDENTITY)
+        added += len(first) - before
+        store.write_hours(ROWS, first, start, start + _HOUR)
+    return added

@@ -1,0 +1,84 @@
+"""Naming the level map's clusters: ordered by how busy they are, then cut into Idle, Normal and High Load.
+
+How busy a cluster is, its severity, is the mean of CPU, latency and connections over its rows in the level space, where
+one unit is comparable between metrics; a fleet without any of the three is judged by all its metrics. The order is cut
+where the weighted spread within the three groups is smallest (one-dimensional 3-means, solved exactly).
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ml.features import FloatArray, IntArray
+
+LEVELS = ("Idle", "Normal", "High Load")
+SEVERITY_FEATURES = ("cpu_utilization", "latency_ms", "active_connections")
+
+
+def severity_columns(features: Sequence[str], reported: Sequence[bool]) -> list[int]:
+    """Columns that say how busy a row is: the named three as far as they are reported, else all that are."""
+    named = [i for i, name in enumerate(features) if name in SEVERITY_FEATURES and reported[i]]
+    every = [i for i in range(len(features)) if reported[i]]
+    return named or every or list(range(len(features)))
+
+
+def severities(
+    level: FloatArray, labels: IntArray, n_labels: int, columns: Sequence[int]
+) -> tuple[FloatArray, IntArray]:
+    """Severity (NaN for a label without rows) and number of rows of each label, both (n_labels,).
+
+    ``level`` is (n, d) in the level space and ``labels`` (n,).
+    """
+    counts = np.bincount(labels, minlength=n_labels).astype(np.int64)
+    totals = np.bincount(labels, weights=level[:, list(columns)].mean(axis=1), minlength=n_labels)
+    return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan), counts
+
+
+def name_levels(severity: FloatArray, counts: IntArray) -> list[str]:
+    """Level of each label.
+
+    With two different severities the larger cluster is Normal and the other lies below or above it; a single one is
+    Normal. A label without rows, which only a row unlike all of training can get, is Normal too.
+    """
+    used = np.flatnonzero(counts > 0)
+    names = ["Normal"] * len(counts)
+    order = used[np.argsort(severity[used], kind="stable")]
+    values = np.unique(severity[used])
+    if len(values) < 2:
+        return names
+    if len(values) == 2:
+        low, high = ([i for i in order if severity[i] == value] for value in values)
+        if counts[low].sum() >= counts[high].sum():
+            groups = {"Normal": low, "High Load": high}
+        else:
+            groups = {"Idle": low, "Normal": high}
+    else:
+        first, second = _cuts(severity[order], counts[order])
+        groups = {"Idle": order[:first], "Normal": order[first:second], "High Load": order[second:]}
+    for name, members in groups.items():
+        for label in members:
+            names[label] = name
+    return names
+
+
+def _cuts(severity: FloatArray, counts: IntArray) -> tuple[int, int]:
+    """Where to cut an ascending order into three groups with the least weighted squared spread."""
+    weight = np.append(0.0, np.cumsum(counts))
+    first = np.append(0.0, np.cumsum(counts * severity))
+    second = np.append(0.0, np.cumsum(counts * severity**2))
+
+    def spread(low: int, high: int) -> float:
+        total = first[high] - first[low]
+        return float(second[high] - second[low] - total**2 / (weight[high] - weight[low]))
+
+    ends = len(severity)
+    return min(
+        combinations(range(1, ends), 2),
+        key=lambda cut: spread(0, cut[0]) + spread(cut[0], cut[1]) + spread(cut[1], ends),
+    )

@@ -1,0 +1,97 @@
+"""The rows of a training set, checked, and the two spaces every family is fitted to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ml import inventory as fleet
+from ml.features import (
+    Baselines,
+    FloatArray,
+    IntArray,
+    MetricTable,
+    as_table,
+    fit_baselines,
+    fit_level_scaling,
+    level_space,
+)
+from ml.scoring import row_baselines
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ml.catalogue import Catalogue
+    from ml.inventory import Instance
+
+KEY = ["instance_id", "timestamp"]
+
+
+class TrainingError(ValueError):
+    """The rows or arguments cannot be trained on; the message names the trouble and the way out."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """What every family is fitted to.
+
+    ``baseline`` (n,) is each row's index into ``baselines``; ``behaviour`` and ``level`` are the rows (n, d) in the two
+    spaces; ``level_center`` and ``level_scale`` are (d,).
+    """
+
+    table: MetricTable
+    baselines: Baselines
+    baseline: IntArray
+    behaviour: FloatArray
+    level: FloatArray
+    level_center: FloatArray
+    level_scale: FloatArray
+
+
+def check_rows(rows: pd.DataFrame, catalogue: Catalogue) -> None:
+    """Raise TrainingError for rows on which a model would be wrong in silence."""
+    for key in KEY:
+        if key not in rows.columns:
+            raise TrainingError(f"the rows have no column {key!r}: found {', '.join(map(str, rows.columns[:8]))}")
+    if not len(rows):
+        raise TrainingError("there are no rows: widen the history or check that the export ran")
+    if not isinstance(rows["timestamp"].dtype, pd.DatetimeTZDtype):
+        raise TrainingError(f"timestamp is {rows['timestamp'].dtype}: convert it with pd.to_datetime(..., utc=True)")
+    if rows["instance_id"].isna().any() or rows["timestamp"].isna().any():
+        raise TrainingError("some rows have no instance_id or no timestamp: drop them")
+    present = [name for name in catalogue.names if name in rows.columns]
+    values = rows[present].to_numpy(np.float64, na_value=np.nan)
+    if not np.isfinite(values).any():
+        expected = ", ".join(catalogue.names)
+        raise TrainingError(f"no catalogue metric has a value in {len(rows)} rows: expected {expected}")
+    infinite = np.isinf(values).any(axis=0)
+    if infinite.any():
+        named = [name for name, found in zip(present, infinite, strict=True) if found]
+        raise TrainingError(f"{', '.join(named)}: infinite values; quarantine those rows or make them missing")
+    repeated = rows.duplicated(KEY)
+    if repeated.any():
+        first = rows[repeated].iloc[0]
+        raise TrainingError(
+            f"{int(repeated.sum())} rows repeat an (instance_id, timestamp), the first is {first['instance_id']} at "
+            f"{first['timestamp']}: keep one row each, or give rows of different instances different names"
+        )
+
+
+def build_space(rows: pd.DataFrame, catalogue: Catalogue, inventory: Mapping[str, Instance], max_gap_s: float) -> Space:
+    """Fit baselines and level scaling to metric rows and put the rows into both spaces."""
+    table = as_table(rows, catalogue.names, max_gap_s)
+    baselines = fit_baselines(table, {name: fleet.lookup(inventory, name).role for name in table.instances})
+    baseline = row_baselines(baselines, table, inventory)
+    center, scale = fit_level_scaling(table.values)
+    return Space(
+        table=table,
+        baselines=baselines,
+        baseline=baseline,
+        behaviour=baselines.behaviour(table, baseline),
+        level=level_space(baselines.impute(table, baseline), center, scale),
+        level_center=center,
+        level_scale=scale,
+    )

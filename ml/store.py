@@ -1,0 +1,222 @@
+"""The bucket as tables: hour partitions of Parquet that a rerun replaces exactly, and plain objects beside them.
+
+Frames hold `instance_id` (str), `timestamp` (datetime64[ms, UTC]) and further columns; one object holds one UTC hour.
+The same rows give the same bytes, so that a rerun is visible as "nothing changed".
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from botocore.exceptions import ClientError
+
+from ml import clock
+
+_HOUR = timedelta(hours=1)
+_THREADS = 8
+_STAMP = pa.timestamp("ms", tz="UTC")
+_KEYS = ("instance_id", "timestamp")
+
+
+class StoreError(ValueError):
+    """Rows or an interval cannot be stored as asked; the message says which."""
+
+
+def hour_key(layer: str, hour: datetime, part: str = "default") -> str:
+    """Return the key of an hour, e.g. `raw/dt=2026-11-22/hh=10/part-default.parquet`."""
+    moment = clock.utc(hour)
+    return f"{layer}/dt={moment:%Y-%m-%d}/hh={moment:%H}/part-{part}.parquet"
+
+
+@dataclass(frozen=True)
+class Store:
+    """One bucket, reached through a boto3 S3 client."""
+
+    client: Any
+    bucket: str
+
+    def put_bytes(self, key: str, data: bytes, if_absent: bool = False) -> bool:
+        """Write an object. With `if_absent` an existing object is left as it is and False is returned."""
+        if not if_absent:
+            self.client.put_object(Bucket=self.bucket, Key=key, Body=data)
+            return True
+        for last in (False, False, True):
+            try:
+                self.client.put_object(Bucket=self.bucket, Key=key, Body=data, IfNoneMatch="*")
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code == "PreconditionFailed":
+                    return False
+                # Two writers at once: the service asks the loser to try again, and the next answer is definite.
+                if code != "ConditionalRequestConflict" or last:
+                    raise
+            else:
+                return True
+        return False
+
+    def get_bytes(self, key: str) -> bytes | None:
+        """Return an object's bytes, None where there is none."""
+        try:
+            body: bytes = self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                return None
+            raise
+        return body
+
+    def put_json(self, key: str, value: object, if_absent: bool = False) -> bool:
+        """Write a value as JSON: sorted keys, finite numbers only."""
+        text = json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
+        return self.put_bytes(key, text.encode(), if_absent=if_absent)
+
+    def get_json(self, key: str) -> Any:
+        """Return an object's JSON value, None where there is no object."""
+        data = self.get_bytes(key)
+        return None if data is None else json.loads(data)
+
+    def delete(self, key: str) -> None:
+        """Remove an object; an object that does not exist is no error."""
+        self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return all keys under a prefix, sorted."""
+        found: list[str] = []
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+            found += [item["Key"] for item in page.get("Contents", ())]
+        return sorted(found)
+
+    def put_frame(self, key: str, frame: pd.DataFrame) -> None:
+        """Write a whole frame as one Parquet object."""
+        self.put_bytes(key, _to_bytes(_to_table(frame)))
+
+    def get_frame(self, key: str) -> pd.DataFrame | None:
+        """Read a whole Parquet object, None where there is none."""
+        table = self._table(key)
+        return None if table is None else _to_frame(table)
+
+    def hour_key(self, layer: str, hour: datetime, part: str = "default") -> str:
+        """Return the key of an hour of a layer."""
+        return hour_key(layer, hour, part)
+
+    def write_hours(
+        self, layer: str, frame: pd.DataFrame, start: datetime, end: datetime, part: str = "default"
+    ) -> list[str]:
+        """Make `frame` the content of [start, end) of a layer and return the keys written, sorted.
+
+        Only the objects of the hours that the interval touches change: rows of such an hour outside the interval are
+        kept, and an hour left without rows loses its object. Raises StoreError where the interval is empty or a row
+        lies outside of it.
+        """
+        start, end = _interval(start, end)
+        table = _to_table(frame)
+        stamps = table.column("timestamp")
+        inside = _between(stamps, start, end)
+        if len(table) and not pc.all(inside).as_py():
+            raise StoreError(
+                f"rows from {pc.min(stamps).as_py()} to {pc.max(stamps).as_py()} do not all lie in "
+                f"[{clock.iso(start)}, {clock.iso(end)}): cut them to the interval first"
+            )
+        written: list[str] = []
+        for hour in _hours(start, end):
+            fresh = table.filter(_between(stamps, hour, hour + _HOUR))
+            key = hour_key(layer, hour, part)
+            kept = self._kept(key, hour, start, end)
+            merged = fresh if kept is None else pa.concat_tables([fresh, kept], promote_options="permissive")
+            if len(merged):
+                self.put_bytes(key, _to_bytes(merged))
+                written.append(key)
+            else:
+                self.delete(key)
+        return written
+
+    def read_hours(self, layer: str, start: datetime, end: datetime) -> pd.DataFrame:
+        """Return the rows of a layer with start <= timestamp < end, all parts, sorted by instance and time."""
+        start, end = _interval(start, end)
+        wanted = {hour_key(layer, hour, "").rsplit("/", 1)[0] for hour in _hours(start, end)}
+        days = sorted({prefix.rsplit("/", 1)[0] for prefix in wanted})
+        with ThreadPoolExecutor(_THREADS) as pool:
+            listed = [key for found in pool.map(self.keys, [f"{day}/" for day in days]) for key in found]
+            chosen = [key for key in listed if key.rsplit("/", 1)[0] in wanted and key.endswith(".parquet")]
+            tables = [table for table in pool.map(self._table, chosen) if table is not None]
+        if not tables:
+            return _to_frame(
+                pa.schema([pa.field("instance_id", pa.string()), pa.field("timestamp", _STAMP)]).empty_table()
+            )
+        merged = pa.concat_tables(tables, promote_options="permissive")
+        return _to_frame(_ordered(merged.filter(_between(merged.column("timestamp"), start, end))))
+
+    def _kept(self, key: str, hour: datetime, start: datetime, end: datetime) -> pa.Table | None:
+        if start <= hour and hour + _HOUR <= end:
+            return None
+        old = self._table(key)
+        return None if old is None else old.filter(pc.invert(_between(old.column("timestamp"), start, end)))
+
+    def _table(self, key: str) -> pa.Table | None:
+        data = self.get_bytes(key)
+        return None if data is None else pq.read_table(pa.BufferReader(data))
+
+
+def _interval(start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    start, end = clock.utc(start), clock.utc(end)
+    if start >= end:
+        raise StoreError(
+            f"the interval from {clock.iso(start)} to {clock.iso(end)} is empty: the end must lie after the start"
+        )
+    return start, end
+
+
+def _hours(start: datetime, end: datetime) -> Iterator[datetime]:
+    hour = clock.floor(start, 3600)
+    while hour < end:
+        yield hour
+        hour += _HOUR
+
+
+def _between(stamps: pa.ChunkedArray, start: datetime, end: datetime) -> pa.ChunkedArray:
+    low, high = pa.scalar(start.astimezone(UTC), _STAMP), pa.scalar(end.astimezone(UTC), _STAMP)
+    return pc.and_(pc.greater_equal(stamps, low), pc.less(stamps, high))
+
+
+def _to_table(frame: pd.DataFrame) -> pa.Table:
+    missing = [name for name in _KEYS if name not in frame.columns]
+    if missing:
+        raise StoreError(f"the rows have no column {missing[0]}: every stored row needs {' and '.join(_KEYS)}")
+    if len(frame) and getattr(frame["timestamp"].dtype, "tz", None) is None:
+        raise StoreError("the column timestamp has no time zone: use datetime64[ms, UTC]")
+    columns = [*_KEYS, *(name for name in frame.columns if name not in _KEYS)]
+    table = pa.Table.from_pandas(frame[columns], preserve_index=False).replace_schema_metadata(None)
+    types = [_plain(item) for item in table.schema]
+    return _ordered(table.cast(pa.schema(types), safe=False))
+
+
+def _plain(item: pa.Field) -> pa.Field:
+    # pandas versions differ in the string type they hand over: one type is stored, whichever wrote the rows.
+    if item.name == "timestamp":
+        return pa.field(item.name, _STAMP)
+    if item.name == "instance_id" or pa.types.is_large_string(item.type):
+        return pa.field(item.name, pa.string())
+    return pa.field(item.name, item.type)
+
+
+def _ordered(table: pa.Table) -> pa.Table:
+    return table.sort_by([(name, "ascending") for name in _KEYS])
+
+
+def _to_bytes(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(_ordered(table), sink, compression="zstd", store_schema=False)
+    return sink.getvalue()
+
+
+def _to_frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas()
+    frame["timestamp"] = frame["timestamp"].astype("datetime64[ms, UTC]")
+    return frame.reset_index(drop=True)

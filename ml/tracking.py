@@ -1,0 +1,294 @@
+"""What MLflow knows of a training: one run, a child run per candidate, one registered version, and who is champion.
+
+Runs are written through ``MlflowClient`` with explicit ids; nothing depends on an active run of the process except the
+logging of the one model per training. Every call can be repeated: a retried task finds its training run, replaces its
+candidate run, and gets the version that it had registered already.
+
+All candidates carry the same metric names, so MLflow can compare them. The training run carries metrics of its own
+(``best.<figure>`` and ``<figure>.<family>``), because the list of runs shows the candidates only after a click. MLflow
+opens in a mode for language models unless the link says otherwise: use :func:`experiment_url` and its sisters.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml import artifact, clock, comparison
+from ml.mlflow_runs import TrackingError, as_curves, as_metrics, connect, experiment_id, log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from mlflow import MlflowClient
+
+    from ml.settings import Settings
+    from ml.train import Candidate
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+
+_TRAINING, _FAMILY, _DIGEST, _KEY = "training_id", "family", "digest", "s3_key"
+_ROLE = "riskwatch.role"
+_VETOES = "vetoes"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered version: ``digest`` is the SHA-256 of its zip in hexadecimal, ``s3_key`` where the zip lies."""
+
+    version: str
+    digest: str
+    run_id: str
+    training_id: str
+    family: str
+    s3_key: str
+
+
+def open_training(settings: Settings, training_id: str, params: Mapping[str, Any]) -> str:
+    """Create (or find again) the run of a training and return its id."""
+    client = connect(settings)
+    experiment = experiment_id(client, settings.experiment)
+    found = client.search_runs(
+        [experiment], f"tags.{_TRAINING} = '{training_id}' and tags.`{_ROLE}` = 'training'", max_results=1
+    )
+    if found:
+        return str(found[0].info.run_id)
+    tags = {_TRAINING: training_id, _ROLE: "training"}
+    run = client.create_run(experiment, run_name=f"training {training_id}", tags=tags)
+    log(client, run.info.run_id, params=params)
+    return str(run.info.run_id)
+
+
+def log_candidate(settings: Settings, parent_run_id: str, candidate: Candidate, zip_bytes: bytes) -> str:
+    """Log one candidate as a child run: params, figures as metrics, pictures, artifact; returns its run id.
+
+    A run of the same family that an earlier attempt left under this training is deleted first.
+    """
+    from ml import plots
+
+    client = connect(settings)
+    parent = client.get_run(parent_run_id)
+    for old in _children(client, parent, f" and tags.{_FAMILY} = '{candidate.family}'"):
+        client.delete_run(old.info.run_id)
+    tags = {
+        "mlflow.parentRunId": parent_run_id,
+        _TRAINING: parent.data.tags.get(_TRAINING, ""),
+        _ROLE: "candidate",
+        _FAMILY: candidate.family,
+        _DIGEST: artifact.digest(zip_bytes),
+    }
+    # Without a start time MLflow shows how long the logging took.
+    start = clock.epoch_ms(clock.now()) - round(1000 * candidate.figures.get("fit_seconds", 0.0))
+    run = client.create_run(parent.info.experiment_id, start_time=start, run_name=candidate.family, tags=tags)
+    run_id = str(run.info.run_id)
+    metrics = [*as_metrics(candidate.figures), *as_curves(candidate.plots.curves)]
+    log(client, run_id, params={"family": candidate.family, **candidate.params}, metrics=metrics)
+    for name, figure in plots.figures(candidate.plots).items():
+        client.log_figure(run_id, figure, f"plots/{name}")
+    with _as_file(zip_bytes) as path:
+        client.log_artifact(run_id, str(path), "model")
+    client.set_terminated(run_id)
+    return run_id
+
+
+def register(
+    settings: Settings,
+    parent_run_id: str,
+    training_id: str,
+    ranking: Sequence[Mapping[str, Any]],
+    winner: Mapping[str, Any],
+    zip_bytes: bytes,
+) -> str:
+    """Register the winner of a training, make it the challenger, close the training run; returns the version.
+
+    ``ranking`` has all candidates, best first: ``family``, ``run_id``, ``figures`` (by name), ``vetoes`` (texts).
+    ``winner`` is one of its rows with ``s3_key`` and ``digest`` (SHA-256 of ``zip_bytes``, hexadecimal) added.
+
+    Raises
+    ------
+    TrackingError
+        The zip is not the one that ``winner`` names.
+    """
+    digest = artifact.digest(zip_bytes)
+    if digest != winner["digest"]:
+        raise TrackingError(
+            f"the zip of {winner['family']!r} has digest {digest}, the comparison chose {winner['digest']}: "
+            f"read {winner['s3_key']} again, or train again"
+        )
+    client = connect(settings)
+    registered = _registered_before(client, settings.model_name, training_id, digest)
+    if registered is None:
+        # Every tag at creation: a version is never seen without the digest that says what it is.
+        uri = _log_model(settings, parent_run_id, zip_bytes)
+        tags = {
+            _DIGEST: digest,
+            _KEY: str(winner["s3_key"]),
+            _TRAINING: training_id,
+            _FAMILY: str(winner["family"]),
+            "candidate_run_id": str(winner["run_id"]),
+        }
+        registered = _create_version(client, settings.model_name, uri, parent_run_id, tags, ranking, winner)
+    client.set_registered_model_alias(settings.model_name, CHALLENGER, registered)
+    close_training(settings, parent_run_id, ranking, winner)
+    return registered
+
+
+def close_training(
+    settings: Settings,
+    parent_run_id: str,
+    ranking: Sequence[Mapping[str, Any]],
+    winner: Mapping[str, Any] | None = None,
+) -> None:
+    """End the run of a training with the comparison on it; without a winner too, so that the reason can be read
+    there."""
+    client = connect(settings)
+    metrics = [
+        metric
+        for row in ranking
+        for metric in as_metrics({f"{k}.{row['family']}": v for k, v in row["figures"].items()})
+    ]
+    tags = {f"{_VETOES}.{row['family']}": "; ".join(row["vetoes"]) for row in ranking if row["vetoes"]}
+    tags["mlflow.note.content"] = comparison.describe(ranking, winner)
+    tags["winner"] = str(winner["family"]) if winner else "none"
+    if winner:
+        metrics += as_metrics({f"best.{name}": value for name, value in winner["figures"].items()})
+    log(client, parent_run_id, metrics=metrics, tags=tags)
+    client.set_terminated(parent_run_id)
+
+
+def challenger(settings: Settings) -> Registered | None:
+    """The version that waits to be promoted, or None."""
+    return _by_alias(settings, CHALLENGER)
+
+
+def champion(settings: Settings) -> Registered | None:
+    """The version that is in service, or None."""
+    return _by_alias(settings, CHAMPION)
+
+
+def crown(settings: Settings, version: str) -> None:
+    """Make a registered version the champion and note when."""
+    client = connect(settings)
+    client.set_model_version_tag(settings.model_name, version, "promoted_at", clock.iso(clock.now()))
+    client.set_registered_model_alias(settings.model_name, CHAMPION, version)
+
+
+def experiment_url(settings: Settings) -> str:
+    """Page of all trainings."""
+    experiment = experiment_id(connect(settings), settings.experiment)
+    return f"{settings.mlflow_uri.rstrip('/')}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+
+
+def run_url(settings: Settings, run_id: str) -> str:
+    """Page of a run."""
+    experiment = connect(settings).get_run(run_id).info.experiment_id
+    return f"{settings.mlflow_uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
+
+
+def version_url(settings: Settings, version: str) -> str:
+    """Page of a registered version, with the comparison table; asks nothing of the server."""
+    base = settings.mlflow_uri.rstrip("/")
+    return f"{base}/#/models/{settings.model_name}/versions/{version}?workflowType=machine_learning"
+
+
+def _children(client: MlflowClient, parent: Any, further: str = "") -> Iterable[Any]:
+    condition = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'{further}"
+    return client.search_runs([parent.info.experiment_id], condition)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _as_file(zip_bytes: bytes) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="riskwatch-") as folder:
+        path = Path(folder) / "artifact.zip"
+        path.write_bytes(zip_bytes)
+        yield path
+
+
+def _log_model(settings: Settings, parent_run_id: str, zip_bytes: bytes) -> str:
+    """Log the scoring model from code under the training run and return its URI."""
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("string", "record")]),
+        outputs=Schema([ColSpec("double", "score"), ColSpec("string", "level"), ColSpec("boolean", "unusual")]),
+    )
+    # log_model knows only the process-wide address and the active run; both are put back.
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(settings.mlflow_uri)
+    try:
+        with _as_file(zip_bytes) as path, mlflow.start_run(run_id=parent_run_id):
+            logged = mlflow.pyfunc.log_model(
+                name="riskwatch",
+                python_model=str(Path(__file__).with_name("served_model.py")),
+                artifacts={"artifact": str(path)},
+                signature=signature,
+                # Explicit: otherwise MLflow starts a process that imports everything to find out, which takes 10 s.
+                pip_requirements=[f"mlflow=={installed('mlflow')}", f"pandas=={installed('pandas')}"],
+            )
+    finally:
+        mlflow.set_tracking_uri(before)
+    return str(logged.model_uri)
+
+
+def _create_version(
+    client: MlflowClient,
+    name: str,
+    uri: str,
+    parent_run_id: str,
+    tags: dict[str, str],
+    ranking: Sequence[Mapping[str, Any]],
+    winner: Mapping[str, Any],
+) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(
+            name, description="Scores CloudWatch rows; each version is one training's winner."
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    model_id = uri.removeprefix("models:/")
+    location = client.get_logged_model(model_id).artifact_location
+    created = client.create_model_version(
+        name,
+        location,
+        run_id=parent_run_id,
+        tags=tags,
+        description=comparison.describe(ranking, winner),
+        model_id=model_id,
+    )
+    return str(created.version)
+
+
+def _registered_before(client: MlflowClient, name: str, training_id: str, digest: str) -> str | None:
+    condition = f"name = '{name}' and tags.{_TRAINING} = '{training_id}'"
+    versions = [v for v in client.search_model_versions(condition) if v.tags.get(_DIGEST) == digest]
+    return str(max(versions, key=lambda v: int(v.version)).version) if versions else None
+
+
+def _by_alias(settings: Settings, alias: str) -> Registered | None:
+    client = connect(settings)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_model_version_by_alias(settings.model_name, alias)
+    except MlflowException as error:
+        # A missing alias is the first of the two, a missing model the second.
+        if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+            return None
+        raise
+    missing = [tag for tag in (_DIGEST, _TRAINING, _FAMILY, _KEY) if not found.tags.get(tag)]
+    if missing:
+        raise TrackingError(
+            f"version {found.version} of {settings.model_name!r}, alias {alias!r}, has no tag {', '.join(missing)}: "
+            "it was not registered by a training; point the alias to a version that was"
+        )
+    tags = found.tags
+    return Registered(str(found.version), tags[_DIGEST], str(found.run_id), tags[_TRAINING], tags[_FAMILY], tags[_KEY])

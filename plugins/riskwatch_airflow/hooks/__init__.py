@@ -1,0 +1,1 @@
+"""Hooks that the Amazon provider does not have."""

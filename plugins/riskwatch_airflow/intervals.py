@@ -1,0 +1,51 @@
+"""Which interval a run works on: the run's own data interval, or start and end given by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ml import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+
+class IntervalError(ValueError):
+    """A run has no usable interval; the message says what was given and what to give."""
+
+
+def given(params: Mapping[str, Any], period_s: int, now: datetime) -> tuple[datetime, datetime] | None:
+    """Return [start, end) from the params of a run, on the grid of `period_s` seconds; None where neither is given."""
+    start, end = params.get("start"), params.get("end")
+    if not start and not end:
+        return None
+    if not start or not end:
+        raise IntervalError(f"only {'start' if start else 'end'} is given: give both start and end, or neither")
+    return _checked(clock.parse(str(start)), clock.parse(str(end)), period_s, now)
+
+
+def of_run(context: Mapping[str, Any], period_s: int, now: datetime) -> tuple[datetime, datetime]:
+    """Return [start, end) of a run: its params, else its data interval.
+
+    Raises IntervalError where the run has neither, or the interval is empty, inverted or not over yet.
+    """
+    chosen = given(context.get("params") or {}, period_s, now)
+    if chosen:
+        return chosen
+    start, end = context.get("data_interval_start"), context.get("data_interval_end")
+    if start is None or end is None:
+        raise IntervalError("this run has no data interval (it was started by hand or by an asset): give start and end")
+    return _checked(start, end, period_s, now)
+
+
+def _checked(start: datetime, end: datetime, period_s: int, now: datetime) -> tuple[datetime, datetime]:
+    low, high = clock.floor(start, period_s), clock.floor(end, period_s)
+    if low >= high:
+        shown = f"from {clock.iso(start)} to {clock.iso(end)}"
+        raise IntervalError(f"the interval {shown} holds no full period of {period_s} s: end must lie after start")
+    if high > now:
+        raise IntervalError(
+            f"the interval ends at {clock.iso(high)}, which is not over yet: it is {clock.iso(now)} now"
+        )
+    return low, high

@@ -1,0 +1,118 @@
+"""Tasks of export_metrics: an interval of CloudWatch metrics into `raw/`, then validated or quarantined."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from ml import catalogue, clock, dataset, inventory, settings
+from riskwatch_airflow import clients, intervals
+from riskwatch_airflow.assets import VALIDATED_METRICS
+from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from expectations.validate import Validation
+
+_log = logging.getLogger(__name__)
+
+
+def fetch(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the interval of the run from CloudWatch and write it to `raw/`; return the interval and counts.
+
+    The instances are those that CloudWatch lists (data within two weeks) and those of the inventory, so that an older
+    interval finds instances that are gone. A run that starts right at the end of its interval waits until the
+    datapoints have settled. Fails for good where the interval cannot be used or CloudWatch has nothing in it.
+    """
+    config = settings.load()
+    try:
+        start, end = intervals.of_run(context, config.period_s, clock.now())
+    except (intervals.IntervalError, clock.ClockError) as error:
+        raise AirflowFailException(str(error)) from error
+    _settle(end, config.settle_s)
+    metrics = catalogue.load(config.catalogue)
+    store = clients.store(config)
+    hook = CloudWatchMetricsHook(aws_conn_id=config.aws_conn_id)
+    known = inventory.load(config.inventory, store)
+    instances = sorted({*hook.instances(metrics), *known})
+    found = hook.metric_rows(instances, metrics, start, end, config.period_s)
+    if found.rows.empty:
+        names = ", ".join(sorted({metric.namespace for metric in metrics.metrics}))
+        raise AirflowFailException(
+            f"CloudWatch has no datapoint in [{clock.iso(start)}, {clock.iso(end)}): asked for {len(metrics.names)} "
+            f"metrics of {len(instances)} instances, namespaces {names}, region "
+            f"{hook.region_name or 'of the environment'}, period {config.period_s} s. Check region and connection "
+            f"{config.aws_conn_id}, and that the agent reports"
+        )
+    keys = store.write_hours("raw", found.rows, start, end)
+    return {
+        "start": clock.iso(start),
+        "end": clock.iso(end),
+        "instances": int(found.rows["instance_id"].nunique()),
+        "rows": len(found.rows),
+        "duplicates": found.duplicates,
+        "objects": len(keys),
+    }
+
+
+def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str, Any]:
+    """Hold the fetched rows against the expectations; write `validated/` and `quarantine/` and announce the asset.
+
+    Fails for good where the rows are no table of metric rows, or not a single row passed.
+    """
+    from expectations.validate import Interval, ValidationError
+    from expectations.validate import validate as hold
+
+    config = settings.load()
+    metrics = catalogue.load(config.catalogue)
+    store = clients.store(config)
+    start, end = clock.parse(fetched["start"]), clock.parse(fetched["end"])
+    rows = store.read_hours("raw", start, end)
+    # An hour kept in part may carry columns of an older catalogue: what is judged are the columns of this one.
+    rows = rows[[name for name in dataset.columns(metrics) if name in rows.columns]]
+    try:
+        outcome = hold(rows, metrics, Interval(start, end, config.period_s))
+    except ValidationError as error:
+        raise AirflowFailException(str(error)) from error
+    store.write_hours("validated", outcome.validated, start, end)
+    store.write_hours("quarantine", outcome.quarantined, start, end)
+    _tell(outcome)
+    if outcome.validated.empty:
+        raise AirflowFailException(f"all {len(rows)} rows were quarantined: {outcome.results['reasons']}")
+    counts = {
+        "start": fetched["start"],
+        "end": fetched["end"],
+        "rows": len(rows),
+        "validated": len(outcome.validated),
+        "quarantined": len(outcome.quarantined),
+        "instances": int(outcome.validated["instance_id"].nunique()),
+        "duplicates": int(fetched["duplicates"]),
+    }
+    context["outlet_events"][VALIDATED_METRICS].extra.update(counts)
+    return {**counts, "reasons": outcome.results["reasons"]}
+
+
+def _settle(end: datetime, settle_s: int) -> None:
+    remaining = settle_s - (clock.now() - end).total_seconds()
+    if remaining > 0:
+        _log.info("waiting %.0f s until the last datapoints have settled", remaining)
+        time.sleep(remaining)
+
+
+def _tell(outcome: Validation) -> None:
+    _log.info(
+        "%d rows: %d validated, %d quarantined, %d expectations",
+        outcome.results["rows"],
+        outcome.results["validated"],
+        outcome.results["quarantined"],
+        outcome.results["expectations"],
+    )
+    for reason, count in outcome.results["reasons"].items():
+        _log.warning("quarantined %d rows: %s", count, reason)
+    for text in outcome.results["reported"]:
+        _log.info("reported only: %s", text)

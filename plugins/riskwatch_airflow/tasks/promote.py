@@ -1,0 +1,133 @@
+"""Tasks of promote_model: what waits and what the mode allows, then the release of exactly what was approved."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from ml import settings
+from riskwatch_airflow import clients
+from riskwatch_airflow.assets import LIVE_MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ml.store import Store
+
+APPROVAL, RELEASE = "approval", "release"
+CANDIDATE = "candidate"
+
+_log = logging.getLogger(__name__)
+
+
+def decide(context: Mapping[str, Any]) -> str:
+    """Look up the challenger and return the task that comes next: the approval or the release.
+
+    What is decided on, the version with its digest, is handed on: a challenger that comes later waits for its own run.
+    Skips where nothing waits, the challenger serves already, or the mode is off or dry_run (which is recorded).
+    """
+    from ml import release, tracking
+
+    config = settings.load()
+    if config.promotion == "off":
+        raise AirflowSkipException(
+            "promotion is off: set promotion to dry_run, approval or auto to put models into service"
+        )
+    challenger = tracking.challenger(config)
+    if challenger is None:
+        raise AirflowSkipException("no challenger is registered: run train_models first")
+    champion = tracking.champion(config)
+    if champion is not None and champion.digest == challenger.digest:
+        raise AirflowSkipException(f"version {challenger.version} is the champion already")
+    store = clients.store(config)
+    candidate = {
+        "version": challenger.version,
+        "digest": challenger.digest,
+        "family": challenger.family,
+        "training_id": challenger.training_id,
+        "key": challenger.s3_key,
+        "figures": _figures(store, challenger.s3_key),
+        "replaces": None if champion is None else {"version": champion.version, "digest": champion.digest},
+        "mode": config.promotion,
+        "link": tracking.version_url(config, challenger.version),
+    }
+    if config.promotion == "dry_run":
+        release.write_ledger(store, {**_entry(candidate), "action": "dry_run", "by": "policy"})
+        raise AirflowSkipException(f"dry run: version {challenger.version} would have been promoted")
+    context["ti"].xcom_push(key=CANDIDATE, value=candidate)
+    return APPROVAL if config.promotion == "approval" else RELEASE
+
+
+def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Release the decided version: publish, self-test, move the alias, keep the artifact, crown it, write the ledger.
+
+    Where a step after the move of the alias fails, the alias goes back, so that what serves and what the registry says
+    agree when the task is tried again.
+    """
+    from ml import artifact, release, tracking
+
+    config = settings.load()
+    store = clients.store(config)
+    candidate = context["ti"].xcom_pull(task_ids="decide", key=CANDIDATE)
+    approver = _approver(context["ti"].xcom_pull(task_ids=APPROVAL))
+    zip_bytes = store.get_bytes(candidate["key"])
+    if zip_bytes is None:
+        raise AirflowFailException(f"s3://{config.bucket}/{candidate['key']} is gone: train again")
+    if artifact.digest(zip_bytes) != candidate["digest"]:
+        raise AirflowFailException(
+            f"s3://{config.bucket}/{candidate['key']} has digest {artifact.digest(zip_bytes)}, approved was "
+            f"{candidate['digest']}: the object was changed, train again"
+        )
+    functions = clients.client(config, "lambda")
+    store.put_bytes(f"artifacts/{candidate['digest']}.zip", zip_bytes, if_absent=True)
+    released = release.promote(functions, config.function, config.alias, zip_bytes, approved_by=approver)
+    try:
+        tracking.crown(config, candidate["version"])
+        entry = {
+            **_entry(candidate),
+            "action": "promote",
+            "by": approver,
+            "function_version": released.function_version,
+            "previous_version": released.previous_version,
+            "code_sha256": released.code_sha256,
+            "model_id": released.selftest["model_id"],
+            "golden": released.selftest["golden"],
+        }
+        key = release.write_ledger(store, entry)
+    except Exception:
+        if released.previous_version != released.function_version:
+            release.restore(
+                functions, config.function, config.alias, released.previous_version, only_from=released.function_version
+            )
+        raise
+    told = {
+        "model_id": released.selftest.get("model_id"),
+        "family": candidate["family"],
+        "version": candidate["version"],
+        "function_version": released.function_version,
+        "digest": candidate["digest"],
+        "by": approver,
+        "ledger": key,
+    }
+    _log.info("live: %s", told)
+    context["outlet_events"][LIVE_MODEL].extra.update(told)
+    return told
+
+
+def _figures(store: Store, key: str) -> dict[str, Any]:
+    summary = store.get_json(key.removesuffix(".zip") + ".json") or {}
+    return dict(summary.get("figures", {}))
+
+
+def _entry(candidate: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("version", "digest", "family", "training_id", "figures", "replaces", "mode")
+    return {name: candidate[name] for name in names}
+
+
+def _approver(answer: Mapping[str, Any] | None) -> str:
+    if not answer:
+        return "policy auto"
+    user = answer.get("responded_by_user") or {}
+    return str(user.get("name") or user.get("id") or "an operator")

@@ -1,0 +1,23 @@
+"""The DAG files as Airflow parses them, in a home of their own and without any Riskwatch setting."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "dags"
+
+# Airflow reads these when it is first imported, which is earlier than any fixture.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="riskwatch-airflow-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+for name in [name for name in os.environ if name.startswith("RISKWATCH_")]:
+    del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def dagbag():
+    """Return all DAGs."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    return DagBag(dag_folder=str(FOLDER))

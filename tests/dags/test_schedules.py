@@ -1,0 +1,84 @@
+"""Schedules, assets and the order of tasks."""
+
+import pytest
+
+from riskwatch_airflow import assets, wiring
+
+
+def outlets(dag):
+    return {asset.name for item in dag.tasks for asset in item.outlets}
+
+
+def test_schedules_by_default(dagbag):
+    from airflow.sdk import AssetOrTimeSchedule, CronDataIntervalTimetable, CronTriggerTimetable
+    from airflow.sdk.definitions.timetables.assets import AssetTriggeredTimetable
+
+    # GIVEN
+    found = {name: dag.timetable for name, dag in dagbag.dags.items()}
+
+    # WHEN / THEN the exporter has data intervals, the others are moments or wait for assets
+    assert isinstance(found["export_metrics"], CronDataIntervalTimetable)
+    assert found["export_metrics"].expression == "0 * * * *"
+    assert isinstance(found["stream_metrics"], CronTriggerTimetable)
+    assert found["stream_metrics"].expression == "*/5 * * * *"
+    assert isinstance(found["watch_model"], CronTriggerTimetable)
+    assert isinstance(found["train_models"], AssetOrTimeSchedule)
+    assert found["train_models"].timetable.expression == "30 3 * * *"
+    assert isinstance(found["promote_model"], AssetTriggeredTimetable)
+
+
+def test_manual_means_no_schedule(monkeypatch):
+    # GIVEN
+    monkeypatch.setenv(
+        "RISKWATCH_SCHEDULES", '{export_metrics="manual", stream_metrics="manual", train_models="manual"}'
+    )
+
+    # WHEN / THEN a training still follows a retrain request
+    assert wiring.intervals("export_metrics") is None
+    assert wiring.moments("stream_metrics") is None
+    assert wiring.moments_or("train_models", assets.RETRAIN_REQUEST) == [assets.RETRAIN_REQUEST]
+
+
+def test_assets_link_the_dags(dagbag):
+    # GIVEN
+    dags = dagbag.dags
+
+    # WHEN / THEN each asset has one producer
+    assert {name: outlets(dag) for name, dag in dags.items() if outlets(dag)} == {
+        "export_metrics": {"validated_metrics"},
+        "train_models": {"candidate_model"},
+        "promote_model": {"live_model"},
+        "watch_model": {"retrain_request"},
+    }
+
+
+@pytest.mark.parametrize("asset", [assets.VALIDATED_METRICS, assets.CANDIDATE_MODEL, assets.LIVE_MODEL])
+def test_asset_uris_are_in_their_normal_form(asset):
+    # GIVEN / WHEN / THEN Airflow compares names and uris: a uri that it rewrites would be another asset
+    assert asset.uri == f"riskwatch://{asset.name}/"
+
+
+def test_the_families_are_those_of_the_trainer(dagbag):
+    from ml.families import FAMILIES
+
+    # GIVEN
+    mapped = dagbag.dags["train_models"].task_dict["train"]
+
+    # WHEN
+    names = mapped.op_kwargs_expand_input.value["family"]
+
+    # THEN
+    assert set(names) == set(FAMILIES)
+    assert mapped.map_index_template == "{{ family }}"
+
+
+def test_approval_stands_between_decision_and_release(dagbag):
+    # GIVEN
+    tasks = dagbag.dags["promote_model"].task_dict
+
+    # WHEN / THEN nobody's answer is a rejection, and the release may follow the decision directly
+    assert tasks["decide"].downstream_task_ids == {"approval", "release"}
+    assert tasks["approval"].downstream_task_ids == {"release"}
+    assert tasks["approval"].defaults == ["Reject"]
+    assert tasks["approval"].response_timeout.total_seconds() == 20 * 3600
+    assert tasks["release"].trigger_rule == "none_failed_min_one_success"

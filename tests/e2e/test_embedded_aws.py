@@ -1,0 +1,168 @@
+"""The embedded AWS as the demo uses it: the stack deploys, metrics come back as put, nothing is left behind."""
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+
+import boto3
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from infra import deploy
+from local import publish, simulator
+from local.embedded_aws import EmbeddedAws, client_environment
+from local.processes import Supervisor
+from ml import catalogue
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def supervisor():
+    with Supervisor() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def aws(supervisor, tmp_path_factory):
+    return EmbeddedAws.start(supervisor, tmp_path_factory.mktemp("aws"))
+
+
+@pytest.fixture(autouse=True)
+def client_settings(aws, monkeypatch):
+    """This process becomes a client of the embedded AWS and of nothing else."""
+    for key in [key for key in os.environ if key.startswith("AWS_")]:
+        monkeypatch.delenv(key)
+    for key, value in client_environment(aws.endpoint, {}).items():
+        monkeypatch.setenv(key, value)
+
+
+@pytest.fixture
+def stack(aws, client_settings):
+    return deploy.deploy(boto3.client("cloudformation"), parameters={"EndpointUrl": aws.endpoint}, poll_s=0.05)
+
+
+def test_it_listens_on_loopback_only(supervisor, aws):
+    listening = supervisor.listeners()
+    assert [listener.port for listener in listening] == [aws.port]
+    assert all(listener.loopback for listener in listening)
+
+
+def test_the_stack_deploys_again_without_moving_anything(aws, stack):
+    # GIVEN the deployed stack WHEN it is deployed again, unchanged and with a link
+    client = boto3.client("cloudformation")
+    before = boto3.client("lambda").get_alias(FunctionName=stack.function, Name="live")
+    assert deploy.deploy(client, poll_s=0.05) == stack
+    assert deploy.deploy(client, parameters={"Link": "http://127.0.0.1:8080"}, poll_s=0.05) == stack
+    # THEN the alias is where it was and the endpoint was kept
+    after = boto3.client("lambda").get_alias(FunctionName=stack.function, Name="live")
+    assert (after["FunctionVersion"], after["RevisionId"]) == (before["FunctionVersion"], before["RevisionId"])
+    variables = boto3.client("lambda").get_function_configuration(FunctionName=stack.function)["Environment"][
+        "Variables"
+    ]
+    assert variables["AWS_ENDPOINT_URL"] == aws.endpoint
+    assert variables["RISKWATCH_LINK"] == "http://127.0.0.1:8080"
+    assert variables["RISKWATCH_BUCKET"] == stack.bucket
+
+
+def test_the_placeholder_answers_a_self_test_and_refuses_to_label(stack):
+    client = boto3.client("lambda")
+    answer = client.invoke(FunctionName=f"{stack.function}:live", Payload=b'{"selftest": {}}')
+    assert "FunctionError" not in answer
+    assert json.load(answer["Payload"]) == {"model_id": None}
+    refused = client.invoke(FunctionName=f"{stack.function}:live", Payload=b'{"Records": []}')
+    assert refused["FunctionError"]
+    assert "no model has been promoted" in json.load(refused["Payload"])["errorMessage"]
+
+
+def test_an_alert_reaches_the_queue_as_it_was_sent(stack):
+    boto3.client("sns").publish(TopicArn=stack.topic_arn, Subject="Riskwatch", Message='{"version": 1}')
+    received = boto3.client("sqs").receive_message(QueueUrl=stack.alert_queue_url, WaitTimeSeconds=10)
+    assert [message["Body"] for message in received["Messages"]] == ['{"version": 1}']
+
+
+def test_metrics_are_read_back_as_they_were_put():
+    # GIVEN a day of the simulated fleet, published
+    metrics = catalogue.load()
+    rows = simulator.simulate(datetime.now(UTC), days=1, stream_hours=6).rows
+    rows = rows[rows["instance_id"].isin(["web-1", "database-3"])].reset_index(drop=True)
+    counts = publish.publish(publish.client(), rows, metrics)
+    assert counts.points == int(rows[list(metrics.names)].notna().sum().sum())
+    # WHEN it is read with GetMetricData
+    queries = {
+        f"q{number}": (instance, metric)
+        for number, (instance, metric) in enumerate(
+            (instance, metric) for instance in ("web-1", "database-3") for metric in metrics.metrics
+        )
+    }
+    answer = boto3.client("cloudwatch").get_metric_data(
+        StartTime=rows["timestamp"].min().to_pydatetime(),
+        EndTime=rows["timestamp"].max().to_pydatetime() + timedelta(minutes=5),
+        ScanBy="TimestampAscending",
+        MetricDataQueries=[
+            {
+                "Id": key,
+                "MetricStat": {
+                    "Metric": {
+                        "Namespace": metric.namespace,
+                        "MetricName": metric.metric,
+                        "Dimensions": metric.dimensions_of(instance),
+                    },
+                    "Period": 300,
+                    "Stat": metric.stat,
+                },
+            }
+            for key, (instance, metric) in queries.items()
+        ],
+    )
+    # THEN every point is there once, with its value
+    assert len(answer["MetricDataResults"]) == 20
+    for result in answer["MetricDataResults"]:
+        instance, metric = queries[result["Id"]]
+        put = rows[rows["instance_id"] == instance].set_index("timestamp")[metric.name].dropna()
+        assert list(put.index) == [pd.Timestamp(moment) for moment in result["Timestamps"]]
+        np.testing.assert_allclose(np.array(result["Values"]) * metric.scale, put.to_numpy(), rtol=1e-12)
+
+
+def test_stopping_leaves_no_process_and_no_temporary_file(stack, tmp_path):
+    # GIVEN a server of its own whose Lambda worker runs
+    with Supervisor() as supervisor:
+        own = EmbeddedAws.start(supervisor, tmp_path)
+        arguments = {"endpoint_url": own.endpoint}
+        made = deploy.deploy(
+            boto3.client("cloudformation", **arguments), parameters={"EndpointUrl": own.endpoint}, poll_s=0.05
+        )
+        boto3.client("lambda", **arguments).invoke(FunctionName=made.function, Payload=b'{"selftest": {}}')
+        pids = supervisor.pids()
+        assert len(pids) >= 2
+        # WHEN it is stopped
+        own.stop()
+        assert supervisor.pids() == []
+    # THEN nothing of it is left
+    left = [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    assert left == []
+    assert not list(tmp_path.glob("aws/tmp/*"))
+
+
+def test_a_persistent_server_finds_its_state_again(tmp_path):
+    # GIVEN a server that keeps its state, with a point, an object and a stack
+    with Supervisor() as supervisor:
+        first = EmbeddedAws.start(supervisor, tmp_path, persist=True)
+        arguments = {"endpoint_url": first.endpoint}
+        made = deploy.deploy(boto3.client("cloudformation", **arguments), poll_s=0.05)
+        boto3.client("s3", **arguments).put_object(Bucket=made.bucket, Key="ledger/a.json", Body=b"{}")
+        boto3.client("cloudwatch", **arguments).put_metric_data(
+            Namespace="Fleet", MetricData=[{"MetricName": "m00", "Value": 1.0}]
+        )
+        # WHEN it is stopped and started again, on another port
+        first.stop()
+        second = EmbeddedAws.start(supervisor, tmp_path, persist=True)
+        arguments = {"endpoint_url": second.endpoint}
+        # THEN all three are there
+        assert deploy.outputs(boto3.client("cloudformation", **arguments)).bucket == made.bucket
+        stored = boto3.client("s3", **arguments).get_object(Bucket=made.bucket, Key="ledger/a.json")
+        assert stored["Body"].read() == b"{}"
+        listed = boto3.client("cloudwatch", **arguments).list_metrics(Namespace="Fleet")
+        assert [metric["MetricName"] for metric in listed["Metrics"]] == ["m00"]

@@ -1,0 +1,157 @@
+"""The whole loop on real components: embedded AWS, MLflow server, live Airflow scheduler, all five DAGs and the stream.
+
+It is the demo itself on a smaller fleet history; the assertions look at what it left in S3, Lambda and MLflow.
+"""
+
+import gzip
+import json
+import os
+from datetime import timedelta
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from local import source as sources
+from local import system
+from local.demo import DAGS, Demo
+from local.processes import Supervisor
+from local.summary import TOLERANCE
+from ml import artifact, aws, clock, scoring, tracking
+from ml import settings as configuration
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory):
+    """Run the loop once on two days of the simulated fleet, and keep everything up for the tests."""
+    source = sources.simulated(clock.now(), stream_hours=6, days=2)
+    before = dict(os.environ)
+    try:
+        with system.state_folder(tmp_path_factory.mktemp("loop")) as folder, Supervisor() as supervisor:
+            running = system.start(
+                supervisor, folder, source.catalogue, source.inventory, overrides={"history_days": 3}
+            )
+            demo = Demo(source, running, Console(quiet=True))
+            summary = demo.run()
+            yield demo, summary
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        configuration.load.cache_clear()
+        aws.forget()
+
+
+@pytest.fixture(scope="module")
+def labelled(loop):
+    """The labelled rows as the Lambda wrote them."""
+    demo, _ = loop
+    store = demo.system.store
+    rows = []
+    for key in store.keys("labelled/arrived/"):
+        rows += [json.loads(line) for line in gzip.decompress(store.get_bytes(key)).splitlines()]
+    return rows
+
+
+def test_every_check_of_the_demo_holds(loop):
+    _, summary = loop
+    assert summary["checks"] == dict.fromkeys(summary["checks"], True)
+    assert summary["ok"]
+
+
+def test_every_exported_row_is_validated_or_quarantined(loop):
+    # GIVEN the rows that were published before the cut
+    demo, summary = loop
+    published = len(demo.source.history()) + len(demo.source.late_history())
+
+    # THEN the export holds each of them, once, in one of the two layers
+    rows = summary["rows"]
+    assert rows["exported"] == published
+    assert rows["validated"] + rows["quarantined"] == published
+
+
+def test_every_streamed_row_is_labelled_or_quarantined_once(loop, labelled):
+    demo, summary = loop
+    keys = [(row["instance_id"], row["timestamp"]) for row in labelled]
+    assert len(keys) == len(set(keys))
+    assert len(keys) + summary["stream"]["quarantined"] == len(demo.source.newest()) == summary["stream"]["sent"]
+
+
+def test_served_labels_are_those_of_the_training_path(loop, labelled):
+    # GIVEN the promoted artifact and every row that it could see, context before the cut included
+    demo, summary = loop
+    store = demo.system.store
+    document, arrays = artifact.unpack(store.get_bytes(f"artifacts/{summary['promoted']['digest']}.zip"))
+    served = pd.DataFrame(labelled)
+    served["timestamp"] = pd.to_datetime(served["timestamp"]).astype("datetime64[ms, UTC]")
+    context = store.read_hours("raw", demo.source.cut - timedelta(hours=6), demo.source.cut)
+    columns = ["instance_id", "timestamp", *document["features"]]
+    rows = pd.concat([context[columns], served[columns]], ignore_index=True)
+
+    # WHEN training's own vectorised path scores them
+    trained = scoring.label_rows(document, arrays, rows, demo.source.inventory)
+
+    # THEN level, unusual flag and score are those that were served
+    keys = ["instance_id", "timestamp"]
+    both = served.merge(trained, on=keys, suffixes=("_served", "_trained"), validate="1:1")
+    assert len(both) == len(served) > 0
+    assert (both["level_served"] == both["level_trained"]).all()
+    assert (both["unusual_served"] == both["unusual_trained"]).all()
+    assert (both["score_served"] - both["score_trained"]).abs().max() < 1e-6
+
+
+def test_the_alert_names_the_instance_of_an_incident(loop):
+    demo, summary = loop
+    met = [item for item in summary["incidents"]["list"] if item["met"]]
+    assert met, f"no incident was met: {summary['incidents']}"
+    assert {item["instance_id"] for item in met} <= {incident.instance_id for incident in demo.source.incidents}
+    assert timedelta(minutes=10) == TOLERANCE
+
+
+def test_mlflow_shows_five_candidates_under_one_training(loop):
+    # GIVEN the MLflow server that the training wrote to
+    demo, summary = loop
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(demo.system.mlflow_url)
+    chosen = configuration.load()
+    champion = tracking.champion(chosen)
+    experiment = client.get_experiment_by_name(chosen.experiment)
+
+    # WHEN its runs are listed
+    runs = client.search_runs([experiment.experiment_id])
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+
+    # THEN one training holds the five candidates, with the same figures and pictures; one is champion
+    assert len({run.data.tags["mlflow.parentRunId"] for run in children}) == 1
+    assert len(children) == 5
+    assert len({frozenset(run.data.metrics) for run in children}) == 1
+    pictures = {run.info.run_id: _files(client, run.info.run_id) for run in children}
+    together = {path.rsplit("/", 1)[-1].split(".")[0] for paths in pictures.values() for path in paths}
+    assert {"elbow", "dendrogram", "heatmap"} <= together
+    assert any("pca" in name for name in together)
+    assert champion.digest == summary["promoted"]["digest"]
+    assert champion.run_id in pictures
+
+
+def test_all_runs_are_green(loop):
+    demo, _ = loop
+    airflow = demo.system.airflow()
+    states = {dag: {run["state"] for run in airflow.runs(dag)} for dag in DAGS}
+    airflow.close()
+    assert states == {dag: {"success"} for dag in DAGS}
+
+
+def test_nothing_listens_beyond_loopback(loop):
+    demo, _ = loop
+    listeners = demo.system.supervisor.listeners()
+    assert listeners
+    assert [item for item in listeners if not item.loopback] == []
+
+
+def _files(client, run_id, path=None):
+    found = []
+    for item in client.list_artifacts(run_id, path):
+        found += _files(client, run_id, item.path) if item.is_dir else [item.path]
+    return found

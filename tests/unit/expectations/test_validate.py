@@ -1,0 +1,141 @@
+"""Validation by Great Expectations: every row is validated or quarantined, with the reason that applies to it."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from expectations.validate import Interval, ValidationError, validate
+from ml import catalogue, dataset
+
+TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
+CATALOGUE = catalogue.load()
+INTERVAL = Interval(TEN, TEN + timedelta(hours=1), 300)
+NAMES = list(CATALOGUE.names)
+
+
+@pytest.fixture
+def rows():
+    """Two instances, twelve rows each, all within bounds."""
+    moments = [TEN + timedelta(minutes=5 * place) for place in range(12)]
+    values = np.random.default_rng(7).uniform(1, 90, (2, len(NAMES), 12))
+    series = [
+        dataset.Series(name, feature, moments, values[place, column] / CATALOGUE.by_name[feature].scale)
+        for place, name in enumerate(("a", "b"))
+        for column, feature in enumerate(NAMES)
+    ]
+    return dataset.widen(series, CATALOGUE).rows
+
+
+def test_good_rows_pass_unchanged(rows):
+    # GIVEN good rows, one value missing
+    rows.loc[3, "latency_ms"] = np.nan
+
+    # WHEN
+    outcome = validate(rows, CATALOGUE, INTERVAL)
+
+    # THEN
+    pd.testing.assert_frame_equal(outcome.validated, rows)
+    assert outcome.quarantined.empty
+    assert list(outcome.quarantined.columns) == [*rows.columns, "reasons"]
+    assert outcome.results["reasons"] == {}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("cpu_utilization", 100.5, "cpu_utilization outside [0, 100] %"),
+        ("cpu_utilization", -0.1, "cpu_utilization outside [0, 100] %"),
+        ("network_in_mb", -1.0, "network_in_mb outside [0, inf] MB"),
+        ("latency_ms", np.inf, "latency_ms outside [0, inf] ms"),
+        ("timestamp", TEN + timedelta(minutes=16), "timestamp off the grid of 300 s"),
+        (
+            "timestamp",
+            TEN + timedelta(hours=1),
+            "timestamp outside [2026-11-22T10:00:00.000Z, 2026-11-22T11:00:00.000Z)",
+        ),
+        (
+            "timestamp",
+            TEN - timedelta(minutes=5),
+            "timestamp outside [2026-11-22T10:00:00.000Z, 2026-11-22T11:00:00.000Z)",
+        ),
+        ("timestamp", pd.NaT, "timestamp is missing"),
+        ("instance_id", None, "instance_id is missing"),
+        (NAMES, np.nan, "no metric has a value"),
+    ],
+)
+def test_one_bad_row_is_quarantined_with_its_reason(rows, column, value, reason):
+    # GIVEN one row that is wrong in one way
+    rows.loc[3, column] = value
+
+    # WHEN
+    outcome = validate(rows, CATALOGUE, INTERVAL)
+
+    # THEN it is the only one that leaves, and the reason is the only one given
+    assert outcome.quarantined["reasons"].tolist() == [reason]
+    assert len(outcome.validated) == len(rows) - 1
+    assert outcome.results["reasons"] == {reason: 1}
+
+
+def test_bounds_themselves_are_allowed(rows):
+    # GIVEN / WHEN
+    rows.loc[0, "cpu_utilization"], rows.loc[1, "cpu_utilization"] = 0.0, 100.0
+
+    # THEN
+    assert validate(rows, CATALOGUE, INTERVAL).quarantined.empty
+
+
+def test_of_duplicates_the_first_stays(rows):
+    # GIVEN a row three times, the copies with another value
+    copies = rows.iloc[[5, 5]].assign(latency_ms=1.0)
+
+    # WHEN
+    outcome = validate(pd.concat([rows, copies]), CATALOGUE, INTERVAL)
+
+    # THEN the first is validated, the two others are quarantined, and nothing is lost
+    pd.testing.assert_frame_equal(outcome.validated, rows)
+    assert outcome.quarantined["reasons"].tolist() == ["a second row of the same instance and time"] * 2
+
+
+def test_several_reasons_stand_together(rows):
+    # GIVEN
+    rows.loc[0, ["cpu_utilization", "disk_read_mb"]] = -1.0
+
+    # WHEN
+    outcome = validate(rows, CATALOGUE, INTERVAL)
+
+    # THEN
+    expected = "cpu_utilization outside [0, 100] %; disk_read_mb outside [0, inf] MB"
+    assert outcome.quarantined["reasons"].tolist() == [expected]
+
+
+def test_a_stuck_metric_is_reported_only(rows):
+    # GIVEN a metric that never changes and one that is never there
+    rows["running_processes"] = 4.0
+    rows["latency_ms"] = np.nan
+
+    # WHEN
+    outcome = validate(rows, CATALOGUE, INTERVAL)
+
+    # THEN
+    assert outcome.quarantined.empty
+    assert [text.split(":")[0] for text in outcome.results["reported"]] == [
+        "expect_column_unique_value_count_to_be_between(latency_ms)",
+        "expect_column_unique_value_count_to_be_between(running_processes)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda rows: rows.drop(columns="latency_ms"), "expect_table_columns_to_match_ordered_list"),
+        (lambda rows: rows[[*rows.columns[::-1]]], "expect_table_columns_to_match_ordered_list"),
+        (lambda rows: rows.astype({"latency_ms": "str"}), r"expect_column_values_to_be_of_type\(latency_ms\)"),
+        (lambda rows: rows.iloc[:0], "expect_table_row_count_to_be_between: observed 0"),
+    ],
+)
+def test_what_is_no_table_of_metric_rows_is_an_error(rows, spoil, words):
+    # GIVEN / WHEN / THEN the failed expectation is named
+    with pytest.raises(ValidationError, match=words):
+        validate(spoil(rows), CATALOGUE, INTERVAL)

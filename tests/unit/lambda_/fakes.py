@@ -1,0 +1,170 @@
+"""In-memory S3, DynamoDB and SNS with the parts and the conditions that the function uses, and errors as botocore's."""
+
+# The arguments have the names that botocore gives them.
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Item = dict[str, dict[str, Any]]
+
+
+def client_error(code: str, operation: str, **more: Any) -> ClientError:
+    """Make an error as a botocore client raises it."""
+    return ClientError({"Error": {"Code": code, "Message": code}, **more}, operation)
+
+
+class FakeS3:
+    """Objects by key; honours IfNoneMatch; the next ``failing`` puts fail."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.failing = 0
+
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes, ContentType: str, IfNoneMatch: str) -> None:
+        assert (Bucket, IfNoneMatch, ContentType) == ("bucket", "*", "application/gzip")
+        if self.failing:
+            self.failing -= 1
+            raise client_error("SlowDown", "PutObject")
+        if Key in self.objects:
+            raise client_error("PreconditionFailed", "PutObject")
+        self.objects[Key] = Body
+
+    def lines(self, prefix: str) -> list[dict[str, Any]]:
+        """Give the JSON lines of all objects under a prefix."""
+        bodies = [gzip.decompress(body) for key, body in sorted(self.objects.items()) if key.startswith(prefix)]
+        return [json.loads(line) for body in bodies for line in body.splitlines()]
+
+
+class FakeDynamoDB:
+    """Items by key; evaluates the conditions and SET expressions of single and transactional updates.
+
+    ``before_write`` runs once before the next write, to play a writer who comes in between; ``unprocessed`` is the
+    number of next reads that answer only their first key; the next ``failing`` writes fail.
+    """
+
+    def __init__(self) -> None:
+        self.items: dict[tuple[str, str], Item] = {}
+        self.before_write: Callable[[], None] | None = None
+        self.unprocessed = 0
+        self.failing = 0
+        self.writes = 0
+
+    def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:
+        keys = RequestItems["table"]["Keys"]
+        assert 1 <= len(keys) <= 100
+        assert len({json.dumps(key) for key in keys}) == len(keys), "AWS refuses a key that comes twice"
+        assert RequestItems["table"]["ConsistentRead"] is True
+        answered, left = keys, []
+        if self.unprocessed:
+            self.unprocessed -= 1
+            answered, left = keys[:1], keys[1:]
+        found = [copy.deepcopy(self.items[self._key(key)]) for key in answered if self._key(key) in self.items]
+        return {
+            "Responses": {"table": found},
+            "UnprocessedKeys": {"table": {"Keys": left, "ConsistentRead": True}} if left else {},
+        }
+
+    def update_item(self, **update: Any) -> None:
+        self._start("UpdateItem")
+        if not self._holds(update):
+            raise client_error("ConditionalCheckFailedException", "UpdateItem")
+        self._apply(update)
+
+    def transact_write_items(self, *, TransactItems: list[dict[str, Any]]) -> None:
+        self._start("TransactWriteItems")
+        assert 1 <= len(TransactItems) <= 100
+        updates = [item["Update"] for item in TransactItems]
+        keys = [self._key(update["Key"]) for update in updates]
+        assert len(set(keys)) == len(keys), "AWS refuses two operations on one item"
+        held = [self._holds(update) for update in updates]
+        if not all(held):
+            reasons = [{"Code": "None" if held_ else "ConditionalCheckFailed"} for held_ in held]
+            raise client_error("TransactionCanceledException", "TransactWriteItems", CancellationReasons=reasons)
+        for update in updates:
+            self._apply(update)
+
+    def state(self, instance_id: str) -> dict[str, Any]:
+        """Give the plain values of an instance's state item."""
+        return self._plain(self.items[f"instance#{instance_id}", "current"])
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Give the plain values of the list items, in key order."""
+        return [self._plain(item) for (pk, _), item in sorted(self.items.items()) if pk.startswith("episodes#")]
+
+    def set(self, instance_id: str, **values: dict[str, Any]) -> None:
+        """Change attributes of a state item behind the function's back."""
+        self.items[f"instance#{instance_id}", "current"] |= values
+
+    def _start(self, operation: str) -> None:
+        self.writes += 1
+        if self.failing:
+            self.failing -= 1
+            raise client_error("ProvisionedThroughputExceededException", operation)
+        hook, self.before_write = self.before_write, None
+        if hook is not None:
+            hook()
+
+    def _holds(self, update: dict[str, Any]) -> bool:
+        item = self.items.get(self._key(update["Key"]), {})
+        condition = update.get("ConditionExpression")
+        return condition is None or all(self._clause(update, item, clause) for clause in condition.split(" AND "))
+
+    @staticmethod
+    def _clause(update: dict[str, Any], item: Item, clause: str) -> bool:
+        absent = re.fullmatch(r"attribute_not_exists\((\w+)\)", clause)
+        if absent:
+            return absent[1] not in item
+        equal = re.fullmatch(r"(#\w+) = (:\w+)", clause)
+        assert equal, f"this fake does not know the condition {clause!r}"
+        return item.get(update["ExpressionAttributeNames"][equal[1]]) == update["ExpressionAttributeValues"][equal[2]]
+
+    def _apply(self, update: dict[str, Any]) -> None:
+        assert update["TableName"] == "table"
+        names, values = update["ExpressionAttributeNames"], update["ExpressionAttributeValues"]
+        expression = update["UpdateExpression"]
+        assert expression.startswith("SET ")
+        used = set(re.findall(r"[#:]\w+", expression + " " + update.get("ConditionExpression", "")))
+        assert used == {*names, *values}, "AWS refuses names and values that no expression uses"
+        item = self.items.setdefault(self._key(update["Key"]), copy.deepcopy(update["Key"]))
+        for assignment in expression.removeprefix("SET ").split(", "):
+            name, value = assignment.split(" = ")
+            item[names[name]] = copy.deepcopy(values[value])
+
+    @staticmethod
+    def _key(key: Item) -> tuple[str, str]:
+        return key["pk"]["S"], key["sk"]["S"]
+
+    @staticmethod
+    def _plain(item: Item) -> dict[str, Any]:
+        read = {"S": str, "N": float, "NULL": lambda _: None}
+        return {name: read[kind](value) for name, typed in item.items() for kind, value in typed.items()}
+
+
+class FakeSNS:
+    """Published messages; refuses what SNS refuses; the next ``failing`` ones fail."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.failing = 0
+
+    def publish(self, *, TopicArn: str, Subject: str, Message: str, MessageAttributes: dict[str, Any]) -> None:
+        assert TopicArn == "topic"
+        assert len(Subject) <= 100
+        assert re.fullmatch(r"[\x20-\x7e]+", Subject)
+        assert len(Message.encode()) <= 256 * 1024
+        if self.failing:
+            self.failing -= 1
+            raise client_error("Throttled", "Publish")
+        attributes = {name: value["StringValue"] for name, value in MessageAttributes.items()}
+        self.messages.append({"subject": Subject, "attributes": attributes, **json.loads(Message)})

@@ -1,0 +1,112 @@
+"""Decoding: every record that cannot be scored is refused with a reason that says what is wrong."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from riskwatch_lambda.records import DATA_LIMIT, RecordError, decode, parse
+from tests.unit.lambda_ import tiny
+
+LAYOUT = tiny.model().layout
+
+
+def encoded(document: Any) -> str:
+    text = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return base64.b64encode(text).decode()
+
+
+def test_a_valid_record_keeps_the_rows_that_the_model_can_use():
+    # GIVEN three rows for a model with a context of two, whole numbers and a missing value among them
+    document = tiny.stream_record([[1, 1], [2, None], [3.5, 4]])
+
+    # WHEN it is decoded
+    record = decode(encoded(document), LAYOUT)
+
+    # THEN the two newest rows are left, as floats, and missing stays missing
+    assert record.rows == ((2.0, None), (3.5, 4.0))
+    assert all(type(value) is float for value in record.rows[1])
+    assert record.ts == tuple(document["ts"][1:])
+    assert (record.service, record.role, record.instance_id) == ("shop", "web", "web-1")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (None, "not text"),
+        ("a" * (DATA_LIMIT + 4), f"limit is {DATA_LIMIT}"),
+        ("eyJ2IjoxfQ=", "not base64"),
+        ("eyJ2\nIjoxfQ==", "not base64"),
+        ("é", "not base64"),
+        (encoded(b"\xff\xfe"), "not UTF-8"),
+        (encoded(b""), "not JSON"),
+        (encoded(b"\xef\xbb\xbf{}"), "not JSON"),
+        (encoded(b"{'v': 1}"), "not JSON"),
+        (encoded(b"[" * 40_000), "not JSON"),
+        (encoded(b'{"v": NaN}'), "NaN is not a JSON number"),
+        (encoded(b'{"v": -Infinity}'), "-Infinity is not a JSON number"),
+        (encoded([]), "not a JSON object"),
+    ],
+)
+def test_data_that_is_no_json_object_is_refused(data: object, reason: str):
+    # GIVEN data that is no JSON object in base64
+    # WHEN it is decoded
+    # THEN the reason says how it is not
+    with pytest.raises(RecordError, match=reason):
+        decode(data, LAYOUT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"v": 2}, "v is 2"),
+        ({"v": True}, "v is True"),
+        ({"v": None}, "v is None"),
+        ({"service": ""}, "service must be printable"),
+        ({"role": 7}, "role must be printable"),
+        ({"instance_id": "a\nb"}, "instance_id must be printable"),
+        ({"instance_id": "\ud800"}, "instance_id must be printable"),
+        ({"instance_id": "ü" * 128}, "instance_id has 256 bytes"),
+        ({"ts": []}, "ts must be a list"),
+        ({"ts": [tiny.TEN]}, "as many rows"),
+        ({"ts": [tiny.TEN, tiny.TEN]}, r"ts\[1\] is 1795341600000, not later"),
+        ({"ts": [tiny.TEN, tiny.TEN - 1]}, "not later"),
+        ({"ts": [1_795_341_600, tiny.TEN]}, r"ts\[0\] is 1795341600: not epoch milliseconds"),
+        ({"ts": [float(tiny.TEN), tiny.TEN + 1]}, r"ts\[0\]"),
+        ({"rows": None}, "rows must be a list"),
+        ({"rows": [[1, 2], [1]]}, r"rows\[1\] has 1 values, the model has 2"),
+        ({"rows": [[1, 2], 3]}, r"rows\[1\] has no list"),
+        ({"rows": [[1, True], [1, 2]]}, r"rows\[0\] net is True"),
+        ({"rows": [[1, 2], ["1", 2]]}, r"rows\[1\] cpu is '1'"),
+        ({"rows": [[1, 2], [1, 10**400]]}, r"rows\[1\] net is 1000"),
+        ({"rows": [[1, 2], [1, 2e15]]}, r"rows\[1\] net is 2000000000000000.0, expected null or a finite number"),
+        ({"rows": [[1, 2], [-0.5, 2]]}, "cpu is -0.5, below its lower bound 0"),
+        ({"rows": [[1, 2], [100.01, 2]]}, "cpu is 100.01, above its upper bound 100"),
+    ],
+)
+def test_a_record_that_breaks_the_contract_is_refused(changes: dict[str, Any], reason: str):
+    # GIVEN a record of two rows with one thing wrong
+    document = {**tiny.stream_record([[1, 2], [3, 4]]), **changes}
+
+    # WHEN it is parsed, THEN the reason names it, in few words
+    with pytest.raises(RecordError, match=reason) as caught:
+        parse(document, LAYOUT)
+    assert len(str(caught.value)) <= 300
+
+
+def test_numbers_that_overflow_in_json_are_refused():
+    # GIVEN a literal that Python reads as infinity
+    text = json.dumps(tiny.stream_record([[1, 2]])).replace("[1, 2]", "[1, 1e999]").encode()
+
+    # WHEN it is decoded, THEN it is refused
+    with pytest.raises(RecordError, match="net is inf"):
+        decode(encoded(text), LAYOUT)
+
+
+def test_bounds_hold_for_the_newest_row_alone():
+    # GIVEN an older row beyond a bound, which was quarantined when it was the newest
+    # WHEN it comes again as context, THEN it is no reason to refuse the newest
+    assert parse(tiny.stream_record([[150, 2], [3, 4]]), LAYOUT).rows[0] == (150.0, 2.0)

@@ -1,0 +1,209 @@
+"""The scoring rule against arithmetic done by hand on the tiny model (see tiny.py for why E squashes to 1)."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+
+from riskwatch_lambda.scorer import score
+from tests.unit.lambda_ import tiny
+from tests.unit.lambda_.tiny import CPU, CPU_AT_TEN, NET, TEN, E, record
+
+
+def test_the_score_is_the_distance_over_the_boundary_of_the_instance():
+    # GIVEN a boundary of 2 for web-1 and a row one squashed unit above center in cpu and below it in net
+    model = tiny.model({"b0": [1.0, 1.0, 2.0]})
+
+    # WHEN it is scored
+    verdict = score(model, record([[CPU + E, NET - 10 * E]]))
+
+    # THEN the score is |(1, -1)| / 2
+    assert verdict.score == pytest.approx(math.sqrt(2) / 2, abs=1e-12)
+    assert not verdict.unusual
+    assert verdict.known
+    assert verdict.context
+
+
+def test_a_score_of_one_is_unusual_and_pages_only_from_the_threshold_on():
+    # GIVEN the paging threshold 1.5
+    model = tiny.model()
+
+    # WHEN rows at distance 1 and 2 in cpu are scored: log(1 + z) = 2 at z = e^2 - 1
+    one, two = score(model, record([[CPU + E, NET]])), score(model, record([[CPU + math.e**2 - 1, NET]]))
+
+    # THEN both are unusual (the first within rounding) and only the second pages
+    assert one.score == pytest.approx(1)
+    assert not one.pages
+    assert two.score == pytest.approx(2)
+    assert (two.unusual, two.harmful, two.pages) == (True, True, True)
+
+
+def test_a_move_in_the_harmless_direction_does_not_page():
+    # GIVEN cpu, which is harmful upwards, far below its center; net, harmful both ways, at its center
+    model = tiny.model({"center": [tiny.baseline(50, 500), tiny.baseline(30, 300), tiny.baseline(60, NET)]})
+
+    # WHEN it is scored
+    verdict = score(model, record([[0.0, NET]]))
+
+    # THEN it is far beyond the threshold and nobody is called
+    assert verdict.score == pytest.approx(math.log(61))
+    assert (verdict.unusual, verdict.harmful, verdict.pages) == (True, False, False)
+    assert verdict.reasons[0].direction == "down"
+
+
+def test_missing_values_take_the_center_of_their_hour():
+    # GIVEN a row without cpu
+    # WHEN it is scored
+    verdict = score(tiny.model(), record([[None, NET + 10 * E]]))
+
+    # THEN cpu deviates by nothing, and the level is that of the center, log(11) being nearest to 3
+    assert verdict.score == pytest.approx(1)
+    assert verdict.level == "Normal"
+    assert verdict.reasons[1].value is None
+    assert verdict.reasons[1].share == 0
+
+
+def test_members_average_by_weight_and_each_row_uses_its_own_hour():
+    # GIVEN two members, weights 1 and 3, boundaries 1 and 2, and two rows, 10:55 and 11:00
+    changes = tiny.two_members()
+    model = tiny.model(changes["arrays"], members=changes["members"])
+
+    # WHEN the older row is one unit above the center of 10 o'clock and the newer one unit above that of 11
+    verdict = score(model, record([[CPU_AT_TEN + E, NET], [CPU + E, NET]]))
+
+    # THEN the members see |(1, 0)| / 1 and |(1, 0, 1, 0)| / 2, and the score is their weighted mean
+    assert verdict.score == pytest.approx((1 * 1 + 3 * math.sqrt(2) / 2) / 4, abs=1e-12)
+    assert verdict.context
+    # AND the nearest prototypes being at the origin, cpu contributes 1 * 1 / 1 + 3 * (1 + 1) / 4 and net nothing
+    assert [reason.share for reason in verdict.reasons] == [1.0, 0.0]
+
+
+def test_without_context_the_members_that_have_their_window_decide():
+    # GIVEN a member that needs two rows and a record with one
+    changes = tiny.two_members()
+    model = tiny.model(changes["arrays"], members=changes["members"])
+
+    # WHEN it is scored
+    verdict = score(model, record([[CPU + E, NET]]))
+
+    # THEN the member with a window of one decides alone
+    assert verdict.score == pytest.approx(1)
+    assert not verdict.context
+
+
+def test_a_window_never_spans_a_gap():
+    # GIVEN two rows 31 minutes apart, where 30 are the limit
+    changes = tiny.two_members()
+    model = tiny.model(changes["arrays"], members=changes["members"])
+    newest = TEN + 3_600_000
+    split = record([[CPU + E, NET], [CPU + E, NET]], ts=[newest - 31 * 60_000, newest])
+    whole = record([[CPU + E, NET], [CPU + E, NET]], ts=[newest - 30 * 60_000, newest])
+
+    # WHEN they are scored, THEN the older row is context at the limit and none beyond it
+    assert not score(model, split).context
+    assert score(model, whole).context
+
+
+def test_too_few_rows_for_every_member_give_no_score():
+    # GIVEN a model whose only member needs two rows
+    changes = tiny.two_members()
+    model = tiny.model(changes["arrays"], members=changes["members"][1:])
+
+    # WHEN a single row is scored, THEN there is a level and no score, and only exhaustion could page
+    verdict = score(model, record([[CPU, NET]]))
+    assert math.isnan(verdict.score)
+    assert (verdict.unusual, verdict.pages, verdict.reasons, verdict.level) == (False, False, (), "Normal")
+    assert score(model, record([[96.0, NET]])).pages
+
+
+def test_exhaustion_pages_where_it_is_news():
+    # GIVEN cpu bound to be exhausted at 95; the fleet's center 50 and one whose normal reach, 93 + 3, is beyond it
+    busy = tiny.model({"center": [tiny.baseline(93, 500), tiny.baseline(30, 300), tiny.baseline(CPU, NET)]})
+
+    # WHEN 95 is reached, THEN it pages where it is news, even with a huge boundary, and not where it is normal
+    assert score(tiny.model({"b0": [99.0, 99.0, 99.0]}), record([[95.0, NET]])).pages
+    assert not score(tiny.model({"b0": [99.0, 99.0, 99.0]}), record([[94.9, NET]])).exhausted
+    assert not score(busy, record([[96.0, 500.0]], "other", role="db")).exhausted
+
+
+def test_an_instance_not_seen_in_training_falls_back_to_role_then_fleet():
+    # GIVEN centers of cpu 10 for web-1, 30 for the role web and 50 for the fleet
+    model = tiny.model()
+
+    # WHEN rows exactly at these centers are scored
+    own = score(model, record([[10.0, 100.0]]))
+    role = score(model, record([[30.0, 300.0]], "web-9"))
+    fleet = score(model, record([[50.0, 500.0]], "db-1", role="db"))
+
+    # THEN each is normal by its own baseline and only the first is known
+    assert [verdict.score for verdict in (own, role, fleet)] == [0, 0, 0]
+    assert [verdict.known for verdict in (own, role, fleet)] == [True, False, False]
+
+
+def test_reasons_name_the_expected_range_within_physical_bounds():
+    # GIVEN web-1 with cpu normally 10 +- 3 and net 100 +- 30; a role with cpu 99 +- 3
+    model = tiny.model({"center": [tiny.baseline(50, 500), tiny.baseline(99, 300), tiny.baseline(CPU, NET)]})
+
+    # WHEN deviations of 2 and 1 units are scored
+    reasons = score(model, record([[CPU + math.e**2 - 1, NET - 10 * E]])).reasons
+
+    # THEN cpu has 4 and net 1 of 5 parts
+    assert [(reason.feature, reason.direction) for reason in reasons] == [("cpu", "up"), ("net", "down")]
+    assert [reason.share for reason in reasons] == pytest.approx([0.8, 0.2])
+    assert (reasons[0].low, reasons[0].high, reasons[1].low, reasons[1].high) == (7, 13, 70, 130)
+    clipped = score(model, record([[99.0, 300.0]], "web-9")).reasons[0]
+    assert (clipped.low, clipped.high) == (96, 100)
+
+
+@pytest.mark.parametrize(("cpu", "level"), [(0.0, "Idle"), (10.0, "Normal"), (60.0, "High Load")])
+def test_the_level_comes_from_absolute_values(cpu: float, level: str):
+    # GIVEN prototypes at log(1 + cpu) = 0, 3 and 4.4; log 1 = 0, log 11 = 2.4, log 61 = 4.1
+    # WHEN rows are scored, THEN the nearest one names the level
+    assert score(tiny.model(), record([[cpu, NET]])).level == level
+
+
+def two_stages(radius: float | None = None, outside: int | None = None) -> dict[str, object]:
+    """Give a level with two stages: below or above log(1 + cpu) = 2, and near or far from the origin."""
+    level = copy.deepcopy(tiny.DOCUMENT["level"])
+    level["map"] = {
+        "stages": [
+            {"prototypes": "low_high", "labels": [0, 1], "radius": None, "outside": None},
+            {"prototypes": "origin", "labels": [0], "radius": radius, "outside": outside},
+        ],
+        "table": {"0,0": 0, "1,0": 2, "0,9": 1, "1,9": 1},
+    }
+    return level
+
+
+def test_two_stages_and_a_table_name_the_level():
+    # GIVEN a second stage that says 9 beyond a radius of 1 around the origin
+    arrays = {"low_high": [[0.0, 0.0], [4.0, 0.0]], "origin": [[0.0, 0.0]]}
+    model = tiny.model(arrays, level=two_stages(radius=1.0, outside=9))
+    wide = tiny.model(arrays, level=two_stages(radius=9.0, outside=9))
+
+    # WHEN cpu 0 (log 1 = 0) and 60 (log 61 = 4.1) are scored
+    # THEN the pairs (0, 0), (1, 9) and (1, 0) give labels 0, 1 and 2
+    assert score(model, record([[0.0, NET]])).level == "Idle"
+    assert score(model, record([[60.0, NET]])).level == "Normal"
+    assert score(wide, record([[60.0, NET]])).level == "High Load"
+
+
+def test_two_stages_average_their_distances():
+    # GIVEN a member with prototypes at distance 1 and 3 of the row in its two stages
+    members = copy.deepcopy(tiny.DOCUMENT["members"])
+    members[0]["map"]["stages"].append({"prototypes": "far", "labels": [0], "radius": None, "outside": None})
+    members[0]["map"]["table"] = {"0,0": 0}
+    model = tiny.model({"far": [[-2.0, 0.0]]}, members=members)
+
+    # WHEN the row at (1, 0) is scored, THEN its distance is their mean
+    assert score(model, record([[CPU + E, NET]])).score == pytest.approx(2)
+
+
+def test_among_equally_near_prototypes_the_first_decides():
+    # GIVEN two level prototypes at the same place
+    model = tiny.model({"level_map": [[3.0, 0.0], [3.0, 0.0], [9.0, 0.0]]})
+
+    # WHEN a row near both is scored, THEN it has the label of the first
+    assert score(model, record([[19.0, NET]])).level == "Idle"

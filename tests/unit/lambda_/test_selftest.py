@@ -1,0 +1,115 @@
+"""The self-test: golden records must be labelled as in training, and sent records are labelled without side effects."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from riskwatch_lambda import handler, selftest
+from riskwatch_lambda.handler import EventError, SetupError
+from tests.unit.lambda_ import tiny
+from tests.unit.lambda_.tiny import CPU, NET
+
+RECORDS = [tiny.stream_record([[CPU + math.e**2 - 1, NET]]), tiny.stream_record([[60.0, NET]])]
+# |(log(e^2), 0)| = 2; |(log(1 + 50), 0)| = 3.931826
+EXPECTED = [
+    {"score": 2.0, "level": "Normal", "unusual": True},
+    {"score": 3.931826, "level": "High Load", "unusual": True},
+]
+
+
+def no_outputs():
+    raise AssertionError("a self-test must not ask for outputs")
+
+
+def test_golden_records_agree():
+    # GIVEN a model with two golden records, the first with a score a rounding away
+    expected = [{**EXPECTED[0], "score": 2.000001}, EXPECTED[1]]
+    model = tiny.model(golden={"records": RECORDS, "expected": expected})
+
+    # WHEN it tests itself
+    answer = handler.answer({"selftest": {}}, model, no_outputs, "7", 0)
+
+    # THEN it says what it is and finds no difference
+    assert answer == {
+        "model_id": "tiny-1",
+        "schema": "maps/1",
+        "family": "kmeans",
+        "features": ["cpu", "net"],
+        "context_rows": 2,
+        "max_gap_s": 1800,
+        "period_s": 300,
+        "golden": {"rows": 2, "differences": 0},
+        "labels": [],
+    }
+
+
+@pytest.mark.parametrize("change", [{"score": 3.9319}, {"score": None}, {"level": "Idle"}, {"unusual": False}])
+def test_a_difference_from_training_is_counted(change):
+    # GIVEN a golden record whose expectation differs in one value, WHEN it is tested, THEN it is counted
+    model = tiny.model(golden={"records": RECORDS[1:], "expected": [{**EXPECTED[1], **change}]})
+    assert selftest.golden_differences(model) == 1
+
+
+def test_a_golden_record_that_cannot_be_decoded_is_a_difference():
+    # GIVEN a golden record beyond the bounds, WHEN it is tested, THEN it is counted
+    model = tiny.model(golden={"records": [tiny.stream_record([[101, NET]])], "expected": [EXPECTED[1]]})
+    assert selftest.golden_differences(model) == 1
+
+
+def test_sent_records_are_labelled_or_refused_in_their_order():
+    # GIVEN a record far from normal and one beyond the bounds
+    records = [RECORDS[1], tiny.stream_record([[101, NET]])]
+
+    # WHEN they are sent along
+    labels = handler.answer({"selftest": {"records": records}}, tiny.model(), no_outputs, "7", 0)["labels"]
+
+    # THEN the first is a labelled row that is no alert, and the second comes with its reason
+    assert labels[0] == {
+        "instance_id": "web-1",
+        "service": "shop",
+        "role": "web",
+        "timestamp": "2026-11-22T11:00:00.000Z",
+        "cpu": 60.0,
+        "net": 100.0,
+        "score": 3.931826,
+        "level": "High Load",
+        "risk": "High Load",
+        "unusual": True,
+        "alert": False,
+        "episode_id": None,
+        "context": True,
+        "model_id": "tiny-1",
+        "model_version": "7",
+        "reasons": [
+            {"feature": "cpu", "value": 60.0, "low": 7.0, "high": 13.0, "share": 1.0, "direction": "up"},
+            {"feature": "net", "value": 100.0, "low": 70.0, "high": 130.0, "share": 0.0, "direction": "up"},
+        ],
+        "arrived": None,
+    }
+    assert labels[1] == {"reason": "cpu is 101, above its upper bound 100"}
+
+
+@pytest.mark.parametrize("event", [None, [], {}, {"Records": None}, {"other": 1}])
+def test_an_event_that_is_none_of_ours_is_refused(event):
+    # GIVEN an event that nobody sends, WHEN it arrives, THEN it is an error and no empty answer
+    with pytest.raises(EventError):
+        handler.answer(event, tiny.model(), no_outputs, "7", 0)
+
+
+@pytest.mark.parametrize("request_", [None, [], {"records": {}}])
+def test_a_selftest_request_that_is_not_understood_is_refused(request_):
+    # GIVEN a self-test without an object or with records that are no list, WHEN it arrives, THEN it is refused
+    with pytest.raises(selftest.SelfTestError):
+        handler.answer({"selftest": request_}, tiny.model(), no_outputs, "7", 0)
+
+
+def test_a_missing_variable_is_named(monkeypatch):
+    # GIVEN an environment without the table
+    monkeypatch.setenv("RISKWATCH_BUCKET", "bucket")
+    monkeypatch.delenv("RISKWATCH_TABLE", raising=False)
+
+    # WHEN clients are made, THEN the error names the variable
+    with pytest.raises(SetupError, match="RISKWATCH_TABLE"):
+        handler.outputs.__wrapped__()

@@ -1,0 +1,60 @@
+"""The demo's counting of incidents and delays, worked out by hand."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from local.source import KnownIncident
+from local.summary import Alert, delays, met, parse_message
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def _alert(instance, minutes):
+    return Alert(instance, NOON + minutes * MINUTE, NOON + (minutes + 3) * MINUTE)
+
+
+def test_incidents_are_met_on_their_own_instance_and_within_tolerance():
+    # GIVEN three incidents, one of them before the stretch, and four alerts
+    incidents = [
+        KnownIncident("web-1", "surge", NOON, NOON + 30 * MINUTE),
+        KnownIncident("db-1", "outage", NOON, NOON + 30 * MINUTE),
+        KnownIncident("db-2", "outage", NOON - 600 * MINUTE, NOON - 500 * MINUTE),
+    ]
+    alerts = [_alert("web-1", -10), _alert("web-1", 41), _alert("cache-1", 5), _alert("db-1", -11)]
+
+    # WHEN they are paired
+    counts = met(incidents, alerts, NOON - 60 * MINUTE, NOON + 60 * MINUTE)
+
+    # THEN the tolerance of ten minutes includes its edge, another instance's alert meets nothing
+    assert (counts["made"], counts["met"], counts["missed"], counts["false_alerts"]) == (2, 1, 1, 3)
+    assert [item["met"] for item in counts["list"]] == [True, False]
+
+
+def test_one_message_may_open_several_episodes():
+    body = json.dumps(
+        {
+            "version": 1,
+            "opened": [
+                {"instance_id": "web-1", "since": "2026-11-22T12:00:00.000Z"},
+                {"instance_id": "web-2", "since": "2026-11-22T12:05:00.000Z"},
+            ],
+        }
+    )
+    sent_ms = int(NOON.timestamp() * 1000)
+    assert parse_message(body, sent_ms) == [
+        Alert("web-1", NOON, NOON),
+        Alert("web-2", NOON + 5 * MINUTE, NOON),
+    ]
+
+
+def test_the_delay_is_the_sum_of_its_parts():
+    sent = [NOON + timedelta(seconds=seconds) for seconds in (10, 20, 30)]
+    parts = delays(sent, NOON, settle_s=180, schedule_s=300)
+    assert parts["read_to_message_median_s"] == 20
+    assert parts["read_to_message_p95_s"] == 30
+    assert parts["datapoint_to_alert_p95_s"] == 510
+
+
+def test_without_a_message_there_is_no_delay():
+    assert delays([], NOON, 180, 300) == {}

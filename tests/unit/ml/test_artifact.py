@@ -1,0 +1,166 @@
+"""The artifact: the same bytes for the same content, loadable by the function, and refused when anything is off."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ml.artifact import ArtifactError, code_sha256, digest, pack, unpack
+from tests.unit.lambda_ import tiny
+
+RECORD = tiny.stream_record([[60.0, 100.0]])
+
+
+def arrays() -> dict[str, np.ndarray]:
+    return {name: np.array(values, dtype=np.float32) for name, values in tiny.ARRAYS.items()}
+
+
+def packed(**changes: Any) -> bytes:
+    return pack(tiny.document(**changes), arrays())
+
+
+def members(artifact: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(artifact)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def rebuilt(contents: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_the_same_content_gives_the_same_bytes():
+    # GIVEN a document and arrays, and the same with their keys in another order and float64 arrays
+    document = dict(reversed(tiny.document().items()))
+    reordered = {name: np.array(values, dtype=np.float64) for name, values in reversed(tiny.ARRAYS.items())}
+    reordered["level_scale"] = arrays()["level_scale"].astype(np.float64)
+    reordered["level_map"] = arrays()["level_map"].astype(np.float64)
+
+    # WHEN both are packed, THEN the bytes are equal
+    assert packed() == pack(document, reordered)
+
+
+def test_the_zip_is_plain_sorted_and_without_traces_of_its_making():
+    # GIVEN an artifact, WHEN its members are listed
+    with zipfile.ZipFile(io.BytesIO(packed())) as archive:
+        infos = archive.infolist()
+
+    # THEN they are the function's modules and the model, sorted, stored, dated 1980 and readable by all
+    names = [info.filename for info in infos]
+    assert names == sorted(names)
+    assert {"riskwatch_lambda/handler.py", "model/model.json", "model/model.bin"} <= set(names)
+    assert all(name.startswith("model/") or name.endswith(".py") for name in names)
+    assert {(info.compress_type, info.date_time, info.create_system, info.external_attr >> 16) for info in infos} == {
+        (zipfile.ZIP_STORED, (1980, 1, 1, 0, 0, 0), 3, 0o100644)
+    }
+
+
+def test_unpacking_gives_back_what_was_packed():
+    # GIVEN an artifact, WHEN it is unpacked
+    document, values = unpack(packed())
+
+    # THEN document and arrays are those packed, with the index and the hash of the arrays added
+    assert {key: document[key] for key in tiny.DOCUMENT} == tiny.DOCUMENT
+    assert document["arrays"]["b0"] == {"offset": 0, "shape": [3]}
+    assert sorted(values) == sorted(tiny.ARRAYS)
+    for name, expected in arrays().items():
+        assert values[name].dtype == np.float32
+        np.testing.assert_array_equal(values[name], expected)
+    assert packed() == pack(document, values)
+
+
+def test_digests_are_those_of_the_bytes():
+    # GIVEN an artifact, WHEN its digests are made, THEN they are SHA-256 in hex and in Lambda's base64
+    artifact = packed()
+    assert digest(artifact) == hashlib.sha256(artifact).hexdigest()
+    assert base64.b64decode(code_sha256(artifact)).hex() == digest(artifact)
+
+
+def test_the_unzipped_function_serves_its_model(tmp_path):
+    # GIVEN an artifact, unzipped as Lambda does
+    with zipfile.ZipFile(io.BytesIO(packed())) as archive:
+        archive.extractall(tmp_path)
+
+    # WHEN its handler answers a self-test in a process that sees only the unzipped files before the environment
+    program = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from riskwatch_lambda import handler; "
+        "assert handler.__file__.startswith(sys.argv[1]), handler.__file__; "
+        "print(json.dumps(handler.handle(json.loads(sys.argv[2]), None)))"
+    )
+    event = json.dumps({"selftest": {"records": [RECORD]}})
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path), event], capture_output=True, check=True)
+
+    # THEN it is the packed model that answers
+    answer = json.loads(done.stdout)
+    assert answer["model_id"] == "tiny-1"
+    assert answer["labels"][0]["score"] == 3.931826
+
+
+def test_values_that_float32_does_not_hold_are_refused():
+    # GIVEN a prototype of 0.1 in float64, WHEN it is packed, THEN it must be rounded first, where it is made
+    with pytest.raises(ArtifactError, match="'m0' holds values that float32 does not"):
+        pack(tiny.document(), {**arrays(), "m0": np.array([[0.1, 0.0]])})
+    with pytest.raises(ArtifactError, match="'m0' holds values that float32 does not"):
+        pack(tiny.document(), {**arrays(), "m0": np.array([[1e39, 0.0]])})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"run_id": float("nan")}, "not plain, finite JSON"),
+        ({"run_id": np.float64}, "not plain, finite JSON"),
+        ({"schema": "maps/9"}, "would refuse this model: .*maps/9"),
+        ({"members": []}, "would refuse this model: members is empty"),
+    ],
+)
+def test_a_model_that_the_function_would_refuse_is_not_packed(changes: dict[str, Any], reason: str):
+    # GIVEN a document with one thing wrong, WHEN it is packed, THEN it is refused there and then
+    with pytest.raises(ArtifactError, match=reason):
+        packed(**changes)
+
+
+def test_a_missing_array_is_not_packed():
+    # GIVEN arrays without the boundary, WHEN they are packed, THEN the error names it
+    with pytest.raises(ArtifactError, match="'b0'"):
+        pack(tiny.document(), {name: values for name, values in arrays().items() if name != "b0"})
+
+
+def test_an_artifact_that_was_touched_is_refused():
+    # GIVEN artifacts with a bit of the arrays flipped, in place and in a zip that is consistent in itself
+    artifact = packed()
+    contents = members(artifact)
+    blob = contents["model/model.bin"]
+    flipped = bytes([blob[0] ^ 1]) + blob[1:]
+    position = artifact.index(blob)
+    in_place = artifact[:position] + flipped + artifact[position + len(blob) :]
+
+    # WHEN they are unpacked, THEN the zip's own check and the document's hash give them away
+    with pytest.raises(ArtifactError, match="damaged"):
+        unpack(in_place)
+    with pytest.raises(ArtifactError, match="sha256"):
+        unpack(rebuilt({**contents, "model/model.bin": flipped}))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"not a zip"])
+def test_bytes_that_are_no_zip_are_refused(content: bytes):
+    # GIVEN bytes that are no zip, WHEN they are unpacked, THEN the error is ours
+    with pytest.raises(ArtifactError, match="damaged"):
+        unpack(content)
+
+
+def test_another_zip_is_refused():
+    # GIVEN a zip without a model, WHEN it is unpacked, THEN the error asks what it is
+    with pytest.raises(ArtifactError, match="is it another zip"):
+        unpack(rebuilt({"app.py": b""}))

@@ -1,0 +1,117 @@
+"""Series to metric rows: scale, missing values, duplicates; CSV files by alias."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from ml import catalogue, dataset
+from ml.dataset import DatasetError, Series
+
+TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
+STEP = timedelta(minutes=5)
+CATALOGUE = catalogue.load()
+
+
+def test_rows_are_scaled_and_missing_stays_missing():
+    # GIVEN cpu at 10:00 and 10:05, bytes read only at 10:05, another instance without cpu
+    found = dataset.widen(
+        [
+            Series("b", "cpu_utilization", [TEN, TEN + STEP], [10.0, 20.0]),
+            Series("b", "disk_read_mb", [TEN + STEP], [3_000_000.0]),
+            Series("a", "latency_ms", [TEN], [7.0]),
+        ],
+        CATALOGUE,
+    )
+
+    # WHEN / THEN three rows by instance and time, 3,000,000 bytes are 3 MB
+    rows = found.rows
+    assert list(rows.columns) == ["instance_id", "timestamp", *CATALOGUE.names]
+    assert list(zip(rows["instance_id"], rows["timestamp"], strict=True)) == [("a", TEN), ("b", TEN), ("b", TEN + STEP)]
+    assert rows.loc[2, "disk_read_mb"] == 3.0
+    assert np.isnan(rows.loc[1, "disk_read_mb"])
+    assert np.isnan(rows.loc[0, "cpu_utilization"])
+    assert found.duplicates == 0
+    assert str(rows["timestamp"].dtype) == "datetime64[ms, UTC]"
+
+
+def test_duplicates_are_resolved_and_counted():
+    # GIVEN the value of 10:00 delivered twice, once in another order
+    series = [Series("a", "cpu_utilization", [TEN + STEP, TEN, TEN], [1.0, 2.0, 3.0])]
+
+    # WHEN
+    found = dataset.widen(series, CATALOGUE)
+
+    # THEN the last one stands
+    assert found.rows["cpu_utilization"].tolist() == [3.0, 1.0]
+    assert found.duplicates == 1
+
+
+def test_values_that_are_not_finite_are_missing():
+    # GIVEN / WHEN
+    found = dataset.widen([Series("a", "cpu_utilization", [TEN, TEN + STEP], [np.inf, np.nan])], CATALOGUE)
+
+    # THEN
+    assert found.rows["cpu_utilization"].isna().all()
+
+
+def test_nothing_is_a_table_without_rows():
+    # GIVEN / WHEN / THEN
+    rows = dataset.empty(CATALOGUE)
+    assert rows.empty
+    assert list(rows.columns) == dataset.columns(CATALOGUE)
+    assert rows["cpu_utilization"].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("series", "words"),
+    [
+        (Series("a", "mystery", [TEN], [1.0]), "mystery is not in the catalogue"),
+        (Series("a", "cpu_utilization", [TEN], []), "1 moments for 0 values"),
+        (Series("a", "cpu_utilization", [TEN.replace(tzinfo=None)], [1.0]), "no time zone"),
+    ],
+)
+def test_series_that_cannot_be_used(series, words):
+    # GIVEN / WHEN / THEN
+    with pytest.raises(DatasetError, match=words):
+        dataset.widen([series], CATALOGUE)
+
+
+def test_csv_columns_are_found_by_alias(tmp_path):
+    # GIVEN CloudWatch-style names, one unknown column, an empty cell and a repeated row
+    path = tmp_path / "fleet.csv"
+    path.write_text(
+        "Timestamp,InstanceId,CPUUtilization,DiskReadBytes_MB,Remark\n"
+        "2026-11-22 10:05:00,web-1,20,1.5,x\n"
+        "2026-11-22T10:00:00Z,web-1,,0.5,y\n"
+        "2026-11-22 10:05:00,web-1,21,1.5,z\n"
+    )
+
+    # WHEN
+    found = dataset.read_csv(path, CATALOGUE)
+
+    # THEN values stand in the feature's own unit, times are UTC and the last of two rows is kept
+    assert found.rows["timestamp"].tolist() == [TEN, TEN + STEP]
+    assert found.rows["disk_read_mb"].tolist() == [0.5, 1.5]
+    assert found.rows["cpu_utilization"].tolist()[1] == 21.0
+    assert np.isnan(found.rows["cpu_utilization"].tolist()[0])
+    assert found.duplicates == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("CPUUtilization\n1\n", "no timestamp column"),
+        ("timestamp,x\n2026-11-22T10:00:00Z,1\n", "no metric of the catalogue"),
+        ("timestamp,CPUUtilization\nsoon,1\n", "correct the cell"),
+        ("timestamp,CPUUtilization\n2026-11-22T10:00:00Z,high\n", "correct the cell"),
+    ],
+)
+def test_csv_errors(tmp_path, text, words):
+    # GIVEN
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+
+    # WHEN / THEN
+    with pytest.raises(DatasetError, match=words):
+        dataset.read_csv(path, CATALOGUE)

@@ -1,0 +1,280 @@
+"""Compaction of labelled rows: the first verdict stands, whatever arrives twice, late, or in the middle of a crash."""
+
+# The fakes take the arguments under AWS's names.
+# ruff: noqa: N803
+
+import gzip
+import json
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pytest
+from botocore.exceptions import ClientError
+
+from ml import clock, labelled
+from ml.store import Store
+
+NOW = datetime(2026, 11, 22, 12, 15, tzinfo=UTC)
+
+
+class Bucket:
+    """As much of S3 as the store uses, in memory; writes of chosen keys can be made to fail."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.gets: list[str] = []
+        self.broken = ""
+
+    def put_object(self, Bucket, Key, Body, IfNoneMatch=None):
+        if self.broken and self.broken in Key:
+            raise ConnectionError("the machine went away")
+        if IfNoneMatch and Key in self.objects:
+            raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "PutObject")
+        self.objects[Key] = bytes(Body)
+
+    def get_object(self, Bucket, Key):
+        self.gets.append(Key)
+        if Key not in self.objects:
+            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+        data = self.objects[Key]
+        return {"Body": type("Body", (), {"read": lambda _: data})()}
+
+    def delete_object(self, Bucket, Key):
+        self.objects.pop(Key, None)
+
+    def get_paginator(self, name):
+        assert name == "list_objects_v2"
+        return self
+
+    def paginate(self, Bucket, Prefix):
+        yield {"Contents": [{"Key": key} for key in sorted(self.objects) if key.startswith(Prefix)]}
+
+
+@pytest.fixture
+def bucket() -> Bucket:
+    return Bucket()
+
+
+@pytest.fixture
+def store(bucket) -> Store:
+    return Store(bucket, "b")
+
+
+def row(instance: str, minute: int, arrived: str, level: str = "Normal", hour: int = 11, **more) -> dict:
+    return {
+        "instance_id": instance,
+        "service": "shop",
+        "role": "web",
+        "timestamp": clock.iso(datetime(2026, 11, 22, hour, minute, tzinfo=UTC)),
+        "cpu_utilization": 12.5,
+        "latency_ms": None,
+        "score": 0.5,
+        "level": level,
+        "risk": level,
+        "unusual": False,
+        "alert": False,
+        "episode_id": None,
+        "context": True,
+        "model_id": "m-1",
+        "model_version": "3",
+        "reasons": [{"feature": "cpu_utilization", "share": 1.0}],
+        "arrived": arrived,
+        **more,
+    }
+
+
+def arrive(bucket: Bucket, name: str, rows: list[dict], hour: int = 11, day: int = 22) -> str:
+    key = f"labelled/arrived/dt=2026-11-{day:02d}/hh={hour:02d}/{name}.json.gz"
+    bucket.objects[key] = gzip.compress("\n".join(map(json.dumps, rows)).encode())
+    return key
+
+
+def rows_of(store: Store) -> pd.DataFrame:
+    return labelled.recent(store, NOW - timedelta(days=30), NOW + timedelta(days=1))
+
+
+T1, T2, T3 = (f"2026-11-22T11:0{minute}:00.000Z" for minute in (1, 2, 3))
+
+
+def test_rows_land_in_the_hour_of_the_event(bucket, store):
+    # GIVEN an object that arrived at 11 with rows of 10:55 and 11:00
+    arrive(bucket, "s0-1-2", [row("web-1", 55, T1, hour=10), row("web-1", 0, T1)])
+    # WHEN it is compacted
+    result = labelled.compact(store, NOW)
+    # THEN each row is in the object of its own hour, typed, its reasons as JSON text
+    assert result == labelled.Compacted(objects=1, rows_in=2, rows_out=2, duplicates=0)
+    assert {key for key in bucket.objects if key.startswith("labelled/rows/")} == {
+        "labelled/rows/dt=2026-11-22/hh=10/part-default.parquet",
+        "labelled/rows/dt=2026-11-22/hh=11/part-default.parquet",
+    }
+    frame = rows_of(store)
+    assert list(frame["timestamp"].dt.hour) == [10, 11]
+    assert json.loads(frame["reasons"][0]) == [{"feature": "cpu_utilization", "share": 1.0}]
+    assert frame["latency_ms"].dtype == "float64"
+    assert frame["latency_ms"].isna().all()
+    assert frame["alert"].dtype == bool
+    assert frame["episode_id"].isna().all()
+
+
+def test_the_earliest_arrival_wins_among_new_objects(bucket, store):
+    # GIVEN three verdicts for one row; by key the latest comes first
+    arrive(bucket, "s0-1-1", [row("web-1", 0, T3, "High Load")])
+    arrive(bucket, "s0-2-2", [row("web-1", 0, T1, "Idle")])
+    arrive(bucket, "s0-3-3", [row("web-1", 0, T1, "Normal")])
+    # WHEN compacted
+    result = labelled.compact(store, NOW)
+    # THEN the earliest arrival stands, and of equal arrivals the first key
+    assert (result.rows_in, result.rows_out, result.duplicates) == (3, 1, 2)
+    assert rows_of(store)["level"].tolist() == ["Idle"]
+
+
+def test_a_compacted_row_stands_against_later_and_equal_arrivals(bucket, store):
+    # GIVEN a compacted row
+    arrive(bucket, "s0-5-5", [row("web-1", 0, T2, "Idle")])
+    labelled.compact(store, NOW)
+    before = bucket.objects["labelled/rows/dt=2026-11-22/hh=11/part-default.parquet"]
+    # WHEN a redelivery of the same record (same arrival, smaller key) and a second streaming of the row come
+    arrive(bucket, "s0-1-1", [row("web-1", 0, T2, "High Load")])
+    arrive(bucket, "s0-9-9", [row("web-1", 0, T3, "Normal")])
+    result = labelled.compact(store, NOW)
+    # THEN not one byte of the table changes
+    assert (result.rows_in, result.rows_out, result.duplicates) == (2, 0, 2)
+    assert bucket.objects["labelled/rows/dt=2026-11-22/hh=11/part-default.parquet"] == before
+
+
+def test_a_late_object_with_an_earlier_arrival_is_the_first_verdict(bucket, store):
+    arrive(bucket, "s0-5-5", [row("web-1", 0, T2, "Idle")])
+    labelled.compact(store, NOW)
+    arrive(bucket, "s1-1-1", [row("web-1", 0, T1, "High Load")])
+    assert labelled.compact(store, NOW).rows_out == 0
+    assert rows_of(store)["level"].tolist() == ["High Load"]
+
+
+def test_a_second_run_reads_and_changes_nothing(bucket, store):
+    arrive(bucket, "s0-1-1", [row("web-1", 0, T1)])
+    labelled.compact(store, NOW)
+    before = dict(bucket.objects)
+    bucket.gets.clear()
+    assert labelled.compact(store, NOW) == labelled.Compacted(0, 0, 0, 0)
+    assert bucket.objects == before
+    assert bucket.gets == [labelled.WATERMARK]
+
+
+def test_a_late_object_of_an_old_hour_is_found(bucket, store):
+    # GIVEN a compaction that has seen the hour 11
+    arrive(bucket, "s0-1-1", [row("web-1", 0, T1)])
+    labelled.compact(store, NOW)
+    # WHEN a batch that was stuck for 47 hours is filed under its arrival hour
+    arrive(bucket, "s0-2-2", [row("web-1", 5, T2)], hour=11)
+    later = NOW + timedelta(hours=46)
+    # THEN the run still sees it, and an hour older than that is out of sight
+    assert labelled.compact(store, later).rows_out == 1
+    labelled.compact(store, later + timedelta(hours=2))
+    assert json.loads(bucket.objects[labelled.WATERMARK]) == {"done": [], "since": "2026-11-22T12:00:00.000Z"}
+
+
+def test_the_first_run_reads_the_whole_backlog(bucket, store):
+    # GIVEN no watermark, and an object that is ten days old
+    arrive(bucket, "s0-1-1", [row("web-1", 0, T1)], day=12)
+    # THEN it is compacted; the run after it does not look back that far any more
+    assert labelled.compact(store, NOW).rows_out == 1
+    bucket.gets.clear()
+    assert labelled.compact(store, NOW).objects == 0
+
+
+def test_a_long_pause_of_the_compaction_loses_nothing(bucket, store):
+    labelled.compact(store, NOW)
+    arrive(bucket, "s0-1-1", [row("web-1", 0, T1)])
+    assert labelled.compact(store, NOW + timedelta(days=5)).rows_out == 1
+
+
+@pytest.mark.parametrize("victim", ["hh=11/part", "watermark"])
+def test_killed_midway_nothing_is_lost_or_doubled(bucket, store, monkeypatch, victim):
+    # GIVEN chunks of one object each, and a crash while the second hour, or the watermark, is written
+    monkeypatch.setattr(labelled, "CHUNK_ROWS", 1)
+    arrive(bucket, "s0-1-1", [row("web-1", 50, T1, "Idle", hour=10)])
+    arrive(bucket, "s0-2-2", [row("web-1", 0, T1, "Idle")])
+    bucket.broken = victim
+    with pytest.raises(ConnectionError):
+        labelled.compact(store, NOW)
+    # WHEN the next run comes
+    bucket.broken = ""
+    labelled.compact(store, NOW)
+    # THEN both rows are there once
+    assert rows_of(store)["timestamp"].dt.minute.tolist() == [50, 0]
+    assert labelled.compact(store, NOW).objects == 0
+
+
+def test_an_unreadable_object_is_named_and_does_not_stop_the_others(bucket, store):
+    # GIVEN one object that is no gzip, one that lacks a column, and a good one
+    bad = arrive(bucket, "s0-1-1", [])
+    bucket.objects[bad] = b"not gzip"
+    half = {name: value for name, value in row("web-1", 0, T1).items() if name != "score"}
+    incomplete = arrive(bucket, "s0-2-2", [half])
+    arrive(bucket, "s0-3-3", [row("web-1", 0, T1)])
+    # WHEN compacted
+    result = labelled.compact(store, NOW)
+    # THEN the good one is in, the others are named, and are tried again once they are repaired
+    assert (result.rows_out, result.unreadable) == (1, (bad, incomplete))
+    arrive(bucket, "s0-2-2", [row("web-2", 0, T1)])
+    result = labelled.compact(store, NOW)
+    assert (result.rows_out, result.unreadable) == (1, (bad,))
+
+
+def test_models_with_other_features_share_an_hour(bucket, store):
+    # GIVEN a row of an older model, and one of a model with one more feature
+    arrive(bucket, "s0-1-1", [row("web-1", 0, T1)])
+    labelled.compact(store, NOW)
+    arrive(bucket, "s0-2-2", [row("web-1", 5, T2, queue=3, episode_id="web-1@x", alert=True)])
+    labelled.compact(store, NOW)
+    # THEN the table has both, the absent value missing
+    frame = rows_of(store)
+    assert frame["queue"].isna().tolist() == [True, False]
+    assert frame["episode_id"].tolist()[1] == "web-1@x"
+    assert frame["alert"].tolist() == [False, True]
+
+
+def test_recent_without_rows_has_the_columns(store):
+    frame = labelled.recent(store, NOW - timedelta(hours=1), NOW)
+    assert frame.empty
+    assert {"level", "unusual", "reasons", "arrived"} <= set(frame.columns)
+
+
+class Table:
+    """A DynamoDB query by partition, two items a page."""
+
+    def __init__(self, items: dict[str, list[dict]]) -> None:
+        self.items = items
+
+    def get_paginator(self, name):
+        assert name == "query"
+        return self
+
+    def paginate(self, TableName, KeyConditionExpression, ExpressionAttributeValues):
+        found = self.items.get(ExpressionAttributeValues[":day"]["S"], [])
+        for start in range(0, max(1, len(found)), 2):
+            yield {"Items": found[start : start + 2]}
+
+
+def episode(service: str, instance: str, notified: str, ms: str | None = None) -> dict:
+    item = {"sk": {"S": f"t#{instance}"}, "service": {"S": service}, "notified": {"S": notified}}
+    return item | ({"notified_ms": {"N": ms}} if ms else {})
+
+
+def test_episodes_announced_together_are_one_message():
+    # GIVEN three episodes of the shop in one message, one in another, one in cool-down; one of billing a day earlier
+    table = Table(
+        {
+            "episodes#2026-11-22": [
+                episode("shop", "web-1", "sent", "1000"),
+                episode("shop", "web-2", "sent", "1000"),
+                episode("shop", "web-3", "sent", "1000"),
+                episode("shop", "web-1", "sent", "2000"),
+                episode("shop", "web-2", "cooldown"),
+            ],
+            "episodes#2026-11-21": [episode("billing", "db-1", "sent", "1000")],
+        }
+    )
+    # THEN six episodes made three messages; a day without episodes counts nothing
+    volume = labelled.alert_volume(table, "t", ["2026-11-20", "2026-11-21", "2026-11-22"])
+    assert volume == {"episodes": 6, "messages": 3, "by_service": {"billing": 1, "shop": 5}}

@@ -1,0 +1,102 @@
+"""Settings: file, environment, precedence, and errors that name key, value and fix."""
+
+import pytest
+
+from ml import settings
+
+REQUIRED = {
+    "bucket": "b",
+    "stream": "s",
+    "table": "t",
+    "topic_arn": "arn:aws:sns:eu-west-1:1:a",
+    "function": "f",
+    "mlflow_uri": "http://mlflow:5000",
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("RISKWATCH_"):
+            monkeypatch.delenv(name)
+    settings.load.cache_clear()
+    yield
+    settings.load.cache_clear()
+
+
+def config(tmp_path, monkeypatch, extra=""):
+    path = tmp_path / "riskwatch.toml"
+    path.write_text("\n".join(f'{key} = "{value}"' for key, value in REQUIRED.items()) + f"\n{extra}\n")
+    monkeypatch.setenv("RISKWATCH_CONFIG", str(path))
+
+
+def test_file_then_environment(tmp_path, monkeypatch):
+    # GIVEN a file that sets two fields and a variable that sets one of them again
+    config(tmp_path, monkeypatch, 'period_s = 60\nbudget = 2\n[schedules]\nexport_metrics = "manual"')
+    monkeypatch.setenv("RISKWATCH_PERIOD_S", "900")
+
+    # WHEN the settings are read
+    found = settings.load()
+
+    # THEN the variable wins, whole numbers become the field's type and the rest is default
+    assert found.period_s == 900
+    assert found.budget == 2.0
+    assert isinstance(found.budget, float)
+    assert found.promotion == "approval"
+    assert found.schedules["export_metrics"] is None
+    assert found.schedules["stream_metrics"] == "*/5 * * * *"
+
+
+def test_environment_alone_is_enough(monkeypatch):
+    # GIVEN only variables, an optional one of them empty
+    for key, value in REQUIRED.items():
+        monkeypatch.setenv(f"RISKWATCH_{key.upper()}", value)
+    monkeypatch.setenv("RISKWATCH_CATALOGUE", "")
+
+    # WHEN / THEN
+    assert settings.load().bucket == "b"
+    assert settings.load().catalogue is None
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("period_s = 77", ["period_s", "77", "multiple of 60"]),
+        ('promotion = "always"', ["promotion", "always", "dry_run"]),
+        ("budget = 0", ["budget", "above 0"]),
+        ('history_days = "many"', ["history_days", "many", "number"]),
+        ("history_days = 1.5", ["history_days", "1.5", "whole"]),
+        ("colour = 1", ["colour", "known keys"]),
+        ('[schedules]\nexport_metric = "manual"', ["schedules.export_metric", "export_metrics"]),
+        ('[schedules]\nexport_metrics = "hourly"', ["schedules.export_metrics", "hourly", "manual"]),
+    ],
+)
+def test_errors_name_key_value_and_fix(tmp_path, monkeypatch, extra, words):
+    # GIVEN a file with one wrong entry
+    config(tmp_path, monkeypatch, extra)
+
+    # WHEN it is read
+    with pytest.raises(settings.SettingsError) as error:
+        settings.load()
+
+    # THEN the message has what the reader needs
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_missing_field_says_how_to_set_it():
+    # GIVEN nothing at all
+    # WHEN / THEN
+    with pytest.raises(settings.SettingsError, match=r"bucket is missing: set RISKWATCH_BUCKET"):
+        settings.load()
+
+
+def test_schedules_need_no_other_setting(monkeypatch):
+    # GIVEN no settings, then a schedule by variable
+    assert settings.schedules() == dict(settings.DEFAULT_SCHEDULES)
+    monkeypatch.setenv("RISKWATCH_SCHEDULES", '{train_models = "manual"}')
+
+    # WHEN / THEN
+    assert settings.schedules()["train_models"] is None

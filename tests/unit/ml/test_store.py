@@ -1,0 +1,169 @@
+"""Hour partitions: a rerun replaces exactly its interval, equal rows are equal bytes."""
+
+import io
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from botocore.exceptions import ClientError
+
+from ml.store import Store, StoreError, hour_key
+
+TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+class Bucket:
+    """An S3 client over a dictionary that counts what is written."""
+
+    def __init__(self):
+        self.objects = {}
+        self.puts = []
+
+    def put_object(self, **asked):
+        if asked.get("IfNoneMatch") == "*" and asked["Key"] in self.objects:
+            raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "PutObject")
+        self.objects[asked["Key"]] = asked["Body"]
+        self.puts.append(asked["Key"])
+
+    def get_object(self, **asked):
+        if asked["Key"] not in self.objects:
+            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+        return {"Body": io.BytesIO(self.objects[asked["Key"]])}
+
+    def delete_object(self, **asked):
+        self.objects.pop(asked["Key"], None)
+
+    def get_paginator(self, name):
+        assert name == "list_objects_v2"
+        return self
+
+    def paginate(self, **asked):
+        for key in list(self.objects):
+            if key.startswith(asked["Prefix"]):
+                yield {"Contents": [{"Key": key}]}
+        yield {}
+
+
+def rows(*items, **extra):
+    """Metric rows of (instance, minutes after ten, value)."""
+    return pd.DataFrame(
+        {
+            "instance_id": [item[0] for item in items],
+            "timestamp": pd.DatetimeIndex([TEN + timedelta(minutes=item[1]) for item in items]).as_unit("ms"),
+            "cpu": [float(item[2]) for item in items],
+            **extra,
+        }
+    )
+
+
+@pytest.fixture
+def store():
+    return Store(Bucket(), "bucket")
+
+
+def values(frame):
+    return [(row.instance_id, (row.timestamp - TEN) // timedelta(minutes=1), row.cpu) for row in frame.itertuples()]
+
+
+def test_round_trip_is_sorted_and_typed(store):
+    # GIVEN rows of two hours in any order, one value missing
+    frame = rows(("b", 0, 1), ("a", 65, 2), ("a", 5, np.nan))
+
+    # WHEN they are written and read
+    keys = store.write_hours("raw", frame, TEN, TEN + 2 * HOUR)
+    found = store.read_hours("raw", TEN, TEN + 2 * HOUR)
+
+    # THEN
+    assert keys == ["raw/dt=2026-11-22/hh=10/part-default.parquet", "raw/dt=2026-11-22/hh=11/part-default.parquet"]
+    assert list(found["instance_id"]) == ["a", "a", "b"]
+    assert found["cpu"].isna().tolist() == [True, False, False]
+    assert str(found["timestamp"].dtype) == "datetime64[ms, UTC]"
+    assert found["cpu"].dtype == np.float64
+
+
+def test_a_rerun_replaces_its_interval_and_nothing_else(store):
+    # GIVEN an hour with rows at :00, :20 and :40, and one at 11:00
+    store.write_hours("raw", rows(("a", 0, 0), ("a", 20, 1), ("a", 40, 2), ("a", 60, 3)), TEN, TEN + 2 * HOUR)
+    store.client.puts.clear()
+
+    # WHEN [10:10, 10:30) is written again with other rows
+    start, end = TEN + timedelta(minutes=10), TEN + timedelta(minutes=30)
+    store.write_hours("raw", rows(("a", 15, 9), ("b", 25, 8)), start, end)
+
+    # THEN :20 is gone, :00 and :40 stand, and 11:00 was not touched
+    assert values(store.read_hours("raw", TEN, TEN + 2 * HOUR)) == [
+        ("a", 0, 0.0),
+        ("a", 15, 9.0),
+        ("a", 40, 2.0),
+        ("a", 60, 3.0),
+        ("b", 25, 8.0),
+    ]
+    assert store.client.puts == [hour_key("raw", TEN)]
+
+
+def test_an_hour_without_rows_loses_its_object(store):
+    # GIVEN an hour
+    store.write_hours("raw", rows(("a", 0, 0)), TEN, TEN + HOUR)
+
+    # WHEN it is written again without a row
+    keys = store.write_hours("raw", rows(("a", 0, 0)).iloc[:0], TEN, TEN + HOUR)
+
+    # THEN
+    assert keys == []
+    assert store.keys("raw/") == []
+    assert store.read_hours("raw", TEN, TEN + HOUR).empty
+
+
+def test_equal_rows_are_equal_bytes(store):
+    # GIVEN the same rows in two orders
+    frame = rows(("b", 0, 1), ("a", 5, 2), ("a", 0, 3))
+    store.write_hours("raw", frame, TEN, TEN + HOUR)
+    first = store.client.objects[hour_key("raw", TEN)]
+
+    # WHEN they are written again the other way round
+    store.write_hours("raw", frame.iloc[::-1], TEN, TEN + HOUR)
+
+    # THEN
+    assert store.client.objects[hour_key("raw", TEN)] == first
+
+
+def test_reading_cuts_to_the_interval_and_takes_all_parts(store):
+    # GIVEN two parts in one hour, the second with a further column
+    store.write_hours("raw", rows(("a", 0, 0), ("a", 30, 1)), TEN, TEN + HOUR)
+    store.write_hours("raw", rows(("b", 10, 2), reasons=["x"]), TEN, TEN + HOUR, part="late")
+
+    # WHEN half of the hour is read
+    found = store.read_hours("raw", TEN, TEN + timedelta(minutes=30))
+
+    # THEN
+    assert values(found) == [("a", 0, 0.0), ("b", 10, 2.0)]
+    assert found["reasons"].tolist()[1] == "x"
+
+
+@pytest.mark.parametrize("minutes", [-1, 60])
+def test_rows_outside_the_interval_are_refused(store, minutes):
+    # GIVEN / WHEN / THEN
+    with pytest.raises(StoreError, match="do not all lie"):
+        store.write_hours("raw", rows(("a", minutes, 0)), TEN, TEN + HOUR)
+    assert store.client.objects == {}
+
+
+def test_an_empty_interval_is_refused(store):
+    # GIVEN / WHEN / THEN
+    with pytest.raises(StoreError, match="is empty"):
+        store.read_hours("raw", TEN, TEN)
+
+
+def test_if_absent_keeps_the_first(store):
+    # GIVEN an entry
+    assert store.put_json("ledger/a.json", {"by": "first"}, if_absent=True)
+
+    # WHEN it is written again
+    again = store.put_json("ledger/a.json", {"by": "second"}, if_absent=True)
+
+    # THEN
+    assert not again
+    assert store.get_json("ledger/a.json") == {"by": "first"}
+    assert store.get_json("ledger/b.json") is None

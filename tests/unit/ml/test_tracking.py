@@ -1,0 +1,311 @@
+"""MLflow on a temporary SQLite file: what a training leaves there, what a retry does, and what the model scores."""
+
+import hashlib
+import io
+import json
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import riskwatch_lambda
+from ml import comparison, tracking
+from ml.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> Settings:
+    """One database for all tests: creating it is the slow part. Each has an experiment and a model of its own."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    return Settings(
+        bucket="b",
+        stream="s",
+        table="t",
+        topic_arn="arn",
+        function="f",
+        mlflow_uri=f"sqlite:///{folder / 'mlflow.db'}",
+    )
+
+
+@pytest.fixture
+def mine(settings, request, tmp_path, monkeypatch) -> Settings:
+    # MLflow puts the artifacts of a SQLite store beside the working directory.
+    monkeypatch.chdir(tmp_path)
+    name = request.node.name.replace("[", "-").replace("]", "")
+    return Settings(**{**settings.__dict__, "experiment": name, "model_name": name})
+
+
+@pytest.fixture
+def client(mine):
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=mine.mlflow_uri, registry_uri=mine.mlflow_uri)
+
+
+def scoring_zip(model_id: str = "m-1") -> bytes:
+    """A real artifact, as small as can be: one feature, center 10, scale 1, one prototype at 0, boundary log 2."""
+    arrays = {
+        "boundary": ([float(np.log(2))], [1]),
+        "center": ([10.0] * 24, [1, 24, 1]),
+        "level_center": ([10.0], [1]),
+        "level_prototypes": ([0.0, float(np.log(3))], [2, 1]),
+        "level_scale": ([1.0], [1]),
+        "prototypes": ([0.0], [1, 1]),
+        "scale": ([1.0] * 24, [1, 24, 1]),
+    }
+    blob, index = b"", {}
+    for name, (values, shape) in arrays.items():
+        index[name] = {"offset": len(blob), "shape": shape}
+        blob += struct.pack(f"<{len(values)}f", *values)
+    stage = {"labels": [0], "radius": None, "outside": None}
+    document = {
+        "schema": "maps/1",
+        "model_id": model_id,
+        "family": "kmeans",
+        "period_s": 300,
+        "features": ["cpu_utilization"],
+        "bounds": [[0.0, 100.0]],
+        "directions": ["up"],
+        "exhaustion": [None],
+        "baselines": {"instances": {"web-1": 0}, "roles": {}, "fleet": 0},
+        "level": {
+            "map": {"stages": [{**stage, "prototypes": "level_prototypes", "labels": [0, 1]}], "table": None},
+            "names": ["Normal", "High Load"],
+        },
+        "members": [
+            {
+                "window": 1,
+                "weight": 1.0,
+                "map": {"stages": [{**stage, "prototypes": "prototypes"}], "table": None},
+                "boundary": "boundary",
+            }
+        ],
+        "context_rows": 1,
+        "max_gap_s": 1800,
+        "rule": {"m": 1, "n": 1, "close_rows": 2, "paging_threshold": 1.0, "cooldown_s": 3600, "group_s": 900},
+        "golden": {"records": [], "expected": []},
+        "arrays": index,
+        "bin_sha256": hashlib.sha256(blob).hexdigest(),
+    }
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for source in sorted(Path(riskwatch_lambda.__file__).parent.glob("*.py")):
+            archive.writestr(f"riskwatch_lambda/{source.name}", source.read_text())
+        archive.writestr("model/model.json", json.dumps(document))
+        archive.writestr("model/model.bin", blob)
+    return target.getvalue()
+
+
+def candidate(family: str = "kmeans", **figures) -> SimpleNamespace:
+    plots = SimpleNamespace(
+        curves={family: {"k": [2.0, 3.0], "inertia": [9.0, 4.0], "silhouette": [0.4, float("nan")]}},
+        linkage=None,
+        profile=pd.DataFrame([[0.1]], index=["0 (Idle, n=3)"], columns=["cpu_utilization"]),
+        points=np.zeros((0, 1)),
+        point_levels=[],
+        point_scores=np.zeros(0),
+        cluster_sizes={"0": 3},
+        timeline=pd.DataFrame(),
+    )
+    known = {"injected_vus_pr": 0.8, "silhouette": 0.5, "fit_seconds": 2.0}
+    return SimpleNamespace(family=family, figures={**known, **figures}, params={"level.clusters": 3}, plots=plots)
+
+
+def ranked(family: str, run_id: str, score: float, *vetoes: str) -> dict:
+    return {"family": family, "run_id": run_id, "figures": {"injected_vus_pr": score}, "vetoes": list(vetoes)}
+
+
+def train(settings: Settings, training_id: str, zip_bytes: bytes) -> tuple[str, str]:
+    """One training with two candidates; returns the run of the training and the registered version."""
+    parent = tracking.open_training(settings, training_id, {"rows": 100})
+    best = tracking.log_candidate(settings, parent, candidate("kmeans"), zip_bytes)
+    other = tracking.log_candidate(settings, parent, candidate("dbscan"), b"another zip")
+    ranking = [ranked("kmeans", best, 0.8), ranked("dbscan", other, 0.7, "noise share 0.6 is above 0.3")]
+    ranking[1]["figures"]["silhouette"] = None  # what NaN becomes on its way through JSON
+    winner = {**ranking[0], "s3_key": f"candidates/{training_id}/kmeans.zip", "digest": digest_of(zip_bytes)}
+    return parent, tracking.register(settings, parent, training_id, ranking, winner, zip_bytes)
+
+
+def digest_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_a_retried_task_finds_its_training(mine, client):
+    # GIVEN a training that was opened
+    first = tracking.open_training(mine, "t-1", {"rows": 100})
+    # WHEN its task runs again THEN it gets the same run; another training gets another
+    assert tracking.open_training(mine, "t-1", {"rows": 100}) == first
+    assert tracking.open_training(mine, "t-2", {"rows": 100}) != first
+    run = client.get_run(first)
+    assert (run.info.run_name, run.data.params, run.info.status) == ("training t-1", {"rows": "100"}, "RUNNING")
+
+
+def test_a_candidate_is_a_child_with_figures_pictures_and_artifact(mine, client):
+    # GIVEN a candidate with a figure that its family does not have, and one that ran out of range
+    parent = tracking.open_training(mine, "t-1", {})
+    made = candidate(davies_bouldin=float("nan"), calinski_harabasz=float("inf"))
+    # WHEN it is logged
+    run_id = tracking.log_candidate(mine, parent, made, b"zip")
+    # THEN the child carries it all; figures without a value are there as such
+    run = client.get_run(run_id)
+    assert run.data.tags["mlflow.parentRunId"] == parent
+    assert run.data.tags["digest"] == digest_of(b"zip")
+    assert run.data.params == {"family": "kmeans", "level.clusters": "3"}
+    assert run.data.metrics["injected_vus_pr"] == 0.8
+    assert np.isnan(run.data.metrics["davies_bouldin"])
+    assert np.isnan(run.data.metrics["calinski_harabasz"])
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time - run.info.start_time >= 2000
+    assert {item.path for item in client.list_artifacts(run_id, "plots")} == {
+        "plots/cluster_profiles.png",
+        "plots/cluster_sizes.png",
+        "plots/elbow.png",
+    }
+    stored = Path(client.download_artifacts(run_id, "model/artifact.zip"))
+    assert stored.read_bytes() == b"zip"
+    # THEN the elbow is a curve over k
+    steps = [(point.step, point.value) for point in client.get_metric_history(run_id, "elbow.kmeans.inertia")]
+    assert steps == [(2, 9.0), (3, 4.0)]
+
+
+def test_a_retried_candidate_replaces_the_first_attempt(mine, client):
+    parent = tracking.open_training(mine, "t-1", {})
+    tracking.log_candidate(mine, parent, candidate("kmeans"), b"zip")
+    tracking.log_candidate(mine, parent, candidate("dbscan"), b"zip")
+    second = tracking.log_candidate(mine, parent, candidate("kmeans", silhouette=0.9), b"zip")
+    experiment = client.get_experiment_by_name(mine.experiment).experiment_id
+    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}' and tags.family = 'kmeans'")
+    assert [run.info.run_id for run in children] == [second]
+
+
+def test_registered_becomes_challenger_and_crowned_becomes_champion(mine, client):
+    # GIVEN nothing registered
+    assert tracking.challenger(mine) is None
+    assert tracking.champion(mine) is None
+    # WHEN a training registers its winner
+    data = scoring_zip()
+    parent, version = train(mine, "t-1", data)
+    # THEN it is the challenger, with all that promotion needs; there is no champion yet
+    found = tracking.challenger(mine)
+    assert found == tracking.Registered(
+        version=version,
+        digest=digest_of(data),
+        run_id=parent,
+        training_id="t-1",
+        family="kmeans",
+        s3_key="candidates/t-1/kmeans.zip",
+    )
+    assert tracking.champion(mine) is None
+    # THEN the training run is closed and can be read without opening its children
+    run = client.get_run(parent)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["best.injected_vus_pr"] == 0.8
+    assert run.data.metrics["injected_vus_pr.dbscan"] == 0.7
+    assert run.data.tags["winner"] == "kmeans"
+    assert run.data.tags["vetoes.dbscan"].startswith("noise share")
+    # WHEN it is crowned THEN it is the champion, and remembers when
+    tracking.crown(mine, version)
+    assert tracking.champion(mine) == found
+    held = client.get_model_version(mine.model_name, version)
+    assert held.tags["promoted_at"].endswith("Z")
+    assert "**kmeans**" in held.description
+    # WHEN the registration is retried THEN there is still one version
+    assert train(mine, "t-1", data)[1] == version
+    assert len(client.search_model_versions(f"name = '{mine.model_name}'")) == 1
+    # WHEN the next training registers THEN the champion stays
+    assert train(mine, "t-2", scoring_zip("m-2"))[1] != version
+    assert tracking.challenger(mine).training_id == "t-2"
+    assert tracking.champion(mine) == found
+
+
+def test_the_registered_model_scores_as_the_scorer_does(mine, tmp_path):
+    # GIVEN a registered model
+    train(mine, "t-1", scoring_zip())
+
+    # WHEN another process, which has no riskwatch package on its path, loads it and scores two records
+    def record(value: float) -> str:
+        stamped = {"ts": [1_795_341_900_000], "rows": [[value]]}
+        return json.dumps({"v": 1, "service": "shop", "role": "web", "instance_id": "web-1", **stamped})
+
+    script = f"""
+import json, sys
+sys.path = [entry for entry in sys.path if not entry.startswith({str(ROOT)!r}) or "site-packages" in entry]
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
+import mlflow, pandas as pd
+mlflow.set_tracking_uri({mine.mlflow_uri!r})
+model = mlflow.pyfunc.load_model("models:/{mine.model_name}@challenger")
+scored = model.predict(pd.DataFrame({{"record": [{record(10.0)!r}, {record(13.0)!r}]}}))
+print(json.dumps(scored.to_dict("list")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    scored = json.loads(done.stdout.splitlines()[-1])
+    # THEN z = 0 gives 0; z = 3 gives log 4 over the boundary log 2, which is 2, and the load nearer to log 3
+    assert scored["score"] == pytest.approx([0.0, 2.0], abs=1e-6)
+    assert scored["unusual"] == [False, True]
+    assert scored["level"] == ["Normal", "High Load"]
+
+
+def test_a_zip_that_is_not_the_chosen_one_is_not_registered(mine):
+    parent = tracking.open_training(mine, "t-1", {})
+    row = ranked("kmeans", "r", 0.8)
+    with pytest.raises(tracking.TrackingError, match="digest"):
+        tracking.register(mine, parent, "t-1", [row], {**row, "s3_key": "k", "digest": "0" * 64}, b"zip")
+    assert tracking.challenger(mine) is None
+
+
+def test_a_training_without_a_winner_says_so(mine, client):
+    parent = tracking.open_training(mine, "t-1", {})
+    tracking.close_training(mine, parent, [ranked("kmeans", "r", 0.8, "fidelity 0.9 is below 0.98")])
+    run = client.get_run(parent)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["winner"] == "none"
+    assert "all 1 were vetoed" in run.data.tags["mlflow.note.content"]
+
+
+def test_an_alias_on_a_foreign_version_is_an_error_not_a_champion(mine, client):
+    # GIVEN a version that somebody registered by hand and made champion
+    client.create_registered_model(mine.model_name)
+    client.create_model_version(mine.model_name, "file:///tmp/somewhere")
+    client.set_registered_model_alias(mine.model_name, "champion", "1")
+    with pytest.raises(tracking.TrackingError, match="no tag digest"):
+        tracking.champion(mine)
+
+
+def test_links_open_the_view_for_models(mine, client):
+    run_id = tracking.open_training(mine, "t-1", {})
+    experiment = client.get_experiment_by_name(mine.experiment).experiment_id
+    assert tracking.experiment_url(mine).endswith(f"/#/experiments/{experiment}/runs?workflowType=machine_learning")
+    assert tracking.run_url(mine, run_id).endswith(
+        f"/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
+    )
+    assert tracking.version_url(mine, "3").endswith(
+        f"/models/{mine.model_name}/versions/3?workflowType=machine_learning"
+    )
+
+
+def test_comparison_table():
+    # GIVEN three candidates, one vetoed with a bar in the text, one without a figure
+    ranking = [
+        {"family": "kmeans", "figures": {"odd": 12345.6, "injected_vus_pr": 0.81234}, "vetoes": []},
+        {"family": "dbscan", "figures": {"injected_vus_pr": float("nan")}, "vetoes": ["a|b", "c"]},
+    ]
+    # THEN known figures come first, the winner is bold, and no cell breaks the table
+    assert comparison.describe(ranking, ranking[0]).splitlines() == [
+        "**kmeans** was chosen: the best of the 1 candidates that no guard vetoed (1 vetoed).",
+        "",
+        "|  | family | injected vus pr | odd | vetoes |",
+        "| --- | --- | --- | --- | --- |",
+        "| 1 | **kmeans** | 0.812 | 12,346 | none |",
+        "| 2 | dbscan | – | – | a\\|b; c |",
+    ]
