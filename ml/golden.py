@@ -105,5 +105,5 @@ def _vary(record: Record, variant: str, place: int) -> Record:
 def _within(values: FloatArray, bounds: FloatArray) -> BoolArray:
     """Rows (n,) without a value that the metric cannot have."""
     lower, upper = bounds[:, 0], bounds[:, 1]
-    inside: BoolArray = ~((values < lower) | (values > upper)).any(axis=1)
+    inside: BoolArray = np.asarray(~((values < lower) | (values > upper)).any(axis=1))
     return inside

@@ -53,7 +53,7 @@ def name_levels(severity: FloatArray, counts: IntArray) -> list[str]:
     if len(values) < 2:
         return names
     if len(values) == 2:
-        low, high = ([i for i in order if severity[i] == value] for value in values)
+        low, high = (order[severity[order] == value] for value in values)
         if counts[low].sum() >= counts[high].sum():
             groups = {"Normal": low, "High Load": high}
         else:

@@ -140,7 +140,8 @@ def score_table(model: FleetModel, table: MetricTable, baseline: IntArray) -> Sc
     top = np.argsort(-share, axis=1, kind="stable")[:, :TOP]
     reach, lower, upper = RANGE_SCALES * scale, model.bounds[:, 0], model.bounds[:, 1]
     with np.errstate(invalid="ignore"):
-        beyond = (table.values >= model.exhaustion) & (center + reach < model.exhaustion)
+        exhausts = (table.values >= model.exhaustion) & (center + reach < model.exhaustion)
+    exhausted: BoolArray = np.asarray(exhausts.any(axis=1))
     return Scored(
         table=table,
         score=score,
@@ -152,7 +153,7 @@ def score_table(model: FleetModel, table: MetricTable, baseline: IntArray) -> Sc
         high=np.fmin(np.fmax(center + reach, lower), upper),
         rising=rising,
         harmful=_harmful(model.directions, values - center, share, top),
-        exhausted=beyond.any(axis=1),
+        exhausted=exhausted,
     )
 
 
@@ -248,5 +249,5 @@ def _harmful(directions: tuple[str, ...], deviation: FloatArray, share: FloatArr
         side = deviation[:, column]
         matches[:, column] = {"up": side >= 0, "down": side < 0}.get(direction, np.ones(len(side), bool))
     rows = np.arange(len(top))[:, None]
-    harmful: BoolArray = (matches[rows, top] & (share[rows, top] >= HARMFUL_SHARE)).any(axis=1)
+    harmful: BoolArray = np.asarray((matches[rows, top] & (share[rows, top] >= HARMFUL_SHARE)).any(axis=1))
     return harmful

@@ -100,7 +100,7 @@ def fit_candidate(
 
     Raises TrainingError where the rows cannot be trained on or an argument makes no sense.
     """
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     started = time.process_time()
     if family not in FAMILIES:
@@ -181,7 +181,7 @@ def _fit_level(space: Space, family: str, seed: int) -> tuple[FamilyFit, dict[st
     x = space.level[subsample(len(space.level), FIT_ROWS, seed)]
     fit = FAMILIES[family](x, {"budget": LEVEL_BUDGET}, seed)
     described, arrays = fit.map.to_document("level")
-    reported = [bool(found) for found in np.isfinite(space.table.values).any(axis=0)]
+    reported = [bool(np.isfinite(column).any()) for column in space.table.values.T]
     columns = severity_columns(space.table.features, reported)
     labels = fit.map.assign(space.level).labels
     names = name_levels(*severities(space.level, labels, fit.map.n_labels, columns))

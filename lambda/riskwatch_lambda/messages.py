@@ -17,6 +17,8 @@ VERSION = 1
 SUBJECT_LIMIT = 100
 # Keeps a message far below 256 KiB and readable; the rest is counted in ``more``.
 EPISODE_LIMIT = 50
+# Of the whole deviation; what contributes less is in the body for programs, not in the text for people.
+SHARE_WORTH_TELLING = 0.05
 
 
 class Message(NamedTuple):
@@ -92,7 +94,7 @@ def _text(episodes: list[Episode], more: int, link: str | None) -> str:
         lines.append(
             f"- {episode.instance_id} since {since} UTC{ended}, score {episode.state.peak:.2f}, load {episode.level}"
         )
-        lines.extend(f"    {_reason(reason)}" for reason in episode.reasons)
+        lines.extend(f"    {_reason(reason)}" for reason in episode.reasons if reason["share"] >= SHARE_WORTH_TELLING)
     if more:
         lines.append(f"- and {more} more")
     if link:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 Attributes = dict[str, dict[str, Any]]
+Changes = dict[str, dict[str, Any] | None]
 
 READ_LIMIT = 100
 TRANSACTION_LIMIT = 100
@@ -111,13 +112,16 @@ class Registry:
             return
 
     def _state_update(self, before: Episode | None, after: Episode, renotified: bool) -> dict[str, Any]:
-        values = {**_facts(after), "recent": {"S": "".join("1" if pages else "0" for pages in after.state.recent)}}
+        values: Changes = {
+            **_facts(after),
+            "recent": {"S": "".join("1" if pages else "0" for pages in after.state.recent)},
+        }
         if before is None or renotified:
             values |= _notification(after)
         guard = None
         if before is not None:
             guard = {
-                "last_ms": _number(before.state.last_ms),
+                "last_ms": {"N": str(before.state.last_ms)},
                 "status": {"S": OPEN if before.state.is_open else CLOSED},
                 "notified": {"S": before.notified},
             }
@@ -147,20 +151,20 @@ def _is_conflict(error: ClientError) -> bool:
 
 
 def _update(
-    table: str,
-    key: Attributes,
-    values: Attributes,
-    guard: Attributes | None = None,
-    *,
-    absent: bool = False,
+    table: str, key: Attributes, values: Changes, guard: Attributes | None = None, *, absent: bool = False
 ) -> dict[str, Any]:
-    """Give an update that sets ``values``, if the attributes in ``guard`` are equal, or if the item is absent."""
+    """Give an update that sets ``values``, if the attributes in ``guard`` are equal, or if the item is absent.
+
+    An attribute whose value is None is removed.
+    """
     names = {f"#{name}": name for name in values}
-    arguments = {f":{name}": value for name, value in values.items()}
+    arguments = {f":{name}": value for name, value in values.items() if value is not None}
+    unset = [f"#{name}" for name, value in values.items() if value is None]
+    expression = "SET " + ", ".join(f"#{name[1:]} = {name}" for name in arguments)
     update: dict[str, Any] = {
         "TableName": table,
         "Key": key,
-        "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in values),
+        "UpdateExpression": f"{expression} REMOVE {', '.join(unset)}" if unset else expression,
     }
     if guard is not None:
         names |= {f"#{name}": name for name in guard}
@@ -180,7 +184,7 @@ def _list_key(episode: Episode) -> Attributes:
     return {"pk": {"S": f"episodes#{since[:10]}"}, "sk": {"S": f"{since}#{episode.instance_id}"}}
 
 
-def _facts(episode: Episode) -> Attributes:
+def _facts(episode: Episode) -> Changes:
     """Give the attributes that say what happened."""
     state = episode.state
     return {
@@ -200,7 +204,7 @@ def _facts(episode: Episode) -> Attributes:
     }
 
 
-def _notification(episode: Episode) -> Attributes:
+def _notification(episode: Episode) -> Changes:
     """Give the attributes that say who was told."""
     return {
         "notified": {"S": episode.notified},
@@ -209,8 +213,8 @@ def _notification(episode: Episode) -> Attributes:
     }
 
 
-def _number(value: int | None) -> dict[str, Any]:
-    return {"NULL": True} if value is None else {"N": str(value)}
+def _number(value: int | None) -> dict[str, Any] | None:
+    return None if value is None else {"N": str(value)}
 
 
 def _whole(item: Attributes, name: str) -> int | None:

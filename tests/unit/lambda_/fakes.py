@@ -47,7 +47,7 @@ class FakeS3:
 
 
 class FakeDynamoDB:
-    """Items by key; evaluates the conditions and SET expressions of single and transactional updates.
+    """Items by key; evaluates the conditions and the SET and REMOVE expressions of single and transactional updates.
 
     ``before_write`` runs once before the next write, to play a writer who comes in between; ``unprocessed`` is the
     number of next reads that answer only their first key; the next ``failing`` writes fail.
@@ -137,7 +137,10 @@ class FakeDynamoDB:
         used = set(re.findall(r"[#:]\w+", expression + " " + update.get("ConditionExpression", "")))
         assert used == {*names, *values}, "AWS refuses names and values that no expression uses"
         item = self.items.setdefault(self._key(update["Key"]), copy.deepcopy(update["Key"]))
-        for assignment in expression.removeprefix("SET ").split(", "):
+        assignments, _, removals = expression.removeprefix("SET ").partition(" REMOVE ")
+        for name in filter(None, removals.split(", ")):
+            item.pop(names[name], None)
+        for assignment in assignments.split(", "):
             name, value = assignment.split(" = ")
             item[names[name]] = copy.deepcopy(values[value])
 
@@ -147,7 +150,7 @@ class FakeDynamoDB:
 
     @staticmethod
     def _plain(item: Item) -> dict[str, Any]:
-        read = {"S": str, "N": float, "NULL": lambda _: None}
+        read = {"S": str, "N": float}
         return {name: read[kind](value) for name, typed in item.items() for kind, value in typed.items()}
 
 

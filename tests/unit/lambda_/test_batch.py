@@ -136,6 +136,7 @@ def test_an_episode_opens_goes_on_and_closes_over_batches(world):
     assert (state["since_ms"], state["closed_ms"]) == (ELEVEN, ELEVEN + 4 * PERIOD_MS)
     assert (listed["pk"], listed["sk"]) == ("episodes#2026-11-22", "2026-11-22T11:00:00.000Z#web-1")
     same = set(listed) - {"pk", "sk"}
+    assert same == set(state) - {"pk", "sk", "recent"}
     assert {name: listed[name] for name in same} == {name: state[name] for name in same}
     # AND one message went out, for the opening
     assert len(world.sns.messages) == 1

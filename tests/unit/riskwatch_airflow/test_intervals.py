@@ -1,0 +1,46 @@
+"""Which interval a run works on."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from riskwatch_airflow import intervals
+from riskwatch_airflow.intervals import IntervalError
+
+TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
+NOW = TEN + timedelta(hours=2)
+
+
+def test_params_come_before_the_data_interval():
+    # GIVEN a run with both
+    context = {
+        "params": {"start": "2026-11-22T10:02:00Z", "end": "2026-11-22T11:00:00+00:00"},
+        "data_interval_start": TEN - timedelta(days=1),
+        "data_interval_end": TEN,
+    }
+
+    # WHEN / THEN the params count, cut to the grid
+    assert intervals.of_run(context, 300, NOW) == (TEN, TEN + timedelta(hours=1))
+
+
+def test_the_data_interval_without_params():
+    # GIVEN / WHEN / THEN
+    context = {"params": {"start": None, "end": None}, "data_interval_start": TEN, "data_interval_end": NOW}
+    assert intervals.of_run(context, 300, NOW) == (TEN, NOW)
+
+
+@pytest.mark.parametrize(
+    ("context", "words"),
+    [
+        ({"params": {}}, "no data interval .* give start and end"),
+        ({"params": {"start": "2026-11-22T10:00:00Z"}}, "only start is given"),
+        ({"params": {"start": "2026-11-22T11:00:00Z", "end": "2026-11-22T10:00:00Z"}}, "end must lie after start"),
+        ({"params": {"start": "2026-11-22T10:00:00Z", "end": "2026-11-22T10:04:59Z"}}, "holds no full period of 300 s"),
+        ({"params": {"start": "2026-11-22T10:00:00Z", "end": "2026-11-22T12:05:00Z"}}, "is not over yet"),
+        ({"data_interval_start": TEN, "data_interval_end": TEN}, "holds no full period"),
+    ],
+)
+def test_intervals_that_cannot_be_used(context, words):
+    # GIVEN / WHEN / THEN
+    with pytest.raises(IntervalError, match=words):
+        intervals.of_run(context, 300, NOW)

@@ -1,0 +1,142 @@
+"""Tasks of promote_model: what each mode does, and that what was decided is what goes live."""
+
+import hashlib
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from ml import release, tracking
+from ml.release import Release
+from ml.tracking import Registered
+from riskwatch_airflow.assets import LIVE_MODEL
+from riskwatch_airflow.tasks import promote
+
+ZIP = b"an artifact"
+DIGEST = hashlib.sha256(ZIP).hexdigest()
+CHALLENGER = Registered("7", DIGEST, "run", "T1", "kmeans", "candidates/T1/kmeans.zip")
+CHAMPION = Registered("6", "ab" * 32, "old", "T0", "dbscan", "candidates/T0/dbscan.zip")
+
+
+@pytest.fixture
+def registry(aws, monkeypatch):
+    """A challenger in the registry, a champion before it, and a release that records what it is asked."""
+    aws.store.put_bytes(CHALLENGER.s3_key, ZIP)
+    aws.store.put_json("candidates/T1/kmeans.json", {"figures": {"injected_vus_pr": 0.5}})
+    aws.released, aws.restored, aws.crowned = [], [], []
+    monkeypatch.setattr(tracking, "challenger", lambda config: CHALLENGER)
+    monkeypatch.setattr(tracking, "champion", lambda config: CHAMPION)
+    monkeypatch.setattr(tracking, "version_url", lambda config, version: f"http://mlflow/{version}")
+    monkeypatch.setattr(tracking, "crown", lambda config, version: aws.crowned.append(version))
+
+    def promoted(client, function, alias, zip_bytes, *, approved_by):
+        aws.released.append((function, alias, zip_bytes, approved_by))
+        return Release("4", DIGEST, "code", "3", {"model_id": "m", "golden": {"rows": 24, "differences": 0}})
+
+    monkeypatch.setattr(release, "promote", promoted)
+    monkeypatch.setattr(release, "restore", lambda *given, **more: aws.restored.append((given[1:], more)))
+    return aws
+
+
+def ledger(aws):
+    return [aws.store.get_json(key) for key in aws.store.keys("ledger/")]
+
+
+@pytest.mark.parametrize(("mode", "next_task"), [("approval", "approval"), ("auto", "release")])
+def test_the_mode_names_the_next_task(registry, context, mode, next_task):
+    # GIVEN
+    registry.use(promotion=mode)
+
+    # WHEN / THEN
+    assert promote.decide(context) == next_task
+    handed = context["ti"].xcom_pull("decide", "candidate")
+    assert (handed["version"], handed["digest"], handed["figures"]) == ("7", DIGEST, {"injected_vus_pr": 0.5})
+    assert handed["replaces"] == {"version": "6", "digest": "ab" * 32}
+
+
+def test_off_does_nothing_and_dry_run_records(registry, context):
+    # GIVEN / WHEN / THEN
+    registry.use(promotion="off")
+    with pytest.raises(AirflowSkipException, match="promotion is off"):
+        promote.decide(context)
+    assert ledger(registry) == []
+
+    registry.use(promotion="dry_run")
+    with pytest.raises(AirflowSkipException, match="would have been promoted"):
+        promote.decide(context)
+    (entry,) = ledger(registry)
+    assert (entry["action"], entry["digest"], entry["version"]) == ("dry_run", DIGEST, "7")
+
+
+def test_nothing_waits_or_it_serves_already(registry, context, monkeypatch):
+    # GIVEN / WHEN / THEN
+    monkeypatch.setattr(tracking, "champion", lambda config: CHALLENGER)
+    with pytest.raises(AirflowSkipException, match="version 7 is the champion already"):
+        promote.decide(context)
+    monkeypatch.setattr(tracking, "challenger", lambda config: None)
+    with pytest.raises(AirflowSkipException, match="no challenger"):
+        promote.decide(context)
+
+
+def test_an_approved_version_goes_live_under_the_name_of_who_approved(registry, context):
+    # GIVEN a decision and an answer
+    promote.decide(context)
+    context["ti"].values["approval", "return_value"] = {
+        "chosen_options": ["Approve"],
+        "responded_by_user": {"id": "1", "name": "ada"},
+    }
+
+    # WHEN
+    told = promote.put_live(context)
+
+    # THEN release, artifact, registry, ledger and asset agree
+    assert registry.released == [("risk", "live", ZIP, "ada")]
+    assert registry.store.get_bytes(f"artifacts/{DIGEST}.zip") == ZIP
+    assert registry.crowned == ["7"]
+    (entry,) = ledger(registry)
+    assert (entry["action"], entry["by"], entry["function_version"], entry["previous_version"]) == (
+        "promote",
+        "ada",
+        "4",
+        "3",
+    )
+    assert entry["golden"] == {"rows": 24, "differences": 0}
+    assert context["outlet_events"][LIVE_MODEL].extra == told
+    assert registry.restored == []
+
+
+def test_a_challenger_that_comes_later_does_not_slip_in(registry, context, monkeypatch):
+    # GIVEN a decision on version 7, and version 8 afterwards
+    registry.use(promotion="auto")
+    promote.decide(context)
+    monkeypatch.setattr(tracking, "challenger", lambda config: pytest.fail("looked up again"))
+
+    # WHEN / THEN
+    assert promote.put_live(context)["version"] == "7"
+    assert registry.released[0][3] == "policy auto"
+
+
+def test_a_changed_object_is_refused(registry, context):
+    # GIVEN
+    promote.decide(context)
+    registry.store.put_bytes(CHALLENGER.s3_key, b"something else")
+
+    # WHEN / THEN
+    with pytest.raises(AirflowFailException, match="the object was changed"):
+        promote.put_live(context)
+    assert registry.released == []
+
+
+def test_the_alias_goes_back_when_the_registry_cannot_be_told(registry, context, monkeypatch):
+    # GIVEN a registry that is down after the alias has moved
+    promote.decide(context)
+
+    def down(config, version):
+        raise ConnectionError("mlflow is down")
+
+    monkeypatch.setattr(tracking, "crown", down)
+
+    # WHEN / THEN
+    with pytest.raises(ConnectionError):
+        promote.put_live(context)
+    assert registry.restored == [(("risk", "live", "3"), {"only_from": "4"})]
+    assert ledger(registry) == []
