@@ -1,8 +1,13 @@
 """stream_metrics: the newest period of every instance to the Kinesis stream, every five minutes."""
 
+from datetime import timedelta
+
 from airflow.sdk import dag, get_current_context, task
 
 from riskwatch_airflow.wiring import COMMON, interval_params, moments
+
+# A call that hangs must not hold up the periods that follow: only one run is active at a time.
+LONGEST = timedelta(minutes=10)
 
 DOC = """
 ### Stream metrics
@@ -33,13 +38,13 @@ By hand, `start` and `end` stream a stretch of the past. Rows that were streamed
 def stream_metrics() -> None:
     """Wire publish and tick."""
 
-    @task
+    @task(execution_timeout=LONGEST)
     def publish() -> dict:
         from riskwatch_airflow.tasks import streaming
 
         return streaming.publish(get_current_context())
 
-    @task
+    @task(execution_timeout=LONGEST)
     def tick(published: dict) -> dict:
         from riskwatch_airflow.tasks import streaming
 

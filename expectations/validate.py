@@ -81,9 +81,10 @@ def validate(rows: pd.DataFrame, catalogue: Catalogue, interval: Interval) -> Va
 
 
 def _quiet() -> None:
-    # Importing Great Expectations in a process that has loaded Airflow writes hundreds of INFO lines into the task's
-    # log.
-    logging.getLogger("great_expectations._docs_decorators").setLevel(logging.WARNING)
+    # In a process that has loaded Airflow, importing Great Expectations writes hundreds of INFO lines into the task's
+    # log, most of them from this module, which sets a level of its own.
+    for name in ("great_expectations", "great_expectations._docs_decorators"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 

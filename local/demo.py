@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from local import publish, summary, system
 from local.processes import Supervisor
-from ml import aws, clock, settings
+from ml import aws, clock, settings, tracking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -271,7 +271,7 @@ class Demo:
     def _addresses(self) -> dict[str, str]:
         return {
             "Airflow": f"{self.system.airflow_url} (user {self.system.login.user})",
-            "MLflow": f"{self.system.mlflow_url}/#/experiments?workflowType=machine_learning",
+            "MLflow": tracking.experiment_url(settings.load()),
         }
 
 

@@ -39,6 +39,11 @@ _NOISE = np.array([0.05, 0.012, 0.14, 0.12, 0.09, 0.09, 0.08, 0.18, 0.015, 0.06]
 IDLE_BELOW, HIGH_FROM = 25.0, 60.0  # CPU percent
 
 
+# Rows with an impossible value: they belong into quarantine, not into training and not into an alert.
+MISREPORTED_PAST = 8
+MISREPORTED_STREAMED = 3
+
+
 @dataclass(frozen=True)
 class _Role:
     """Load (0..1) at 24 hours UTC, and the metrics at no load and at full load."""
@@ -143,7 +148,9 @@ def simulate(end: datetime, days: float = 4, stream_hours: float = 6, seed: int 
                 _disturb(values, incident, times, random)
         frames.append(_frame(name, times, values))
     rows = pd.concat(frames, ignore_index=True)
-    rows, late = _lose(rows, planned, stream_start, period_s, random)
+    quiet = _quiet(rows, planned, period_s)
+    broken = _misreport(rows, quiet, stream_start, random)
+    rows, late = _lose(rows, quiet & ~broken, stream_start, random)
     return Simulation(rows, late, planned, fleet, regimes())
 
 
@@ -196,10 +203,8 @@ def _frame(name: str, times: pd.DatetimeIndex, values: incident_module.Values) -
     return pd.DataFrame({"instance_id": name, "timestamp": times, **columns})
 
 
-def _lose(
-    rows: pd.DataFrame, planned: list[Incident], stream_start: datetime, period_s: int, random: np.random.Generator
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Take out what a real fleet loses or sends late; incidents stay whole, so that each can be found."""
+def _quiet(rows: pd.DataFrame, planned: list[Incident], period_s: int) -> NDArray[np.bool_]:
+    """Which rows lie outside of every incident, the row before it included."""
     quiet = np.ones(len(rows), dtype=bool)
     for incident in planned:
         quiet &= ~(
@@ -207,6 +212,28 @@ def _lose(
             & (rows["timestamp"] >= incident.start - timedelta(seconds=period_s))
             & (rows["timestamp"] < incident.end)
         ).to_numpy()
+    return quiet
+
+
+def _misreport(
+    rows: pd.DataFrame, quiet: NDArray[np.bool_], stream_start: datetime, random: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Write impossible values into a few quiet rows, as a broken agent does, and return which: (n,) booleans."""
+    broken = np.zeros(len(rows), dtype=bool)
+    past = (rows["timestamp"] < stream_start).to_numpy()
+    for stretch, count in ((past, MISREPORTED_PAST), (~past, MISREPORTED_STREAMED)):
+        chosen = random.choice(np.flatnonzero(quiet & stretch), count, replace=False)
+        half = count // 2
+        rows.loc[chosen[:half], "cpu_utilization"] = np.round(random.uniform(140, 290, half), 4)
+        rows.loc[chosen[half:], "latency_ms"] = -np.round(random.uniform(1, 40, count - half), 4)
+        broken[chosen] = True
+    return broken
+
+
+def _lose(
+    rows: pd.DataFrame, quiet: NDArray[np.bool_], stream_start: datetime, random: np.random.Generator
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Take out what a real fleet loses or sends late; incidents stay whole, so that each can be found."""
     past = (rows["timestamp"] < stream_start).to_numpy()
     chance = random.random(len(rows))
     missing = quiet & (chance < 0.002)

@@ -111,10 +111,15 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
 
 
 def _candidates(candidates: Sequence[Mapping[str, Any]]) -> Table:
-    names = ("injected_vus_pr", "alerts_per_instance_day", "silhouette", "davies_bouldin", "fidelity")
-    table = Table("family", *names, "verdict", title="Candidates", title_justify="left", min_width=72)
+    shown = {
+        "VUS-PR (injected)": "injected_vus_pr",
+        "alerts a day": "alerts_per_instance_day",
+        "silhouette": "silhouette",
+        "fidelity": "fidelity",
+    }
+    table = Table("family", *shown, "verdict", title="Candidates", title_justify="left", min_width=72)
     for row in candidates:
-        values = [f"{row['figures'][name]:.3f}" if name in row["figures"] else "" for name in names]
+        values = [f"{row['figures'][name]:.3f}" if name in row["figures"] else "" for name in shown.values()]
         table.add_row(row["family"], *values, row["verdict"])
     return table
 

@@ -8,15 +8,17 @@ two records of one instance, and a call is through before the next one begins.
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ml import clock, inventory
+from ml.catalogue import Catalogue
 from ml.inventory import Instance
 
 MAX_RECORDS = 500
@@ -47,9 +49,12 @@ def records(
     max_gap_s: int,
     start: datetime,
     end: datetime,
-    features: Sequence[str],
+    metrics: Catalogue,
 ) -> Iterator[dict[str, Any]]:
     """Yield one record per row with start <= timestamp < end, by time, at one time by instance.
+
+    A row with a physically impossible value is sent alone, for the function to quarantine with its reason, and is nobody's
+    context: training never sees it either.
 
     Parameters
     ----------
@@ -63,29 +68,33 @@ def records(
         Longest distance, in seconds, between two consecutive rows of a record.
     start, end
         Interval of the rows to label, aware.
-    features
-        Columns in the order of the model. A row without any of them is left out.
+    metrics
+        The model's features in its order, with their physical bounds. A row without any of them is left out.
 
     Raises
     ------
     StreamError
         A feature is missing in `rows`, an instance has two rows of one time, or `context_rows` is below 1.
     """
+    features = list(metrics.names)
     missing = [name for name in features if name not in rows.columns]
     if missing:
         raise StreamError(f"the rows have no {missing[0]}, which the model needs: add it to the catalogue")
     if context_rows < 1:
         raise StreamError(f"context_rows is {context_rows}: a record holds at least the row to label")
-    present = rows[rows[list(features)].notna().any(axis=1)]
+    present = rows[rows[features].notna().any(axis=1)]
     ordered = present.sort_values(["instance_id", "timestamp"], ignore_index=True)
     names = ordered["instance_id"].to_numpy(dtype=object)
     stamps = ordered["timestamp"].astype("datetime64[ms, UTC]").astype("int64").to_numpy()
-    values = ordered[list(features)].to_numpy(dtype=np.float64)
-    first = _first_rows(names, stamps, context_rows, max_gap_s * 1000)
+    values = ordered[features].to_numpy(dtype=np.float64)
+    possible = _possible(values, metrics)
+    usable = np.flatnonzero(possible)
+    rank = np.cumsum(possible) - 1
+    first = _first_rows(names[usable], stamps[usable], context_rows, max_gap_s * 1000)
     wanted = np.flatnonzero((stamps >= clock.epoch_ms(start)) & (stamps < clock.epoch_ms(end)))
     # Rows are ordered by instance already: a stable sort by time leaves the instances of one time in that order.
     for place in wanted[np.argsort(stamps[wanted], kind="stable")]:
-        span = slice(first[place], place + 1)
+        span = usable[first[rank[place]] : rank[place] + 1] if possible[place] else [place]
         instance = inventory.lookup(instances, names[place])
         yield {
             "v": 1,
@@ -150,6 +159,14 @@ def put(
             # Jitter keeps two publishers that were throttled together from meeting again.
             pause(random.uniform(0.5, 1.0) * min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S))  # noqa: S311
     return Sent(sent, calls, retried)
+
+
+def _possible(values: NDArray[np.float64], metrics: Catalogue) -> NDArray[np.bool_]:
+    """Which rows lie within the physical bounds of every metric; a missing value is no violation."""
+    low = [-np.inf if metric.lower is None else metric.lower for metric in metrics.metrics]
+    high = [np.inf if metric.upper is None else metric.upper for metric in metrics.metrics]
+    found: NDArray[np.bool_] = ~((values < low) | (values > high)).any(axis=1)
+    return found
 
 
 def _first_rows(names: np.ndarray, stamps: np.ndarray, context_rows: int, max_gap_ms: int) -> np.ndarray:

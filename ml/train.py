@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ml.catalogue import Catalogue
+    from ml.features import Baselines
     from ml.inventory import Instance
 
 SCHEMA = "maps/1"
@@ -115,6 +116,12 @@ def fit_candidate(
     with threadpool_limits(1):
         level_fit, level, arrays = _fit_level(space, family, seed)
         members, member_fits = _fit_members(space, family, seed, arrays)
+    arrays |= {
+        "center": space.baselines.center,
+        "scale": space.baselines.scale,
+        "level_center": space.level_center,
+        "level_scale": space.level_scale,
+    }
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "model_id": f"{training_id}-{family}",
@@ -123,47 +130,24 @@ def fit_candidate(
         "training_id": training_id,
         "run_id": None,
         "period_s": period_s,
-        "features": list(catalogue.names),
-        "bounds": [[metric.lower, metric.upper] for metric in catalogue.metrics],
-        "directions": [metric.direction for metric in catalogue.metrics],
-        "exhaustion": [metric.exhaustion for metric in catalogue.metrics],
-        "baselines": {
-            "instances": dict(space.baselines.instances),
-            "roles": dict(space.baselines.roles),
-            "fleet": space.baselines.fleet,
-        },
+        **_layout(catalogue, space.baselines),
         "level": level,
         "members": members,
         "context_rows": max(window for window, _ in MEMBERS),
         "max_gap_s": GAP_PERIODS * period_s,
         "rule": {**RULE, "paging_threshold": 1.0},
     }
-    arrays |= {
-        "center": space.baselines.center,
-        "scale": space.baselines.scale,
-        "level_center": space.level_center,
-        "level_scale": space.level_scale,
-    }
     model = FleetModel.load(document, arrays)
     scored = score_table(model, space.table, space.baseline)
     alerts = _calibrate(document, space, scored, budget, period_s)
     document["reference"] = _reference(model, scored, alerts)
-    document["golden"] = golden_records(FleetModel.load(document, arrays), scored, inventory, seed)
-    quality = cluster_indices(space.level, scored.label, seed, PLOT_ROWS)
+    document["golden"] = golden_records(model, scored, inventory, seed)
     sizes = np.bincount(scored.label, minlength=len(model.level_names))
     figures = {
-        **quality,
-        "fidelity": level_fit.figures["fidelity"],
-        "behaviour_fidelity": float(np.mean([fit.figures["fidelity"] for fit in member_fits])),
-        "prototypes": float(sum(fit.map.size for fit in member_fits)),
-        "level_prototypes": float(level_fit.map.size),
-        "level_clusters": float((sizes > 0).sum()),
-        "largest_cluster_share": float(sizes.max() / len(space.table)),
+        **cluster_indices(space.level, scored.label, seed, PLOT_ROWS),
+        **_map_figures(level_fit, member_fits),
+        **_verdict_figures(document, sizes),
         "injected_vus_pr": injected_vus_pr(model, rows, inventory, seed=seed, period_s=period_s),
-        "alerts_per_instance_day": alerts,
-        "paging_threshold": document["rule"]["paging_threshold"],
-        "unusual_share": document["reference"]["unusual"],
-        **{f"share_{name.lower().replace(' ', '_')}": share for name, share in document["reference"]["levels"].items()},
         "fit_seconds": time.process_time() - started,
     }
     return Candidate(
@@ -174,6 +158,44 @@ def fit_candidate(
         params=_params(family, level_fit, member_fits, budget, seed),
         plots=_plots(space, model, scored, level_fit, sizes, seed),
     )
+
+
+def _layout(catalogue: Catalogue, baselines: Baselines) -> dict[str, Any]:
+    """What the document says of the features and of who has which baseline."""
+    return {
+        "features": list(catalogue.names),
+        "bounds": [[metric.lower, metric.upper] for metric in catalogue.metrics],
+        "directions": [metric.direction for metric in catalogue.metrics],
+        "exhaustion": [metric.exhaustion for metric in catalogue.metrics],
+        "baselines": {
+            "instances": dict(baselines.instances),
+            "roles": dict(baselines.roles),
+            "fleet": baselines.fleet,
+        },
+    }
+
+
+def _map_figures(level_fit: FamilyFit, member_fits: list[FamilyFit]) -> dict[str, float]:
+    """How well and how compactly the maps say what the family found; ``prototypes`` are the behaviour space's."""
+    return {
+        "fidelity": level_fit.figures["fidelity"],
+        "behaviour_fidelity": float(np.mean([fit.figures["fidelity"] for fit in member_fits])),
+        "prototypes": float(sum(fit.map.size for fit in member_fits)),
+        "level_prototypes": float(level_fit.map.size),
+    }
+
+
+def _verdict_figures(document: Mapping[str, Any], sizes: IntArray) -> dict[str, float]:
+    """What the model says of its own training rows; ``sizes`` counts the rows of each level label."""
+    reference = document["reference"]
+    return {
+        "level_clusters": float((sizes > 0).sum()),
+        "largest_cluster_share": float(sizes.max() / sizes.sum()),
+        "alerts_per_instance_day": reference["alerts_per_instance_day"],
+        "paging_threshold": document["rule"]["paging_threshold"],
+        "unusual_share": reference["unusual"],
+        **{f"share_{name.lower().replace(' ', '_')}": share for name, share in reference["levels"].items()},
+    }
 
 
 def _fit_level(space: Space, family: str, seed: int) -> tuple[FamilyFit, dict[str, Any], dict[str, FloatArray]]:

@@ -79,7 +79,7 @@ def process(records: Sequence[Mapping[str, Any]], model: Model, outputs: Outputs
             reason=str(error),
         )
         return {"batchItemFailures": [{"itemIdentifier": first.sequence}]}
-    pending = [change.to_tell for change in written if change.to_tell is not None]
+    pending = [episode for change in written for episode in change.to_tell]
     told = tell(pending, model.rule, outputs.registry, outputs.publisher, link=outputs.link, now_ms=stamp.now_ms)
     counts = {
         "RowsLabelled": len(labelled),

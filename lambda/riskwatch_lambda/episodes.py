@@ -147,6 +147,9 @@ def replay(rows: Iterable[tuple[int, bool, float]], rule: Rule, known: bool = Tr
     return Replay(alerts, episodes)
 
 
-def cooling(rule: Rule, last_sent_ms: int | None, now_ms: int) -> bool:
-    """Tell whether the last message about an instance is too recent for another one; times in epoch milliseconds."""
-    return last_sent_ms is not None and now_ms - last_sent_ms < rule.cooldown_s * 1000
+def cooling(rule: Rule, told_since_ms: int | None, since_ms: int) -> bool:
+    """Tell whether an episode opens too soon after the last told one of its instance; both openings in epoch ms.
+
+    This is event time: rows that come late, or hours of them at once, are told of as they would have been live.
+    """
+    return told_since_ms is not None and since_ms - told_since_ms < rule.cooldown_s * 1000

@@ -79,8 +79,9 @@ def _opened(episode: Episode) -> dict[str, Any]:
 
 def _subject(episodes: list[Episode]) -> str:
     """Give a subject that SNS accepts: printable ASCII of at most 100 characters."""
-    who = episodes[0].instance_id if len(episodes) == 1 else f"{len(episodes)} instances"
-    verb = "behaves" if len(episodes) == 1 else "behave"
+    count = len({episode.instance_id for episode in episodes})
+    who = episodes[0].instance_id if count == 1 else f"{count} instances"
+    verb = "behaves" if count == 1 else "behave"
     text = f"Riskwatch: {episodes[0].service}: {who} {verb} unusually"
     plain = "".join(letter if " " <= letter <= "~" else "?" for letter in text)
     return plain if len(plain) <= SUBJECT_LIMIT else plain[: SUBJECT_LIMIT - 3] + "..."

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from riskwatch_lambda.clock import iso
 from riskwatch_lambda.episodes import EpisodeState
-from riskwatch_lambda.tracking import SENT, Change, Episode
+from riskwatch_lambda.tracking import PENDING, SENT, Change, Episode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -79,6 +79,26 @@ class Registry:
             f"table {self._table} left {left} keys unread after {READ_ROUNDS} requests: its capacity is used up"
         )
 
+    def pending(self, day: str) -> list[Episode]:
+        """Give the episodes that opened on a UTC day, ``YYYY-MM-DD``, and wait to be told; raises RegistryError."""
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "KeyConditionExpression": "pk = :day",
+            "FilterExpression": "notified = :pending",
+            "ExpressionAttributeValues": {":day": {"S": _list_partition(day)}, ":pending": {"S": PENDING}},
+            "ConsistentRead": True,
+        }
+        found: list[Episode] = []
+        while True:
+            try:
+                page = self._client.query(**query)
+            except (ClientError, BotoCoreError) as error:
+                raise RegistryError(f"cannot read the episodes of {day} from table {self._table}: {error}") from error
+            found.extend(_episode(item) for item in page.get("Items", []))
+            if not page.get("LastEvaluatedKey"):
+                return found
+            query["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
     def write(self, change: Change) -> None:
         """Write a change if the stored state is still the one it was decided on.
 
@@ -88,8 +108,8 @@ class Registry:
         after = change.after
         if after is None:
             return
-        state = self._state_update(change.before, after, after.episode_id in change.renotified)
-        items = [self._list_update(episode, episode.episode_id in change.renotified) for episode in change.listed]
+        state = self._state_update(change.before, after, after.episode_id in change.opened)
+        items = [self._list_update(episode, episode.episode_id in change.opened) for episode in change.listed]
         if not items:
             self._call("update_item", **state)
             return
@@ -101,22 +121,24 @@ class Registry:
             self._call("transact_write_items", TransactItems=[{"Update": item} for item in chunk])
 
     def mark_sent(self, episode: Episode, now_ms: int) -> None:
-        """Note in state and list that the message about an episode went out; raises RegistryError."""
+        """Note in list and state that the message about an episode went out; raises RegistryError."""
         sent = _notification(replace(episode, notified=SENT, notified_ms=now_ms))
-        guard = {"episode_id": {"S": episode.episode_id}}
+        key, instance = _state_key(episode.instance_id), {"instance_id": {"S": episode.instance_id}}
         self._call("update_item", **_update(self._table, _list_key(episode), sent))
         try:
-            self._call("update_item", **_update(self._table, _state_key(episode.instance_id), sent, guard))
+            guard = {"episode_id": {"S": episode.episode_id}}
+            self._call("update_item", **_update(self._table, key, sent, guard))
         except ConflictError:
-            # A newer episode has taken the place; its own message is its own matter.
-            return
+            # A newer episode has taken the place: whether that one is told is its own matter, the time is not.
+            self._call("update_item", **_update(self._table, key, {"notified_ms": _number(now_ms)}, instance))
 
-    def _state_update(self, before: Episode | None, after: Episode, renotified: bool) -> dict[str, Any]:
+    def _state_update(self, before: Episode | None, after: Episode, is_new: bool) -> dict[str, Any]:
         values: Changes = {
             **_facts(after),
             "recent": {"S": "".join("1" if pages else "0" for pages in after.state.recent)},
+            "told_since_ms": _number(after.told_since_ms),
         }
-        if before is None or renotified:
+        if before is None or is_new:
             values |= _notification(after)
         guard = None
         if before is not None:
@@ -127,8 +149,8 @@ class Registry:
             }
         return _update(self._table, _state_key(after.instance_id), values, guard, absent=before is None)
 
-    def _list_update(self, episode: Episode, renotified: bool) -> dict[str, Any]:
-        values = _facts(episode) | (_notification(episode) if renotified else {})
+    def _list_update(self, episode: Episode, is_new: bool) -> dict[str, Any]:
+        values = _facts(episode) | (_notification(episode) if is_new else {})
         return _update(self._table, _list_key(episode), values)
 
     def _call(self, operation: str, **arguments: Any) -> None:
@@ -179,9 +201,13 @@ def _state_key(instance_id: str) -> Attributes:
     return {"pk": {"S": f"instance#{instance_id}"}, "sk": {"S": "current"}}
 
 
+def _list_partition(day: str) -> str:
+    return f"episodes#{day}"
+
+
 def _list_key(episode: Episode) -> Attributes:
     since = iso(episode.state.since_ms or 0)
-    return {"pk": {"S": f"episodes#{since[:10]}"}, "sk": {"S": f"{since}#{episode.instance_id}"}}
+    return {"pk": {"S": _list_partition(since[:10])}, "sk": {"S": f"{since}#{episode.instance_id}"}}
 
 
 def _facts(episode: Episode) -> Changes:
@@ -223,7 +249,7 @@ def _whole(item: Attributes, name: str) -> int | None:
 
 
 def _episode(item: Attributes) -> Episode:
-    """Read a state item."""
+    """Read an item of either kind."""
     state = EpisodeState(
         is_open=item["status"]["S"] == OPEN,
         since_ms=_whole(item, "since_ms"),
@@ -244,4 +270,5 @@ def _episode(item: Attributes) -> Episode:
         notified=item["notified"]["S"],
         notified_ms=_whole(item, "notified_ms"),
         claimed_ms=_whole(item, "claimed_ms"),
+        told_since_ms=_whole(item, "told_since_ms"),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from riskwatch_lambda.clock import DAY_MS
+from riskwatch_lambda.clock import DAY_MS, iso
 from riskwatch_lambda.logs import log
 from riskwatch_lambda.registry import ConflictError, Registry
 from riskwatch_lambda.telling import tell
@@ -44,16 +44,20 @@ def run(request: object, rule: Rule, registry: Registry, publisher: Publisher, *
         expired += 1
         if change.after is not None:
             episodes[instance_id] = change.after
-    waiting = [episode for episode in episodes.values() if _is_waiting(episode, now_ms)]
-    told = tell(waiting, rule, registry, publisher, link=link, now_ms=now_ms)
+    told = tell(_waiting(episodes, registry, now_ms), rule, registry, publisher, link=link, now_ms=now_ms)
     still_open = sum(episode.state.is_open for episode in episodes.values())
     counts = {"resent": told.sent, "expired": expired, "open": still_open}
     log("INFO", "tick", instances=len(instances), failed=told.failed, **counts)
     return counts
 
 
-def _is_waiting(episode: Episode, now_ms: int) -> bool:
-    return episode.notified == PENDING and now_ms - (episode.claimed_ms or 0) > RESEND_AFTER_MS
+def _waiting(current: Mapping[str, Episode], registry: Registry, now_ms: int) -> list[Episode]:
+    """Give the episodes whose message was claimed too long ago: those of the two newest days, and the current ones."""
+    days = [iso(now_ms - DAY_MS)[:10], iso(now_ms)[:10]]
+    found = {episode.episode_id: episode for day in days for episode in registry.pending(day)}
+    # The state knows the current episode better: the list has its peak only as of the opening until it closes.
+    found |= {episode.episode_id: episode for episode in current.values() if episode.notified == PENDING}
+    return [episode for episode in found.values() if now_ms - (episode.claimed_ms or 0) > RESEND_AFTER_MS]
 
 
 def _read(request: object) -> tuple[int, list[str]]:

@@ -23,11 +23,12 @@ PENDING, SENT, COOLDOWN = "pending", "sent", "cooldown"
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """The newest episode of an instance, as the table holds it; times in epoch milliseconds.
+    """An episode of an instance, as the table holds it; times in epoch milliseconds.
 
     ``level`` and ``reasons`` are those of the row that opened it. ``notified`` is pending, sent or cooldown;
     ``notified_ms`` is when the last message about the instance went out, whichever episode it told of; ``claimed_ms``
-    is when the pending message was claimed.
+    is when the pending message was claimed. ``told_since_ms`` is when the last episode of the instance opened whose
+    message was claimed or sent; only the state item holds it.
     """
 
     instance_id: str
@@ -40,6 +41,7 @@ class Episode:
     notified: str = COOLDOWN
     notified_ms: int | None = None
     claimed_ms: int | None = None
+    told_since_ms: int | None = None
 
     @property
     def episode_id(self) -> str:
@@ -66,8 +68,8 @@ class Change(NamedTuple):
     """What the rows of a batch do to one instance.
 
     ``rows`` are the rows it was decided on; ``episode_ids`` has one entry a row, None where the row is no alert.
-    ``listed`` are the episodes to write to the list, ``opened`` the ids of the new ones, ``renotified`` the ids of
-    those whose notification was decided here, ``closed`` the number of those that closed.
+    ``listed`` are the episodes to write to the list, ``opened`` the ids of the new ones, whose notification was decided
+    here, ``closed`` the number of those that closed.
     """
 
     before: Episode | None
@@ -76,7 +78,6 @@ class Change(NamedTuple):
     episode_ids: tuple[str | None, ...] = ()
     listed: tuple[Episode, ...] = ()
     opened: frozenset[str] = frozenset()
-    renotified: frozenset[str] = frozenset()
     closed: int = 0
 
     @property
@@ -85,10 +86,9 @@ class Change(NamedTuple):
         return self.after is not self.before
 
     @property
-    def to_tell(self) -> Episode | None:
-        """Give the episode that a message must tell of, if the batch opened one."""
-        after = self.after
-        return after if after is not None and after.notified == PENDING and after.episode_id in self.opened else None
+    def to_tell(self) -> tuple[Episode, ...]:
+        """Give the episodes that the batch opened and that a message must tell of, oldest first."""
+        return tuple(each for each in self.listed if each.episode_id in self.opened and each.notified == PENDING)
 
 
 def follow(before: Episode | None, rows: Sequence[Scored], rule: Rule, stamp: Stamp) -> Change:
@@ -96,7 +96,6 @@ def follow(before: Episode | None, rows: Sequence[Scored], rule: Rule, stamp: St
     current = before
     listed: dict[str, Episode] = {}
     opened: set[str] = set()
-    renotified: set[str] = set()
     closed = 0
     episode_ids: list[str | None] = []
     for record, verdict in rows:
@@ -105,10 +104,6 @@ def follow(before: Episode | None, rows: Sequence[Scored], rule: Rule, stamp: St
         step = advance(state, record.ts[-1], verdict.pages, verdict.score, rule, verdict.known)
         if step.opened:
             current = _open(previous, step.state, record, verdict, rule, stamp)
-            if previous is not None and previous.notified == current.notified == PENDING:
-                # One pending message an instance: the newer episode takes it over.
-                listed[previous.episode_id] = replace(previous, notified=COOLDOWN, claimed_ms=None)
-                renotified.add(previous.episode_id)
             opened.add(current.episode_id)
             listed[current.episode_id] = current
         elif step.state is not state:
@@ -124,7 +119,6 @@ def follow(before: Episode | None, rows: Sequence[Scored], rule: Rule, stamp: St
         episode_ids=tuple(episode_ids),
         listed=tuple(listed.values()),
         opened=frozenset(opened),
-        renotified=frozenset(renotified | opened),
         closed=closed,
     )
 
@@ -138,9 +132,10 @@ def expire(episode: Episode, now_ms: int) -> Change:
 def _open(
     previous: Episode | None, state: EpisodeState, record: Record, verdict: Verdict, rule: Rule, stamp: Stamp
 ) -> Episode:
-    """Make a new episode and claim its message, unless the last message about the instance is too recent."""
-    last_sent = None if previous is None else previous.notified_ms
-    quiet = cooling(rule, last_sent, stamp.now_ms)
+    """Make a new episode and claim its message, unless the last told episode of the instance is too recent."""
+    told_since = None if previous is None else previous.told_since_ms
+    since = record.ts[-1]
+    quiet = cooling(rule, told_since, since)
     return Episode(
         instance_id=record.instance_id,
         service=record.service,
@@ -150,6 +145,7 @@ def _open(
         model_id=stamp.model_id,
         model_version=stamp.model_version,
         notified=COOLDOWN if quiet else PENDING,
-        notified_ms=last_sent,
+        notified_ms=None if previous is None else previous.notified_ms,
         claimed_ms=None if quiet else stamp.now_ms,
+        told_since_ms=told_since if quiet else since,
     )

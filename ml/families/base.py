@@ -17,6 +17,8 @@ from ml.features import FloatArray, IntArray, float32
 
 CHUNK_CELLS = 4_000_000  # cells of one block of a distance matrix: 32 MB
 TIE = 1e-9
+CLUSTERS = range(2, 10)  # more than nine clusters are more than a reader can tell apart
+LEAST_CLUSTERS = 3
 
 Curves = dict[str, dict[str, list[float]]]
 Params = Mapping[str, Any]
@@ -184,13 +186,21 @@ def distinct(x: FloatArray, limit: int) -> int:
     return min(limit, len(np.unique(x, axis=0)))
 
 
+def candidate_clusters(most: int) -> list[int]:
+    """Numbers of clusters to try where at most ``most`` are possible: 2 is there for the elbow to bend at 3."""
+    return [k for k in CLUSTERS if k <= most] or [most]
+
+
 def elbow(ks: Sequence[int], costs: Sequence[float]) -> int:
-    """The k after which the cost falls slowest: farthest below the line from the first point to the last."""
+    """The k after which the cost falls slowest: farthest below the line from the first point to the last.
+
+    Never fewer than three where three are possible: three levels need three clusters.
+    """
     if len(ks) < 3 or costs[0] <= costs[-1]:
-        return ks[0]
+        return min(ks[-1], LEAST_CLUSTERS)
     x = (np.asarray(ks, float) - ks[0]) / (ks[-1] - ks[0])
     y = (np.asarray(costs, float) - costs[-1]) / (costs[0] - costs[-1])
-    return ks[int(np.argmax(1 - x - y))]
+    return max(ks[int(np.argmax(1 - x - y))], LEAST_CLUSTERS)
 
 
 def agreement(expected: IntArray, given: IntArray) -> float:

@@ -12,6 +12,7 @@ from ml.families.base import (
     FamilyFit,
     Params,
     agreement,
+    candidate_clusters,
     cluster_indices,
     condense,
     distinct,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from ml.features import FloatArray, IntArray
 
 SAMPLE = 3_000
-CLUSTERS = range(3, 10)
 
 
 def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
@@ -73,7 +73,7 @@ def _by_elbow(x: FloatArray, tree: FloatArray, most: int, seed: int) -> tuple[in
 
     Ward's merge height h of two clusters adds h squared / 2 to that sum.
     """
-    ks = [k for k in CLUSTERS if k <= most] or [most]
+    ks = candidate_clusters(most)
     added = np.cumsum(tree[:, 2] ** 2 / 2)
     inertia = [float(added[len(added) - k]) if k <= len(added) else 0.0 for k in ks]
     indices = [cluster_indices(x, _cut(tree, k), seed) for k in ks]

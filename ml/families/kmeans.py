@@ -12,6 +12,7 @@ from ml.families.base import (
     FamilyFit,
     Params,
     agreement,
+    candidate_clusters,
     cluster_indices,
     distinct,
     elbow,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from ml.features import FloatArray
 
 SAMPLE = 10_000
-CLUSTERS = range(3, 10)  # three levels need three clusters; nine are more than a reader can tell apart
 
 
 def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
@@ -59,7 +59,7 @@ def _model(x: FloatArray, clusters: int, seed: int, n_init: int) -> Any:
 
 
 def _by_elbow(x: FloatArray, most: int, seed: int) -> tuple[Any, Curves]:
-    ks = [k for k in CLUSTERS if k <= most] or [most]
+    ks = candidate_clusters(most)
     models = {k: _model(x, k, seed, n_init=2) for k in ks}
     inertia = [float(models[k].inertia_) for k in ks]
     indices = [cluster_indices(x, models[k].labels_, seed) for k in ks]

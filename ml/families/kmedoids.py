@@ -13,6 +13,7 @@ from ml.families.base import (
     FamilyFit,
     Params,
     agreement,
+    candidate_clusters,
     cluster_indices,
     distinct,
     elbow,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from ml.features import FloatArray
 
 SAMPLE = 2_500
-CLUSTERS = range(3, 10)
 
 
 def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
@@ -43,7 +43,7 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     if params.get("clusters"):
         model = _model(distances, most, seed)
     else:
-        ks = [k for k in CLUSTERS if k <= most] or [most]
+        ks = candidate_clusters(most)
         models = [_model(distances, k, seed) for k in ks]
         costs = [float(found.inertia_) for found in models]
         indices = [cluster_indices(seen, found.labels_, seed) for found in models]

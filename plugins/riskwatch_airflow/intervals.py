@@ -34,7 +34,8 @@ def of_run(context: Mapping[str, Any], period_s: int, now: datetime) -> tuple[da
     if chosen:
         return chosen
     start, end = context.get("data_interval_start"), context.get("data_interval_end")
-    if start is None or end is None:
+    # A run by hand of a DAG without schedule has an interval of no length.
+    if start is None or end is None or start == end:
         raise IntervalError("this run has no data interval (it was started by hand or by an asset): give start and end")
     return _checked(start, end, period_s, now)
 

@@ -44,7 +44,7 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
     instances = hook.instances(metrics, recently_active=chosen is None)
     found = hook.metric_rows(instances, metrics, oldest, end, period_s)
     known = inventory.load(config.inventory, store)
-    records = stream.records(found.rows, known, context_rows, max_gap_s, start, end, live["features"])
+    records = stream.records(found.rows, known, context_rows, max_gap_s, start, end, metrics)
     sent = stream.put(clients.client(config, "kinesis"), config.stream, records)
     _log.info("%d records of [%s, %s) for %s", sent.records, clock.iso(start), clock.iso(end), live["model_id"])
     return {

@@ -50,7 +50,8 @@ class FakeDynamoDB:
     """Items by key; evaluates the conditions and the SET and REMOVE expressions of single and transactional updates.
 
     ``before_write`` runs once before the next write, to play a writer who comes in between; ``unprocessed`` is the
-    number of next reads that answer only their first key; the next ``failing`` writes fail.
+    number of next reads that answer only their first key; the next ``failing`` writes fail. A page of a query reads
+    ``page_size`` items before it filters them.
     """
 
     def __init__(self) -> None:
@@ -59,6 +60,7 @@ class FakeDynamoDB:
         self.unprocessed = 0
         self.failing = 0
         self.writes = 0
+        self.page_size = 100
 
     def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:
         keys = RequestItems["table"]["Keys"]
@@ -74,6 +76,27 @@ class FakeDynamoDB:
             "Responses": {"table": found},
             "UnprocessedKeys": {"table": {"Keys": left, "ConsistentRead": True}} if left else {},
         }
+
+    def query(
+        self,
+        *,
+        TableName: str,
+        KeyConditionExpression: str,
+        FilterExpression: str,
+        ExpressionAttributeValues: Item,
+        ConsistentRead: bool,
+        ExclusiveStartKey: Item | None = None,
+    ) -> dict[str, Any]:
+        assert (TableName, KeyConditionExpression, ConsistentRead) == ("table", "pk = :day", True)
+        assert FilterExpression == "notified = :pending"
+        partition, wanted = (ExpressionAttributeValues[name] for name in (":day", ":pending"))
+        after = "" if ExclusiveStartKey is None else ExclusiveStartKey["sk"]["S"]
+        keys = sorted(key for key in self.items if key[0] == partition["S"] and key[1] > after)
+        page = [self.items[key] for key in keys[: self.page_size]]
+        answer: dict[str, Any] = {"Items": [copy.deepcopy(item) for item in page if item.get("notified") == wanted]}
+        if len(keys) > len(page):
+            answer["LastEvaluatedKey"] = {name: page[-1][name] for name in ("pk", "sk")}
+        return answer
 
     def update_item(self, **update: Any) -> None:
         self._start("UpdateItem")

@@ -78,12 +78,30 @@ def row(cpu: float, at: int = 0, instance: str = "web-1", service: str = "shop")
     return tiny.stream_record([[cpu, NET]], instance, service=service, last_ms=ELEVEN + at * PERIOD_MS)
 
 
+def incidents(*starts: int) -> list[dict[str, Any]]:
+    """Give the rows of one page and the two quiet rows that close it, for each start in periods after 11:00."""
+    return [row(cpu, at + n) for at in starts for n, cpu in enumerate([PAGING_CPU, QUIET_CPU, QUIET_CPU])]
+
+
+def backlogged() -> World:
+    """Give a world whose normal values are the same at every hour."""
+    return World(tiny.model({"center": [tiny.baseline(50, 500), tiny.baseline(30, 300), tiny.baseline(CPU, NET)]}))
+
+
+def told(world: World) -> list[list[str]]:
+    """Give the episodes that each message told of."""
+    return [[each["episode_id"] for each in message["opened"]] for message in world.sns.messages]
+
+
 @pytest.fixture
 def world() -> World:
     return World()
 
 
 DONE = {"batchItemFailures": []}
+# Periods of five minutes.
+HALF_AN_HOUR, AN_HOUR, TWO_HOURS = 6, 12, 24
+TWO_HOURS_LATER = "web-1@2026-11-22T13:00:00.000Z"
 
 
 def test_every_record_is_labelled_or_quarantined(world, capsys):
@@ -136,7 +154,7 @@ def test_an_episode_opens_goes_on_and_closes_over_batches(world):
     assert (state["since_ms"], state["closed_ms"]) == (ELEVEN, ELEVEN + 4 * PERIOD_MS)
     assert (listed["pk"], listed["sk"]) == ("episodes#2026-11-22", "2026-11-22T11:00:00.000Z#web-1")
     same = set(listed) - {"pk", "sk"}
-    assert same == set(state) - {"pk", "sk", "recent"}
+    assert same == set(state) - {"pk", "sk", "recent", "told_since_ms"}
     assert {name: listed[name] for name in same} == {name: state[name] for name in same}
     # AND one message went out, for the opening
     assert len(world.sns.messages) == 1
@@ -171,22 +189,74 @@ def test_rows_of_one_batch_count_in_event_order_and_once(world):
     assert world.dynamodb.state("web-1")["closed_ms"] == ELEVEN + 2 * PERIOD_MS
 
 
-def test_several_episodes_of_an_instance_in_a_batch_give_one_message(world):
-    # GIVEN a backlog in which an instance opens twice
-    cpus = [PAGING_CPU, QUIET_CPU, QUIET_CPU, PAGING_CPU]
+def test_two_incidents_of_an_instance_two_hours_apart_in_one_batch_are_both_told():
+    # GIVEN a backlog with two incidents of an instance
+    world = backlogged()
+    event = world.event(*incidents(0, TWO_HOURS))
 
-    # WHEN it is processed
-    world.send(*[row(cpu, at) for at, cpu in enumerate(cpus)])
+    # WHEN it comes, and comes again
+    world.handle(event)
+    items = json.dumps(list(world.dynamodb.items.values()))
+    world.handle(event, NOW + 60_000)
 
-    # THEN both are listed and the message tells of the newer one
-    first, second = world.dynamodb.listed()
-    assert (first["status"], first["notified"], second["status"], second["notified"]) == (
-        "closed",
-        "cooldown",
-        "open",
-        "sent",
-    )
-    assert [told["episode_id"] for told in world.sns.messages[0]["opened"]] == [second["episode_id"]]
+    # THEN each has its own message, once, and both are marked
+    assert told(world) == [[EPISODE], [TWO_HOURS_LATER]]
+    assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "sent"]
+    state = world.dynamodb.state("web-1")
+    assert (state["episode_id"], state["notified"], state["notified_ms"]) == (TWO_HOURS_LATER, "sent", NOW)
+    assert json.dumps(list(world.dynamodb.items.values())) == items
+    # AND nothing is left for a tick
+    assert world.tick(NOW + HOUR_MS)["resent"] == 0
+
+
+def test_two_incidents_of_an_instance_half_an_hour_apart_in_one_batch_give_one_message(world):
+    # GIVEN a backlog with two incidents within the cool-down, WHEN it comes
+    world.send(*incidents(0, HALF_AN_HOUR))
+
+    # THEN the first is told and the second is quiet, and the state knows when the message went out
+    assert told(world) == [[EPISODE]]
+    assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "cooldown"]
+    state = world.dynamodb.state("web-1")
+    assert (state["notified"], state["notified_ms"], state["told_since_ms"]) == ("cooldown", NOW, ELEVEN)
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_the_tick_sends_an_older_message_that_failed_though_a_newer_one_went_out(crash):
+    # GIVEN two incidents in one batch, of which the first message fails
+    world = backlogged()
+    world.sns.failing = 1
+    world.send(*incidents(0, TWO_HOURS))
+    assert told(world) == [[TWO_HOURS_LATER]]
+    assert [item["notified"] for item in world.dynamodb.listed()] == ["pending", "sent"]
+    if crash:
+        # AND the process ended before it could mark the second
+        key = next(key for key in world.dynamodb.items if key[1].startswith("2026-11-22T13"))
+        for item in (world.dynamodb.items[key], world.dynamodb.items["instance#web-1", "current"]):
+            item["notified"] = {"S": "pending"}
+
+    # WHEN ticks come after exactly five minutes, a moment later, and again, in the morning after
+    answers = [world.tick(NOW + 300_000 + late)["resent"] for late in (0, 1, 24 * HOUR_MS)]
+
+    # THEN the second tick sends what is pending, each episode once, and no item stays pending
+    assert answers == [0, 1 + crash, 0]
+    assert told(world)[1:] == [[EPISODE], [TWO_HOURS_LATER]][: 1 + crash]
+    assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "sent"]
+    state = world.dynamodb.state("web-1")
+    assert (state["episode_id"], state["notified"], state["notified_ms"]) == (TWO_HOURS_LATER, "sent", NOW + 300_001)
+
+
+@pytest.mark.parametrize(("days", "resent"), [(1, 1), (2, 0)])
+def test_the_tick_looks_for_older_messages_on_the_two_newest_days(days, resent):
+    # GIVEN three incidents, of which the message of the second failed, on pages that hold one item each
+    world = backlogged()
+    world.dynamodb.page_size = 1
+    world.send(*incidents(0))
+    world.sns.failing = 1
+    world.send(*incidents(TWO_HOURS, 2 * TWO_HOURS))
+    assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "pending", "sent"]
+
+    # WHEN the tick comes on a later day, of another instance, THEN it sends the message until the end of the next one
+    assert world.tick(ELEVEN + days * 24 * HOUR_MS, "web-9")["resent"] == resent
 
 
 def test_an_instance_without_a_baseline_of_its_own_is_labelled_and_calls_nobody(world):
@@ -214,8 +284,10 @@ def test_episodes_of_a_service_that_open_together_share_a_message(world):
     )
 
     # THEN the first two share a message; the one beyond 15 minutes and the other service have their own
-    told = [(message["service"], [each["instance_id"] for each in message["opened"]]) for message in world.sns.messages]
-    assert told == [("shop", ["web-1", "web-2"]), ("shop", ["web-3"]), ("store", ["db-1"])]
+    shared = [
+        (message["service"], [each["instance_id"] for each in message["opened"]]) for message in world.sns.messages
+    ]
+    assert shared == [("shop", ["web-1", "web-2"]), ("shop", ["web-3"]), ("store", ["db-1"])]
     assert [message["subject"] for message in world.sns.messages] == [
         "Riskwatch: shop: 2 instances behave unusually",
         "Riskwatch: shop: web-3 behaves unusually",
@@ -246,18 +318,18 @@ def test_the_message_says_what_when_and_why(world):
     assert "cpu 16.39, expected 7 to 13 (100%)" in message["text"]
 
 
-def test_an_episode_within_the_cooldown_is_written_and_not_told(world):
+def test_an_episode_within_the_cooldown_is_written_and_not_told():
     # GIVEN an episode told of at NOW and closed
-    for at, cpu in enumerate([PAGING_CPU, QUIET_CPU, QUIET_CPU]):
-        world.send(row(cpu, at))
+    world = backlogged()
+    world.send(*incidents(0))
 
-    # WHEN the instance opens again 59 minutes after the message, and once more after an hour
-    world.send(row(PAGING_CPU, 3), now=NOW + 59 * 60_000)
+    # WHEN the instance opens again 55 minutes after that opening, and once more after an hour
+    world.send(row(PAGING_CPU, AN_HOUR - 1), now=NOW + 10 * HOUR_MS)
     within = world.dynamodb.state("web-1")
-    for at, cpu in enumerate([QUIET_CPU, QUIET_CPU, PAGING_CPU], 4):
-        world.send(row(cpu, at), now=NOW + 60 * 60_000)
+    world.send(row(QUIET_CPU, AN_HOUR), row(QUIET_CPU, AN_HOUR + 1), row(PAGING_CPU, AN_HOUR + 2))
 
-    # THEN the second is kept quiet, still remembering the message before it, and the third is told
+    # THEN the second is kept quiet whatever the clock says, still remembering the message before it, and the third,
+    # an hour and more after the first, is told
     assert (within["status"], within["notified"], within["notified_ms"]) == ("open", "cooldown", NOW)
     assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "cooldown", "sent"]
     assert len(world.sns.messages) == 2
@@ -274,24 +346,24 @@ def test_a_message_that_fails_stays_pending_and_the_tick_sends_it(world):
 
     # THEN the second sends it, once, and state and list say so
     assert answers == [{"resent": sent, "expired": 0, "open": 1} for sent in (0, 1, 0)]
-    assert [told["episode_id"] for told in world.sns.messages[0]["opened"]] == [EPISODE]
+    assert [each["episode_id"] for each in world.sns.messages[0]["opened"]] == [EPISODE]
     state, (listed,) = world.dynamodb.state("web-1"), world.dynamodb.listed()
     assert state["notified"] == listed["notified"] == "sent"
     assert state["notified_ms"] == NOW + 300_001
 
 
-def test_a_newer_episode_takes_over_a_message_that_never_went_out(world):
-    # GIVEN an episode whose message failed, closed since
+def test_a_message_that_never_went_out_keeps_the_next_episode_quiet_and_is_sent(world):
+    # GIVEN an episode whose message failed, closed since, and another one within the cool-down
     world.sns.failing = 1
-    for at, cpu in enumerate([PAGING_CPU, QUIET_CPU, QUIET_CPU]):
-        world.send(row(cpu, at))
-
-    # WHEN the next one opens
+    world.send(*incidents(0))
     world.send(row(PAGING_CPU, 3))
+    assert [item["notified"] for item in world.dynamodb.listed()] == ["pending", "cooldown"]
 
-    # THEN there is one message, of the newer one, and no episode is left pending
-    assert [item["notified"] for item in world.dynamodb.listed()] == ["cooldown", "sent"]
-    assert len(world.sns.messages) == 1
+    # WHEN a tick comes, THEN it tells of the older one alone
+    assert world.tick(NOW + HOUR_MS)["resent"] == 1
+    assert told(world) == [[EPISODE]]
+    assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "cooldown"]
+    assert world.dynamodb.state("web-1")["notified"] == "cooldown"
 
 
 def test_the_tick_closes_episodes_that_have_gone_silent(world):
@@ -384,18 +456,16 @@ def test_reads_that_come_back_in_part_are_asked_again(world):
         world.tick(NOW, *(f"web-{number}" for number in range(1, 60)))
 
 
-def test_a_backlog_with_more_episodes_than_a_transaction_holds_is_written_whole(world):
-    # GIVEN 120 episodes of one instance, three rows each, in one batch, and the same center at every hour
-    centers = [tiny.baseline(50, 500), tiny.baseline(30, 300), tiny.baseline(CPU, NET)]
-    world.model = tiny.model({"center": centers})
-    cpus = [PAGING_CPU, QUIET_CPU, QUIET_CPU] * 120
+def test_a_backlog_with_more_episodes_than_a_transaction_holds_is_written_whole():
+    # GIVEN 120 episodes of one instance, three rows each, WHEN they come in one batch
+    world = backlogged()
+    assert world.send(*incidents(*range(0, 360, 3))) == DONE
 
-    # WHEN they come
-    assert world.send(*[row(cpu, at) for at, cpu in enumerate(cpus)]) == DONE
-
-    # THEN all are listed as closed, and one message went out
-    assert [item["status"] for item in world.dynamodb.listed()] == ["closed"] * 120
-    assert len(world.sns.messages) == 1
+    # THEN all are listed as closed, and every fourth, an hour after the last told one, has its message
+    listed = world.dynamodb.listed()
+    assert [item["status"] for item in listed] == ["closed"] * 120
+    assert [item["notified"] for item in listed] == ["sent", "cooldown", "cooldown", "cooldown"] * 30
+    assert told(world) == [[item["episode_id"]] for item in listed[::4]]
 
 
 def test_more_than_a_hundred_instances_are_read_in_several_requests(world):

@@ -91,8 +91,9 @@ def test_the_peak_is_the_highest_score_and_survives_rows_without_one():
     assert replay(rows, RULE) == Replay([True] * 4, [Span(1, None, 3.0)])
 
 
-def test_cooldown_counts_from_the_last_message():
-    # GIVEN a cool-down of an hour, WHEN a message went out at 0, THEN another one may from the hour on, or if none did
+def test_cooldown_counts_from_the_opening_of_the_last_told_episode():
+    # GIVEN a cool-down of an hour, WHEN the last told episode opened at 0, THEN another one may be told that opens from
+    # the hour on, and any if none was told
     rule = Rule(cooldown_s=3600)
     assert cooling(rule, 0, 3_599_999)
     assert not cooling(rule, 0, 3_600_000)

@@ -15,7 +15,9 @@ from riskwatch_lambda import model as served
 from riskwatch_lambda import scorer
 from riskwatch_lambda.records import parse
 
-INVENTORY = {name: Instance(name, role, "shop") for name, role in [("web-1", "web"), ("web-2", "web"), ("web-9", "web")]}
+INVENTORY = {
+    name: Instance(name, role, "shop") for name, role in [("web-1", "web"), ("web-2", "web"), ("web-9", "web")]
+}
 SCORE = 1e-9
 
 
@@ -51,15 +53,15 @@ def candidate(request):
     return train.fit_candidate(rows, catalogue.load(), INVENTORY, request.param, training_id="t1", seed=2)
 
 
-def loaded(candidate, tmp_path):
+def loaded(candidate):
     document, arrays = artifact.unpack(artifact.pack(candidate.document, candidate.arrays))
     blob = b"".join(arrays[name].astype("<f4").tobytes() for name in sorted(arrays))
     return served.from_bytes(json.dumps(document).encode(), blob), document, arrays
 
 
-def test_numpy_and_lambda_label_alike(candidate, replay, tmp_path):
+def test_numpy_and_lambda_label_alike(candidate, replay):
     # GIVEN a trained family, packed and read back as the Lambda reads it
-    model, document, arrays = loaded(candidate, tmp_path)
+    model, document, arrays = loaded(candidate)
     # WHEN training's scorer labels a table and the Lambda's labels the same rows one record at a time
     table = scoring.label_rows(document, arrays, replay, INVENTORY)
     rows = replay.sort_values(["instance_id", "timestamp"]).reset_index(drop=True)
@@ -98,9 +100,9 @@ def test_numpy_and_lambda_label_alike(candidate, replay, tmp_path):
     assert table["score"].notna().all()
 
 
-def test_the_lambda_reproduces_the_golden_records(candidate, tmp_path):
+def test_the_lambda_reproduces_the_golden_records(candidate):
     # GIVEN the golden records that travel with a model
-    model, document, arrays = loaded(candidate, tmp_path)
+    model, document, arrays = loaded(candidate)
     assert len(model.golden) == 24
     # WHEN the Lambda scores them, and training does once more
     got = []

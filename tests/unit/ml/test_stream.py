@@ -1,6 +1,7 @@
 """Stream records and their way into Kinesis: context, gaps, order, partial failures."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from ml import stream
+from ml.catalogue import Catalogue, unknown
 from ml.inventory import Instance
 from ml.stream import StreamError
 
@@ -31,7 +33,8 @@ def rows(*items):
 
 def build(frame, context_rows=3, start=0, end=1000, features=FEATURES):
     interval = (TEN + timedelta(minutes=start), TEN + timedelta(minutes=end))
-    return list(stream.records(frame, INVENTORY, context_rows, 1800, *interval, features))
+    metrics = Catalogue(tuple(replace(unknown(name, "Test"), lower=0.0) for name in features))
+    return list(stream.records(frame, INVENTORY, context_rows, 1800, *interval, metrics))
 
 
 def minutes(record):
@@ -49,6 +52,14 @@ def test_context_comes_from_before_the_interval_and_is_cut_to_size():
     assert minutes(record) == [10, 15, 20]
     assert record["rows"] == [[2.0, 2.0], [3.0, 3.0], [4.0, 4.0]]
     assert (record["service"], record["role"], record["instance_id"], record["v"]) == ("shop", "web", "a", 1)
+
+
+def test_an_impossible_row_is_sent_alone_and_is_nobodys_context():
+    # GIVEN four rows, the second of them with a negative value where none can be
+    frame = rows(("a", 0, 1, 1), ("a", 5, -3, 1), ("a", 10, 2, 2), ("a", 15, 3, 3))
+
+    # WHEN / THEN every row has its record, and windows reach past the impossible one, as in training
+    assert [minutes(record) for record in build(frame)] == [[0], [5], [0, 10], [0, 10, 15]]
 
 
 def test_context_never_crosses_a_long_gap():

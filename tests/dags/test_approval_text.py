@@ -1,0 +1,61 @@
+"""What the approver reads."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+CANDIDATE = {
+    "version": "7",
+    "digest": "ab" * 32,
+    "family": "kmeans",
+    "training_id": "T1",
+    "figures": {"injected_vus_pr": 0.5, "alerts_per_instance_day": 0.75},
+    "replaces": None,
+    "link": "http://mlflow/7",
+}
+
+
+class Pulled:
+    """A task instance whose decision is `candidate`."""
+
+    def __init__(self, candidate):
+        self.candidate = candidate
+
+    def xcom_pull(self, task_ids, key):
+        assert (task_ids, key) == ("decide", "candidate")
+        return self.candidate
+
+
+@pytest.mark.parametrize(
+    ("replaces", "words"), [(None, "replaces nothing"), ({"version": "6", "digest": "cd"}, "replaces version 6")]
+)
+def test_the_approval_shows_the_figures_and_what_is_replaced(dagbag, replaces, words):
+    # GIVEN the operator as it is in the DAG
+    dag = dagbag.dags["promote_model"]
+    approval = dag.task_dict["approval"]
+    environment = dag.get_template_env()
+
+    # WHEN its texts are rendered
+    ti = Pulled({**CANDIDATE, "replaces": replaces})
+    subject, body = (environment.from_string(text).render(ti=ti) for text in (approval.subject, approval.body))
+
+    # THEN
+    assert subject == "Promote kmeans to live?"
+    assert "Version [7](http://mlflow/7), family **kmeans**" in body
+    assert words in body
+    assert "| alerts_per_instance_day | 0.75 |\n| injected_vus_pr | 0.5 |" in body
+
+
+def test_the_keys_of_the_decision_are_those_of_the_template():
+    from riskwatch_airflow.tasks import promote
+
+    # GIVEN / WHEN
+    path = Path(__file__).parents[2] / "dags" / "promote_model.py"
+    spec = importlib.util.spec_from_file_location("promote_model_file", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    # THEN
+    assert f"key='{promote.CANDIDATE}'" in module.SUBJECT
+    assert f"key='{promote.CANDIDATE}'" in module.BODY

@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+
+from ml.families import FAMILIES, ClusterMap
+from ml.families.base import Stage, condense, elbow, make_stage, nearest
+
+
+def blobs(n=900, d=4, seed=0):
+    """Three well separated blobs, a third of the rows each."""
+    rng = np.random.default_rng(seed)
+    centers = np.array([[0.0] * d, [8.0] * d, [-8.0] + [8.0] * (d - 1)])
+    truth = np.arange(n) % 3
+    return centers[truth] + rng.normal(0, 0.5, (n, d)), truth
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_every_family_finds_the_blobs_and_its_map_repeats_its_labels(family):
+    # GIVEN three blobs
+    x, truth = blobs()
+    # WHEN the family chooses its own number of clusters
+    fit = FAMILIES[family](x, {"budget": 64}, 0)
+    # THEN each label holds rows of one blob only (noise aside), and the map is faithful and small
+    labels = fit.map.assign(x).labels
+    mixed = [label for label in np.unique(labels) if len(np.unique(truth[labels == label])) > 1]
+    assert all(np.mean(labels == label) < 0.05 for label in mixed)
+    assert len(np.unique(labels)) >= 3
+    assert fit.figures["fidelity"] >= 0.98
+    assert fit.figures["fidelity"] == np.mean(fit.map.assign(x[fit.sample]).labels == fit.fitted_labels)
+    assert fit.map.size <= 64
+    assert labels.min() >= 0
+    assert labels.max() < fit.map.n_labels
+    for curve in fit.curves.values():
+        assert set(curve) == {"k", "inertia", "silhouette", "davies_bouldin"}
+        assert len({len(values) for values in curve.values()}) == 1
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_the_same_seed_gives_the_same_map(family):
+    x, _ = blobs(seed=3)
+    one, two = (FAMILIES[family](x, {"budget": 24, "clusters": 24}, 5).map for _ in range(2))
+    assert one.size <= 24
+    assert all(np.array_equal(a.prototypes, b.prototypes) for a, b in zip(one.stages, two.stages, strict=True))
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("x", [np.ones((40, 3)), np.ones((1, 3)), np.array([[0.0], [1.0]] * 20)])
+@pytest.mark.parametrize("params", [{"budget": 16}, {"budget": 16, "clusters": 16}])
+def test_few_different_vectors_are_no_error(family, x, params):
+    fit = FAMILIES[family](x, params, 0)
+    assigned = fit.map.assign(x)
+    assert np.isfinite(assigned.distance).all()
+    assert fit.map.size <= 16
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_a_map_survives_its_document(family):
+    # GIVEN a fitted map
+    x, _ = blobs()
+    fitted = FAMILIES[family](x, {"budget": 32}, 0).map
+    # WHEN it goes through its document and float32 arrays
+    document, arrays = fitted.to_document("m")
+    again = ClusterMap.from_document(document, {name: values.astype(np.float32) for name, values in arrays.items()})
+    # THEN it gives the same labels and distances
+    far = np.concatenate([x, x * 10])
+    assert np.array_equal(fitted.assign(far).labels, again.assign(far).labels)
+    assert np.array_equal(fitted.assign(far).distance, again.assign(far).distance)
+
+
+def test_nearest_gives_ties_to_the_lowest_index():
+    # GIVEN a vector half way between two prototypes, and equal prototypes
+    index, distance = nearest(np.array([[0.5, 0.0]]), np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]))
+    # THEN
+    assert index.tolist() == [0]
+    assert distance.tolist() == [0.5]
+
+
+def test_radius_outside_and_table():
+    # GIVEN two stages on a line, the first with a radius of 1
+    first = make_stage(np.array([[0.0], [10.0]]), [0, 1], radius=1.0, outside=2)
+    second = Stage(np.array([[4.0]]), np.array([0]))
+    where = ClusterMap((first, second), {(0, 0): 0, (1, 0): 1, (2, 0): 2})
+    # WHEN a vector lies at the radius, beyond it, and near the other prototype
+    assigned = where.assign(np.array([[1.0], [2.0], [9.5]]))
+    # THEN the distance is the mean of both stages: (1 + 3) / 2, (2 + 2) / 2, (0.5 + 5.5) / 2
+    assert assigned.labels.tolist() == [0, 2, 1]
+    assert assigned.distance.tolist() == [2.0, 2.0, 3.0]
+    assert where.n_labels == 3
+
+
+def test_elbow():
+    # Costs fall by 50, 30, 5, 5: after the third k they hardly fall.
+    assert elbow([2, 3, 4, 5, 6], [100, 50, 20, 15, 10]) == 4
+    assert elbow([2, 3, 4, 5], [100, 10, 9, 8]) == 3
+    # Three levels need three clusters, where there are as many.
+    assert elbow([2, 3, 4, 5], [100, 99, 98, 0]) >= 3
+    assert elbow([2], [7.0]) == 2
+    assert elbow([1], [0.0]) == 1
+
+
+def test_condensing_keeps_labels_that_no_mean_can_tell():
+    # GIVEN a ring around a core: both have the same mean
+    angle = np.linspace(0, 2 * np.pi, 300, endpoint=False)
+    ring = 5 * np.column_stack([np.cos(angle), np.sin(angle)])
+    core = np.random.default_rng(0).normal(0, 0.3, (300, 2))
+    x, labels = np.concatenate([ring, core]), np.repeat([0, 1], 300)
+    # WHEN
+    prototypes, owner = condense(x, labels, 24, seed=0)
+    # THEN
+    assert len(prototypes) <= 24
+    assert np.mean(owner[nearest(x, prototypes)[0]] == labels) > 0.99

@@ -1,0 +1,123 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml.features import (
+    NEVER_SEEN_SCALE,
+    RowsError,
+    as_table,
+    fit_baselines,
+    fit_level_scaling,
+    squash,
+    window_ends,
+    windows,
+)
+
+GAP = 6 * 300
+
+
+def frame(instance, values, start="2026-11-01", step="5min", columns=("a",)):
+    values = np.asarray(values, float).reshape(-1, len(columns))
+    times = pd.date_range(start, periods=len(values), freq=step, tz="UTC").as_unit("ms")
+    return pd.DataFrame({"instance_id": instance, "timestamp": times} | dict(zip(columns, values.T, strict=True)))
+
+
+def test_rows_are_sorted_and_cut_at_gaps():
+    # GIVEN rows out of order, with 30 minutes (no gap) and 31 minutes (a gap) between rows
+    rows = pd.concat([frame("b", [7]), frame("a", [1, 2, 3], step="30min"), frame("a", [4], "2026-11-01T01:31")])
+    # WHEN
+    table = as_table(rows.sample(frac=1, random_state=1), ["a"], GAP)
+    # THEN
+    assert table.values[:, 0].tolist() == [1, 2, 3, 4, 7]
+    assert table.segment.tolist() == [0, 0, 0, 1, 2]
+    assert table.position.tolist() == [0, 1, 2, 0, 0]
+    assert table.hour.tolist() == [0, 0, 1, 1, 0]
+
+
+def test_an_absent_column_and_an_infinite_value_are_missing():
+    table = as_table(frame("a", [np.inf, 2]), ["a", "b"], GAP)
+    assert np.isnan(table.values[:, 1]).all()
+    assert np.isnan(table.values[0, 0])
+
+
+def test_timestamps_without_a_zone_are_refused():
+    rows = frame("a", [1])
+    rows["timestamp"] = rows["timestamp"].dt.tz_localize(None)
+    with pytest.raises(RowsError, match="utc=True"):
+        as_table(rows, ["a"], GAP)
+
+
+def test_windows_are_oldest_first_and_stay_in_their_segment():
+    # GIVEN two segments of three rows and one row, two features
+    rows = pd.concat([frame("a", [[1, 10], [2, 20], [3, 30]], columns="xy"), frame("b", [[4, 40]], columns="xy")])
+    table = as_table(rows, ["x", "y"], GAP)
+    # WHEN
+    vectors, ends = windows(table.values, table, 2)
+    # THEN
+    assert vectors.tolist() == [[1, 10, 2, 20], [2, 20, 3, 30]]
+    assert ends.tolist() == [1, 2]
+    assert window_ends(table, 1).tolist() == [0, 1, 2, 3]
+
+
+def test_squash():
+    assert squash(np.array([-(np.e - 1), 0.0, np.e - 1])) == pytest.approx([-1, 0, 1])
+
+
+def test_a_stable_hour_of_day_profile_is_trusted_and_noise_is_not():
+    # GIVEN six days where a follows the hour exactly and b is noise
+    hours = (np.arange(6 * 288) // 12) % 24
+    noise = np.random.default_rng(0).normal(50, 10, len(hours))
+    table = as_table(frame("i", np.column_stack([10.0 * hours, noise]), columns="ab"), ["a", "b"], GAP)
+    # WHEN
+    baselines = fit_baselines(table, {"i": "web"})
+    # THEN a's centre is its hour's mean, b's is nearly the same at every hour
+    assert baselines.center[0, :, 0] == pytest.approx(10.0 * np.arange(24))
+    assert np.ptp(baselines.center[0, :, 1]) < 0.5
+    # and a's scale stands on the floor, 0.3 of its deviation: 10 * sqrt((24**2 - 1) / 12)
+    assert baselines.scale[0, :, 0] == pytest.approx(0.3 * 10 * np.sqrt(575 / 12), rel=1e-6)
+
+
+def test_less_than_two_days_earn_no_profile():
+    hours = (np.arange(560) // 12) % 24
+    baselines = fit_baselines(as_table(frame("i", 10.0 * hours), ["a"], GAP), {})
+    assert np.ptp(baselines.center[0]) == 0
+
+
+def test_fallbacks_go_from_instance_to_role_to_fleet():
+    # GIVEN two instances with enough rows in two roles, and one with too few
+    rows = pd.concat([frame("w", np.full(30, 10.0)), frame("d", np.full(30, 90.0)), frame("few", np.full(5, 10.0))])
+    roles = {"w": "web", "d": "db", "few": "web"}
+    baselines = fit_baselines(as_table(rows, ["a"], GAP), roles)
+    # THEN
+    assert sorted(baselines.instances) == ["d", "w"]
+    index = baselines.index(["w", "few", "nobody"], roles)
+    assert index.tolist() == [baselines.instances["w"], baselines.roles["web"], baselines.fleet]
+    assert baselines.center[baselines.roles["web"], 0, 0] == 10
+    assert baselines.center[baselines.fleet, 0, 0] == pytest.approx((35 * 10 + 30 * 90) / 65, rel=1e-6)
+
+
+def test_a_metric_that_one_instance_lacks_comes_from_its_role():
+    both = [[x, 5.0] for x in range(30)]
+    rows = pd.concat([frame("w1", both, columns="ab"), frame("w2", [[x, np.nan] for x in range(30)], columns="ab")])
+    baselines = fit_baselines(as_table(rows, ["a", "b"], GAP), {"w1": "web", "w2": "web"})
+    assert baselines.center[baselines.instances["w2"], :, 1].tolist() == [5.0] * 24
+
+
+def test_constant_and_absent_metrics_do_no_harm():
+    # GIVEN a metric that never moves and one that was never reported
+    table = as_table(frame("i", [[4.0, np.nan]] * 40, columns="ab"), ["a", "b"], GAP)
+    baselines = fit_baselines(table, {})
+    # WHEN the same rows, and a row with a value for the unknown metric, are measured
+    later = as_table(frame("i", [[4.0, 123.0]], columns="ab"), ["a", "b"], GAP)
+    # THEN nothing is divided by zero and the unknown metric says nothing
+    assert baselines.behaviour(table, np.zeros(40, int)).tolist() == [[0.0, 0.0]] * 40
+    assert baselines.behaviour(later, np.zeros(1, int)) == pytest.approx(np.zeros((1, 2)), abs=1e-9)
+    assert baselines.scale[0, 0, 1] == np.float32(NEVER_SEEN_SCALE)
+
+
+def test_parameters_are_float32_before_they_are_used():
+    rng = np.random.default_rng(0)
+    baselines = fit_baselines(as_table(frame("i", rng.normal(size=100)), ["a"], GAP), {})
+    center, scale = fit_level_scaling(rng.normal(size=(50, 3)))
+    for values in (baselines.center, baselines.scale, center, scale):
+        assert np.array_equal(values, values.astype(np.float32))

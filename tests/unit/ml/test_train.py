@@ -1,0 +1,156 @@
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml import artifact, catalogue
+from ml.inventory import Instance
+from ml.scoring import label_rows
+from ml.select import choose
+from ml.train import FAMILIES, TrainingError, fit_candidate
+
+CATALOGUE = catalogue.load()
+MOMENT = datetime(2026, 11, 5, tzinfo=UTC)
+INVENTORY = {"web-1": Instance("web-1", "web"), "web-2": Instance("web-2", "web")}
+FIGURES = {
+    "silhouette", "davies_bouldin", "calinski_harabasz", "fidelity", "prototypes", "injected_vus_pr",
+    "alerts_per_instance_day", "share_idle", "share_normal", "share_high_load", "largest_cluster_share", "fit_seconds",
+}  # fmt: skip
+
+
+def rows(names=("web-1", "web-2", "db-1"), n=864, seed=0):
+    """Three days: web instances follow the day, the others hover, and load shows in every metric."""
+    rng = np.random.default_rng(seed)
+    times = pd.date_range("2026-11-01", periods=n, freq="5min", tz="UTC").as_unit("ms")
+    parts = []
+    for name in names:
+        day = np.sin(np.arange(n) * 2 * np.pi / 288) if name.startswith("web") else np.zeros(n)
+        load = np.clip(0.4 + 0.3 * day + rng.normal(0, 0.03, n), 0.01, 1)
+        columns = {m.name: np.clip(100 * load + rng.normal(0, 2, n), 0, 100) for m in CATALOGUE.metrics}
+        parts.append(pd.DataFrame({"instance_id": name, "timestamp": times} | columns))
+    return pd.concat(parts, ignore_index=True)
+
+
+def train(frame, family="kmeans", **settings):
+    return fit_candidate(frame, CATALOGUE, INVENTORY, family, training_id="t", trained_at=MOMENT, **settings)
+
+
+@pytest.fixture(scope="module")
+def candidates():
+    return {family: train(rows(), family) for family in FAMILIES}
+
+
+def test_every_family_gives_the_same_kinds_of_figures_and_a_model_that_packs(candidates):
+    names = {frozenset(candidate.figures) for candidate in candidates.values()}
+    assert len(names) == 1
+    assert next(iter(names)) >= FIGURES
+    for candidate in candidates.values():
+        assert artifact.pack(candidate.document, candidate.arrays)
+        json.dumps(candidate.figures, allow_nan=False)
+        assert candidate.figures["prototypes"] <= 256
+        assert all(values.dtype == np.float32 for values in candidate.arrays.values())
+        assert candidate.document["trained_at"] == "2026-11-05T00:00:00.000Z"
+        assert sum(candidate.document["reference"]["levels"].values()) == pytest.approx(1)
+
+
+def test_training_keeps_to_the_budget_and_finds_injected_incidents(candidates):
+    for candidate in candidates.values():
+        assert candidate.figures["alerts_per_instance_day"] <= 1.0
+        assert candidate.figures["injected_vus_pr"] > 0.4
+    quiet = train(rows(), budget=0.01)
+    assert quiet.figures["alerts_per_instance_day"] <= 0.01
+    assert quiet.figures["paging_threshold"] >= candidates["kmeans"].figures["paging_threshold"]
+
+
+def test_a_choice_can_be_made(candidates):
+    assert choose(list(candidates.values())).winner.family in FAMILIES
+
+
+def test_levels_follow_the_load(candidates):
+    # GIVEN rows at little, middling and heavy load
+    load = rows(["web-1"], n=3)
+    load[list(CATALOGUE.names)] = [[8.0] * 10, [40.0] * 10, [75.0] * 10]
+    # WHEN / THEN
+    labelled = label_rows(candidates["kmeans"].document, candidates["kmeans"].arrays, load, INVENTORY)
+    assert labelled["level"].tolist() == ["Idle", "Normal", "High Load"]
+
+
+def test_equal_input_gives_equal_bytes(candidates):
+    shuffled = rows().sample(frac=1, random_state=5)
+    again = train(shuffled)
+    want = candidates["kmeans"]
+    assert artifact.pack(again.document, again.arrays) == artifact.pack(want.document, want.arrays)
+
+
+def test_plot_data_fits_together(candidates):
+    for candidate in candidates.values():
+        plots = candidate.plots
+        assert len(plots.points) == len(plots.point_levels) == len(plots.point_scores) == 2000
+        assert plots.points.shape[1] == 10
+        assert sum(plots.cluster_sizes.values()) == 3 * 864
+        assert list(plots.profile.index) == list(plots.cluster_sizes)
+        assert plots.timeline["instance_id"].nunique() == 3
+    assert candidates["hierarchical"].plots.linkage is not None
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_awkward_but_possible_rows_train(family):
+    # GIVEN a constant metric, one never reported, one instance with few rows, one alone in a role
+    frame = rows(["web-1", "db-1"], n=300).assign(latency_ms=5.0, disk_queue_length=np.nan)
+    frame = pd.concat([frame, rows(["new-1"], n=10)], ignore_index=True)
+    # WHEN
+    candidate = train(frame, family)
+    # THEN
+    assert set(candidate.document["baselines"]["instances"]) == {"web-1", "db-1"}
+    labelled = label_rows(candidate.document, candidate.arrays, frame, INVENTORY)
+    assert np.isfinite(labelled["score"]).all()
+    assert artifact.pack(candidate.document, candidate.arrays)
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(rows(["only"], n=60), id="one instance"),
+        pytest.param(rows(["only"], n=3), id="three rows"),
+        pytest.param(rows(["only"], n=60).assign(**dict.fromkeys(CATALOGUE.names, 4.0)), id="all constant"),
+        pytest.param(rows(["only"], n=60).iloc[::10], id="gaps everywhere"),
+    ],
+)
+def test_hardly_anything_to_learn_from(family, frame):
+    candidate = train(frame, family)
+    labelled = label_rows(candidate.document, candidate.arrays, frame, INVENTORY)
+    assert np.isfinite(labelled["score"]).all()
+    assert artifact.pack(candidate.document, candidate.arrays)
+
+
+def test_a_constant_fleet_is_not_unusual():
+    frame = rows(["only"], n=60).assign(**dict.fromkeys(CATALOGUE.names, 4.0))
+    candidate = train(frame)
+    assert not label_rows(candidate.document, candidate.arrays, frame)["unusual"].any()
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (rows(n=30).iloc[:0], "no rows"),
+        (rows(n=30).drop(columns="timestamp"), "timestamp"),
+        (rows(n=30).assign(timestamp=lambda x: x["timestamp"].dt.tz_localize(None)), "utc=True"),
+        (pd.concat([rows(n=30), rows(["web-2"], n=2)]), r"2 rows repeat .* web-2"),
+        (rows(n=30).assign(latency_ms=np.inf), "latency_ms: infinite"),
+        (rows(n=30)[["instance_id", "timestamp"]].assign(other=1.0), "no catalogue metric"),
+        (rows(n=30).assign(instance_id=None), "no instance_id"),
+    ],
+)
+def test_rows_that_cannot_be_trained_on_name_the_trouble(frame, message):
+    with pytest.raises(TrainingError, match=message):
+        train(frame)
+
+
+def test_arguments_that_make_no_sense():
+    with pytest.raises(TrainingError, match="use one of kmeans"):
+        train(rows(n=30), "kmeens")
+    with pytest.raises(TrainingError, match="budget 0"):
+        train(rows(n=30), budget=0)
