@@ -90,7 +90,7 @@ def own(path: Path, now: datetime, stream_hours: float, days: float, until: date
     step = timedelta(seconds=found.step_s)
     start = found.rows["timestamp"].min().to_pydatetime()
     end = found.rows["timestamp"].max().to_pydatetime() + step
-    incidents = None if found.labels is None else _runs(found.labels, step)
+    incidents = None if found.labels is None else label_incidents(found.labels, step)
     return Source(
         name=f"{path} ({found.rows['instance_id'].nunique()} instances, {len(found.catalogue.metrics)} metrics)",
         rows=found.rows,
@@ -105,11 +105,11 @@ def own(path: Path, now: datetime, stream_hours: float, days: float, until: date
     )
 
 
-def _runs(labels: pd.DataFrame, step: timedelta) -> list[KnownIncident]:
+def label_incidents(labels: pd.DataFrame, step: timedelta) -> list[KnownIncident]:
     """Turn rows labelled 1 into incidents: labelled rows of an instance not more than one step apart are one."""
     incidents: list[KnownIncident] = []
     for instance, part in labels[labels["label"] > 0].sort_values("timestamp").groupby("instance_id"):
-        times = part["timestamp"].dt.to_pydatetime()
+        times = list(part["timestamp"].dt.to_pydatetime())
         first = last = times[0]
         for moment in times[1:]:
             if moment - last > step:

@@ -165,8 +165,8 @@ def _possible(values: NDArray[np.float64], metrics: Catalogue) -> NDArray[np.boo
     """Which rows lie within the physical bounds of every metric; a missing value is no violation."""
     low = [-np.inf if metric.lower is None else metric.lower for metric in metrics.metrics]
     high = [np.inf if metric.upper is None else metric.upper for metric in metrics.metrics]
-    found: NDArray[np.bool_] = ~((values < low) | (values > high)).any(axis=1)
-    return found
+    impossible: NDArray[np.bool_] = np.any((values < low) | (values > high), axis=1)
+    return ~impossible
 
 
 def _first_rows(names: np.ndarray, stamps: np.ndarray, context_rows: int, max_gap_ms: int) -> np.ndarray:

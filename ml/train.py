@@ -101,7 +101,7 @@ def fit_candidate(
 
     Raises TrainingError where the rows cannot be trained on or an argument makes no sense.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     started = time.process_time()
     if family not in FAMILIES:

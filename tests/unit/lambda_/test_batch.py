@@ -355,8 +355,9 @@ def test_a_message_that_fails_stays_pending_and_the_tick_sends_it(world):
 def test_a_message_that_never_went_out_keeps_the_next_episode_quiet_and_is_sent(world):
     # GIVEN an episode whose message failed, closed since, and another one within the cool-down
     world.sns.failing = 1
-    world.send(*incidents(0))
-    world.send(row(PAGING_CPU, 3))
+    for each in [*incidents(0), row(PAGING_CPU, 3)]:
+        world.send(each)
+    assert told(world) == []
     assert [item["notified"] for item in world.dynamodb.listed()] == ["pending", "cooldown"]
 
     # WHEN a tick comes, THEN it tells of the older one alone

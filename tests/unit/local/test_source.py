@@ -1,0 +1,33 @@
+"""How labels become incidents, and how a source is cut."""
+
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+
+from local import source
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+STEP = timedelta(minutes=5)
+
+
+def test_labelled_rows_one_step_apart_are_one_incident():
+    # GIVEN labels 0 1 1 0 1 of one instance and 1 of another
+    times = pd.DatetimeIndex([NOON + place * STEP for place in (0, 1, 2, 3, 4, 1)]).as_unit("ms")
+    labels = pd.DataFrame({"instance_id": [*"aaaaa", "b"], "timestamp": times, "label": [0, 1, 1, 0, 1, 1]})
+
+    # WHEN they are joined
+    found = [(i.instance_id, i.start, i.end) for i in source.label_incidents(labels, STEP)]
+
+    # THEN each run is an incident that ends with its last row's period
+    assert found == [
+        ("a", NOON + STEP, NOON + 3 * STEP),
+        ("a", NOON + 4 * STEP, NOON + 5 * STEP),
+        ("b", NOON + STEP, NOON + 2 * STEP),
+    ]
+
+
+def test_the_simulated_fleet_is_cut_before_the_streamed_hours():
+    chosen = source.simulated(NOON + timedelta(minutes=3), stream_hours=6, days=2)
+    assert (chosen.start, chosen.cut, chosen.end) == (NOON - timedelta(days=2), NOON - timedelta(hours=6), NOON)
+    assert chosen.history()["timestamp"].max() < pd.Timestamp(chosen.cut) <= chosen.newest()["timestamp"].min()
+    assert len(chosen.history()) + len(chosen.newest()) == len(chosen.rows)
