@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from local import publish, summary, system
 from local.processes import Supervisor
-from ml import aws, clock, settings, tracking
+from ml import aws, clock, labelled, settings, tracking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -250,6 +250,8 @@ class Demo:
             "self-test without difference": figures["promoted"]["selftest"].endswith(" 0 differences"),
             "rows sent are labelled or quarantined": 0 < stream["sent"] == stream["labelled"] + stream["quarantined"],
             "labelled rows are compacted": figures["watch"]["compacted_rows"] == stream["labelled"],
+            "the episode table counts the messages that arrived": self._messages_on_record()
+            == figures["alerts"]["messages"],
             "an alert arrived": figures["alerts"]["messages"] > 0,
             "nothing listens beyond loopback": bool(listeners) and all(item.loopback for item in listeners),
             "Airflow and MLflow answer": all(self.system.reachable().values()),
@@ -267,6 +269,12 @@ class Demo:
             "checks": checks,
             "ok": all(checks.values()),
         }
+
+    def _messages_on_record(self) -> int:
+        """Count the messages of the streamed days by the episode table."""
+        first, last = self.source.cut.date(), self.source.end.date()
+        days = [f"{first + timedelta(days=back):%Y-%m-%d}" for back in range((last - first).days + 1)]
+        return int(labelled.alert_volume(aws.client("dynamodb"), self.system.outputs.table, days)["messages"])
 
     def _addresses(self) -> dict[str, str]:
         return {

@@ -140,7 +140,7 @@ def recent(store: Store, start: datetime, end: datetime) -> pd.DataFrame:
 def alert_volume(dynamodb_client: Any, table: str, days: list[str]) -> dict[str, Any]:
     """Count the episodes that began on the given UTC days (``YYYY-MM-DD``) and the messages sent for them.
 
-    Episodes of one service that were announced in the same moment went out in one message.
+    Episodes that one message told of share its id.
 
     Returns
     -------
@@ -148,7 +148,7 @@ def alert_volume(dynamodb_client: Any, table: str, days: list[str]) -> dict[str,
         ``episodes``, ``messages``, and ``by_service``: episodes by service.
     """
     by_service: dict[str, int] = {}
-    messages: set[tuple[str, str]] = set()
+    messages: set[str] = set()
     pages = dynamodb_client.get_paginator("query")
     for day in days:
         for page in pages.paginate(
@@ -160,8 +160,7 @@ def alert_volume(dynamodb_client: Any, table: str, days: list[str]) -> dict[str,
                 service = item["service"]["S"]
                 by_service[service] = by_service.get(service, 0) + 1
                 if item.get("notified", {}).get("S") == "sent":
-                    moment = item.get("notified_ms", {}).get("N") or item["sk"]["S"]
-                    messages.add((service, moment))
+                    messages.add(item["message_id"]["S"])
     return {
         "episodes": sum(by_service.values()),
         "messages": len(messages),

@@ -53,8 +53,8 @@ def records(
 ) -> Iterator[dict[str, Any]]:
     """Yield one record per row with start <= timestamp < end, by time, at one time by instance.
 
-    A row with a physically impossible value is sent alone, for the function to quarantine with its reason, and is nobody's
-    context: training never sees it either.
+    A row with a physically impossible value is sent alone, for the function to quarantine with its reason, and is
+    nobody's context: training never sees it either.
 
     Parameters
     ----------

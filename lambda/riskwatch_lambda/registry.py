@@ -120,11 +120,15 @@ class Registry:
         for chunk in chunks:
             self._call("transact_write_items", TransactItems=[{"Update": item} for item in chunk])
 
-    def mark_sent(self, episode: Episode, now_ms: int) -> None:
-        """Note in list and state that the message about an episode went out; raises RegistryError."""
+    def mark_sent(self, episode: Episode, message_id: str, now_ms: int) -> None:
+        """Note in list and state that the message about an episode went out; raises RegistryError.
+
+        Episodes that one message told of share its id.
+        """
         sent = _notification(replace(episode, notified=SENT, notified_ms=now_ms))
         key, instance = _state_key(episode.instance_id), {"instance_id": {"S": episode.instance_id}}
-        self._call("update_item", **_update(self._table, _list_key(episode), sent))
+        listed = sent | {"message_id": {"S": message_id}}
+        self._call("update_item", **_update(self._table, _list_key(episode), listed))
         try:
             guard = {"episode_id": {"S": episode.episode_id}}
             self._call("update_item", **_update(self._table, key, sent, guard))

@@ -65,10 +65,10 @@ class Publisher:
         self._client = client
         self._topic_arn = topic_arn
 
-    def send(self, message: Message) -> None:
-        """Publish a message; raises SinkError."""
+    def send(self, message: Message) -> str:
+        """Publish a message and return the id that the topic gave it; raises SinkError."""
         try:
-            self._client.publish(
+            answer = self._client.publish(
                 TopicArn=self._topic_arn,
                 Subject=message.subject,
                 Message=message.body,
@@ -76,3 +76,4 @@ class Publisher:
             )
         except (ClientError, BotoCoreError) as error:
             raise SinkError(f"cannot publish to {self._topic_arn}: {error}") from error
+        return str(answer["MessageId"])

@@ -35,7 +35,7 @@ def tell(
     for together in group(episodes, rule.group_s):
         message = compose(together, link)
         try:
-            publisher.send(message)
+            message_id = publisher.send(message)
         except SinkError as error:
             failed += 1
             log("ERROR", "message not sent", episodes=len(together), reason=str(error))
@@ -44,7 +44,7 @@ def tell(
         told += len(together)
         for episode in together:
             try:
-                registry.mark_sent(episode, now_ms)
+                registry.mark_sent(episode, message_id, now_ms)
             except RegistryError as error:
                 log("ERROR", "sent message not marked", episode_id=episode.episode_id, reason=str(error))
     return Told(sent, failed, told)

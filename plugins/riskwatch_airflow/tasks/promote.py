@@ -14,6 +14,7 @@ from riskwatch_airflow.assets import LIVE_MODEL
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ml.release import Release
     from ml.store import Store
 
 APPROVAL, RELEASE = "approval", "release"
@@ -61,10 +62,10 @@ def decide(context: Mapping[str, Any]) -> str:
 
 
 def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Release the decided version: publish, self-test, move the alias, keep the artifact, crown it, write the ledger.
+    """Release the decided version: publish, self-test, move the alias, keep the artifact, write the ledger, crown it.
 
-    Where a step after the move of the alias fails, the alias goes back, so that what serves and what the registry says
-    agree when the task is tried again.
+    Where a step after the move of the alias fails, the alias goes back and the ledger says so: what serves and what the
+    registry calls champion agree when the task is tried again.
     """
     from ml import artifact, release, tracking
 
@@ -84,23 +85,15 @@ def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
     store.put_bytes(f"artifacts/{candidate['digest']}.zip", zip_bytes, if_absent=True)
     released = release.promote(functions, config.function, config.alias, zip_bytes, approved_by=approver)
     try:
+        key = release.write_ledger(store, _promotion(candidate, released, approver))
         tracking.crown(config, candidate["version"])
-        entry = {
-            **_entry(candidate),
-            "action": "promote",
-            "by": approver,
-            "function_version": released.function_version,
-            "previous_version": released.previous_version,
-            "code_sha256": released.code_sha256,
-            "model_id": released.selftest["model_id"],
-            "golden": released.selftest["golden"],
-        }
-        key = release.write_ledger(store, entry)
-    except Exception:
+    except Exception as error:
         if released.previous_version != released.function_version:
             release.restore(
                 functions, config.function, config.alias, released.previous_version, only_from=released.function_version
             )
+        undone = {"action": "restore", "by": "policy", "function_version": released.previous_version}
+        release.write_ledger(store, {**_entry(candidate), **undone, "reason": f"{type(error).__name__}: {error}"})
         raise
     told = {
         "model_id": released.selftest.get("model_id"),
@@ -119,6 +112,19 @@ def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
 def _figures(store: Store, key: str) -> dict[str, Any]:
     summary = store.get_json(key.removesuffix(".zip") + ".json") or {}
     return dict(summary.get("figures", {}))
+
+
+def _promotion(candidate: Mapping[str, Any], released: Release, approver: str) -> dict[str, Any]:
+    return {
+        **_entry(candidate),
+        "action": "promote",
+        "by": approver,
+        "function_version": released.function_version,
+        "previous_version": released.previous_version,
+        "code_sha256": released.code_sha256,
+        "model_id": released.selftest["model_id"],
+        "golden": released.selftest["golden"],
+    }
 
 
 def _entry(candidate: Mapping[str, Any]) -> dict[str, Any]:

@@ -184,7 +184,9 @@ class FakeSNS:
         self.messages: list[dict[str, Any]] = []
         self.failing = 0
 
-    def publish(self, *, TopicArn: str, Subject: str, Message: str, MessageAttributes: dict[str, Any]) -> None:
+    def publish(
+        self, *, TopicArn: str, Subject: str, Message: str, MessageAttributes: dict[str, Any]
+    ) -> dict[str, str]:
         assert TopicArn == "topic"
         assert len(Subject) <= 100
         assert re.fullmatch(r"[\x20-\x7e]+", Subject)
@@ -194,3 +196,4 @@ class FakeSNS:
             raise client_error("Throttled", "Publish")
         attributes = {name: value["StringValue"] for name, value in MessageAttributes.items()}
         self.messages.append({"subject": Subject, "attributes": attributes, **json.loads(Message)})
+        return {"MessageId": f"message-{len(self.messages)}"}

@@ -256,9 +256,9 @@ class Table:
             yield {"Items": found[start : start + 2]}
 
 
-def episode(service: str, instance: str, notified: str, ms: str | None = None) -> dict:
+def episode(service: str, instance: str, notified: str, message_id: str | None = None) -> dict:
     item = {"sk": {"S": f"t#{instance}"}, "service": {"S": service}, "notified": {"S": notified}}
-    return item | ({"notified_ms": {"N": ms}} if ms else {})
+    return item | ({"message_id": {"S": message_id}} if message_id else {})
 
 
 def test_episodes_announced_together_are_one_message():
@@ -266,13 +266,13 @@ def test_episodes_announced_together_are_one_message():
     table = Table(
         {
             "episodes#2026-11-22": [
-                episode("shop", "web-1", "sent", "1000"),
-                episode("shop", "web-2", "sent", "1000"),
-                episode("shop", "web-3", "sent", "1000"),
-                episode("shop", "web-1", "sent", "2000"),
+                episode("shop", "web-1", "sent", "m-1"),
+                episode("shop", "web-2", "sent", "m-1"),
+                episode("shop", "web-3", "sent", "m-1"),
+                episode("shop", "web-1", "sent", "m-2"),
                 episode("shop", "web-2", "cooldown"),
             ],
-            "episodes#2026-11-21": [episode("billing", "db-1", "sent", "1000")],
+            "episodes#2026-11-21": [episode("billing", "db-1", "sent", "m-3")],
         }
     )
     # THEN six episodes made three messages; a day without episodes counts nothing

@@ -139,4 +139,8 @@ def test_the_alias_goes_back_when_the_registry_cannot_be_told(registry, context,
     with pytest.raises(ConnectionError):
         promote.put_live(context)
     assert registry.restored == [(("risk", "live", "3"), {"only_from": "4"})]
-    assert ledger(registry) == []
+    # AND the ledger has both steps, with the reason for the second
+    promoted, restored = sorted(ledger(registry), key=lambda entry: entry["action"])
+    assert (promoted["action"], promoted["function_version"]) == ("promote", "4")
+    assert (restored["action"], restored["function_version"]) == ("restore", "3")
+    assert restored["reason"] == "ConnectionError: mlflow is down"
