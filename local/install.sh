@@ -55,7 +55,7 @@ free_mb=$(df -Pm . | awk 'NR == 2 { print $4 }')
 [ "$free_mb" -ge "$NEEDED_MB" ] || fail "$free_mb MB free in $PWD, $NEEDED_MB MB needed." "Free some space."
 
 uv=$(find_uv)
-echo "Installing with $("$uv" --version) for $("$python" --version)"
-"$uv" sync --locked --compile-bytecode --python "$python"
+echo "Installing with $("$uv" --version) for $("$python" --version): about 230 packages, one built from source"
+"$uv" sync --quiet --locked --compile-bytecode --python "$python"
 [ -x .venv-aws/bin/python ] || "$uv" venv --quiet --python .venv/bin/python .venv-aws
-"$uv" pip sync --compile-bytecode --python .venv-aws/bin/python local/embedded-aws.txt
+"$uv" pip sync --quiet --require-hashes --compile-bytecode --python .venv-aws/bin/python local/embedded-aws.txt

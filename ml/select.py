@@ -19,12 +19,13 @@ from ml.scoring import FleetModel, row_baselines, score_table
 from ml.vus import vus_pr
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import pandas as pd
 
     from ml.inventory import Instance
-    from ml.train import Candidate
+
+    Figures = Mapping[str, float]
 
 LEAST_FIDELITY = 0.98
 GREATEST_SHARE = 0.97
@@ -40,11 +41,15 @@ class SelectionError(RuntimeError):
 
 @dataclass(frozen=True)
 class Choice:
-    """The outcome: the winner, every candidate not vetoed from best to worst, and why the others were vetoed."""
+    """The outcome: the families that may serve, the winner first, and why the others were vetoed."""
 
-    winner: Candidate
-    ranking: list[Candidate]
+    ranking: list[str]
     vetoes: dict[str, list[str]]
+
+    @property
+    def winner(self) -> str:
+        """The family to promote."""
+        return self.ranking[0]
 
 
 def injected_vus_pr(
@@ -71,9 +76,9 @@ def injected_vus_pr(
     return float(np.nanmean(found)) if np.isfinite(found).any() else 0.0
 
 
-def vetoes(candidate: Candidate) -> list[str]:
-    """Reasons why a candidate may not serve, in words; empty where there are none."""
-    figures, found = candidate.figures, []
+def vetoes(figures: Figures) -> list[str]:
+    """Reasons why a candidate with these figures may not serve, in words; empty where there are none."""
+    found = []
     broken = sorted(name for name, value in figures.items() if not np.isfinite(value))
     if broken:
         found.append(f"not finite: {', '.join(broken)}")
@@ -87,27 +92,22 @@ def vetoes(candidate: Candidate) -> list[str]:
     return found
 
 
-def choose(candidates: Sequence[Candidate]) -> Choice:
-    """The candidate to promote.
+def choose(candidates: Mapping[str, Figures]) -> Choice:
+    """Choose the family to promote from the figures of each.
 
     Raises SelectionError where there are no candidates or all of them are vetoed.
     """
-    found = {candidate.family: vetoes(candidate) for candidate in candidates}
-    allowed = [candidate for candidate in candidates if not found[candidate.family]]
+    found = {family: vetoes(figures) for family, figures in candidates.items()}
     refused = {family: why for family, why in found.items() if why}
+    allowed = {family: figures for family, figures in candidates.items() if family not in refused}
     if not allowed:
         listed = "; ".join(f"{family}: {', '.join(why)}" for family, why in sorted(refused.items()))
         raise SelectionError(
             f"no family may serve ({listed or 'no candidates were trained'}): train on more varied rows, or look at "
             "the level space of each candidate in MLflow"
         )
-    ranking = sorted(allowed, key=_rank)
-    best = ranking[0].figures["injected_vus_pr"]
-    close = [candidate for candidate in ranking if best - candidate.figures["injected_vus_pr"] < CLOSE]
-    winner = min(close, key=lambda candidate: (candidate.figures["alerts_per_instance_day"], candidate.family))
-    return Choice(winner, [winner, *(candidate for candidate in ranking if candidate is not winner)], refused)
-
-
-def _rank(candidate: Candidate) -> tuple[float, float, str]:
-    figures = candidate.figures
-    return -figures["injected_vus_pr"], figures["alerts_per_instance_day"], candidate.family
+    best = max(figures["injected_vus_pr"] for figures in allowed.values())
+    close = [family for family, figures in allowed.items() if best - figures["injected_vus_pr"] < CLOSE]
+    winner = min(close, key=lambda family: (allowed[family]["alerts_per_instance_day"], family))
+    others = sorted(allowed.keys() - {winner}, key=lambda family: (-allowed[family]["injected_vus_pr"], family))
+    return Choice([winner, *others], refused)

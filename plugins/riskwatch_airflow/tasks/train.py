@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ml.store import Store
-    from ml.train import Candidate
 
 _log = logging.getLogger(__name__)
 
@@ -115,16 +114,15 @@ def choose(
 
     config = settings.load()
     store = clients.store(config)
-    summaries = [store.get_json(item["key"]) for item in trained if item]
-    by_family = {item["family"]: item for item in summaries}
-    candidates = [_candidate(item) for item in summaries]
+    by_family = {item["family"]: store.get_json(item["key"]) for item in trained if item}
+    figures = {family: _figures(summary) for family, summary in by_family.items()}
     try:
-        choice = select.choose(candidates)
+        choice = select.choose(figures)
     except select.SelectionError as error:
-        vetoed = [_row(by_family[item.family], select.vetoes(item)) for item in candidates]
+        vetoed = [_row(by_family[family], select.vetoes(figures[family])) for family in by_family]
         tracking.close_training(config, training["run_id"], vetoed)
         raise AirflowFailException(str(error)) from error
-    ranking = [_row(by_family[item.family], []) for item in choice.ranking]
+    ranking = [_row(by_family[family], []) for family in choice.ranking]
     ranking += [_row(by_family[family], why) for family, why in choice.vetoes.items()]
     for place, row in enumerate(ranking, 1):
         _log.info("%d. %s %s", place, row["family"], "; ".join(row["vetoes"]) or row["figures"])
@@ -157,14 +155,8 @@ def _newest_hour(store: Store) -> datetime | None:
     return datetime.fromisoformat(f"{day.removeprefix('dt=')}T{hour.removeprefix('hh=')}:00:00+00:00")
 
 
-def _candidate(summary: Mapping[str, Any]) -> Candidate:
-    from ml.train import Candidate
-
-    # The choice is made on figures alone: the model itself stays in the bucket.
-    figures = {name: float("nan") if value is None else value for name, value in summary["figures"].items()}
-    return Candidate(
-        family=summary["family"], document={}, arrays={}, figures=figures, params=summary["params"], plots=None
-    )
+def _figures(summary: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float("nan") if value is None else value for name, value in summary["figures"].items()}
 
 
 def _row(summary: Mapping[str, Any], vetoes: Sequence[str]) -> dict[str, Any]:
