@@ -52,7 +52,9 @@ def demo(
 ) -> None:
     """Run the whole loop on the embedded AWS: export, train, promote, stream, alert, watch."""
     state = state.resolve()
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Also where the shell has set them to be ignored, as it does for a job in the background: they end the demo.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         ok = _demo(leave, fleet, days, until, stream_hours, state, airflow_port, mlflow_port)
     except KeyboardInterrupt:

@@ -108,6 +108,8 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
     for name, text in _lines(summary):
         table.add_row(name, text)
     console.print(table)
+    for name, address in summary["addresses"].items():
+        console.print(f"{name}: {address}", soft_wrap=True)
 
 
 def _candidates(candidates: Sequence[Mapping[str, Any]]) -> Table:
@@ -154,5 +156,4 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("datapoint to alert", text.format(**delay)))
     watch = summary["watch"]
     lines.append(("label drift", f"{watch['distance']:.3f} (limit {watch['limit']}), violated: {watch['violated']}"))
-    lines += [(name, address) for name, address in summary["addresses"].items()]
     return lines

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from ml.select import CLOSE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -50,8 +52,10 @@ def _reason(ranking: Sequence[Mapping[str, Any]], winner: Mapping[str, Any] | No
     if winner is None:
         return f"No candidate was chosen: all {len(ranking)} were vetoed. What is in service stays."
     vetoed = sum(bool(row["vetoes"]) for row in ranking)
-    text = f"**{winner['family']}** was chosen: the best of the {len(ranking) - vetoed} candidates that no guard vetoed"
-    return f"{text} ({vetoed} vetoed)." if vetoed else f"{text}."
+    return (
+        f"**{winner['family']}** was chosen: among the {len(ranking) - vetoed} candidates that no guard vetoed, it "
+        f"alerts least of those whose VUS-PR on injected incidents lies within {CLOSE} of the best ({vetoed} vetoed)."
+    )
 
 
 def _number(value: float | None) -> str:

@@ -41,13 +41,13 @@ def figures(plots: PlotData) -> dict[str, Figure]:
     if plots.linkage is not None and len(plots.linkage):
         drawn["dendrogram.png"] = dendrogram(plots.linkage)
     if plots.profile is not None and not plots.profile.empty:
-        drawn["cluster_profiles.png"] = profiles(plots.profile)
+        drawn["heatmap.png"] = profiles(plots.profile)
     if plots.cluster_sizes:
         drawn["cluster_sizes.png"] = sizes(plots.cluster_sizes)
     if len(plots.points) > 1:
         x, y, shares = project(plots.points)
-        drawn["map_by_level.png"] = map_by_level(x, y, shares, plots.point_levels)
-        drawn["map_by_score.png"] = map_by_score(x, y, shares, plots.point_scores)
+        drawn["pca_by_level.png"] = pca_by_level(x, y, shares, plots.point_levels)
+        drawn["pca_by_score.png"] = pca_by_score(x, y, shares, plots.point_scores)
     if plots.timeline is not None and not plots.timeline.empty:
         drawn["score_timeline.png"] = timeline(plots.timeline)
     return drawn
@@ -169,7 +169,7 @@ def project(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     return placed[:, 0], placed[:, 1], (shares[0], shares[1])
 
 
-def map_by_level(
+def pca_by_level(
     x: NDArray[np.float64], y: NDArray[np.float64], shares: tuple[float, float], levels: Sequence[str]
 ) -> Figure:
     """Behaviour vectors on their first two principal components, coloured by level."""
@@ -187,7 +187,7 @@ def map_by_level(
     return figure
 
 
-def map_by_score(
+def pca_by_score(
     x: NDArray[np.float64], y: NDArray[np.float64], shares: tuple[float, float], scores: NDArray[np.float64]
 ) -> Figure:
     """Behaviour vectors on their first two principal components, coloured by score; unusual rows (≥ 1) are ringed."""

@@ -12,10 +12,10 @@ from ml import plots
 ALL = {
     "elbow.png",
     "dendrogram.png",
-    "cluster_profiles.png",
+    "heatmap.png",
     "cluster_sizes.png",
-    "map_by_level.png",
-    "map_by_score.png",
+    "pca_by_level.png",
+    "pca_by_score.png",
     "score_timeline.png",
 }
 
@@ -56,7 +56,7 @@ def test_every_figure_becomes_a_png_without_a_warning():
 
 def test_what_a_family_does_not_have_is_left_out():
     drawn = plots.figures(plot_data(curves={}, linkage=None, timeline=pd.DataFrame(), points=np.zeros((0, 4))))
-    assert set(drawn) == {"cluster_profiles.png", "cluster_sizes.png"}
+    assert set(drawn) == {"heatmap.png", "cluster_sizes.png"}
 
 
 @pytest.mark.filterwarnings("error")

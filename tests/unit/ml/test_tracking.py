@@ -165,7 +165,7 @@ def test_a_candidate_is_a_child_with_figures_pictures_and_artifact(mine, client)
     assert run.info.status == "FINISHED"
     assert run.info.end_time - run.info.start_time >= 2000
     assert {item.path for item in client.list_artifacts(run_id, "plots")} == {
-        "plots/cluster_profiles.png",
+        "plots/heatmap.png",
         "plots/cluster_sizes.png",
         "plots/elbow.png",
     }
@@ -302,7 +302,8 @@ def test_comparison_table():
     ]
     # THEN known figures come first, the winner is bold, and no cell breaks the table
     assert comparison.describe(ranking, ranking[0]).splitlines() == [
-        "**kmeans** was chosen: the best of the 1 candidates that no guard vetoed (1 vetoed).",
+        "**kmeans** was chosen: among the 1 candidates that no guard vetoed, it alerts least of those whose VUS-PR on "
+        "injected incidents lies within 0.005 of the best (1 vetoed).",
         "",
         "|  | family | injected vus pr | odd | vetoes |",
         "| --- | --- | --- | --- | --- |",
