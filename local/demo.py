@@ -329,6 +329,9 @@ def run(
         if hold is not None:
             login = running.login
             console.print(f"\nLog in to Airflow as [bold]{login.user}[/bold] with [bold]{login.password}[/bold]")
+            console.print(
+                f"To use riskwatch or the AWS CLI on it from another shell: source {folder / 'env'}", soft_wrap=True
+            )
             console.print("Airflow, MLflow and the embedded AWS stay up until Ctrl-C.")
             hold()
     return result

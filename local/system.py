@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from infra.deploy import Outputs, deploy
 from local import airflow_components, mlflow_server, ports
 from local.airflow_client import AirflowClient
 from local.airflow_components import Login
-from local.embedded_aws import EmbeddedAws
+from local.embedded_aws import EmbeddedAws, client_settings
 from local.processes import Child, ProcessError, Supervisor, answers, tail
 from ml import aws, catalogue, inventory, settings
 from ml.store import Store
@@ -190,8 +191,16 @@ def start(
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
     (state / "riskwatch.toml").write_text(f"{lines}\n[schedules]\n{manual}", encoding="utf-8")
     settings.load.cache_clear()
+    _write_environment(state / "env", embedded.endpoint)
     system = System(
         state, supervisor, embedded.endpoint, outputs, mlflow_url, airflow_url, environment, Login.create(home)
     )
     system.store.put_bytes("config/inventory.json", inventory.dumps(instances).encode())
     return system
+
+
+def _write_environment(path: Path, endpoint: str) -> None:
+    """Write what another shell needs to reach the running system, to be read by `source`; only its owner may."""
+    values = {**client_settings(endpoint), "RISKWATCH_CONFIG": str(path.with_name("riskwatch.toml"))}
+    with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())

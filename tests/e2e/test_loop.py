@@ -134,7 +134,7 @@ def test_mlflow_shows_five_candidates_under_one_training(loop):
     assert {"elbow", "dendrogram", "heatmap"} <= together
     assert any("pca" in name for name in together)
     assert champion.digest == summary["promoted"]["digest"]
-    assert champion.run_id in pictures
+    assert champion.run_id == children[0].data.tags["mlflow.parentRunId"]
 
 
 def test_all_runs_are_green(loop):
