@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -23,11 +24,12 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 MARKER = "RISKWATCH_SUPERVISOR"
 POLL_S = 0.05
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOPBACK_PREFIXES = ("127.", "::1", "::ffff:127.")
 
 # Loopback is asked directly, whatever proxy the environment names.
@@ -124,6 +126,20 @@ def listeners(pids: Iterable[int]) -> list[Listener]:
                 if connection.status == psutil.CONN_LISTEN:
                     found += [Listener(pid, connection.laddr.ip, connection.laddr.port)]
     return sorted(found, key=lambda listener: (listener.port, listener.pid))
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Leave the signals that end a program unheard; only the main thread can, elsewhere nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass
@@ -258,8 +274,11 @@ class Supervisor:
         return listeners(self.pids())
 
     def stop(self) -> None:
-        """Stop all children, newest first, then the guard. If one resists, the others are stopped before its error."""
-        with contextlib.ExitStack() as stack:
+        """Stop all children, newest first, then the guard; one that resists does not keep the others.
+
+        Raises the error of a child that could not be ended. Signals that would end this process wait until it is done.
+        """
+        with _deaf(), contextlib.ExitStack() as stack:
             stack.callback(self._dismiss_guard)
             for child in self.children:
                 stack.callback(child.stop, self.grace_s)
@@ -282,7 +301,8 @@ class Supervisor:
 
     def _dismiss_guard(self) -> None:
         if self._guard and self._guard.stdin:
-            self._tell_guard("done\n")
+            if not any(child.family() for child in self.children):
+                self._tell_guard("done\n")
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.close()
             self._guard.wait()
@@ -302,6 +322,6 @@ def guard(lines: Iterable[str], grace_s: float) -> None:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     guard(sys.stdin, float(sys.argv[1]))

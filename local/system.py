@@ -35,22 +35,29 @@ if TYPE_CHECKING:
 READY_S = 180.0
 
 
-class SystemBusyError(RuntimeError):
-    """Another run holds the state folder."""
+# A folder that holds this file is ours: only there is anything removed.
+OWN = ".riskwatch-state"
+
+
+class StateFolderError(RuntimeError):
+    """The state folder cannot be used: another run holds it, or it holds somebody else's files."""
 
 
 @contextmanager
 def state_folder(path: Path) -> Iterator[Path]:
     """Hold `path` for this run alone and empty what the last run left there (the summary beside it stays).
 
-    Raises SystemBusyError while another run holds it.
+    Raises StateFolderError while another run holds it, and for a folder with files that no run of ours has made.
     """
     path.mkdir(parents=True, exist_ok=True)
+    if not (path / OWN).exists() and any(path.iterdir()):
+        raise StateFolderError(f"{path} holds files that are not Riskwatch's: name a new or empty folder by --state")
+    (path / OWN).touch()
     with (path / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise SystemBusyError(
+            raise StateFolderError(
                 f"another run uses {path}: end it first, or name another folder by --state"
             ) from error
         for old in ("airflow", "aws", "logs", "mlflow"):

@@ -138,3 +138,40 @@ def test_listeners_are_those_of_the_family(tmp_path):
         assert supervisor.listeners()[0].loopback
     assert not Listener(1, "0.0.0.0", port).loopback
     assert not Listener(1, "::", port).loopback
+
+
+@pytest.mark.timeout(60)
+def test_a_second_interrupt_does_not_cut_the_stopping_short(tmp_path):
+    # GIVEN a program whose child takes a while to end, and which stops its children on an interrupt
+    code = """
+import signal, sys, time
+from pathlib import Path
+from local.processes import Supervisor
+slow = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(300)"
+log = Path(sys.argv[1])
+try:
+    with Supervisor(grace_s=2) as supervisor:
+        child = supervisor.start("slow", [sys.executable, "-c", slow], log=log)
+        child.wait_healthy(lambda: log.read_text().startswith("up"))
+        print(child.pid, flush=True)
+        time.sleep(300)
+except KeyboardInterrupt:
+    pass
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "slow.log")]
+    program = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    child = int(program.stdout.readline())
+
+    # WHEN it is interrupted again and again
+    while program.poll() is None:
+        program.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+
+    # THEN nothing of it lives
+    wait_until(lambda: not running(child))
