@@ -25,6 +25,7 @@ lint: install  ## Check format, lint and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yaml
 
 check: lint test  ## Everything continuous integration runs except the demo
 
@@ -33,5 +34,5 @@ fmt: install  ## Format, and mend what the linter can mend
 	@$(BIN)/ruff check --fix .
 
 clean:  ## Remove all that make and the demo have made here
-	@rm -rf .venv .venv-aws .uv .riskwatch .mypy_cache .pytest_cache .ruff_cache dist
+	@rm -rf .venv .venv-aws .uv .cxx .riskwatch .mypy_cache .pytest_cache .ruff_cache dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -45,6 +45,31 @@ find_uv() {
     echo "$PWD/.uv/bin/uv"
 }
 
+compiles_cxx() {
+    echo '#include <vector>' | "${CXX:-c++}" -x c++ -fsyntax-only - 2>/dev/null
+}
+
+# One source file of scikit-learn-extra is C++, and a machine with gcc alone has no compiler for it.
+provide_cxx() {
+    if compiles_cxx; then
+        return
+    fi
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "No C++ compiler found: installing g++"
+        { apt-get install -y -qq g++ || { apt-get update -qq && apt-get install -y -qq g++; }; } >/dev/null 2>&1 || true
+        if compiles_cxx; then
+            return
+        fi
+    fi
+    echo "No C++ compiler found: fetching one (zig) for this build; a g++ on this machine would be quicker by minutes"
+    "$uv" venv --quiet --clear --python "$python" .cxx
+    "$uv" pip install --quiet --python .cxx/bin/python ziglang==0.17.1
+    printf '#!/bin/sh\nexec "%s" -m ziglang c++ "$@"\n' "$PWD/.cxx/bin/python" > .cxx/bin/c++
+    chmod +x .cxx/bin/c++
+    CXX="$PWD/.cxx/bin/c++"
+    export CXX
+}
+
 python=$(find_python)
 compiler=${CC:-gcc}
 command -v "$compiler" >/dev/null 2>&1 || fail "no C compiler ($compiler) found; scikit-learn-extra is built from source." \
@@ -56,7 +81,9 @@ free_mb=$(df -Pm . | awk 'NR == 2 { print $4 }')
 [ "$free_mb" -ge "$NEEDED_MB" ] || fail "$free_mb MB free in $PWD, $NEEDED_MB MB needed." "Free some space."
 
 uv=$(find_uv)
+[ -x .venv/bin/riskwatch ] || provide_cxx
 echo "Installing with $("$uv" --version) for $("$python" --version): about 230 packages, one built from source"
 "$uv" sync --quiet --locked --compile-bytecode --python "$python"
 [ -x .venv-aws/bin/python ] || "$uv" venv --quiet --python .venv/bin/python .venv-aws
+rm -rf .cxx
 "$uv" pip sync --quiet --require-hashes --compile-bytecode --python .venv-aws/bin/python local/embedded-aws.txt

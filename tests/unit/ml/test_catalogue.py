@@ -26,7 +26,7 @@ def test_packaged_defaults():
     read = found.by_name["disk_read_mb"]
     assert (read.namespace, read.metric, read.stat, read.scale, read.lower, read.upper) == (
         "AWS/EC2",
-        "DiskReadBytes",
+        "EBSReadBytes",
         "Sum",
         1e-6,
         0.0,

@@ -147,7 +147,7 @@ def test_results_that_stay_incomplete_are_an_error(hook):
     client = CloudWatch(script=lambda call, name: "InternalError" if name == "m1" else "Complete")
 
     # WHEN / THEN
-    with pytest.raises(CloudWatchError, match=r"1 results .* AWS/EC2 DiskReadBytes of a: InternalError"):
+    with pytest.raises(CloudWatchError, match=r"1 results .* AWS/EC2 EBSReadBytes of a: InternalError"):
         hook(client).metric_rows(["a"], TWO, TEN, TEN + timedelta(hours=1), 300)
     assert len(client.calls) == cloudwatch.ATTEMPTS
 
