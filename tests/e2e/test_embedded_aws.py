@@ -83,6 +83,71 @@ def test_an_alert_reaches_the_queue_as_it_was_sent(stack):
     assert [message["Body"] for message in received["Messages"]] == ['{"version": 1}']
 
 
+def test_rows_that_cannot_be_labelled_are_tried_again_until_the_stream_forgets_them(stack):
+    (mapping,) = boto3.client("lambda").list_event_source_mappings(FunctionName=f"{stack.function}:live")[
+        "EventSourceMappings"
+    ]
+    assert mapping["MaximumRetryAttempts"] == -1
+    assert mapping["MaximumRecordAgeInSeconds"] == 23 * 3600
+    assert mapping["BisectBatchOnFunctionError"] is True
+    assert mapping["DestinationConfig"]["OnFailure"]["Destination"].endswith("dead-letters")
+
+
+def test_an_alarm_reaches_operations_and_not_those_who_get_alerts(stack):
+    # GIVEN a reader of the operations topic beside the queue of the alerts
+    cloudwatch, sns, sqs = (boto3.client(name) for name in ("cloudwatch", "sns", "sqs"))
+    url = sqs.create_queue(QueueName="operations-reader")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    described = boto3.client("cloudformation").describe_stacks(StackName=deploy.DEFAULT_STACK)["Stacks"][0]["Outputs"]
+    topic = next(item["OutputValue"] for item in described if item["OutputKey"] == "OperationsTopicArn")
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    names = {alarm["AlarmName"] for alarm in cloudwatch.describe_alarms()["MetricAlarms"]}
+    assert names == {"riskwatch-rows-wait", "riskwatch-dead-letters", "riskwatch-alerts-not-sent"}
+    # WHEN the alarm on the dead letters goes off
+    cloudwatch.set_alarm_state(AlarmName="riskwatch-dead-letters", StateValue="ALARM", StateReason="one is there")
+    # THEN the reader hears of it, and the alerts are as they were
+    (message,) = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=10)["Messages"]
+    assert "riskwatch-dead-letters" in message["Body"]
+    assert "Messages" not in sqs.receive_message(QueueUrl=stack.alert_queue_url, WaitTimeSeconds=0)
+
+
+def test_a_creation_that_fails_leaves_nothing_and_a_deletion_leaves_the_data(
+    aws, client_settings, tmp_path, monkeypatch
+):
+    client, s3, dynamodb = (boto3.client(name) for name in ("cloudformation", "s3", "dynamodb"))
+    names = {"Name": "second", "EndpointUrl": aws.endpoint}
+
+    def kept():
+        tables = [name for name in dynamodb.list_tables()["TableNames"] if name.startswith("second-")]
+        return [b["Name"] for b in s3.list_buckets()["Buckets"] if b["Name"].startswith("second-")] + tables
+
+    # GIVEN a template of which one resource cannot be made, after bucket and table: an alarm without a threshold
+    text = deploy.TEMPLATE.read_text(encoding="utf-8")
+    broken = tmp_path / "stack.yaml"
+    broken.write_text(
+        text.replace(
+            "Resources:\n",
+            "Resources:\n"
+            "  Broken:\n    Type: AWS::CloudWatch::Alarm\n    DependsOn: [Bucket, Table]\n    Properties:\n"
+            "      {Namespace: n, MetricName: m, ComparisonOperator: GreaterThanThreshold, EvaluationPeriods: 1}\n",
+            1,
+        ),
+        encoding="utf-8",
+    )
+    # WHEN it is deployed THEN nothing is left that the next attempt would trip over
+    with monkeypatch.context() as patch:
+        patch.setattr(deploy, "TEMPLATE", broken)
+        with pytest.raises(deploy.DeployError, match="Broken: "):
+            deploy.deploy(client, stack="second", parameters=names, poll_s=0.05)
+    assert kept() == []
+    client.delete_stack(StackName="second")
+    deploy.deploy(client, stack="second", parameters=names, poll_s=0.05)
+    # AND WHEN a stack that was created is deleted THEN bucket and table stay
+    client.delete_stack(StackName="second")
+    client.get_waiter("stack_delete_complete").wait(StackName="second", WaiterConfig={"Delay": 1})
+    assert len(kept()) == 2
+
+
 def test_metrics_are_read_back_as_they_were_put():
     # GIVEN a day of the simulated fleet, published
     metrics = catalogue.load()

@@ -4,40 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
 from infra import deploy
+from ml import labelled
+from riskwatch_lambda import logs
 
 # Actions for which AWS knows no resource-level permissions.
-WITHOUT_RESOURCE = {"cloudwatch:GetMetricData", "cloudwatch:ListMetrics", "tag:GetResources"}
-
-
-class Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms: !Ref x becomes {"Ref": x}, !Sub x {"Fn::Sub": x} and so on."""
-
-
-def _short_form(loader, suffix, node):
-    key = "Ref" if suffix == "Ref" else f"Fn::{suffix}"
-    if isinstance(node, yaml.ScalarNode):
-        return {key: loader.construct_scalar(node)}
-    return {
-        key: loader.construct_sequence(node, deep=True)
-        if isinstance(node, yaml.SequenceNode)
-        else loader.construct_mapping(node, deep=True)
-    }
-
-
-Loader.add_multi_constructor("!", _short_form)
-
-
-@pytest.fixture(scope="module")
-def template():
-    return yaml.load(deploy.TEMPLATE.read_text(encoding="utf-8"), Loader=Loader)
-
-
-@pytest.fixture(scope="module")
-def resources(template):
-    return template["Resources"]
+WITHOUT_RESOURCE = {"cloudwatch:GetMetricData", "cloudwatch:ListMetrics"}
 
 
 def listed(value):
@@ -97,25 +70,87 @@ def test_ledger_and_artifacts_cannot_be_deleted_by_the_dags(resources):
 
 def test_the_data_are_kept_versioned_encrypted_and_private(resources):
     bucket = resources["Bucket"]
-    assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+    # Plain Retain would leave bucket and table behind when the stack cannot be created, and block the next attempt.
+    for kept in (bucket, resources["Table"]):
+        assert (kept["DeletionPolicy"], kept["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
     assert all(bucket["Properties"]["PublicAccessBlockConfiguration"].values())
     assert bucket["Properties"]["BucketEncryption"]
     table = resources["Table"]
-    assert table["DeletionPolicy"] == "Retain"
     assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-    assert table["Properties"]["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
 
 
-def test_a_poisoned_batch_cannot_block_a_shard(resources):
+def test_a_batch_is_tried_again_until_the_stream_is_about_to_forget_it(resources):
+    # GIVEN a fault outside of the batch: real Lambda gives a batch up after its attempts or its age
     mapping = resources["StreamMapping"]["Properties"]
     assert mapping["FunctionName"] == {"Ref": "LiveAlias"}
     assert mapping["StartingPosition"] == "TRIM_HORIZON"
     assert mapping["BisectBatchOnFunctionError"] is True
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert 0 < mapping["MaximumRetryAttempts"] < 100
-    assert 60 <= mapping["MaximumRecordAgeInSeconds"] <= 86400
+    # THEN attempts do not run out, and what is given up can still be read from the stream for an hour
+    assert mapping["MaximumRetryAttempts"] == -1
+    retention_s = resources["Stream"]["Properties"]["RetentionPeriodHours"] * 3600
+    assert mapping["MaximumRecordAgeInSeconds"] == retention_s - 3600
     assert mapping["DestinationConfig"]["OnFailure"]["Destination"] == {"Fn::GetAtt": "DeadLetterQueue.Arn"}
+    # AND the compaction of labelled rows looks back further than any row can wait
+    assert retention_s < labelled.LATE.total_seconds()
+
+
+def test_alarms_tell_operations_and_never_those_who_get_alerts(resources):
+    alarms = {name: item["Properties"] for name, item in resources.items() if item["Type"] == "AWS::CloudWatch::Alarm"}
+    for alarm in alarms.values():
+        assert alarm["AlarmActions"] == [{"Ref": "OperationsTopic"}]
+    # GIVEN one dead letter THEN its alarm goes off, and an empty queue, of which SQS is silent, is no alarm
+    dead = alarms["DeadLettersAlarm"]
+    assert (dead["Namespace"], dead["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
+    assert dead["Dimensions"] == [{"Name": "QueueName", "Value": {"Fn::GetAtt": "DeadLetterQueue.QueueName"}}]
+    assert (dead["ComparisonOperator"], dead["Threshold"]) == ("GreaterThanThreshold", 0)
+    assert dead["TreatMissingData"] == "notBreaching"
+    # AND rows that wait are told long before they are given up
+    wait_s = alarms["RowsWaitAlarm"]["Threshold"] / 1000
+    assert alarms["RowsWaitAlarm"]["MetricName"] == "IteratorAge"
+    assert wait_s * 10 < resources["StreamMapping"]["Properties"]["MaximumRecordAgeInSeconds"]
+    # AND nobody who subscribes to alerts hears of it
+    topics = {name: item["Properties"]["TopicArn"] for name, item in resources.items() if "Subscription" in name}
+    assert topics.pop("OperationsEmailSubscription") == {"Ref": "OperationsTopic"}
+    assert all(topic == {"Ref": "Topic"} for topic in topics.values())
+
+
+def test_the_alarm_on_unsent_alerts_reads_a_metric_that_the_function_reports(resources, capsys):
+    alarm = resources["AlertsNotSentAlarm"]["Properties"]
+    source = Path(logs.__file__).with_name("batch.py").read_text(encoding="utf-8")
+    assert f'"{alarm["MetricName"]}": told.failed' in source
+    # WHEN the function reports a batch THEN the metric is there without dimensions, as the alarm asks for it
+    logs.metrics(0, "7", {alarm["MetricName"]: 1}, {})
+    directive = json.loads(capsys.readouterr().out)["_aws"]["CloudWatchMetrics"][0]
+    assert directive["Namespace"] == alarm["Namespace"]
+    assert [] in directive["Dimensions"]
+    assert "Dimensions" not in alarm
+
+
+def test_what_can_be_made_again_expires_and_the_record_never_does(template, resources):
+    rules = resources["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    expiring = {rule["Prefix"]: rule["ExpirationInDays"]["Ref"] for rule in rules if "ExpirationInDays" in rule}
+    days = {prefix: template["Parameters"][name]["Default"] for prefix, name in expiring.items()}
+    assert days == {
+        "raw/": 90,
+        "quarantine/": 180,
+        "labelled/arrived/": 30,
+        "training/": 90,
+        "candidates/": 90,
+        "watch/": 365,
+    }
+    # GIVEN the keys that are read for good, however old THEN no rule touches them
+    for key in (
+        "validated/dt=", "labelled/rows/dt=", "labelled/watermark.json", "artifacts/", "ledger/", "config/", "stream/",
+    ):  # fmt: skip
+        assert not [prefix for prefix in days if key.startswith(prefix)], key
+    # AND arrived rows outlive the time in which compaction looks for them, whatever is chosen
+    least = template["Parameters"][expiring["labelled/arrived/"]]["MinValue"]
+    assert least * 86_400 > labelled.LATE.total_seconds()
+    # AND a rule without a prefix removes only versions that were replaced
+    for rule in rules:
+        assert "Prefix" in rule or not rule.keys() & {"ExpirationInDays", "ExpirationDate"}
 
 
 def test_the_placeholder_answers_a_self_test_and_nothing_else(resources):

@@ -1,0 +1,157 @@
+"""Who may do what: the actions that the template grants are the operations that the code calls, no fewer and no more.
+
+The operations are found in the source: every method of a boto3 client, every paginator and every waiter. botocore's own
+models say which operation each one sends.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import botocore.session
+import pytest
+from botocore import xform_name
+
+from infra import deploy
+
+ROOT = deploy.TEMPLATE.parent.parent
+FUNCTION = ("lambda/riskwatch_lambda",)
+AIRFLOW = ("plugins", "dags", "ml")
+
+# The services whose clients these sources make.
+SERVICES = (
+    "s3",
+    "dynamodb",
+    "sns",
+    "sqs",
+    "kinesis",
+    "cloudwatch",
+    "lambda",
+    "resourcegroupstaggingapi",
+    "logs",
+    "sts",
+)
+
+# Names that a client and something else share, and which of the two they are: (file, method).
+NOT_AWS = {("stream_metrics.py", "publish")}
+
+# Methods that boto3 adds to its clients; which operations they send is in no model.
+INJECTED = {"upload_file", "upload_fileobj", "download_file", "download_fileobj", "generate_presigned_url"}
+
+# Where the action is not service:Operation. Every entry of TransactWriteItems is an Update here.
+ACTIONS = {
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "lambda:Invoke": "lambda:InvokeFunction",
+    "dynamodb:TransactWriteItems": "dynamodb:UpdateItem",
+}
+
+# What Lambda itself does with the function's role: it reads the stream, gives batches up and writes logs.
+OF_LAMBDA = {
+    "kinesis:DescribeStream",
+    "kinesis:DescribeStreamSummary",
+    "kinesis:ListShards",
+    "kinesis:GetShardIterator",
+    "kinesis:GetRecords",
+    "sqs:SendMessage",
+    "logs:CreateLogStream",
+    "logs:PutLogEvents",
+}
+
+
+@cache
+def operations():
+    """Return method name -> (service, operation) of every client, and the same for its waiters."""
+    session = botocore.session.get_session()
+    methods, waiters = {}, {}
+    for service in SERVICES:
+        for name in session.get_service_model(service).operation_names:
+            methods.setdefault(xform_name(name), []).append((service, name))
+        try:
+            model = session.get_waiter_model(service)
+        except botocore.exceptions.UnknownServiceError:
+            continue
+        for name in model.waiter_names:
+            waiters[xform_name(name)] = (service, model.get_waiter(name).operation)
+    return methods, waiters
+
+
+def texts(call):
+    return [item.value for item in call.args[:1] if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+
+
+def called(source, file=""):
+    """Return the actions that a source needs."""
+    methods, waiters = operations()
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        assert name not in INJECTED, f"{file}: {name} is unknown to this test: use the operation itself"
+        if name == "get_waiter":
+            found.update(waiters[text] for text in texts(node))
+            continue
+        # A method may be called by its name, as a paginator is.
+        for method in (name, *texts(node)) if name in ("get_paginator", "_call") else (name,):
+            if (file, method) in NOT_AWS:
+                continue
+            known = methods.get(method, [])
+            assert len(known) < 2, f"{file}: {method} is an operation of {known}: say in this test which is meant"
+            found.update(known)
+    return {ACTIONS.get(f"{service}:{name}", f"{service}:{name}") for service, name in found}
+
+
+def needed(folders):
+    files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    assert len(files) > 5, "these folders hold no code"
+    return set().union(*(called(path.read_text(encoding="utf-8"), path.name) for path in files))
+
+
+def granted(document):
+    actions = [item["Action"] for item in document["Statement"] if item["Effect"] == "Allow"]
+    return {action for each in actions for action in (each if isinstance(each, list) else [each])}
+
+
+def test_the_function_may_do_what_it_does_and_nothing_else(resources):
+    policy = granted(resources["FunctionRole"]["Properties"]["Policies"][0]["PolicyDocument"])
+    assert policy == needed(FUNCTION) | OF_LAMBDA
+    # The table of what Lambda does itself must not hide an operation of the code.
+    assert not needed(FUNCTION) & OF_LAMBDA
+
+
+def test_the_dags_and_pages_may_do_what_they_do_and_nothing_else(resources):
+    assert granted(resources["AirflowPolicy"]["Properties"]["PolicyDocument"]) == needed(AIRFLOW)
+
+
+def test_every_write_of_a_transaction_is_an_update():
+    source = (ROOT / "lambda/riskwatch_lambda/registry.py").read_text(encoding="utf-8")
+    kinds = {text for text in ("Put", "Update", "Delete", "ConditionCheck") if f'{{"{text}":' in source}
+    assert kinds == {"Update"}
+
+
+def test_every_client_that_is_made_is_one_this_test_looks_at():
+    known = set(botocore.session.get_session().get_available_services())
+    made = set()
+    for folder in (*FUNCTION, *AIRFLOW):
+        for path in Path(ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call):
+                    of = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                    values = [*node.args, *(word.value for word in node.keywords if word.arg == "client_type")]
+                    if of in ("client", "AwsGenericHook"):
+                        made |= {v.value for v in values if isinstance(v, ast.Constant) and v.value in known}
+    assert {"s3", "kinesis", "lambda", "dynamodb"} <= made <= set(SERVICES)
+
+
+@pytest.mark.parametrize(
+    ("source", "actions"),
+    [
+        ("client.put_object(Bucket=b)", {"s3:PutObject"}),
+        ("self.client.get_paginator('list_objects_v2')", {"s3:ListBucket"}),
+        ("lambda_client.get_waiter('function_updated_v2')", {"lambda:GetFunction"}),
+        ("self._call('transact_write_items', TransactItems=[])", {"dynamodb:UpdateItem"}),
+        ("rows.sort_values('put_item')", set()),
+    ],
+)
+def test_the_scan_finds_calls_however_they_are_made(source, actions):
+    assert called(source) == actions
