@@ -25,6 +25,11 @@ under *Required Actions* (Reject after 20 hours), `auto` releases at once.
 - *failed its self-test*: the alias has not moved; train again.
 - *somebody else changed the function*: the alias is where the other one put it; read `ledger/`, then clear `release`.
 - *the object was changed*: the artifact is not the one that was approved; train again.
+- a step after the move of the alias: the alias went back, unless the version was in service before; clear `release`.
+
+**To go back** to an earlier model, move the alias `challenger` of the model in MLflow to its version and trigger this
+DAG. Where that takes too long, point the alias `live` of the function to the `previous_version` that the newest entry
+under `ledger/` names (`aws lambda update-alias`) first: MLflow and the ledger do not notice that by themselves.
 """
 SUBJECT = "Promote {{ ti.xcom_pull(task_ids='decide', key='candidate')['family'] }} to live?"
 BODY = """

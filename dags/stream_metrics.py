@@ -1,4 +1,4 @@
-"""stream_metrics: the newest period of every instance to the Kinesis stream, every five minutes."""
+"""stream_metrics: what has settled since the last run to the Kinesis stream, every five minutes."""
 
 from datetime import timedelta
 
@@ -12,18 +12,24 @@ LONGEST = timedelta(minutes=10)
 DOC = """
 ### Stream metrics
 
-**Owner**: riskwatch. **Reads** the live function (what the model needs), CloudWatch, `config/inventory.json`.
-**Writes** one record per instance to the Kinesis stream, then sends the live function a tick, which sends unsent alerts
-again, closes what expired and notices silent instances.
+**Owner**: riskwatch. **Reads** the live function (what the model needs), CloudWatch, `config/inventory.json`,
+`stream/mark.json` (how far the stream is).
+**Writes** one record for each new row to the Kinesis stream, then `stream/mark.json`; then it sends the live function a
+tick, which sends unsent alerts again and closes episodes that had no row for a day. That an instance stopped reporting
+is not alerted on.
 
-By hand, `start` and `end` stream a stretch of the past. Rows that were streamed before keep their first label.
+A run begins where the last complete one ended: late, failed and skipped runs leave no hole. At most six hours are
+caught up; what lies before is told in a warning of `publish`, with the start and end to give by hand.
+
+By hand, `start` and `end` stream a stretch of the past; the mark stays where it is. Rows that were streamed before keep
+their first label. A stretch that is too long for one run is refused, with the length that is not.
 
 **When it is skipped**: no model is promoted yet; see `promote_model`.
 
 **When it fails**
-- *records still refused*: the stream has too few shards, or is throttled; the next run sends the next period, and
-  `start`/`end` fill the hole.
-- *the live function raised*: read its log; `riskwatch` can roll back to the version before.
+- *records still refused*: the stream has too few shards, or is throttled; the next run sends the same rows again.
+- *the live function raised*: read its log; `promote_model` says how to go back to an earlier model.
+- *mark.json cannot be read*: delete it; the next run streams the newest period.
 - *the live model needs …*: the catalogue lost a metric that the model was trained on.
 """
 

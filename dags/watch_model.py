@@ -11,14 +11,14 @@ DOC = """
 **Owner**: riskwatch. **Reads** `labelled/arrived/`, the episodes in DynamoDB, the champion's artifact.
 **Writes** `labelled/rows/` (one row per instance and time, the first verdict stands) and a report under `watch/`.
 **Announces** `retrain_request`, which starts `train_models`: when two of the last three reports, the newest among
-them, show that the mix of levels moved away from the training, at most once a day; or at once with the parameter
-`retrain`.
+them, show that the mix of levels moved away from the training, at most once a day whatever models served; or at once
+with the parameter `retrain`. A model whose rows do not yet cover 20 hours of the day is not judged.
 
 **When it is skipped**: no model is in service yet (`measure`), or no retrain is asked for (`request_retrain`).
 
 **When it fails**
 - *artifact of the champion*: it was deleted; restore it from the bucket's versions or promote another model.
-- `compact` can be cleared at any time: it finds what it has done already.
+- `compact` can be cleared at any time: it finds what it has done already. `measure` writes the report of its run again.
 """
 
 

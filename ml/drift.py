@@ -29,31 +29,44 @@ MIN_ROWS = 100
 """Below this many rows the distance is reported but never a violation: the shares are not yet known well enough."""
 
 
+MIN_HOURS = 20
+"""Below this many hours of the day, of 24, there is no violation either: the reference holds whole days, and the load
+of a morning differs from it on any day. A fleet that reports for fewer hours a day is therefore never in violation."""
+
+
 class DriftError(Exception):
     """The reference or the rows cannot be compared."""
 
 
 def report(
-    rows: pd.DataFrame, reference: Mapping[str, Any], *, limit: float = LIMIT, min_rows: int = MIN_ROWS
+    rows: pd.DataFrame,
+    reference: Mapping[str, Any],
+    *,
+    limit: float = LIMIT,
+    min_rows: int = MIN_ROWS,
+    min_hours: int = MIN_HOURS,
 ) -> dict[str, Any]:
     """Compare the levels of recent labelled rows with the reference of the model that gave them.
 
     Parameters
     ----------
     rows
-        Labelled rows with columns ``level`` (text) and ``unusual`` (bool), in any order.
+        Labelled rows of a day with columns ``timestamp`` (UTC), ``level`` (text) and ``unusual`` (bool), in any order.
     reference
         ``reference`` of the model document: ``levels`` maps level names to shares.
     limit
         Distance beyond which the mix counts as moved, in (0, 1].
     min_rows
         Rows needed before a violation can be stated.
+    min_hours
+        Different hours of the day, UTC, that must have rows before a violation can be stated.
 
     Returns
     -------
     dict
-        ``distance`` (None without rows), ``limit``, ``violated``, ``enough`` (were there ``min_rows``), ``levels`` and
-        ``reference_levels`` (share by level), ``unusual`` and ``reference_unusual`` (share or None), ``rows``.
+        ``distance`` (None without rows), ``limit``, ``violated``, ``enough`` (were there ``min_rows`` in
+        ``min_hours``), ``levels`` and ``reference_levels`` (share by level), ``unusual`` and ``reference_unusual``
+        (share or None), ``rows``, ``hours`` (how many of the 24 have rows).
 
     Raises
     ------
@@ -62,16 +75,19 @@ def report(
     """
     expected = _shares(reference.get("levels") or {})
     n = len(rows)
+    hours = int(rows["timestamp"].dt.hour.nunique()) if n else 0
+    enough = n >= min_rows and hours >= min_hours
     result: dict[str, Any] = {
         "distance": None,
         "limit": limit,
         "violated": False,
-        "enough": n >= min_rows,
+        "enough": enough,
         "levels": {},
         "reference_levels": expected,
         "unusual": None,
         "reference_unusual": reference.get("unusual"),
         "rows": n,
+        "hours": hours,
     }
     if n == 0:
         return result
@@ -80,7 +96,7 @@ def report(
     distance = jensen_shannon(levels, expected)
     result.update(
         distance=distance,
-        violated=bool(n >= min_rows and distance > limit),
+        violated=enough and distance > limit,
         levels=levels,
         unusual=float(rows["unusual"].astype(float).mean()),
     )

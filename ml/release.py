@@ -7,7 +7,8 @@ Every step can be repeated: a retry after a crash finds what is already there.
 
 When a step *after* the move fails for good (the registry cannot be told, say), the caller is expected to call
 :func:`restore` with ``only_from`` = the version it had put live, so that what serves and what the records say agree
-again; the condition keeps it from undoing a promotion that somebody else made in between.
+again; the condition keeps it from undoing a promotion that somebody else made in between. A call that found its
+artifact in service (``moved`` is False) has nothing to undo: a champion does not go because a record of it failed.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class Release:
         The version that held the alias before this artifact did.
     selftest
         The answer of the version to ``{"selftest": {}}``.
+    moved
+        Whether this call gave the alias to the version; False where the version held it already.
     """
 
     function_version: str
@@ -69,6 +72,7 @@ class Release:
     code_sha256: str
     previous_version: str
     selftest: dict[str, Any]
+    moved: bool
 
 
 def promote(lambda_client: Any, function: str, alias: str, zip_bytes: bytes, *, approved_by: str) -> Release:
@@ -104,7 +108,7 @@ def promote(lambda_client: Any, function: str, alias: str, zip_bytes: bytes, *, 
         serving = lambda_client.get_function_configuration(FunctionName=function, Qualifier=current)
         if current != "$LATEST" and serving["CodeSha256"] == code_sha256:
             selftest = _selftest(lambda_client, function, current, model_id)
-            return Release(current, digest, code_sha256, _before(held), selftest)
+            return Release(current, digest, code_sha256, _before(held), selftest, moved=False)
 
         _upload(lambda_client, function, zip_bytes, code_sha256)
         version = _publish(lambda_client, function, code_sha256, f"{model_id}; approved by {approved_by}")
@@ -119,7 +123,7 @@ def promote(lambda_client: Any, function: str, alias: str, zip_bytes: bytes, *, 
             Description=f"from {current}; {model_id}; approved by {approved_by}"[:256],
         )
         _expect_alias(lambda_client, function, alias, version)
-    return Release(version, digest, code_sha256, current, selftest)
+    return Release(version, digest, code_sha256, current, selftest, moved=True)
 
 
 def restore(lambda_client: Any, function: str, alias: str, version: str, *, only_from: str | None = None) -> str:

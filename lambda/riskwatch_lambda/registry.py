@@ -79,13 +79,23 @@ class Registry:
             f"table {self._table} left {left} keys unread after {READ_ROUNDS} requests: its capacity is used up"
         )
 
-    def pending(self, day: str) -> list[Episode]:
-        """Give the episodes that opened on a UTC day, ``YYYY-MM-DD``, and wait to be told; raises RegistryError."""
+    def unfinished(self, day: str) -> list[Episode]:
+        """Give the listed episodes of a UTC day, ``YYYY-MM-DD``, that are open or wait to be told.
+
+        The day is that of their opening; peak and newest row are those of the opening until an episode closes. Raises
+        RegistryError when a page cannot be read.
+        """
         query: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": "pk = :day",
-            "FilterExpression": "notified = :pending",
-            "ExpressionAttributeValues": {":day": {"S": _list_partition(day)}, ":pending": {"S": PENDING}},
+            "FilterExpression": "notified = :pending OR #status = :open",
+            # A reserved word, which an expression takes only under another name.
+            "ExpressionAttributeNames": {"#status": "status"},
+            "ExpressionAttributeValues": {
+                ":day": {"S": _list_partition(day)},
+                ":pending": {"S": PENDING},
+                ":open": {"S": OPEN},
+            },
             "ConsistentRead": True,
         }
         found: list[Episode] = []

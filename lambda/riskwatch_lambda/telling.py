@@ -1,6 +1,9 @@
 """Claim, publish, mark sent: an episode is written as pending before its message goes out and as sent after it.
 
-A crash between the two leaves it pending, and the next tick sends the message again: at least once, never lost.
+A crash or a failure between the two leaves it pending, and every tick sends the message again until an episode is
+marked: more than once, where the topic took it and the mark failed. Ticks find a pending episode on the day it opened
+and the next one (UTC), and beyond that while it is the newest of an instance that they are given. A message that could
+not be sent in all that time is given up: its episode stays pending in the table.
 """
 
 from __future__ import annotations

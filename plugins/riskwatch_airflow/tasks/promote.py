@@ -65,7 +65,8 @@ def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
     """Release the decided version: publish, self-test, move the alias, keep the artifact, write the ledger, crown it.
 
     Where a step after the move of the alias fails, the alias goes back and the ledger says so: what serves and what the
-    registry calls champion agree when the task is tried again.
+    registry calls champion agree when the task is tried again. Where the version served before this call (the task was
+    cleared, or its first try died after the move), the alias stays whatever fails: clear the task to try again.
     """
     from ml import artifact, release, tracking
 
@@ -73,7 +74,9 @@ def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
     store = clients.store(config)
     candidate = context["ti"].xcom_pull(task_ids="decide", key=CANDIDATE)
     approver = _approver(context["ti"].xcom_pull(task_ids=APPROVAL))
-    zip_bytes = store.get_bytes(candidate["key"])
+    kept = f"artifacts/{candidate['digest']}.zip"
+    # Candidates are deleted after a while; what served once is kept, and can serve again.
+    zip_bytes = store.get_bytes(candidate["key"]) or store.get_bytes(kept)
     if zip_bytes is None:
         raise AirflowFailException(f"s3://{config.bucket}/{candidate['key']} is gone: train again")
     if artifact.digest(zip_bytes) != candidate["digest"]:
@@ -82,16 +85,17 @@ def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
             f"{candidate['digest']}: the object was changed, train again"
         )
     functions = clients.client(config, "lambda")
-    store.put_bytes(f"artifacts/{candidate['digest']}.zip", zip_bytes, if_absent=True)
+    store.put_bytes(kept, zip_bytes, if_absent=True)
     released = release.promote(functions, config.function, config.alias, zip_bytes, approved_by=approver)
     try:
         key = release.write_ledger(store, _promotion(candidate, released, approver))
         tracking.crown(config, candidate["version"])
     except Exception as error:
-        if released.previous_version != released.function_version:
-            release.restore(
-                functions, config.function, config.alias, released.previous_version, only_from=released.function_version
-            )
+        if not released.moved:
+            raise
+        release.restore(
+            functions, config.function, config.alias, released.previous_version, only_from=released.function_version
+        )
         undone = {"action": "restore", "by": "policy", "function_version": released.previous_version}
         release.write_ledger(store, {**_entry(candidate), **undone, "reason": f"{type(error).__name__}: {error}"})
         raise

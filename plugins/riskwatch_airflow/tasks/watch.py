@@ -15,6 +15,7 @@ from riskwatch_airflow.assets import RETRAIN_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from ml.settings import Settings
     from ml.store import Store
@@ -39,48 +40,47 @@ def compact() -> dict[str, Any]:
 def measure(context: Mapping[str, Any]) -> dict[str, Any]:
     """Compare the labels of the last 24 hours with the champion's training and count alerts; write `watch/`.
 
-    A retrain is asked for when the operator says so, or when the newest report and at least one of the two before it
-    violate the limit and no request was made within a day. Skips where no model is in service.
+    The report belongs to the run: a retry, or a run that is cleared later, writes the same report about the same 24
+    hours again. A retrain is asked for when the operator says so, or as `retrain_wanted` decides. Skips where no model
+    is in service.
     """
     from ml import drift, labelled
 
     config = settings.load()
     store = clients.store(config)
     model = _champion(config, store)
-    now = clock.now()
-    rows = labelled.recent(store, now - SPAN, now)
+    moment = context["dag_run"].run_after
+    key = f"watch/{clock.iso(moment)}.json"
+    rows = labelled.recent(store, moment - SPAN, moment)
     # Rows that an earlier model labelled would be held against a reference that is not theirs.
     own = rows[rows["model_id"] == model["model_id"]]
-    distribution = drift.report(own, model["reference"])
-    days = [f"{now - timedelta(days=back):%Y-%m-%d}" for back in (1, 0)]
+    days = [f"{moment - timedelta(days=back):%Y-%m-%d}" for back in (1, 0)]
     alerts = labelled.alert_volume(clients.client(config, "dynamodb"), config.table, days)
-    earlier = [store.get_json(key) for key in store.keys("watch/")[-int(SPAN / timedelta(hours=1)) :]]
     by_hand = bool((context.get("params") or {}).get("retrain"))
     report = {
-        "at": clock.iso(now),
+        "at": clock.iso(moment),
         "model_id": model["model_id"],
         "rows": len(own),
-        "distribution": distribution,
+        "distribution": drift.report(own, model["reference"]),
         "alerts": {"days": days, **alerts},
-        "retrain": by_hand or retrain_wanted(distribution, [item for item in earlier if item], model["model_id"]),
-        "reason": "asked for by an operator" if by_hand else "label distribution",
     }
-    key = f"watch/{report['at']}.json"
+    report["retrain"] = by_hand or retrain_wanted(report, _others(store, key, moment))
+    report["reason"] = "asked for by an operator" if by_hand else "label distribution"
     store.put_json(key, report)
     _log.info("%s: %s", key, report)
     return {"key": key, **{name: report[name] for name in ("model_id", "rows", "retrain", "reason")}}
 
 
-def retrain_wanted(newest: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]], model_id: str) -> bool:
-    """Return whether the newest report of a model and enough of the two before it violate, and none has asked yet.
+def retrain_wanted(report: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a report and enough of the two before it violate, and no other has asked for a retrain.
 
-    `earlier` are the reports of the last day, oldest first.
+    `others` are the reports of other runs within a day of this one, oldest first. Only those of the same model can
+    support it; a request for any model stands against it.
     """
-    own = [item for item in earlier if item["model_id"] == model_id]
-    if any(item["retrain"] for item in own) or not newest["violated"]:
+    if any(item["retrain"] for item in others) or not report["distribution"]["violated"]:
         return False
-    recent = [item["distribution"]["violated"] for item in own][-(REPORTS - 1) :]
-    return 1 + sum(recent) >= VIOLATIONS
+    before = [item for item in others if item["model_id"] == report["model_id"] and item["at"] < report["at"]]
+    return 1 + sum(item["distribution"]["violated"] for item in before[-(REPORTS - 1) :]) >= VIOLATIONS
 
 
 def request(context: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,6 +90,13 @@ def request(context: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, 
     told = {name: report[name] for name in ("key", "model_id", "reason")}
     context["outlet_events"][RETRAIN_REQUEST].extra.update(told)
     return told
+
+
+def _others(store: Store, key: str, moment: datetime) -> list[dict[str, Any]]:
+    """Give the reports of other runs within a day of the moment, oldest first."""
+    days = [f"{moment + timedelta(days=shift):%Y-%m-%d}" for shift in (-1, 0, 1)]
+    found = [store.get_json(other) for day in days for other in store.keys(f"watch/{day}") if other != key]
+    return [item for item in found if item and abs(clock.parse(item["at"]) - moment) < SPAN]
 
 
 def _champion(config: Settings, store: Store) -> dict[str, Any]:

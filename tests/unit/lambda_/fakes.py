@@ -83,17 +83,21 @@ class FakeDynamoDB:
         TableName: str,
         KeyConditionExpression: str,
         FilterExpression: str,
+        ExpressionAttributeNames: dict[str, str],
         ExpressionAttributeValues: Item,
         ConsistentRead: bool,
         ExclusiveStartKey: Item | None = None,
     ) -> dict[str, Any]:
         assert (TableName, KeyConditionExpression, ConsistentRead) == ("table", "pk = :day", True)
-        assert FilterExpression == "notified = :pending"
-        partition, wanted = (ExpressionAttributeValues[name] for name in (":day", ":pending"))
+        assert FilterExpression == "notified = :pending OR #status = :open"
+        assert ExpressionAttributeNames == {"#status": "status"}, "AWS refuses the reserved word status"
+        assert set(ExpressionAttributeValues) == {":day", ":pending", ":open"}
+        partition, pending, is_open = (ExpressionAttributeValues[name] for name in (":day", ":pending", ":open"))
         after = "" if ExclusiveStartKey is None else ExclusiveStartKey["sk"]["S"]
         keys = sorted(key for key in self.items if key[0] == partition["S"] and key[1] > after)
         page = [self.items[key] for key in keys[: self.page_size]]
-        answer: dict[str, Any] = {"Items": [copy.deepcopy(item) for item in page if item.get("notified") == wanted]}
+        wanted = [item for item in page if item.get("notified") == pending or item.get("status") == is_open]
+        answer: dict[str, Any] = {"Items": [copy.deepcopy(item) for item in wanted]}
         if len(keys) > len(page):
             answer["LastEvaluatedKey"] = {name: page[-1][name] for name in ("pk", "sk")}
         return answer

@@ -72,6 +72,10 @@ class World:
         """Run the function on a tick."""
         return self.handle({"tick": {"now": now, "instances": list(instances or INSTANCES["instances"])}})
 
+    def tick_of_nobody(self, now: int) -> dict[str, Any]:
+        """Run the function on a tick that names no instance."""
+        return self.handle({"tick": {"now": now, "instances": []}})
+
 
 def row(cpu: float, at: int = 0, instance: str = "web-1", service: str = "shop") -> dict[str, Any]:
     """Give a record of one row, ``at`` periods after 11:00."""
@@ -383,6 +387,34 @@ def test_the_tick_closes_episodes_that_have_gone_silent(world):
     assert state["status"] == listed["status"] == "closed"
     assert state["closed_ms"] == ELEVEN + day + 1
     assert listed["verdict"] == "useful"
+
+
+def test_the_tick_finds_the_open_episodes_of_two_days_by_itself(world):
+    # GIVEN two open episodes of 11:00, on pages that hold one item each; a quiet row follows in one of them at 12:00
+    world.dynamodb.page_size = 1
+    world.send(row(PAGING_CPU), row(PAGING_CPU, instance="web-2"))
+    world.send(row(QUIET_CPU, AN_HOUR, instance="web-2"))
+    day = 24 * HOUR_MS
+
+    # WHEN ticks come that name nobody, 24 hours after 11:00, a moment later, and at 12:00 and a moment
+    answers = [world.tick_of_nobody(ELEVEN + day + late) for late in (0, 1, HOUR_MS + 1)]
+
+    # THEN each closes a day after its newest row, which the state knows and the list does not; open are all found
+    assert [(each["expired"], each["open"]) for each in answers] == [(0, 2), (1, 1), (1, 0)]
+    assert world.dynamodb.state("web-1")["closed_ms"] == ELEVEN + day + 1
+    assert world.dynamodb.state("web-2")["closed_ms"] == ELEVEN + day + HOUR_MS + 1
+    assert [item["status"] for item in world.dynamodb.listed()] == ["closed", "closed"]
+
+
+def test_an_episode_that_opened_long_ago_is_found_through_its_instance(world):
+    # GIVEN an episode that opened six days ago and had its newest row on the fifth day
+    world.send(row(PAGING_CPU))
+    day = 24 * HOUR_MS
+    world.dynamodb.set("web-1", last_ms={"N": str(ELEVEN + 5 * day)})
+
+    # WHEN ticks come a day and a moment after that row, THEN the one that names the instance closes it
+    assert world.tick_of_nobody(ELEVEN + 6 * day + 1) == {"resent": 0, "expired": 0, "open": 0}
+    assert world.tick(ELEVEN + 6 * day + 1) == {"resent": 0, "expired": 1, "open": 0}
 
 
 @pytest.mark.parametrize("tick", [None, {}, {"now": 1.5, "instances": []}, {"now": 1, "instances": ["a", 2]}])

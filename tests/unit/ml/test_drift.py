@@ -10,9 +10,17 @@ from ml.drift import DriftError, jensen_shannon, report
 REFERENCE = {"rows": 1000, "levels": {"Idle": 0.5, "Normal": 0.5, "High Load": 0.0}, "unusual": 0.02}
 
 
-def labelled(idle: int, normal: int, high: int, unusual: int = 0) -> pd.DataFrame:
+def labelled(idle: int, normal: int, high: int, unusual: int = 0, hours: int = 24) -> pd.DataFrame:
+    """Rows that go round the first hours of a day."""
     levels = ["Idle"] * idle + ["Normal"] * normal + ["High Load"] * high
-    return pd.DataFrame({"level": levels, "unusual": [True] * unusual + [False] * (len(levels) - unusual)})
+    stamps = [pd.Timestamp("2026-11-22T22:30Z") + pd.Timedelta(hours=place % hours) for place in range(len(levels))]
+    return pd.DataFrame(
+        {
+            "timestamp": pd.Series(stamps, dtype="datetime64[ms, UTC]"),
+            "level": levels,
+            "unusual": [True] * unusual + [False] * (len(levels) - unusual),
+        }
+    )
 
 
 def test_distance_by_hand():
@@ -57,6 +65,14 @@ def test_too_few_rows_never_violate():
     assert result["distance"] == 1.0
     assert (result["violated"], result["enough"]) == (False, False)
     assert report(labelled(0, 0, 100), REFERENCE)["violated"] is True
+
+
+def test_a_part_of_a_day_never_violates():
+    # GIVEN a mix that is wholly different, in 19 hours of the day; and in 20
+    result, next_hour = (report(labelled(0, 0, 2000, hours=hours), REFERENCE) for hours in (19, 20))
+    # THEN the former is told and not held against the whole days of the reference, the latter is
+    assert (result["distance"], result["hours"], result["enough"], result["violated"]) == (1.0, 19, False, False)
+    assert (next_hour["hours"], next_hour["enough"], next_hour["violated"]) == (20, True, True)
 
 
 def test_no_rows_have_no_distance():

@@ -83,7 +83,12 @@ class FakeCloudWatch:
         return self
 
     def paginate(self, **asked):
-        names = [instance for metric, instance in self.values if metric == asked["MetricName"]]
+        recent = clock.now() - timedelta(hours=3) if asked.get("RecentlyActive") == "PT3H" else None
+        names = [
+            instance
+            for (metric, instance), series in self.values.items()
+            if metric == asked["MetricName"] and (recent is None or max(series) >= recent)
+        ]
         yield {"Metrics": [{"Dimensions": [{"Name": "InstanceId", "Value": name}]} for name in names]}
 
     def get_metric_data(self, **asked):

@@ -21,7 +21,7 @@ def run(context):
 def test_an_interval_is_exported_and_split(aws, run):
     # GIVEN an hour of two instances, one value of one of them impossible, and a row outside of the hour
     aws.cloudwatch.fill("CPUUtilization", "a", NINE - timedelta(minutes=5), 14, 50.0)
-    aws.cloudwatch.fill("DiskReadBytes", "a", NINE, 12, 2e6)
+    aws.cloudwatch.fill("EBSReadBytes", "a", NINE, 12, 2e6)
     aws.cloudwatch.fill("CPUUtilization", "b", NINE, 12, 40.0)
     aws.cloudwatch.values["CPUUtilization", "b"][NINE] = 400.0
 
@@ -58,6 +58,25 @@ def test_a_rerun_gives_the_same_objects(aws, run):
 
     # THEN
     assert aws.s3.objects == before
+
+
+def test_rows_of_a_file_stay_as_they_are_and_are_not_validated_twice(aws, run):
+    # GIVEN validated rows of a file: an instance of its own, and one row of an instance that is exported too
+    aws.cloudwatch.fill("CPUUtilization", "a", NINE, 12, 50.0)
+    export.validate(run, export.fetch(run))
+    rows = aws.store.read_hours("validated", NINE, TEN).iloc[:2].assign(instance_id=["file", "a"])
+    for layer in ("raw", "validated"):
+        aws.store.write_hours(layer, rows, NINE, TEN, "csv")
+
+    # WHEN the hour is exported again
+    told = export.validate(run, export.fetch(run))
+
+    # THEN the file's rows are in place, and nothing is there twice
+    assert (told["rows"], told["validated"], told["quarantined"]) == (12, 11, 1)
+    assert told["reasons"] == {"a row of the same instance and time was validated from another source": 1}
+    validated = aws.store.read_hours("validated", NINE, TEN)
+    assert validated["instance_id"].tolist() == ["a"] * 12 + ["file"]
+    assert not validated.duplicated(["instance_id", "timestamp"]).any()
 
 
 def test_instances_that_cloudwatch_no_longer_lists_come_from_the_inventory(aws, run):

@@ -22,7 +22,7 @@ def registry(aws, monkeypatch):
     """A challenger in the registry, a champion before it, and a release that records what it is asked."""
     aws.store.put_bytes(CHALLENGER.s3_key, ZIP)
     aws.store.put_json("candidates/T1/kmeans.json", {"figures": {"injected_vus_pr": 0.5}})
-    aws.released, aws.restored, aws.crowned = [], [], []
+    aws.released, aws.restored, aws.crowned, aws.moved = [], [], [], True
     monkeypatch.setattr(tracking, "challenger", lambda config: CHALLENGER)
     monkeypatch.setattr(tracking, "champion", lambda config: CHAMPION)
     monkeypatch.setattr(tracking, "version_url", lambda config, version: f"http://mlflow/{version}")
@@ -30,7 +30,7 @@ def registry(aws, monkeypatch):
 
     def promoted(client, function, alias, zip_bytes, *, approved_by):
         aws.released.append((function, alias, zip_bytes, approved_by))
-        return Release("4", DIGEST, "code", "3", {"model_id": "m", "golden": {"rows": 24, "differences": 0}})
+        return Release("4", DIGEST, "code", "3", {"model_id": "m", "golden": {"rows": 24, "differences": 0}}, aws.moved)
 
     monkeypatch.setattr(release, "promote", promoted)
     monkeypatch.setattr(release, "restore", lambda *given, **more: aws.restored.append((given[1:], more)))
@@ -144,3 +144,33 @@ def test_the_alias_goes_back_when_the_registry_cannot_be_told(registry, context,
     assert (promoted["action"], promoted["function_version"]) == ("promote", "4")
     assert (restored["action"], restored["function_version"]) == ("restore", "3")
     assert restored["reason"] == "ConnectionError: mlflow is down"
+
+
+@pytest.mark.parametrize("step", ["crown", "write_ledger"])
+def test_a_champion_stays_when_its_release_is_cleared_and_a_record_fails(registry, context, monkeypatch, step):
+    # GIVEN a version that serves already, and a registry or a ledger that is down
+    promote.decide(context)
+    registry.moved = False
+
+    def down(*given):
+        raise ConnectionError("it is down")
+
+    monkeypatch.setattr(tracking if step == "crown" else release, step, down)
+
+    # WHEN the task is tried again, THEN it fails and the alias is left where it is
+    with pytest.raises(ConnectionError):
+        promote.put_live(context)
+    assert registry.restored == []
+    assert [entry["action"] for entry in ledger(registry)] == ["promote"] * (step == "crown")
+
+
+def test_an_artifact_that_served_before_can_serve_again_when_its_candidate_is_deleted(registry, context):
+    # GIVEN a challenger whose candidate has expired, and the artifact that was kept when it served
+    promote.decide(context)
+    registry.s3.delete_object(Key=CHALLENGER.s3_key)
+    with pytest.raises(AirflowFailException, match="is gone"):
+        promote.put_live(context)
+
+    # WHEN / THEN
+    registry.store.put_bytes(f"artifacts/{DIGEST}.zip", ZIP)
+    assert promote.put_live(context)["digest"] == DIGEST

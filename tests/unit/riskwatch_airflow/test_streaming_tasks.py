@@ -1,10 +1,13 @@
 """Tasks of stream_metrics over in-memory AWS: what the live function asks for is what it gets."""
 
+import logging
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from ml import clock
+from ml.stream import StreamError
 from riskwatch_airflow.clients import LiveFunctionError
 from riskwatch_airflow.tasks import streaming
 
@@ -23,9 +26,20 @@ def live(aws):
     """A promoted model and an hour of an instance, until ten past ten; the clock stands at 10:07:30."""
     aws.function.answers = {"selftest": LIVE, "tick": {"resent": 0, "expired": 0, "open": 1}}
     aws.cloudwatch.fill("CPUUtilization", "a", TEN - timedelta(hours=1), 14, 50.0)
-    aws.cloudwatch.fill("DiskReadBytes", "a", TEN - timedelta(hours=1), 14, 3e6)
+    aws.cloudwatch.fill("EBSReadBytes", "a", TEN - timedelta(hours=1), 14, 3e6)
     aws.store.put_bytes("config/inventory.json", b'{"instances": {"a": {"role": "web", "service": "shop"}}}')
     return aws
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Sets the clock to so many minutes after ten."""
+    return lambda passed: monkeypatch.setattr(clock, "now", lambda: TEN + timedelta(minutes=passed))
+
+
+def streamed(aws):
+    """Return what was streamed, in minutes after ten, in order."""
+    return [minutes(record)[-1] for record in aws.kinesis.records]
 
 
 def minutes(record):
@@ -45,6 +59,117 @@ def test_the_newest_settled_period_with_its_context(live, context):
     assert (told["start"], told["end"]) == ("2026-11-22T09:55:00.000Z", "2026-11-22T10:00:00.000Z")
     assert (told["records"], told["instances"], told["model_id"]) == (1, 1, "m-1")
     assert live.function.events == [("risk", "live", {"selftest": {}})]
+
+
+def test_delayed_and_skipped_runs_leave_no_hole_and_double_nothing(live, context, at):
+    # GIVEN an hour of datapoints more, and a first run at 10:07:30 that streams the newest period
+    live.cloudwatch.fill("CPUUtilization", "a", TEN + timedelta(minutes=10), 12, 50.0)
+    streaming.publish(context)
+    assert live.store.get_json(streaming.MARK) == {"end": "2026-11-22T10:00:00.000Z"}
+
+    # WHEN runs come at 10:07:48, 10:13 and, after a pause, 10:43:12
+    told = []
+    for passed in (7.8, 13, 43.2):
+        at(passed)
+        told.append(streaming.publish(context))
+
+    # THEN each begins where the last ended: nothing yet, two periods, six periods
+    assert [each["records"] for each in told] == [0, 2, 6]
+    assert streamed(live) == [-5, 0, 5, 10, 15, 20, 25, 30, 35]
+    assert live.store.get_json(streaming.MARK) == {"end": "2026-11-22T10:40:00.000Z"}
+
+
+def test_periods_shorter_than_the_schedule_are_all_streamed(live, context, at):
+    # GIVEN a model of one-minute rows, and runs every five minutes
+    live.function.answers["selftest"] = {**LIVE, "period_s": 60}
+    live.cloudwatch.values.clear()
+    live.cloudwatch.fill("CPUUtilization", "a", TEN - timedelta(minutes=30), 60, step=timedelta(minutes=1))
+
+    # WHEN
+    for passed in (10, 15, 20):
+        at(passed)
+        streaming.publish(context)
+
+    # THEN one row at first, then five a run, until three minutes ago
+    assert streamed(live) == [6, *range(7, 12), *range(12, 17)]
+
+
+def test_a_period_longer_than_the_schedule_is_streamed_once(live, context, at):
+    # GIVEN a model of hourly rows, and runs every five minutes
+    live.function.answers["selftest"] = {**LIVE, "period_s": 3600, "max_gap_s": 6 * 3600}
+    live.cloudwatch.values.clear()
+    live.cloudwatch.fill("CPUUtilization", "a", TEN - timedelta(hours=5), 7, step=timedelta(hours=1))
+
+    # WHEN / THEN
+    for passed in (5, 10, 15):
+        at(passed)
+        assert streaming.publish(context)["end"] == "2026-11-22T10:00:00.000Z"
+    assert streamed(live) == [-60]
+
+
+def test_the_mark_moves_only_after_the_put(live, context, at, monkeypatch):
+    # GIVEN a run that has streamed until ten, and one that fails before anything is through
+    streaming.publish(context)
+    at(13)
+    with monkeypatch.context() as failing:
+
+        def refuse(**asked):
+            raise StreamError("throttled")
+
+        failing.setattr(live.kinesis, "put_records", refuse)
+        with pytest.raises(StreamError):
+            streaming.publish(context)
+
+    # WHEN the next run comes, THEN it sends what the failed one owed
+    at(18)
+    assert streaming.publish(context)["start"] == "2026-11-22T10:00:00.000Z"
+    assert streamed(live) == [-5, 0, 5]
+
+
+def test_what_is_longer_ago_than_the_catch_up_is_named(live, context, caplog):
+    # GIVEN a mark of nine hours ago, and an instance that had data until two hours before the newest period
+    live.store.put_json(streaming.MARK, {"end": "2026-11-22T01:00:00.000Z"})
+    live.cloudwatch.values.clear()
+    live.cloudwatch.fill("CPUUtilization", "gone", TEN - timedelta(hours=9), 12 * 5)
+
+    # WHEN
+    with caplog.at_level(logging.WARNING):
+        told = streaming.publish(context)
+
+    # THEN six hours are caught up, with the instance that is not recently active, and the rest is told to be by hand
+    assert (told["start"], told["end"]) == ("2026-11-22T04:00:00.000Z", "2026-11-22T10:00:00.000Z")
+    assert told["left_out"] == {"start": "2026-11-22T01:00:00.000Z", "end": "2026-11-22T04:00:00.000Z"}
+    assert "[2026-11-22T01:00:00.000Z, 2026-11-22T04:00:00.000Z)" in caplog.text
+    assert streamed(live) == list(range(-360, -240, 5))
+
+
+def test_a_catch_up_that_one_run_cannot_send_goes_on_in_the_next(live, context, at, monkeypatch):
+    # GIVEN room for four rows a run, one instance, and an hour to catch up
+    monkeypatch.setattr(streaming, "MOST_ROWS", 4)
+    live.store.put_json(streaming.MARK, {"end": "2026-11-22T09:00:00.000Z"})
+
+    # WHEN / THEN each run sends 20 minutes from where the one before ended, none twice
+    ends = [streaming.publish(context)["end"][11:16] for _ in range(4)]
+    assert ends == ["09:20", "09:40", "10:00", "10:00"]
+    assert streamed(live) == list(range(-60, 0, 5))
+
+
+@pytest.mark.parametrize("mark", [b"no json", b"[]", b"{}", b'{"end": "yesterday"}', b'{"end": 5}'])
+def test_a_damaged_mark_is_named(live, context, mark):
+    # GIVEN / WHEN / THEN
+    live.store.put_bytes(streaming.MARK, mark)
+    with pytest.raises(AirflowFailException, match=r"stream/mark\.json cannot be read .* delete it"):
+        streaming.publish(context)
+
+
+def test_a_mark_ahead_of_the_clock_does_not_stop_the_stream(live, context):
+    # GIVEN a mark that a wrong clock has left
+    live.store.put_json(streaming.MARK, {"end": "2027-01-01T00:00:00.000Z"})
+
+    # WHEN / THEN
+    streaming.publish(context)
+    assert streamed(live) == [-5]
+    assert live.store.get_json(streaming.MARK) == {"end": "2026-11-22T10:00:00.000Z"}
 
 
 def test_context_may_lie_as_far_back_as_the_longest_gap_allows(live, context):
@@ -72,6 +197,19 @@ def test_a_stretch_by_hand(live, context):
     assert [minutes(record)[-1] for record in live.kinesis.records] == [-50, -45, -40, -35]
     assert minutes(live.kinesis.records[0]) == [-60, -55, -50]
     assert told["records"] == 4
+    # AND the mark is not touched
+    assert live.store.get_json(streaming.MARK) is None
+
+
+def test_a_stretch_by_hand_that_is_too_long_is_refused_with_one_that_is_not(live, context, monkeypatch):
+    # GIVEN room for four rows, and five asked for
+    monkeypatch.setattr(streaming, "MOST_ROWS", 4)
+    context["params"] = {"start": "2026-11-22T09:10:00Z", "end": "2026-11-22T09:35:00Z"}
+
+    # WHEN / THEN
+    with pytest.raises(AirflowFailException, match=r"at most 0\.333333 hours, the first one until 2026-11-22T09:30:00"):
+        streaming.publish(context)
+    assert live.kinesis.records == []
 
 
 def test_no_model_is_a_skip(live, context):
@@ -102,11 +240,15 @@ def test_a_function_that_raises_is_an_error_with_its_words(live, context):
         streaming.publish(context)
 
 
-def test_the_tick_has_the_end_of_the_interval_and_the_instances(live):
-    # GIVEN / WHEN
+def test_the_tick_has_the_end_of_the_stretch_and_everybody_who_may_have_an_episode(live):
+    # GIVEN an instance that is silent since yesterday, and one that only the inventory knows
+    live.cloudwatch.fill("CPUUtilization", "silent", TEN - timedelta(days=1), 1)
+    live.store.put_bytes("config/inventory.json", b'{"instances": {"a": {}, "known": {}}}')
+
+    # WHEN
     answer = streaming.tick({"end": "2026-11-22T10:00:00.000Z"})
 
     # THEN
-    event = {"tick": {"now": round(TEN.timestamp() * 1000), "instances": ["a"]}}
+    event = {"tick": {"now": round(TEN.timestamp() * 1000), "instances": ["a", "known", "silent"]}}
     assert live.function.events == [("risk", "live", event)]
     assert answer["open"] == 1

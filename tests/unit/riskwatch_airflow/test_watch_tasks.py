@@ -7,32 +7,43 @@ import pandas as pd
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from ml import artifact, labelled, tracking
+from ml import artifact, clock, labelled, tracking
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_airflow.tasks import watch
 
 NOW = datetime(2026, 11, 22, 10, 7, 30, tzinfo=UTC)
+RUN = datetime(2026, 11, 22, 10, 5, tzinfo=UTC)
 
 
-def report(violated, retrain=False, model_id="m"):
-    return {"model_id": model_id, "distribution": {"violated": violated}, "retrain": retrain}
+def report(hour, violated, retrain=False, model_id="m"):
+    return {
+        "at": f"2026-11-22T{hour:02d}:15:00.000Z",
+        "model_id": model_id,
+        "distribution": {"violated": violated},
+        "retrain": retrain,
+    }
 
 
 @pytest.mark.parametrize(
-    ("newest", "earlier", "wanted"),
+    ("violated", "others", "wanted"),
     [
         (True, [], False),
-        (True, [report(False), report(True)], True),
-        (True, [report(True), report(False)], True),
-        (True, [report(True), report(False), report(False)], False),  # only the two before count
-        (False, [report(True), report(True)], False),  # the newest must violate
-        (True, [report(True, retrain=True), report(True)], False),  # asked within the day
-        (True, [report(True, model_id="old"), report(True, model_id="old")], False),
+        (True, [report(8, False), report(9, True)], True),
+        (True, [report(8, True), report(9, False)], True),
+        (True, [report(7, True), report(8, False), report(9, False)], False),  # only the two before count
+        (False, [report(8, True), report(9, True)], False),  # the newest must violate
+        (True, [report(8, True, retrain=True), report(9, True)], False),  # asked within the day
+        (True, [report(8, True, model_id="old"), report(9, True, model_id="old")], False),
+        # The model before asked within the day: its successor does not ask again.
+        (True, [report(7, True, retrain=True, model_id="old"), report(8, True), report(9, True)], False),
+        # A run of ten that is cleared later: what came after does not support it, a request of then stands against it.
+        (True, [report(9, False), report(11, True), report(12, True)], False),
+        (True, [report(9, True), report(11, True, retrain=True)], False),
     ],
 )
-def test_two_of_three_reports_and_the_newest(newest, earlier, wanted):
+def test_two_of_three_reports_and_the_newest_once_a_day(violated, others, wanted):
     # GIVEN / WHEN / THEN
-    assert watch.retrain_wanted({"violated": newest}, earlier, "m") is wanted
+    assert watch.retrain_wanted(report(10, violated), others) is wanted
 
 
 def test_a_request_is_announced_only_when_asked_for(context):
@@ -47,33 +58,82 @@ def test_a_request_is_announced_only_when_asked_for(context):
     assert context["outlet_events"][RETRAIN_REQUEST].extra["model_id"] == "m"
 
 
-def test_a_report_compares_only_the_rows_of_the_champion(aws, context, monkeypatch):
-    # GIVEN a champion that learned half Idle, half Normal; 300 of its rows are all Normal, an older model's all Idle
-    rows = pd.DataFrame(
+@pytest.fixture
+def champion(aws, context, monkeypatch):
+    """A champion that learned half Idle, half Normal; 300 of its rows are all Normal, an older model's all Idle."""
+    aws.rows = pd.DataFrame(
         {
             "instance_id": "a",
-            "timestamp": pd.date_range(NOW - timedelta(hours=20), periods=600, freq="1min", unit="ms"),
-            "level": ["Idle"] * 300 + ["Normal"] * 300,
+            "timestamp": pd.date_range(RUN - timedelta(hours=23), periods=600, freq="2min", tz="UTC", unit="ms"),
+            "level": ["Idle", "Normal"] * 300,
             "unusual": False,
-            "model_id": ["old"] * 300 + ["m"] * 300,
+            "model_id": ["old", "m"] * 300,
         }
     )
     document = {"model_id": "m", "reference": {"levels": {"Idle": 0.5, "Normal": 0.5}, "unusual": 0.0}}
     monkeypatch.setattr(tracking, "champion", lambda config: SimpleNamespace(version="1", digest="d", s3_key="k"))
     monkeypatch.setattr(artifact, "unpack", lambda zip_bytes: (document, {}))
-    monkeypatch.setattr(labelled, "recent", lambda store, start, end: rows)
+    monkeypatch.setattr(
+        labelled,
+        "recent",
+        lambda store, start, end: aws.rows[(aws.rows["timestamp"] >= start) & (aws.rows["timestamp"] < end)],
+    )
     monkeypatch.setattr(labelled, "alert_volume", lambda client, table, days: {"episodes": len(days)})
     aws.store.put_bytes("artifacts/d.zip", b"zip")
+    context["dag_run"] = SimpleNamespace(run_after=RUN)
+    return aws
 
-    # WHEN
+
+def test_a_report_compares_only_the_rows_of_the_champion(champion, context):
+    # GIVEN / WHEN the run of 10:05 is late, at 10:07:30
     told = watch.measure(context)
 
-    # THEN
-    report = aws.store.get_json(told["key"])
-    assert told["key"] == "watch/2026-11-22T10:07:30.000Z.json"
+    # THEN the report is of the 24 hours before the run
+    report = champion.store.get_json(told["key"])
+    assert (told["key"], report["at"]) == ("watch/2026-11-22T10:05:00.000Z.json", "2026-11-22T10:05:00.000Z")
     assert (report["rows"], report["distribution"]["levels"]["Normal"]) == (300, 1.0)
+    assert (report["distribution"]["violated"], report["distribution"]["hours"]) == (True, 21)
     assert report["alerts"] == {"days": ["2026-11-21", "2026-11-22"], "episodes": 2}
     assert told["retrain"] is False
+
+
+def test_a_retry_is_the_same_report_and_does_not_count_itself(champion, context, monkeypatch):
+    # GIVEN a report of an hour before that violates, and one of the day before that asked, 24 hours ago
+    at = RUN - timedelta(days=1)
+    old = {"at": clock.iso(at), "model_id": "m", "distribution": {"violated": True}, "retrain": True}
+    last = {**old, "at": clock.iso(RUN - timedelta(hours=1)), "retrain": False}
+    for item in (old, last):
+        champion.store.put_json(f"watch/{item['at']}.json", item)
+
+    # WHEN the task runs, and again later, and the run after it measures the same
+    first = watch.measure(context)
+    monkeypatch.setattr(clock, "now", lambda: NOW + timedelta(minutes=3))
+    again = watch.measure(context)
+    context["dag_run"] = SimpleNamespace(run_after=RUN + timedelta(hours=1))
+    following = watch.measure(context)
+
+    # THEN a retrain is asked for both times by the one run, in one report, and not by the next run
+    assert first == again
+    assert (first["retrain"], following["retrain"]) == (True, False)
+    assert len(champion.store.keys("watch/")) == 4
+
+
+def test_promotions_do_not_make_a_chain_of_retrainings(champion, context):
+    # GIVEN a model that has labelled two hours of one morning, enough rows, none of them as the whole day is
+    champion.rows.loc[champion.rows["timestamp"] < RUN - timedelta(hours=5), "model_id"] = "old"
+    champion.rows = champion.rows.loc[champion.rows.index.repeat(4)]
+
+    # WHEN the runs of the next hours measure
+    told = []
+    for hours in range(3):
+        context["dag_run"] = SimpleNamespace(run_after=RUN + timedelta(hours=hours))
+        told.append(watch.measure(context))
+
+    # THEN the distance is beyond the limit, and none is a violation
+    report = champion.store.get_json(told[0]["key"])
+    assert report["distribution"]["distance"] > report["distribution"]["limit"]
+    assert (report["rows"] >= 100, report["distribution"]["enough"]) == (True, False)
+    assert [each["retrain"] for each in told] == [False, False, False]
 
 
 def test_without_a_champion_there_is_nothing_to_watch(aws, context, monkeypatch):
