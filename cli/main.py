@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
-import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from cli import rows
+from cli.explain import STATE, explained, say
+
 if TYPE_CHECKING:
     from types import FrameType
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.registered_commands += rows.app.registered_commands
 console = Console()
-errors = Console(stderr=True)
-
-STATE = Path(".riskwatch")
 
 
 @app.callback()
@@ -44,7 +43,7 @@ def demo(
     stream_hours: Annotated[
         float | None, typer.Option(min=0.5, help="Newest hours to stream; 6 for the simulated fleet, 24 for your own.")
     ] = None,
-    state: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = STATE,
+    state: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path(STATE),
     airflow_port: Annotated[
         int | None, typer.Option(help="Port of Airflow on loopback; a free one without it.")
     ] = None,
@@ -55,13 +54,8 @@ def demo(
     # Also where the shell has set them to be ignored, as it does for a job in the background: they end the demo.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    try:
+    with explained(state, "stopped; every process of the demo has ended"):
         ok = _demo(leave, fleet, days, until, stream_hours, state, airflow_port, mlflow_port)
-    except KeyboardInterrupt:
-        errors.print("riskwatch: stopped; every process of the demo has ended")
-        raise typer.Exit(130) from None
-    except Exception as error:
-        raise typer.Exit(_explain(error, state)) from None
     raise typer.Exit(0 if ok else 1)
 
 
@@ -80,7 +74,7 @@ def _demo(
     problems = preflight.check(state, {"Airflow": airflow_port, "MLflow": mlflow_port})
     if problems:
         for problem in problems:
-            errors.print(f"riskwatch: {problem}", highlight=False, soft_wrap=True)
+            say(problem)
         return False
 
     from local import demo as story
@@ -108,21 +102,3 @@ def _hold() -> None:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _explain(error: Exception, state: Path) -> int:
-    """Print one clear message for `error`; the traceback goes to a file that the message names."""
-    trace = state / "error.log"
-    text = "".join(traceback.format_exception(error))
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-        trace.write_text(text, encoding="utf-8")
-        where = f"details: {trace}; logs: {state / 'logs'}"
-    except OSError:
-        sys.stderr.write(text)
-        where = f"nothing could be written to {state}"
-    kind = (
-        "" if type(error).__module__.startswith(("local", "ml", "infra", "riskwatch")) else f"{type(error).__name__}: "
-    )
-    errors.print(f"riskwatch: {kind}{error}\n  ({where})", highlight=False, markup=False, soft_wrap=True)
-    return 1

@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 from ml import catalogue as catalogue_module
-from ml import clock
+from ml import clock, csv_file
 from ml.catalogue import Catalogue
+from ml.csv_lines import CsvError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,11 +28,9 @@ if TYPE_CHECKING:
 
 NAMESPACE = "Fleet"
 HISTORY, REPLAY, LABELS = "history.parquet", "replay.parquet", "labels.parquet"
-INSTANCE_COLUMNS = ("instance_id", "instance", "instanceid", "host", "hostname", "server", "machine")
-TIME_COLUMNS = ("timestamp", "time", "datetime", "date", "ts")
 EXPECTED = (
     f"expected a directory with {HISTORY} and {REPLAY} (columns instance_id, timestamp, metrics; {LABELS} optional), "
-    "or a CSV or Parquet file with a timestamp column, an instance column and metric columns"
+    "or a CSV or Parquet file with a timestamp column, an instance column (in a CSV optional) and metric columns"
 )
 SHARED_AXIS = pd.Timedelta(days=1)
 LONGEST_NAME = 120
@@ -48,7 +47,7 @@ class Fleet:
     `rows` are metric rows sorted by instance and time, the newest one the last full step before now. `step_s` is the
     sampling step in seconds. `labels` (instance_id, timestamp, label 0/1) lie on the same axis as `rows`, or None.
     `shifts` is by how much each instance was moved, `shift` that of the newest data. `names` maps feature names and
-    `instances` maps instance ids to what they were called in the file.
+    `instances` maps instance ids to what they were called in the file. `notes` say what reading a CSV had to assume.
     """
 
     rows: pd.DataFrame
@@ -59,6 +58,7 @@ class Fleet:
     shifts: dict[str, timedelta]
     names: dict[str, str]
     instances: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def read_fleet(path: str | Path, days: float = 4, until: datetime | None = None, now: datetime | None = None) -> Fleet:
@@ -71,7 +71,7 @@ def read_fleet(path: str | Path, days: float = 4, until: datetime | None = None,
     if days <= 0:
         raise FleetError(f"days is {days:g}: it must be above 0")
     source = Path(path)
-    raw, labels = _read(source)
+    raw, labels, notes = _read(source)
     frame, names, instances = _clean(raw, source)
     step_s = _step(frame, source)
     frame = _on_grid(frame, step_s)
@@ -102,10 +102,11 @@ def read_fleet(path: str | Path, days: float = 4, until: datetime | None = None,
         shifts=shifts,
         names={name: names[name] for name in features},
         instances={name: instances[name] for name in shifts},
+        notes=notes,
     )
 
 
-def _read(source: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+def _read(source: Path) -> tuple[pd.DataFrame, pd.DataFrame | None, tuple[str, ...]]:
     if source.is_dir():
         missing = [name for name in (HISTORY, REPLAY) if not (source / name).is_file()]
         if missing:
@@ -113,17 +114,18 @@ def _read(source: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
             raise FleetError(f"{source} has no {' and no '.join(missing)}; found {found}; {EXPECTED}")
         parts = [_parquet(source / name) for name in (HISTORY, REPLAY)]
         labels = _parquet(source / LABELS) if (source / LABELS).is_file() else None
-        return pd.concat(parts, ignore_index=True), labels
+        return pd.concat(parts, ignore_index=True), labels, ()
     if not source.is_file():
         raise FleetError(f"{source} does not exist; {EXPECTED}")
     if source.suffix.lower() == ".parquet":
-        return _parquet(source), None
+        return _parquet(source), None, ()
     if source.suffix.lower() != ".csv":
         raise FleetError(f"{source}: a {source.suffix or 'file without a suffix'} cannot be read; {EXPECTED}")
     try:
-        return pd.read_csv(source), None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise FleetError(f"{source} is not a readable CSV: {error}") from error
+        read = csv_file.read(source)
+    except CsvError as error:
+        raise FleetError(str(error)) from error
+    return read.rows, None, read.notes
 
 
 def _parquet(path: Path) -> pd.DataFrame:
@@ -135,10 +137,10 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 def _clean(raw: pd.DataFrame, source: Path) -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
     """Return instance_id, timestamp, numeric metrics under safe names, and what names and instances were called."""
-    time_column = _column(raw, TIME_COLUMNS)
+    time_column = _column(raw, csv_file.TIME_COLUMNS)
     if time_column is None:
         raise FleetError(f"{source} has no timestamp column; found {_list(raw.columns)}; {EXPECTED}")
-    instance_column = _column(raw, INSTANCE_COLUMNS)
+    instance_column = _column(raw, csv_file.INSTANCE_COLUMNS)
     times = _times(raw[time_column], f"{source}, column {time_column}")
     called = raw[instance_column].astype(str) if instance_column else pd.Series(source.stem, index=raw.index)
     if instance_column is None and times.duplicated().any():

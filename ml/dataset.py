@@ -1,9 +1,8 @@
-"""Metric rows out of what CloudWatch or a CSV file delivers: a row per instance and moment, a column per feature."""
+"""Metric rows out of what CloudWatch delivers: a row per instance and moment, a column per feature."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,12 +10,10 @@ import pandas as pd
 from ml.catalogue import Catalogue
 
 KEYS = ("instance_id", "timestamp")
-TIMESTAMP_COLUMNS = ("timestamp", "time", "datetime", "date")
-INSTANCE_COLUMNS = ("instance_id", "instanceid", "instance", "host", "hostname")
 
 
 class DatasetError(ValueError):
-    """Rows cannot be made of the input; the message names the file or series, the value and the fix."""
+    """Rows cannot be made of the input; the message names the series, the value and the fix."""
 
 
 @dataclass(frozen=True)
@@ -69,40 +66,6 @@ def widen(series: Iterable[Series], catalogue: Catalogue) -> MetricRows:
     return MetricRows(_frame(keys["instance_id"], keys["timestamp"], values, catalogue), duplicates)
 
 
-def read_csv(path: str | Path, catalogue: Catalogue, instance_id: str = "csv-1") -> MetricRows:
-    """Read a CSV file with a timestamp column, metric columns under feature names or aliases, optionally an instance.
-
-    Values are taken as they stand, in the feature's unit. A moment without time zone is read as UTC. Without an
-    instance column all rows belong to `instance_id`. Further columns are ignored. Of rows with the same instance and
-    moment the last is kept. Raises DatasetError where the file has no timestamp, no known metric, or a cell cannot be
-    read."""
-    table = pd.read_csv(path)
-    lower = {str(name).strip().lower(): name for name in table.columns}
-    stamp = next((lower[name] for name in TIMESTAMP_COLUMNS if name in lower), None)
-    if stamp is None:
-        raise DatasetError(f"{path} has no timestamp column: name one of its columns timestamp")
-    chosen = _matches([str(name) for name in table.columns], catalogue)
-    if not chosen:
-        raise DatasetError(f"{path} has no metric of the catalogue, only {', '.join(map(str, table.columns))}")
-    instance = next((lower[name] for name in INSTANCE_COLUMNS if name in lower), None)
-    identities = (
-        table[instance].astype(str) if instance is not None else pd.Series([instance_id] * len(table), dtype=str)
-    )
-    values = np.full((len(table), len(catalogue.names)), np.nan)
-    try:
-        moments = pd.to_datetime(table[stamp], utc=True, format="ISO8601")
-        for column, place in chosen.items():
-            values[:, place] = pd.to_numeric(table[column])
-    except (ValueError, TypeError) as error:
-        raise DatasetError(
-            f"{path}: {error}: correct the cell, or leave it empty where the value is missing"
-        ) from error
-    values[~np.isfinite(values)] = np.nan
-    frame = _frame(identities, moments, values, catalogue)
-    kept = frame.drop_duplicates(list(KEYS), keep="last").sort_values(list(KEYS), ignore_index=True)
-    return MetricRows(kept, len(frame) - len(kept))
-
-
 def _long(series: Iterable[Series], places: Mapping[str, int]) -> pd.DataFrame:
     identities: list[str] = []
     lengths: list[int] = []
@@ -141,10 +104,3 @@ def _frame(identities: pd.Series, moments: pd.Series, values: np.ndarray, catalo
     frame.insert(1, "timestamp", pd.DatetimeIndex(pd.to_datetime(moments, unit=unit, utc=True)).as_unit("ms"))
     frame["instance_id"] = frame["instance_id"].astype("str")
     return frame
-
-
-def _matches(names: Sequence[str], catalogue: Catalogue) -> dict[str, int]:
-    known: dict[str, int] = {}
-    for place, metric in enumerate(catalogue.metrics):
-        known |= {name.lower(): place for name in (metric.name, *metric.aliases)}
-    return {name: known[name.strip().lower()] for name in names if name.strip().lower() in known}

@@ -137,14 +137,25 @@ class Store:
                 self.delete(key)
         return written
 
-    def read_hours(self, layer: str, start: datetime, end: datetime) -> pd.DataFrame:
-        """Return the rows of a layer with start <= timestamp < end, all parts, sorted by instance and time."""
+    def read_hours(
+        self, layer: str, start: datetime, end: datetime, *, part: str | None = None, without: str | None = None
+    ) -> pd.DataFrame:
+        """Return the rows of a layer with start <= timestamp < end, sorted by instance and time.
+
+        All parts are read, or only `part`, or all but `without`.
+        """
         start, end = _interval(start, end)
         wanted = {hour_key(layer, hour, "").rsplit("/", 1)[0] for hour in _hours(start, end)}
         days = sorted({prefix.rsplit("/", 1)[0] for prefix in wanted})
         with ThreadPoolExecutor(_THREADS) as pool:
             listed = [key for found in pool.map(self.keys, [f"{day}/" for day in days]) for key in found]
-            chosen = [key for key in listed if key.rsplit("/", 1)[0] in wanted and key.endswith(".parquet")]
+            chosen = [
+                key
+                for key in listed
+                if key.rsplit("/", 1)[0] in wanted
+                and key.endswith(".parquet" if part is None else f"/part-{part}.parquet")
+                and not (without is not None and key.endswith(f"/part-{without}.parquet"))
+            ]
             tables = [table for table in pool.map(self._table, chosen) if table is not None]
         if not tables:
             return _to_frame(

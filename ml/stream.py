@@ -1,8 +1,9 @@
 """Stream records: each row to label with the rows before it, sent to Kinesis in order and without losing one.
 
 A record's rows are contiguous: never across a gap longer than the model allows, because training cuts its windows there
-too. PutRecords gives no order within a call, and a retried record comes after those that went through: so no call holds
-two records of one instance, and a call is through before the next one begins.
+too. PutRecords gives no order within a call, and a retried record comes after those that went through: so a call is
+through before the next one begins, and no call holds two records of one instance, unless a replay of the past asks for
+it and as long as nothing was refused.
 """
 
 import json
@@ -111,12 +112,19 @@ def put(
     stream: str,
     items: Iterable[Mapping[str, Any]],
     *,
+    replay: bool = False,
     pause: Callable[[float], None] = time.sleep,
+    progress: Callable[[int], None] = lambda sent: None,
 ) -> Sent:
     """Send records to a Kinesis stream, partition key = service, in the order given for every instance.
 
     At most 500 records and 5 MB a call. Only the records that a call refused are sent again, with growing pauses,
     before anything after them.
+
+    A replay puts rows of one instance into one call: one instance's year is then a few hundred calls instead of one for
+    each row. What could come out of order lies within one call. Labels do not depend on order, as a record carries
+    its context, and the function puts the rows of a batch in order of time before it follows episodes. The first
+    refusal ends it: from then on no call holds two records of one instance.
 
     Parameters
     ----------
@@ -126,8 +134,12 @@ def put(
         Name of the stream.
     items
         Records as `records` yields them; taken lazily.
+    replay
+        Whether a call may hold several records of one instance.
     pause
         Waits for the given seconds.
+    progress
+        Told after each call how many records are through.
 
     Raises
     ------
@@ -135,7 +147,8 @@ def put(
         A record is larger than 1 MB, or some still fail after eight attempts: the counts are in the message.
     """
     sent = calls = retried = 0
-    for batch in _batches(items):
+    batches = _Batches(items, together=replay)
+    for batch in batches:
         waiting = batch
         for attempt in range(ATTEMPTS):
             answer = client.put_records(StreamName=stream, Records=waiting)
@@ -146,8 +159,10 @@ def put(
                 if result.get("ErrorCode")
             ]
             sent += len(waiting) - len(refused)
+            progress(sent)
             if not refused:
                 break
+            batches.together = False
             waiting = [entry for entry, _ in refused]
             if attempt + 1 == ATTEMPTS:
                 codes = ", ".join(sorted({code for _, code in refused}))
@@ -186,21 +201,31 @@ def _first_rows(names: np.ndarray, stamps: np.ndarray, context_rows: int, max_ga
     return np.maximum(run, places - context_rows + 1)
 
 
-def _batches(items: Iterable[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    size = 0
-    held: set[str] = set()
-    for item in items:
-        data = json.dumps(item, separators=(",", ":"), allow_nan=False).encode()
-        key = str(item["service"])[:256]
-        weight = len(data) + len(key.encode())
-        if weight > MAX_RECORD_BYTES:
-            raise StreamError(f"the record of {item['instance_id']} has {weight} bytes, Kinesis takes 1 MB: fewer rows")
-        if len(batch) == MAX_RECORDS or size + weight > MAX_BYTES or item["instance_id"] in held:
+class _Batches:
+    """Records cut into calls; `together` says whether the calls to come may hold several of one instance."""
+
+    def __init__(self, items: Iterable[Mapping[str, Any]], *, together: bool) -> None:
+        self.together = together
+        self._items = items
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        batch: list[dict[str, Any]] = []
+        size = 0
+        held: set[str] = set()
+        for item in self._items:
+            data = json.dumps(item, separators=(",", ":"), allow_nan=False).encode()
+            key = str(item["service"])[:256]
+            weight = len(data) + len(key.encode())
+            if weight > MAX_RECORD_BYTES:
+                raise StreamError(
+                    f"the record of {item['instance_id']} has {weight} bytes, Kinesis takes 1 MB: fewer rows"
+                )
+            twice = item["instance_id"] in held and not self.together
+            if len(batch) == MAX_RECORDS or size + weight > MAX_BYTES or twice:
+                yield batch
+                batch, size, held = [], 0, set()
+            batch.append({"Data": data, "PartitionKey": key})
+            size += weight
+            held.add(item["instance_id"])
+        if batch:
             yield batch
-            batch, size, held = [], 0, set()
-        batch.append({"Data": data, "PartitionKey": key})
-        size += weight
-        held.add(item["instance_id"])
-    if batch:
-        yield batch

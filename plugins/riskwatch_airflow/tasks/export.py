@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from ml import catalogue, clock, dataset, inventory, settings
+from ml import catalogue, clock, inventory, settings
 from riskwatch_airflow import clients, intervals
 from riskwatch_airflow.assets import VALIDATED_METRICS
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
@@ -16,8 +16,6 @@ from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-
-    from expectations.validate import Validation
 
 _log = logging.getLogger(__name__)
 
@@ -65,29 +63,23 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
 
     Fails for good where the rows are no table of metric rows, or not a single row passed.
     """
+    from expectations.layers import split_interval
     from expectations.validate import Interval, ValidationError
-    from expectations.validate import validate as hold
 
     config = settings.load()
-    metrics = catalogue.load(config.catalogue)
     store = clients.store(config)
     start, end = clock.parse(fetched["start"]), clock.parse(fetched["end"])
-    rows = store.read_hours("raw", start, end)
-    # An hour kept in part may carry columns of an older catalogue: what is judged are the columns of this one.
-    rows = rows[[name for name in dataset.columns(metrics) if name in rows.columns]]
     try:
-        outcome = hold(rows, metrics, Interval(start, end, config.period_s))
+        outcome = split_interval(store, catalogue.load(config.catalogue), Interval(start, end, config.period_s))
     except ValidationError as error:
         raise AirflowFailException(str(error)) from error
-    store.write_hours("validated", outcome.validated, start, end)
-    store.write_hours("quarantine", outcome.quarantined, start, end)
-    _tell(outcome)
+    rows = outcome.results["rows"]
     if outcome.validated.empty:
-        raise AirflowFailException(f"all {len(rows)} rows were quarantined: {outcome.results['reasons']}")
+        raise AirflowFailException(f"all {rows} rows were quarantined: {outcome.results['reasons']}")
     counts = {
         "start": fetched["start"],
         "end": fetched["end"],
-        "rows": len(rows),
+        "rows": rows,
         "validated": len(outcome.validated),
         "quarantined": len(outcome.quarantined),
         "instances": int(outcome.validated["instance_id"].nunique()),
@@ -102,17 +94,3 @@ def _settle(end: datetime, settle_s: int) -> None:
     if remaining > 0:
         _log.info("waiting %.0f s until the last datapoints have settled", remaining)
         time.sleep(remaining)
-
-
-def _tell(outcome: Validation) -> None:
-    _log.info(
-        "%d rows: %d validated, %d quarantined, %d expectations",
-        outcome.results["rows"],
-        outcome.results["validated"],
-        outcome.results["quarantined"],
-        outcome.results["expectations"],
-    )
-    for reason, count in outcome.results["reasons"].items():
-        _log.warning("quarantined %d rows: %s", count, reason)
-    for text in outcome.results["reported"]:
-        _log.info("reported only: %s", text)

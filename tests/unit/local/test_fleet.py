@@ -116,10 +116,19 @@ def test_a_csv_with_a_host_column_is_read(tmp_path):
     assert fleet.catalogue.names == ("m00",)
 
 
-def test_repeated_timestamps_without_an_instance_column_are_refused(tmp_path):
+def test_series_appended_in_a_csv_without_an_instance_column_are_instances(tmp_path):
     path = tmp_path / "metrics.csv"
     frame = pd.concat([series("a", "2025-01-06", 12), series("b", "2025-01-06", 12)])
     frame.drop(columns="instance_id").to_csv(path, index=False)
+    fleet = read_fleet(path, now=NOW)
+    assert fleet.rows.groupby("instance_id").size().to_dict() == {"metrics-1": 12, "metrics-2": 12}
+    assert "found two sequences, treated as two instances" in fleet.notes[0]
+
+
+def test_repeated_timestamps_in_parquet_without_an_instance_column_are_refused(tmp_path):
+    path = tmp_path / "metrics.parquet"
+    frame = pd.concat([series("a", "2025-01-06", 12), series("b", "2025-01-06", 12)])
+    frame.drop(columns="instance_id").to_parquet(path)
     with pytest.raises(FleetError, match=r"12 timestamps appear more than once: add a column instance_id"):
         read_fleet(path, now=NOW)
 
@@ -128,8 +137,11 @@ def test_repeated_timestamps_without_an_instance_column_are_refused(tmp_path):
     ("columns", "message"),
     [
         ({"instance_id": ["a", "a"], "value": [1.0, 2.0]}, r"no timestamp column; found columns instance_id, value"),
-        ({"instance_id": ["a", "a"], "timestamp": ["2025-01-06", "2025-01-07"]}, "no numeric metric column"),
-        ({"timestamp": ["yesterday", "today"], "value": [1.0, 2.0]}, "cannot be read as time"),
+        (
+            {"instance_id": ["a", "a"], "timestamp": ["2025-01-06", "2025-01-07"]},
+            "line 1: there is no column of numbers beside timestamp, instance_id",
+        ),
+        ({"timestamp": ["yesterday", "today"], "value": [1.0, 2.0]}, r"metrics.csv: line 2: 'yesterday' is no time"),
         ({"instance_id": ["a", "b"], "timestamp": ["2025-01-06"] * 2, "value": [1.0, 2.0]}, "there is no step"),
     ],
 )

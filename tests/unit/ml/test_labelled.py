@@ -278,3 +278,94 @@ def test_episodes_announced_together_are_one_message():
     # THEN six episodes made three messages; a day without episodes counts nothing
     volume = labelled.alert_volume(table, "t", ["2026-11-20", "2026-11-21", "2026-11-22"])
     assert volume == {"episodes": 6, "messages": 3, "by_service": {"billing": 1, "shop": 5}}
+
+
+# ---------------------------------------------------------------------------------------------------------- newest
+
+START, END = NOW - timedelta(hours=24), NOW
+
+
+def verdicts(found: labelled.Newest) -> list[tuple[str, str, str]]:
+    return [(item.instance_id, f"{item.timestamp:%H:%M}", item.level) for item in found.rows.itertuples()]
+
+
+@pytest.fixture
+def at_noon(monkeypatch):
+    monkeypatch.setattr(clock, "now", lambda: NOW)
+
+
+@pytest.mark.usefixtures("at_noon")
+def test_newest_joins_compacted_and_arrived_rows_and_the_first_verdict_wins(bucket, store):
+    # GIVEN a compacted row, and an object that repeats it with a later verdict and brings a new row
+    arrive(bucket, "s0-1-2", [row("web-1", 0, T1)])
+    labelled.compact(store, NOW)
+    arrive(bucket, "s0-3-4", [row("web-1", 0, T2, level="Idle"), row("web-1", 5, T2)])
+
+    # WHEN the newest rows are read
+    found = labelled.newest(store, START, END)
+
+    # THEN each row is there once, newest first, and the compacted verdict stands
+    assert verdicts(found) == [("web-1", "11:05", "Normal"), ("web-1", "11:00", "Normal")]
+    assert found.complete
+    assert found.since == START
+
+
+@pytest.mark.usefixtures("at_noon")
+def test_newest_does_not_read_a_compacted_object_again(bucket, store):
+    arrive(bucket, "s0-1-2", [row("web-1", 0, T1)])
+    labelled.compact(store, NOW)
+    bucket.gets.clear()
+    assert len(labelled.newest(store, START, END).rows) == 1
+    assert [key for key in bucket.gets if key.startswith("labelled/arrived/")] == []
+
+
+@pytest.mark.usefixtures("at_noon")
+def test_newest_keeps_to_the_interval_and_skips_what_it_cannot_read(bucket, store):
+    # GIVEN a row before the interval, one at its end, one inside, and an object that is none
+    day_before = clock.iso(START - timedelta(minutes=5))
+    rows = [row("old", 0, T1, timestamp=day_before), row("late", 0, T1, timestamp=clock.iso(END)), row("in", 0, T1)]
+    arrive(bucket, "s0-1-2", rows)
+    bucket.objects["labelled/arrived/dt=2026-11-22/hh=11/s0-8-9.json.gz"] = b"no gzip"
+    # THEN only the one inside is found
+    assert verdicts(labelled.newest(store, START, END)) == [("in", "11:00", "Normal")]
+
+
+@pytest.mark.usefixtures("at_noon")
+def test_newest_stops_at_its_limit_and_says_so(bucket, store):
+    # GIVEN one row an hour for ten hours, compacted
+    arrive(bucket, "s0-1-2", [row("web-1", 0, T1, hour=hour) for hour in range(1, 11)])
+    labelled.compact(store, NOW)
+    bucket.gets.clear()
+
+    # WHEN three rows are asked for
+    found = labelled.newest(store, START, END, limit=3)
+
+    # THEN they are the newest three, it says from when they are, and not every hour was read
+    assert verdicts(found) == [("web-1", f"{hour}:00".zfill(5), "Normal") for hour in (10, 9, 8)]
+    assert not found.complete
+    assert found.since == datetime(2026, 11, 22, 8, tzinfo=UTC)
+    assert sum(key.startswith("labelled/rows/") for key in bucket.gets) < 10
+
+
+@pytest.mark.usefixtures("at_noon")
+def test_newest_bounds_the_objects_that_it_reads(bucket, store, monkeypatch):
+    # GIVEN three hundred objects and compaction that stands still
+    monkeypatch.setattr(labelled, "FRESH_OBJECTS", 128)
+    for number in range(300):
+        minute, second = divmod(number, 60)
+        stamp = f"2026-11-22T11:{minute:02d}:{second:02d}.000Z"
+        arrive(bucket, f"s0-{number:05d}-{number:05d}", [row("web-1", 0, T1, timestamp=stamp)])
+    # WHEN the newest rows are read
+    found = labelled.newest(store, START, END)
+    # THEN the newest objects were, and the answer says that there are more
+    assert len(found.rows) == 128
+    assert not found.complete
+    assert found.rows["timestamp"].iloc[0] == pd.Timestamp("2026-11-22T11:04:59Z")
+
+
+@pytest.mark.usefixtures("at_noon")
+def test_newest_of_an_empty_bucket_is_empty(store):
+    found = labelled.newest(store, START, END)
+    assert found.rows.empty
+    assert found.complete
+    assert "risk" in found.rows.columns

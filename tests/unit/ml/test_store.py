@@ -142,6 +142,16 @@ def test_reading_cuts_to_the_interval_and_takes_all_parts(store):
     assert found["reasons"].tolist()[1] == "x"
 
 
+def test_one_part_or_all_but_one_can_be_read(store):
+    # GIVEN an hour in two parts
+    store.write_hours("raw", rows(("a", 0, 1)), TEN, TEN + HOUR)
+    store.write_hours("raw", rows(("b", 0, 2)), TEN, TEN + HOUR, part="csv")
+
+    # WHEN / THEN
+    assert values(store.read_hours("raw", TEN, TEN + HOUR, part="csv")) == [("b", 0, 2.0)]
+    assert values(store.read_hours("raw", TEN, TEN + HOUR, without="csv")) == [("a", 0, 1.0)]
+
+
 @pytest.mark.parametrize("minutes", [-1, 60])
 def test_rows_outside_the_interval_are_refused(store, minutes):
     # GIVEN / WHEN / THEN

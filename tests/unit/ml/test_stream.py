@@ -193,6 +193,35 @@ def test_only_refused_records_are_sent_again_before_what_follows():
     assert 0.05 <= pauses[0] <= 0.1 <= pauses[1] <= 0.2
 
 
+def test_a_replay_shares_calls_between_rows_of_an_instance():
+    # GIVEN 600 rows of each of two instances, and a caller who wants to know how far it is
+    client, told = Kinesis(), []
+    items = [record(instance, moment) for moment in range(1, 601) for instance in "ab"]
+
+    # WHEN
+    sent = stream.put(client, "metrics", items, replay=True, progress=told.append)
+
+    # THEN three calls are enough, in the order given
+    assert client.calls == [500, 500, 200]
+    assert told == [500, 1000, 1200]
+    assert [item[1:] for item in client.taken] == [(item["instance_id"], item["ts"][-1]) for item in items]
+    assert sent.calls == 3
+
+
+def test_a_replay_that_was_refused_something_shares_no_call_any_more():
+    # GIVEN a stream that refuses one record of the first call
+    client = Kinesis(lambda call, place, item: call == 1 and place == 7)
+    items = [record("a", moment) for moment in range(1, 504)]
+
+    # WHEN
+    sent = stream.put(client, "metrics", items, replay=True, pause=lambda seconds: None)
+
+    # THEN the refused one goes first, and what follows goes one by one
+    assert client.calls == [500, 1, 1, 1, 1]
+    assert [item[2] for item in client.taken[-4:]] == [8, 501, 502, 503]
+    assert (sent.records, sent.retried) == (503, 1)
+
+
 def test_a_stream_that_keeps_refusing_is_an_error_with_counts():
     # GIVEN one instance that never goes through
     client = Kinesis(lambda call, place, item: item["instance_id"] == "b")

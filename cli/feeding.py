@@ -1,0 +1,217 @@
+"""Rows of a CSV file into the stream, at the pace asked for, and what became of each of them.
+
+The records are those that stream_metrics builds. A row counts as labelled or quarantined when the function has written
+it, found by instance and time in the objects that appeared since the sending began.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from ml import clock, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    import pandas as pd
+
+    from ml.catalogue import Catalogue
+    from ml.inventory import Instance
+    from ml.live import LiveModel
+    from ml.store import Store
+
+LABELLED, QUARANTINED = "labelled/arrived", "quarantine/records"
+PATIENCE_S = 180.0
+POLL_S = 0.5
+
+Key = tuple[str, int]
+
+
+class UnansweredError(RuntimeError):
+    """Some rows were neither labelled nor quarantined in time."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows in the file = `rows` + `repeated` + `empty`.
+
+    `repeated` rows have the instance and time of an earlier one, `empty` ones no value of any of the model's features;
+    neither can be sent.
+    """
+
+    rows: pd.DataFrame
+    repeated: int
+    empty: int
+
+
+@dataclass
+class Verdicts:
+    """What became of rows, by instance and time (epoch ms): (level, risk) of a label, or the reason of a refusal."""
+
+    labelled: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    quarantined: dict[Key, str] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Rows that have either."""
+        return len(self.labelled) + len(self.quarantined)
+
+    def levels(self) -> Counter[str]:
+        """Count labelled rows by level."""
+        return Counter(level for level, _ in self.labelled.values())
+
+    def risks(self) -> Counter[str]:
+        """Count labelled rows by risk."""
+        return Counter(risk for _, risk in self.labelled.values())
+
+    def reasons(self) -> Counter[str]:
+        """Count quarantined rows by reason, without the value that each of them had."""
+        return Counter(re.sub(r" is -?[\d.e+-]+, ", " is ", reason) for reason in self.quarantined.values())
+
+
+def select(rows: pd.DataFrame, metrics: Catalogue) -> Selection:
+    """Leave out what no record can be made of: rows without any value, and of repeated rows all but the first."""
+    some = rows[rows[list(metrics.names)].notna().any(axis="columns")]
+    once = some.drop_duplicates(["instance_id", "timestamp"], keep="first")
+    return Selection(once, len(some) - len(once), len(rows) - len(some))
+
+
+def records(
+    rows: pd.DataFrame, instances: Mapping[str, Instance], live: LiveModel, metrics: Catalogue
+) -> Iterator[dict[str, Any]]:
+    """Yield the record of every row, as stream_metrics would; context is what the rows themselves hold."""
+    start = rows["timestamp"].min().to_pydatetime()
+    end = rows["timestamp"].max().to_pydatetime() + timedelta(milliseconds=1)
+    return stream.records(rows, instances, live.context_rows, live.max_gap_s, start, end, metrics)
+
+
+def send(
+    client: Any,
+    name: str,
+    items: Iterable[dict[str, Any]],
+    *,
+    rate: float | None = None,
+    speed: float | None = None,
+    progress: Callable[[int], None] = lambda sent: None,
+    wait: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.monotonic,
+) -> int:
+    """Send records at once, `rate` a second, or `speed` times as fast as they happened; return how many went through.
+
+    With a pace, no record goes before it is due, and those that are due go together.
+    """
+    if rate is None and speed is None:
+        return stream.put(client, name, items, replay=True, pause=wait, progress=progress).records
+    sent = 0
+    began = now()
+    first: int | None = None
+    group: list[dict[str, Any]] = []
+    for place, item in enumerate(items):
+        moment = int(item["ts"][-1])
+        first = moment if first is None else first
+        due = began + (place / rate if rate is not None else (moment - first) / 1000 / (speed or 1.0))
+        if group and (due > now() or len(group) == stream.MAX_RECORDS):
+            sent += stream.put(client, name, group, replay=True, pause=wait).records
+            progress(sent)
+            group = []
+        ahead = due - now()
+        if ahead > 0:
+            wait(ahead)
+        group.append(item)
+    sent += stream.put(client, name, group, replay=True, pause=wait).records
+    progress(sent)
+    return sent
+
+
+class Arrivals:
+    """Objects that the function writes from now on."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._since = clock.floor(clock.now(), 3600) - timedelta(hours=1)
+        self._seen = set(self._keys())
+
+    def collect(self, wanted: set[Key], verdicts: Verdicts) -> None:
+        """Add the verdicts on the wanted rows that arrived since the last call.
+
+        The first verdict on a row stands, as it does where labelled rows are compacted.
+        """
+        for key in [key for key in self._keys() if key not in self._seen]:
+            self._seen.add(key)
+            for document in _documents(self._store.get_bytes(key) or b""):
+                if key.startswith(LABELLED):
+                    row = str(document["instance_id"]), clock.epoch_ms(clock.parse(document["timestamp"]))
+                    if row in wanted:
+                        verdicts.labelled.setdefault(row, (str(document["level"]), str(document["risk"])))
+                else:
+                    refused = _refused(document)
+                    if refused in wanted:
+                        verdicts.quarantined.setdefault(refused, str(document["reason"]))
+
+    def _keys(self) -> Iterator[str]:
+        hour = self._since
+        while hour <= clock.now() + timedelta(hours=1):
+            for layer in (LABELLED, QUARANTINED):
+                yield from self._store.keys(f"{layer}/dt={hour:%Y-%m-%d}/hh={hour:%H}/")
+            hour += timedelta(hours=1)
+
+
+def follow(
+    arrivals: Arrivals,
+    wanted: set[Key],
+    *,
+    patience_s: float,
+    progress: Callable[[int], None] = lambda done: None,
+    wait: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.monotonic,
+) -> Verdicts:
+    """Wait until every wanted row is labelled or quarantined, or none of them has been for `patience_s` seconds."""
+    verdicts = Verdicts()
+    newest = now()
+    while True:
+        before = verdicts.count
+        arrivals.collect(wanted, verdicts)
+        if verdicts.count > before:
+            newest = now()
+        progress(verdicts.count)
+        if verdicts.count >= len(wanted) or now() - newest > patience_s:
+            return verdicts
+        wait(POLL_S)
+
+
+def check_complete(wanted: set[Key], verdicts: Verdicts, function: str) -> None:
+    """Raise UnansweredError, naming the first of them, where rows have no verdict."""
+    missing = sorted(wanted - set(verdicts.labelled) - set(verdicts.quarantined), key=lambda row: (row[1], row[0]))
+    if missing:
+        instance, moment = missing[0]
+        raise UnansweredError(
+            f"{len(missing):,} of {len(wanted):,} rows are neither labelled nor quarantined, the first is {instance} "
+            f"at {clock.iso(moment)}: look at the log of {function} and at its dead letter queue"
+        )
+
+
+def _documents(data: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in gzip.decompress(data).splitlines() if line] if data else []
+
+
+def _refused(document: Mapping[str, Any]) -> Key | None:
+    """The instance and time of a refused record, None where it cannot be read (then it is none of ours)."""
+    try:
+        record = json.loads(base64.b64decode(document["data"]))
+        return str(record["instance_id"]), int(record["ts"][-1])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
+
+
+def keys(rows: pd.DataFrame) -> set[Key]:
+    """Return the instance and time (epoch ms) of each row."""
+    moments = rows["timestamp"].astype("datetime64[ms, UTC]").astype("int64")
+    return set(zip(rows["instance_id"].astype(str), moments.tolist(), strict=True))

@@ -1,0 +1,175 @@
+"""The commands that bring rows in from a CSV file: `riskwatch import` and `riskwatch stream`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cli.explain import STATE, explained, say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ml.csv_file import CsvRows
+
+app = typer.Typer()
+console = Console()
+
+_File = Annotated[
+    Path,
+    typer.Option(
+        "--csv",
+        metavar="FILE",
+        help="A header line with a time column, columns named as in CloudWatch, optionally an instance column.",
+    ),
+]
+_Name = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What the instance is called where the file has no instance column (the file's own name without this "
+        "option); else the one instance to take.",
+    ),
+]
+
+
+@app.command("import")
+def import_csv(csv: _File, instance: _Name = None) -> None:
+    """Bring the rows of a CSV file into the bucket and validate them as an export would."""
+    with explained(Path(STATE), "stopped half way: run the same import again to complete it"):
+        if not _import(csv, instance):
+            raise typer.Exit(1)
+
+
+@app.command("stream")
+def stream_csv(
+    csv: _File,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Records a second; as fast as they go without it.")
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option(min=0.001, help="Times real time: 300 sends five minutes of the file each second.")
+    ] = None,
+    instance: _Name = None,
+) -> None:
+    """Send the rows of a CSV file through the stream to the live model, and say what became of each."""
+    if rate is not None and speed is not None:
+        raise typer.BadParameter("give --rate or --speed, not both")
+    with explained(Path(STATE), "stopped: the rows sent so far are labelled all the same"):
+        if not _stream(csv, rate, speed, instance):
+            raise typer.Exit(1)
+
+
+def _import(path: Path, instance: str | None) -> bool:
+    from ml import aws, catalogue, csv_file, settings
+    from ml.store import Store
+
+    config = settings.load()
+    metrics = catalogue.load(config.catalogue)
+    found = csv_file.read(path, metrics, instance=instance)
+    _announce(path, found)
+    from cli import importing
+
+    with _progress() as progress:
+        task = progress.add_task("days validated", total=None)
+        result = importing.bring_in(
+            Store(aws.client("s3"), config.bucket),
+            found.rows,
+            metrics,
+            config.period_s,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    _print(f"{result.rows:,} rows = {result.validated:,} validated + {result.quarantined:,} quarantined")
+    _print_counts(result.reasons)
+    if result.rows != result.validated + result.quarantined:
+        say("the counts do not add up: something else wrote the same hours meanwhile; import the file again")
+        return False
+    if not result.validated:
+        say(f"no row of {path.name} passed: correct what the reasons name, then import it again")
+    return result.validated > 0
+
+
+def _stream(path: Path, rate: float | None, speed: float | None, instance: str | None) -> bool:
+    from cli import feeding
+    from ml import aws, catalogue, csv_file, inventory, live, settings
+    from ml.store import Store
+
+    config = settings.load()
+    metrics = catalogue.load(config.catalogue)
+    found = csv_file.read(path, metrics, instance=instance)
+    _announce(path, found)
+    store = Store(aws.client("s3"), config.bucket)
+    model = live.ask(aws.client("lambda"), config.function, config.alias)
+    features = live.wanted(metrics, model.features)
+    chosen = feeding.select(found.rows, features)
+    if chosen.rows.empty:
+        say(f"{path.name}: no row has a value of {', '.join(features.names)}, which the live model needs")
+        return False
+    wanted = feeding.keys(chosen.rows)
+    items = feeding.records(chosen.rows, inventory.load(config.inventory, store), model, features)
+    arrivals = feeding.Arrivals(store)
+    with _progress() as progress:
+        sending = progress.add_task("sent", total=len(wanted))
+        answering = progress.add_task("labelled or quarantined", total=len(wanted))
+        sent = feeding.send(
+            aws.client("kinesis"),
+            config.stream,
+            items,
+            rate=rate,
+            speed=speed,
+            progress=lambda done: progress.update(sending, completed=done),
+        )
+        verdicts = feeding.follow(
+            arrivals,
+            wanted,
+            patience_s=feeding.PATIENCE_S,
+            progress=lambda done: progress.update(answering, completed=done),
+        )
+    left_out = {"of the same instance and time as another": chosen.repeated, "without any value": chosen.empty}
+    left = "".join(f" + {count:,} {why} (not sent)" for why, count in left_out.items() if count)
+    labelled, quarantined = len(verdicts.labelled), len(verdicts.quarantined)
+    _print(
+        f"{len(found.rows):,} rows = {labelled:,} labelled + {quarantined:,} quarantined{left}; model {model.model_id}"
+    )
+    _print("level: " + _row(verdicts.levels(), ("Idle", "Normal", "High Load")))
+    _print("risk:  " + _row(verdicts.risks(), ("Idle", "Normal", "High Load", "Critical")))
+    _print_counts(verdicts.reasons())
+    if sent != len(wanted):
+        say(f"{sent:,} of {len(wanted):,} records went through")
+    feeding.check_complete(wanted, verdicts, config.function)
+    if not labelled:
+        say(f"no row of {path.name} was labelled: correct what the reasons name")
+    return labelled > 0
+
+
+def _announce(path: Path, found: CsvRows) -> None:
+    first, last = found.rows["timestamp"].min(), found.rows["timestamp"].max()
+    count = found.rows["instance_id"].nunique()
+    _print(
+        f"{path.name}: {len(found.rows):,} rows of {count:,} instance{'s' if count > 1 else ''}, "
+        f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
+    )
+    for note in found.notes:
+        _print(f"  note: {note}")
+
+
+def _print_counts(reasons: Mapping[str, int]) -> None:
+    for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
+        _print(f"  quarantined {count:,}: {reason}")
+
+
+def _row(counts: Mapping[str, int], names: tuple[str, ...]) -> str:
+    return ", ".join(f"{name} {counts.get(name, 0):,}" for name in names)
+
+
+def _print(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,82 @@
+"""From `raw/` to `validated/` and `quarantine/`: the one body behind the hourly export and the import of a file.
+
+A layer can hold several parts of one hour, each written by one source. A source judges and replaces its own part only;
+a row that another source has validated already is quarantined, so that training finds every instance and time once.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from expectations.validate import REASONS, Validation, validate
+from ml import dataset
+
+if TYPE_CHECKING:
+    from expectations.validate import Interval
+    from ml.catalogue import Catalogue
+    from ml.store import Store
+
+EXPORT_PART = "default"
+CSV_PART = "csv"
+TAKEN = "a row of the same instance and time was validated from another source"
+
+_KEYS = ["instance_id", "timestamp"]
+_log = logging.getLogger(__name__)
+# Outside of Airflow nobody has set up logging: the command prints the counts itself.
+_log.addHandler(logging.NullHandler())
+
+
+def split_interval(store: Store, catalogue: Catalogue, interval: Interval, part: str = EXPORT_PART) -> Validation:
+    """Hold a part's raw rows of an interval against the suites, and make the outcome the content of both layers.
+
+    Raises
+    ------
+    ValidationError
+        The rows are no table of metric rows; nothing was written.
+    """
+    start, end = interval.start, interval.end
+    rows = store.read_hours("raw", start, end, part=part)
+    # An hour kept in part may carry columns of an older catalogue: what is judged are the columns of this one.
+    rows = rows[[name for name in dataset.columns(catalogue) if name in rows.columns]]
+    outcome = validate(rows, catalogue, interval)
+    others = store.read_hours("validated", start, end, without=part)
+    outcome = _without(outcome, others)
+    store.write_hours("validated", outcome.validated, start, end, part)
+    store.write_hours("quarantine", outcome.quarantined, start, end, part)
+    _tell(outcome)
+    return outcome
+
+
+def _without(outcome: Validation, others: pd.DataFrame) -> Validation:
+    """Move the validated rows that `others` has too into the quarantine."""
+    if others.empty:
+        return outcome
+    taken = pd.MultiIndex.from_frame(outcome.validated[_KEYS]).isin(pd.MultiIndex.from_frame(others[_KEYS]))
+    if not taken.any():
+        return outcome
+    moved = outcome.validated[taken].assign(**{REASONS: TAKEN})
+    moved = moved.astype({REASONS: outcome.quarantined[REASONS].dtype})
+    validated = outcome.validated[~taken].reset_index(drop=True)
+    quarantined = pd.concat([outcome.quarantined, moved], ignore_index=True)
+    results = {
+        **outcome.results,
+        "validated": len(validated),
+        "quarantined": len(quarantined),
+        "reasons": {**outcome.results["reasons"], TAKEN: len(moved)},
+    }
+    return Validation(validated, quarantined, results)
+
+
+def _tell(outcome: Validation) -> None:
+    results = outcome.results
+    _log.info(
+        "%d rows: %d validated, %d quarantined, %d expectations",
+        *(results[name] for name in ("rows", "validated", "quarantined", "expectations")),
+    )
+    for reason, count in results["reasons"].items():
+        _log.warning("quarantined %d rows: %s", count, reason)
+    for text in results["reported"]:
+        _log.info("reported only: %s", text)

@@ -1,0 +1,89 @@
+"""Whose row is whose in a CSV file without an instance column: one series, or several that were appended.
+
+A file of several fleets repeats its times: where time jumps back and what follows covers mostly the same span, another
+series begins. A few repeated times within one span (a clock set back, an export run twice) are no second series; their
+rows stay and are judged like any other.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SAME_SPAN = 0.5
+_FEW_REPEATS = 0.05
+_ADD_A_COLUMN = "add a column instance_id that says whose row it is"
+
+
+class SequenceError(ValueError):
+    """The rows cannot be told apart; the message names the line and the fix."""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The series of each row, counted from 0, in file order; how many there are; and what was done about the order."""
+
+    series: NDArray[np.int64]
+    count: int
+    note: str | None
+
+
+def split(ms: NDArray[np.int64], lines: NDArray[np.int64]) -> Sequences:
+    """Divide rows, given by time (epoch ms) and line in file order, into series.
+
+    - Times that never repeat: one series, whatever the order of its rows.
+    - Repeated times and a few jumps back, each to a span that was covered before: as many series as stretches.
+    - Repeated times that stand side by side, or jumps back all over the file: SequenceError.
+
+    A file that runs from newest to oldest is read backwards.
+    """
+    steps = np.sign(np.diff(ms))
+    backwards = bool((steps < 0).sum() > 2 * (steps > 0).sum())
+    ordered, at = (ms[::-1], lines[::-1]) if backwards else (ms, lines)
+    jumps = np.flatnonzero(np.diff(ordered) < 0) + 1
+    times, counts = np.unique(ms, return_counts=True)
+    repeats = len(ms) - len(times)
+    runs = np.split(ordered, jumps)
+    series = np.zeros(len(ms), dtype=np.int64)
+    few = len(runs) <= 2 * counts.max()
+    if repeats and len(jumps) and few and _cover_the_same(runs):
+        series[jumps] = 1
+        series = np.cumsum(series)
+    elif repeats > _FEW_REPEATS * len(ms) and len(jumps) and not few:
+        raise SequenceError(
+            f"the file has no instance column, {repeats:,} times are repeated and time jumps back {len(jumps):,} "
+            f"times (first on line {at[jumps[0]]}): sort the file by time, or {_ADD_A_COLUMN}"
+        )
+    _refuse_neighbours(ordered, series, at)
+    count = int(series[-1]) + 1 if len(series) else 0
+    note = _note(backwards, count, len(jumps), int(at[jumps[0]]) if len(jumps) else 0)
+    # Numbered in the order in which they stand in the file.
+    return Sequences(count - 1 - series[::-1] if backwards else series, count, note)
+
+
+def _cover_the_same(runs: list[NDArray[np.int64]]) -> bool:
+    """Whether some stretch covers mostly the time of the one before it."""
+    for before, after in pairwise(runs):
+        low, high = max(before[0], after[0]), min(before[-1], after[-1])
+        shorter = min(before, after, key=len)
+        if np.count_nonzero((shorter >= low) & (shorter <= high)) > _SAME_SPAN * len(shorter):
+            return True
+    return False
+
+
+def _refuse_neighbours(ms: NDArray[np.int64], series: NDArray[np.int64], lines: NDArray[np.int64]) -> None:
+    """Refuse rows that stand several to a time: nothing says which of them is whose."""
+    same = np.flatnonzero((np.diff(ms) == 0) & (np.diff(series) == 0)) + 1
+    if len(same) > 0.5 * (len(ms) - len(same)):
+        raise SequenceError(
+            f"the file has no instance column, and {len(same):,} rows have the same time as the row before "
+            f"(first on line {lines[same[0]]}): {_ADD_A_COLUMN}"
+        )
+
+
+def _note(backwards: bool, count: int, jumps: int, line: int) -> str | None:
+    parts = ["the file runs from newest to oldest: read backwards"] if backwards else []
+    if count == 1 and jumps:
+        parts.append(f"rows are not in order of time (first on line {line}): sorted")
+    return "; ".join(parts) or None

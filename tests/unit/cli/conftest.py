@@ -1,0 +1,107 @@
+"""AWS as the commands reach it: bucket, stream and live function in memory, behind the one client factory."""
+
+import base64
+import gzip
+import io
+import json
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from ml import aws, clock, settings
+from ml.store import Store
+
+
+class S3:
+    """Objects by key."""
+
+    def __init__(self):
+        self.objects = {}
+
+    def put_object(self, **asked):
+        self.objects[asked["Key"]] = asked["Body"]
+
+    def get_object(self, **asked):
+        if asked["Key"] not in self.objects:
+            from botocore.exceptions import ClientError
+
+            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+        return {"Body": io.BytesIO(self.objects[asked["Key"]])}
+
+    def delete_object(self, **asked):
+        self.objects.pop(asked["Key"], None)
+
+    def get_paginator(self, name):
+        assert name == "list_objects_v2"
+        return self
+
+    def paginate(self, **asked):
+        yield {"Contents": [{"Key": key} for key in list(self.objects) if key.startswith(asked["Prefix"])]}
+
+
+class Function:
+    """The live function: says which model it is, and writes a verdict on each record as it comes in."""
+
+    def __init__(self, s3):
+        self.s3 = s3
+        self.model_id = "m-1"
+        self.records = []
+        self.loses = 0
+
+    def invoke(self, **asked):
+        answer = {"model_id": self.model_id}
+        if self.model_id:
+            features = ["cpu_utilization", "latency_ms"]
+            answer |= {"features": features, "context_rows": 3, "max_gap_s": 1800, "period_s": 300}
+        return {"Payload": io.BytesIO(json.dumps(answer).encode())}
+
+    def put_records(self, **asked):
+        name = f"dt={clock.now():%Y-%m-%d}/hh={clock.now():%H}/shard-{len(self.records)}.json.gz"
+        labelled, refused = [], []
+        for item in asked["Records"]:
+            record = json.loads(item["Data"])
+            self.records.append(record)
+            cpu = record["rows"][-1][0]
+            if len(self.records) <= self.loses:
+                continue
+            if cpu is not None and cpu > 100:
+                reason = f"cpu_utilization is {cpu:.10g}, above its upper bound 100"
+                refused.append({"reason": reason, "data": base64.b64encode(item["Data"]).decode()})
+            else:
+                level = "High Load" if (cpu or 0) > 50 else "Normal"
+                stamp = clock.iso(record["ts"][-1])
+                row = {"instance_id": record["instance_id"], "timestamp": stamp, "level": level, "risk": level}
+                labelled.append(row)
+        for layer, rows in (("labelled/arrived", labelled), ("quarantine/records", refused)):
+            if rows:
+                self.s3.objects[f"{layer}/{name}"] = gzip.compress("\n".join(map(json.dumps, rows)).encode())
+        return {"Records": [{"SequenceNumber": "1"} for _ in asked["Records"]]}
+
+
+@pytest.fixture
+def cloud(monkeypatch, tmp_path):
+    """The fakes, with settings that point to them; the current folder is an empty one."""
+    s3 = S3()
+    made = SimpleNamespace(s3=s3, function=Function(s3), store=Store(s3, "bucket"), folder=tmp_path)
+    clients = {"s3": s3, "kinesis": made.function, "lambda": made.function}
+    monkeypatch.setattr(aws, "client", lambda name: clients[name])
+    config = settings.Settings(
+        bucket="bucket", stream="metrics", table="table", topic_arn="arn", function="risk", mlflow_uri="http://mlflow"
+    )
+    monkeypatch.setattr(settings, "load", lambda: config)
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+@pytest.fixture
+def run(cloud):
+    """Run a command on the text of a file."""
+
+    def ran(command, content, *options, name="web.csv"):
+        path = cloud.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return CliRunner().invoke(app, [command, "--csv", str(path), *options])
+
+    return ran

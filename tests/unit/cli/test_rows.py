@@ -1,0 +1,280 @@
+"""`riskwatch import` and `riskwatch stream`: what they write, count and say, and how they end."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+from typer.testing import CliRunner
+
+from cli import feeding
+from cli.main import app
+from expectations.layers import TAKEN
+
+HEAD = "timestamp,CPUUtilization,Latency_ms\n"
+DAY = datetime(2025, 2, 17, tzinfo=UTC), datetime(2025, 2, 18, tzinfo=UTC)
+
+
+def rows(*values, head=HEAD, hour=0):
+    """Rows five minutes apart, of CPU values."""
+    return head + "".join(f"2/17/2025 {hour}:{5 * place:02d},{cpu},5\n" for place, cpu in enumerate(values))
+
+
+def layers(cloud):
+    read = {layer: cloud.store.read_hours(layer, *DAY) for layer in ("raw", "validated", "quarantine")}
+    return {layer: len(found) for layer, found in read.items()}
+
+
+def test_an_import_splits_the_rows_and_counts_them(cloud, run):
+    # GIVEN five rows: one impossible, one repeated, one off the grid
+    content = rows(20, 288, 30) + "2/17/2025 0:10,31,5\n2/17/2025 0:11,31,5\n"
+
+    # WHEN
+    result = run("import", content)
+
+    # THEN
+    assert result.exit_code == 0
+    assert layers(cloud) == {"raw": 5, "validated": 2, "quarantine": 3}
+    assert sorted(cloud.store.read_hours("quarantine", *DAY)["reasons"]) == [
+        "a second row of the same instance and time",
+        "cpu_utilization outside [0, 100] %",
+        "timestamp off the grid of 300 s",
+    ]
+    assert result.output.splitlines() == [
+        "web.csv: 5 rows of 1 instance, 2025-02-17 00:00 to 2025-02-17 00:11 UTC",
+        "5 rows = 2 validated + 3 quarantined",
+        "  quarantined 1: a second row of the same instance and time",
+        "  quarantined 1: cpu_utilization outside [0, 100] %",
+        "  quarantined 1: timestamp off the grid of 300 s",
+    ]
+    assert cloud.store.read_hours("validated", *DAY)["cpu_utilization"].tolist() == [20, 30]
+
+
+def test_an_import_again_replaces_the_instances_of_the_file_and_nothing_else(cloud, run):
+    # GIVEN two files, and the first of them corrected and shorter in the middle
+    run("import", rows(20, 21, 22), "--instance", "a")
+    run("import", rows(50, 51, 52), "--instance", "b")
+    corrected = HEAD + "2/17/2025 0:00,70,5\n2/17/2025 0:10,72,5\n"
+
+    # WHEN
+    first = run("import", corrected, "--instance", "a")
+    once = dict(cloud.s3.objects)
+    run("import", corrected, "--instance", "a")
+
+    # THEN
+    kept = cloud.store.read_hours("validated", *DAY)
+    assert "2 rows = 2 validated + 0 quarantined" in first.output
+    assert kept.groupby("instance_id")["cpu_utilization"].apply(list).to_dict() == {"a": [70, 72], "b": [50, 51, 52]}
+    assert cloud.s3.objects == once
+
+
+def test_a_row_that_the_export_has_validated_is_not_validated_twice(cloud, run):
+    # GIVEN an exported row of the instance
+    run("import", rows(20), "--instance", "a")
+    exported = cloud.store.read_hours("validated", *DAY)
+    cloud.s3.objects.clear()
+    cloud.store.write_hours("raw", exported, *DAY)
+    cloud.store.write_hours("validated", exported, *DAY)
+
+    # WHEN a file brings it too, and one more
+    result = run("import", rows(20, 21), "--instance", "a")
+
+    # THEN training finds each of them once
+    assert f"quarantined 1: {TAKEN}" in result.output
+    assert not cloud.store.read_hours("validated", *DAY).duplicated(["instance_id", "timestamp"]).any()
+    assert layers(cloud)["validated"] == 2
+
+
+def test_rows_years_apart_are_not_searched_for_hour_by_hour(cloud, run):
+    # GIVEN two rows, twenty years apart WHEN they are imported THEN nothing but their hours is touched
+    result = run("import", HEAD + "2/17/2005 0:00,20,5\n2/17/2025 0:00,21,5\n")
+    assert "2 rows = 2 validated + 0 quarantined" in result.output
+    assert len(cloud.s3.objects) == 4
+
+
+def test_an_import_of_which_nothing_passes_is_a_failure(cloud, run):
+    # GIVEN / WHEN
+    result = run("import", rows(288, 290))
+
+    # THEN the rows are in quarantine, and the exit code says it
+    assert result.exit_code == 1
+    assert layers(cloud) == {"raw": 2, "validated": 0, "quarantine": 2}
+    assert "no row of web.csv passed" in result.stderr
+
+
+MALFORMED = {
+    "empty": b"",
+    "no header": "2/17/2025 0:00,20,5\n",
+    "wrong delimiter": rows(20, 21).replace(",", ";"),
+    "mixed dates": HEAD + "2/17/2025 0:00,20,5\n18/2/2025 0:00,20,5\n",
+    "text in a number": rows(20, "hot"),
+    "10 MB line": rows(20, "9" * 10_000_000),
+    "UTF-16 without a mark": rows(20, 21).encode("utf-16-le"),
+    "duplicate columns": rows(20, head="timestamp,CPUUtilization,CPUUtilization\n"),
+    "no known column": rows(20, head="timestamp,load,wait\n"),
+    "only nulls": HEAD + "2/17/2025 0:00,,\n",
+    "unsorted": HEAD + "".join(f"2/17/2025 0:{37 * place % 60:02d},20,5\n" for place in range(120)),
+    "cut mid-row": rows(20, 21)[:-4],
+}
+
+
+@pytest.mark.parametrize("command", ["import", "stream"])
+@pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_file_ends_in_one_message_and_leaves_nothing(cloud, run, command, content):
+    # GIVEN / WHEN
+    result = run(command, content)
+
+    # THEN
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("riskwatch: web.csv: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert "line " in result.stderr or "column" in result.stderr
+    assert cloud.s3.objects == {}
+    assert cloud.function.records == []
+    assert [item.name for item in cloud.folder.iterdir()] == ["web.csv"]
+
+
+def test_a_stream_says_what_became_of_each_row(cloud, run):
+    # GIVEN seven rows: an impossible one, a repeated one and one without a value of the model's features
+    content = HEAD.replace("\n", ",MemoryUtilization\n") + "".join(
+        f"2025-02-17T00:{minute:02d}:00Z,{cpu},,50\n"
+        for minute, cpu in ((0, 20), (5, 60), (10, 288), (15, 61), (15, 62), (20, ""), (25, 63))
+    )
+
+    # WHEN
+    result = run("stream", content)
+
+    # THEN
+    assert result.exit_code == 0
+    assert result.output.splitlines()[1:] == [
+        "7 rows = 4 labelled + 1 quarantined + 1 of the same instance and time as another (not sent) "
+        "+ 1 without any value (not sent); model m-1",
+        "level: Idle 0, Normal 1, High Load 3",
+        "risk:  Idle 0, Normal 1, High Load 3, Critical 0",
+        "  quarantined 1: cpu_utilization is above its upper bound 100",
+    ]
+    # the impossible row is alone and in nobody's context, which holds three rows at most
+    assert [[row[0] for row in record["rows"]] for record in cloud.function.records] == [
+        [20],
+        [20, 60],
+        [288],
+        [20, 60, 61],
+        [60, 61, 63],
+    ]
+
+
+def test_verdicts_of_an_earlier_stream_do_not_count(cloud, run, monkeypatch):
+    # GIVEN a file streamed once, and a function that now loses the first record
+    run("stream", rows(20, 21))
+    cloud.function.loses = 3
+    monkeypatch.setattr(feeding, "PATIENCE_S", -1.0)
+
+    # WHEN
+    result = run("stream", rows(20, 21))
+
+    # THEN what is missing is named
+    assert result.exit_code == 1
+    assert "2 rows = 1 labelled + 0 quarantined" in result.stdout
+    assert (
+        "1 of 2 rows are neither labelled nor quarantined, the first is web at 2025-02-17T00:00:00.000Z"
+        in result.stderr
+    )
+
+
+def test_without_a_model_nothing_is_sent(cloud, run):
+    # GIVEN
+    cloud.function.model_id = None
+
+    # WHEN
+    result = run("stream", rows(20))
+
+    # THEN
+    assert result.exit_code == 1
+    assert "no model is promoted yet" in result.stderr
+    assert cloud.function.records == []
+
+
+def test_rate_and_speed_exclude_each_other(run):
+    # GIVEN / WHEN / THEN
+    result = run("stream", rows(20), "--rate", "5", "--speed", "2")
+    assert result.exit_code == 2
+    assert "not both" in result.output
+
+
+class Time:
+    """A clock that only waiting moves."""
+
+    def __init__(self):
+        self.at = 100.0
+
+    def now(self):
+        return self.at
+
+    def wait(self, seconds):
+        self.at += seconds
+
+
+@pytest.mark.parametrize(
+    ("pace", "moments"),
+    [({"rate": 2.0}, [100.0, 100.5, 101.0, 101.5]), ({"speed": 300.0}, [100.0, 100.0, 101.0, 101.0])],
+)
+def test_records_go_when_they_are_due(pace, moments):
+    # GIVEN two instances at two times, five minutes apart
+    time, sent = Time(), []
+
+    class Client:
+        def put_records(self, **asked):
+            sent.extend([time.at] * len(asked["Records"]))
+            return {"Records": [{} for _ in asked["Records"]]}
+
+    items = [{"service": name, "instance_id": name, "ts": [ms], "rows": [[1]]} for ms in (0, 300_000) for name in "ab"]
+
+    # WHEN
+    count = feeding.send(Client(), "metrics", items, wait=time.wait, now=time.now, **pace)
+
+    # THEN
+    assert count == 4
+    assert sent == moments
+
+
+def test_an_error_of_the_outside_is_one_message_with_the_details_in_a_file(cloud, run, monkeypatch):
+    # GIVEN a bucket that cannot be reached
+    def refuse(**asked):
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(cloud.s3, "put_object", refuse)
+
+    # WHEN
+    result = run("import", rows(20))
+
+    # THEN
+    assert result.exit_code == 1
+    assert result.stderr == "riskwatch: ConnectionError: nobody answers\n  (details: .riskwatch/error.log)\n"
+    assert "Traceback" in (cloud.folder / ".riskwatch" / "error.log").read_text()
+
+
+def test_missing_settings_are_named(monkeypatch, tmp_path):
+    # GIVEN no settings at all
+    from ml import settings
+
+    settings.load.cache_clear()
+    for name in ("RISKWATCH_CONFIG", "RISKWATCH_BUCKET"):
+        monkeypatch.delenv(name, raising=False)
+
+    # WHEN / THEN
+    result = CliRunner().invoke(app, ["import", "--csv", str(tmp_path / "a.csv")])
+    assert result.exit_code == 1
+    assert "bucket is missing: set RISKWATCH_BUCKET" in result.stderr
+
+
+def test_an_import_needs_no_airflow():
+    # GIVEN / WHEN what an import uses is loaded in a process of its own
+    code = (
+        "import sys, cli.main, cli.importing, cli.feeding, expectations.metrics, ml.live;"
+        "print([name for name in ('airflow', 'mlflow', 'sklearn') if name in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    # THEN
+    assert output.strip() == "[]"
