@@ -69,6 +69,8 @@ class Demo:
     def run(self) -> dict[str, Any]:
         """Run all stages and return the summary."""
         started = clock.now()
+        for note in self.source.notes:
+            self.console.print(note, highlight=False, soft_wrap=True)
         with self.stage("Starting Airflow and MLflow, publishing the fleet's history to CloudWatch"):
             self._bring_up()
         airflow = self.system.airflow()

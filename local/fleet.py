@@ -10,7 +10,7 @@ without a zone are taken as UTC. Labels are carried along and decide nothing.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ from ml.csv_lines import CsvError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime, timedelta
+
+    from ml.catalogue import Metric
 
 NAMESPACE = "Fleet"
 HISTORY, REPLAY, LABELS = "history.parquet", "replay.parquet", "labels.parquet"
@@ -88,6 +90,8 @@ def read_fleet(path: str | Path, days: float = 4, until: datetime | None = None,
     if not features:
         raise FleetError(f"{source}: no metric has a value in the {days:g} days that were cut; choose another `until`")
 
+    entries = [_entry(name, names[name], features) for name in features]
+    kept = kept.rename(columns=dict(zip(features, (entry.name for entry in entries), strict=True)))
     last = clock.floor(now or clock.now(), step_s)
     shifts = {
         str(instance): (last - ends[instance]).to_pytimedelta() for instance in sorted(kept["instance_id"].unique())
@@ -96,14 +100,25 @@ def read_fleet(path: str | Path, days: float = 4, until: datetime | None = None,
     return Fleet(
         rows=_moved(kept, shifts),
         step_s=step_s,
-        catalogue=Catalogue(tuple(catalogue_module.unknown(name, NAMESPACE) for name in features)),
+        catalogue=Catalogue(tuple(entries)),
         labels=_labels(labels, kept, shifts, instances, step_s),
         shift=shifts[newest],
         shifts=shifts,
-        names={name: names[name] for name in features},
+        names={entry.name: names[name] for name, entry in zip(features, entries, strict=True)},
         instances={name: instances[name] for name in shifts},
         notes=notes,
     )
+
+
+def _entry(name: str, original: str, taken: Sequence[str]) -> Metric:
+    """Return the catalogue entry of a column: bounds and direction where its name is one that the catalogue knows."""
+    plain = catalogue_module.unknown(name, NAMESPACE)
+    called = original.strip().lower()
+    for metric in catalogue_module.load().metrics:
+        aliases = {alias.lower() for alias in metric.aliases}
+        if called == metric.name or (called in aliases and metric.name not in taken):
+            return replace(metric, namespace=NAMESPACE, metric=name, stat=plain.stat, scale=plain.scale, aliases=())
+    return plain
 
 
 def _read(source: Path) -> tuple[pd.DataFrame, pd.DataFrame | None, tuple[str, ...]]:
@@ -217,7 +232,13 @@ def _step(frame: pd.DataFrame, source: Path) -> int:
     distance = distance[distance > 0]
     if distance.empty:
         raise FleetError(f"{source}: no instance has two rows at different times, so there is no step")
-    return max(1, round(float(distance.median())))
+    step_s = max(1, round(float(distance.median())))
+    if step_s % 60 or 86_400 % step_s:
+        raise FleetError(
+            f"{source}: its rows lie {step_s} s apart; CloudWatch periods are whole minutes that divide a day, "
+            "so resample them, for example to 60 or 300 s"
+        )
+    return step_s
 
 
 def _on_grid(frame: pd.DataFrame, step_s: int) -> pd.DataFrame:

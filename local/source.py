@@ -37,7 +37,10 @@ class KnownIncident:
 
 @dataclass(frozen=True)
 class Source:
-    """Metric rows before `cut` are history, the others are streamed; `end` is the end of the newest period."""
+    """Metric rows before `cut` are history, the others are streamed; `end` is the end of the newest period.
+
+    `notes` say how a file was understood. `incidents` is None where nothing is known of any.
+    """
 
     name: str
     rows: pd.DataFrame
@@ -49,6 +52,7 @@ class Source:
     cut: datetime
     end: datetime
     incidents: list[KnownIncident] | None
+    notes: tuple[str, ...] = ()
 
     def history(self) -> pd.DataFrame:
         """Return the rows before the cut that are published in time."""
@@ -102,6 +106,7 @@ def own(path: Path, now: datetime, stream_hours: float, days: float, until: date
         cut=end - timedelta(hours=stream_hours),
         end=end,
         incidents=incidents,
+        notes=found.notes,
     )
 
 

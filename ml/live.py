@@ -1,7 +1,7 @@
-"""Asking the live function: which model serves, and what a record for it has to hold."""
+"""The live function: invoking it, which model it serves, and what a record for that model has to hold."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,10 @@ from ml.catalogue import Catalogue
 
 class LiveError(RuntimeError):
     """The live function cannot be used as asked; the message says why and what to do."""
+
+
+class NoModelError(LiveError):
+    """No model has been promoted yet: the function holds the stack's placeholder."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +27,27 @@ class LiveModel:
     period_s: int
 
 
-def ask(client: Any, function: str, alias: str) -> LiveModel:
-    """Ask the function behind the alias, through a boto3 Lambda client, which model it serves.
+def invoke(client: Any, function: str, alias: str, event: Mapping[str, Any]) -> dict[str, Any]:
+    """Send an event to the function behind the alias, through a boto3 Lambda client, and return its answer.
 
-    Raises LiveError where no model is promoted yet, or the function raised.
+    Raises LiveError where the function raised or answered something that is no object.
     """
-    answer = client.invoke(FunctionName=function, Qualifier=alias, Payload=b'{"selftest":{}}')
+    payload = json.dumps(event, allow_nan=False).encode()
+    answer = client.invoke(FunctionName=function, Qualifier=alias, Payload=payload)
     text = answer["Payload"].read().decode("utf-8", "replace")
     if answer.get("FunctionError"):
-        raise LiveError(f"{function}:{alias} raised on a self-test: {text[:1000]}. Its log has the rest.")
+        raise LiveError(f"{function}:{alias} raised on {', '.join(event)}: {text[:1000]}. Its log has the rest.")
     reply = json.loads(text)
+    if not isinstance(reply, dict):
+        raise LiveError(f"{function}:{alias} answered {text[:200]!r}, which is no object")
+    return reply
+
+
+def ask(client: Any, function: str, alias: str) -> LiveModel:
+    """Ask the function which model it serves. Raises NoModelError where none is promoted, and as `invoke` does."""
+    reply = invoke(client, function, alias, {"selftest": {}})
     if reply.get("model_id") is None:
-        raise LiveError("no model is promoted yet, so nothing could label the rows: train and promote one first")
+        raise NoModelError("no model is promoted yet, so nothing could label the rows: train and promote one first")
     return LiveModel(
         str(reply["model_id"]),
         tuple(reply["features"]),

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from ml import catalogue, clock, inventory, settings
-from ml.catalogue import Catalogue
+from ml import catalogue, clock, inventory, live, settings
 from riskwatch_airflow import clients, intervals
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
+    from ml.live import LiveModel
     from ml.settings import Settings
     from ml.store import Store
 
@@ -67,11 +67,12 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
     training. A period without any row is no error.
     """
     config = settings.load()
-    live = clients.invoke_live(config, {"selftest": {}})
-    if live.get("model_id") is None:
-        raise AirflowSkipException("no model promoted yet: nothing could label the rows")
-    store, now, period_s = clients.store(config), clock.now(), int(live["period_s"])
-    stretch = _by_hand(context, period_s, now) or _since_the_mark(config, store, period_s, now)
+    try:
+        model = live.ask(clients.client(config, "lambda"), config.function, config.alias)
+    except live.NoModelError as error:
+        raise AirflowSkipException(str(error)) from error
+    store, now = clients.store(config), clock.now()
+    stretch = _by_hand(context, model.period_s, now) or _since_the_mark(config, store, model.period_s, now)
     if stretch.left_out:
         _log.warning(
             "[%s, %s) is longer ago than is caught up (%s) and was not streamed: run stream_metrics by hand with this "
@@ -79,7 +80,7 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
             *map(clock.iso, stretch.left_out),
             CATCH_UP,
         )
-    told = _send(config, store, live, stretch, now)
+    told = _send(config, store, model, stretch, now)
     if not (stretch.by_hand or stretch.is_empty):
         store.put_json(MARK, {"end": told["end"]})
     _log.info("%s", told)
@@ -98,17 +99,21 @@ def tick(published: Mapping[str, Any]) -> dict[str, Any]:
     known = inventory.load(config.inventory, clients.store(config))
     instances = sorted({*hook.instances(catalogue.load(config.catalogue)), *known})
     moment = clock.epoch_ms(clock.parse(published["end"]))
-    answer = clients.invoke_live(config, {"tick": {"now": moment, "instances": instances}})
+    event = {"tick": {"now": moment, "instances": instances}}
+    answer = live.invoke(clients.client(config, "lambda"), config.function, config.alias, event)
     _log.info("tick at %s with %d instances: %s", published["end"], len(instances), answer)
     return answer
 
 
-def _send(config: Settings, store: Store, live: Mapping[str, Any], stretch: Stretch, now: datetime) -> dict[str, Any]:
+def _send(config: Settings, store: Store, model: LiveModel, stretch: Stretch, now: datetime) -> dict[str, Any]:
     """Read and send the rows of the stretch, or as many whole periods from its start as one run may send."""
     from ml import stream
 
-    period_s, context_rows, max_gap_s = (int(live[key]) for key in ("period_s", "context_rows", "max_gap_s"))
-    metrics = _wanted(catalogue.load(config.catalogue), live["features"])
+    period_s, context_rows, max_gap_s = model.period_s, model.context_rows, model.max_gap_s
+    try:
+        metrics = live.wanted(catalogue.load(config.catalogue), model.features)
+    except live.LiveError as error:
+        raise AirflowFailException(str(error)) from error
     instances: list[str] = []
     sent = stream.Sent(0, 0, 0)
     if not stretch.is_empty:
@@ -125,7 +130,7 @@ def _send(config: Settings, store: Store, live: Mapping[str, Any], stretch: Stre
         "start": clock.iso(stretch.start),
         "end": clock.iso(stretch.end),
         "left_out": stretch.left_out and dict(zip(("start", "end"), map(clock.iso, stretch.left_out), strict=True)),
-        "model_id": live["model_id"],
+        "model_id": model.model_id,
         "instances": len(instances),
         "records": sent.records,
         "calls": sent.calls,
@@ -181,13 +186,3 @@ def _bounded(stretch: Stretch, instances: int, period_s: int) -> Stretch:
         )
     _log.warning("streaming %s of %s, the next runs go on", longest, stretch.end - stretch.start)
     return replace(stretch, end=stretch.start + longest)
-
-
-def _wanted(metrics: Catalogue, features: Sequence[str]) -> Catalogue:
-    missing = [name for name in features if name not in metrics.by_name]
-    if missing:
-        raise AirflowFailException(
-            f"the live model needs {', '.join(missing)}, which the catalogue does not have: put it back, or promote a "
-            "model trained without it"
-        )
-    return Catalogue(tuple(metrics.by_name[name] for name in features))

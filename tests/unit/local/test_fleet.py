@@ -163,3 +163,30 @@ def test_an_unknown_layout_names_what_was_found_and_what_is_expected(tmp_path):
 def test_an_empty_interval_names_the_span_of_the_data(shared):
     with pytest.raises(FleetError, match=r"no rows in the 4 days before 2020.*run from 2025-01-06"):
         read_fleet(shared, until=datetime(2020, 1, 1, tzinfo=UTC), now=NOW)
+
+
+def test_a_name_that_the_catalogue_knows_brings_bounds_and_direction(tmp_path):
+    # GIVEN a CSV with columns as CloudWatch exports name them, and one of the user's own
+    path = tmp_path / "metrics.csv"
+    frame = series("web-1", "2025-01-06", 24, CPUUtilization=np.ones(24), colour=np.ones(24))
+    frame.to_csv(path, index=False)
+
+    # WHEN
+    fleet = read_fleet(path, now=NOW)
+
+    # THEN it is the catalogue's feature under the column's own CloudWatch name; the other knows no bounds
+    cpu, colour = fleet.catalogue.metrics
+    assert (cpu.name, cpu.metric, cpu.upper, cpu.direction, cpu.scale) == (
+        "cpu_utilization", "cpuutilization", 100.0, "up", 1.0,
+    )  # fmt: skip
+    assert (colour.name, colour.upper, colour.direction) == ("colour", None, "both")
+    assert fleet.names == {"cpu_utilization": "CPUUtilization", "colour": "colour"}
+    assert list(fleet.rows.columns) == ["instance_id", "timestamp", "cpu_utilization", "colour"]
+
+
+def test_a_step_that_is_no_period_is_refused_at_once(tmp_path):
+    path = tmp_path / "metrics.csv"
+    times = pd.date_range("2025-01-06", periods=50, freq="7min", tz="UTC")
+    pd.DataFrame({"instance_id": "a", "timestamp": times, "load": 1.0}).to_csv(path, index=False)
+    with pytest.raises(FleetError, match=r"420 s apart.*resample"):
+        read_fleet(path, now=NOW)

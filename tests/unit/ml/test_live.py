@@ -32,7 +32,7 @@ def test_the_answer_says_what_a_record_holds():
     ("client", "words"),
     [
         (Lambda('{"model_id": null}'), "no model is promoted yet"),
-        (Lambda('{"errorMessage": "boom"}', FunctionError="Unhandled"), "risk:live raised on a self-test: .*boom"),
+        (Lambda('{"errorMessage": "boom"}', FunctionError="Unhandled"), "risk:live raised on selftest: .*boom"),
     ],
 )
 def test_no_model_to_ask(client, words):

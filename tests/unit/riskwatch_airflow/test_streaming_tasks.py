@@ -7,8 +7,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from ml import clock
+from ml.live import LiveError
 from ml.stream import StreamError
-from riskwatch_airflow.clients import LiveFunctionError
 from riskwatch_airflow.tasks import streaming
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -217,7 +217,7 @@ def test_no_model_is_a_skip(live, context):
     live.function.answers["selftest"] = {"model_id": None}
 
     # WHEN / THEN
-    with pytest.raises(AirflowSkipException, match="no model promoted yet"):
+    with pytest.raises(AirflowSkipException, match="no model is promoted yet"):
         streaming.publish(context)
     assert live.kinesis.records == []
 
@@ -236,7 +236,7 @@ def test_a_function_that_raises_is_an_error_with_its_words(live, context):
     live.function.answers["selftest"] = {"errorMessage": "damaged", "errorType": "ModelError"}
 
     # WHEN / THEN
-    with pytest.raises(LiveFunctionError, match=r"risk:live raised on selftest: .*damaged"):
+    with pytest.raises(LiveError, match=r"risk:live raised on selftest: .*damaged"):
         streaming.publish(context)
 
 
