@@ -92,7 +92,7 @@ def setup(path: Path, environment: Mapping[str, str]) -> Outputs:
         outputs = deploy(aws.client("cloudformation"), parameters=parameters, poll_s=0.2)
     except DeployError as error:
         raise ComposeError(str(error)) from error
-    values = {name: getattr(outputs, name) for name in ("bucket", "stream", "table", "topic_arn", "function")}
+    values = {name: getattr(outputs, name) for name in ("bucket", "stream", "table", "function")}
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()), encoding="utf-8")
     unfinished.replace(path)

@@ -42,7 +42,6 @@ class Settings:
     bucket: str
     stream: str
     table: str
-    topic_arn: str
     function: str
     mlflow_uri: str
     alias: str = "live"
@@ -56,7 +55,6 @@ class Settings:
     budget: float = 1.0
     promotion: str = "approval"
     schedules: Mapping[str, str | None] = field(default_factory=lambda: dict(DEFAULT_SCHEDULES), hash=False)
-    airflow_url: str | None = None
     aws_conn_id: str = "aws_default"
 
     def __post_init__(self) -> None:
@@ -79,7 +77,7 @@ class Settings:
 
 
 _TYPES: dict[str, type] = {"period_s": int, "settle_s": int, "history_days": int, "budget": float}
-_OPTIONAL = ("catalogue", "inventory", "airflow_url")
+_OPTIONAL = ("catalogue", "inventory")
 
 
 @lru_cache(maxsize=1)

@@ -88,7 +88,7 @@ def cloud(monkeypatch, tmp_path):
     clients = {"s3": s3, "kinesis": made.function, "lambda": made.function}
     monkeypatch.setattr(aws, "client", lambda name: clients[name])
     config = settings.Settings(
-        bucket="bucket", stream="metrics", table="table", topic_arn="arn", function="risk", mlflow_uri="http://mlflow"
+        bucket="bucket", stream="metrics", table="table", function="risk", mlflow_uri="http://mlflow"
     )
     monkeypatch.setattr(settings, "load", lambda: config)
     monkeypatch.chdir(tmp_path)

@@ -8,7 +8,6 @@ REQUIRED = {
     "bucket": "b",
     "stream": "s",
     "table": "t",
-    "topic_arn": "arn:aws:sns:eu-west-1:1:a",
     "function": "f",
     "mlflow_uri": "http://mlflow:5000",
 }

@@ -29,7 +29,6 @@ def settings(tmp_path_factory) -> Settings:
         bucket="b",
         stream="s",
         table="t",
-        topic_arn="arn",
         function="f",
         mlflow_uri=f"sqlite:///{folder / 'mlflow.db'}",
     )

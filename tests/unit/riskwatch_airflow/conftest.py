@@ -120,7 +120,7 @@ def aws(monkeypatch):
     monkeypatch.setattr(CloudWatchMetricsHook, "region_name", "eu-west-1")
     monkeypatch.setattr(clock, "now", lambda: NOW)
     config = settings.Settings(
-        bucket="bucket", stream="metrics", table="table", topic_arn="arn", function="risk", mlflow_uri="http://mlflow"
+        bucket="bucket", stream="metrics", table="table", function="risk", mlflow_uri="http://mlflow"
     )
     made.config = config
     made.use = lambda **changes: monkeypatch.setattr(
