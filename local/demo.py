@@ -178,7 +178,11 @@ class Demo:
             "quarantined": quarantined,
             "risk": dict(Counter(row["risk"] for row in labelled).most_common()),
         }
-        self.figures["alerts"] = {"messages": len(messages), "episodes": len(alerts)}
+        self.figures["alerts"] = {
+            "messages": len(messages),
+            "episodes": len(alerts),
+            "list": [{"instance_id": alert.instance_id, "since": clock.iso(alert.since)} for alert in alerts],
+        }
         incidents = self.source.incidents
         self.figures["incidents"] = (
             None if incidents is None else summary.met(incidents, alerts, self.source.cut, self.source.end)

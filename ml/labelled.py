@@ -40,6 +40,9 @@ LATE = timedelta(hours=48)
 CHUNK_ROWS = 50_000
 """Rows merged, and recorded as done, at a time: bounds memory whatever the backlog."""
 
+FRESH_OBJECTS = 1_000
+"""Objects not yet compacted that one look at the newest rows reads: compaction that stands still must not stop it."""
+
 _HEAD = ("instance_id", "timestamp", "service", "role")
 _TAIL = (
     "score",
@@ -135,6 +138,51 @@ def recent(store: Store, start: datetime, end: datetime) -> pd.DataFrame:
     if frame.empty:
         return _typed(pd.DataFrame(columns=[*_HEAD, *_TAIL]))
     return frame
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest labelled rows of an interval, compacted or not.
+
+    Attributes
+    ----------
+    rows
+        One row an (instance, time), newest first, ``reasons`` as JSON text; columns as in :func:`recent`.
+    since
+        The start of the interval, or the time of the oldest row where not all of it was read.
+    complete
+        Whether all rows of the interval are here; if not, a limit was met and older ones were left out.
+    """
+
+    rows: pd.DataFrame
+    since: datetime
+    complete: bool
+
+
+def newest(store: Store, start: datetime, end: datetime, limit: int = CHUNK_ROWS) -> Newest:
+    """Rows with start <= timestamp < end from the arrived objects not yet compacted and from the table, at most limit.
+
+    First verdict wins, as in the table itself. Reading goes back in time and stops once there are ``limit`` rows. An
+    object that is no labelled rows is left out and logged, as in compaction.
+    """
+    # The mark before the rows: what is compacted meanwhile is then read twice, and counts once, instead of not at all.
+    mark = store.get_json(WATERMARK) or {"since": None, "done": []}
+    fresh, whole = _fresh(store, mark, start, end, limit)
+    parts, count = [fresh], len(fresh)
+    upper, hours = end, 1
+    while upper > start and count < limit:
+        lower = max(start, clock.floor(upper - timedelta(milliseconds=1), 3600) - (hours - 1) * _HOUR)
+        part = store.read_hours(ROWS, lower, upper)
+        if not part.empty:
+            # In front of the arrived ones: with equal arrivals the row that stood already wins.
+            parts.insert(0, _typed(part))
+            count += len(part)
+        upper, hours = lower, hours * 2
+    rows = _first_verdicts(_joined(parts)).sort_values(["timestamp", "instance_id"], ascending=[False, True])
+    complete = whole and upper <= start and len(rows) <= limit
+    rows = rows.head(limit).reset_index(drop=True)
+    since = start if complete or rows.empty else rows["timestamp"].iloc[-1].to_pydatetime()
+    return Newest(rows, since, complete)
 
 
 def alert_volume(dynamodb_client: Any, table: str, days: list[str]) -> dict[str, Any]:
@@ -251,8 +299,36 @@ def _merge(store: Store, fresh: pd.DataFrame) -> int:
         old = store.get_frame(store.hour_key(ROWS, start))
         before = 0 if old is None else len(old)
         both = rows if old is None else pd.concat([_typed(old), rows], ignore_index=True)
-        # Stable sort: with equal arrivals the row that stood already wins, then the order of the keys.
-        first = _typed(both).sort_values([*_IDENTITY, "arrived"], kind="stable").drop_duplicates(_IDENTITY)
+        first = _first_verdicts(_typed(both))
         added += len(first) - before
         store.write_hours(ROWS, first, start, start + _HOUR)
     return added
+
+
+def _first_verdicts(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row an (instance, time): the earliest to arrive, among equal arrivals the one that comes first."""
+    return rows.sort_values([*_IDENTITY, "arrived"], kind="stable").drop_duplicates(_IDENTITY)
+
+
+def _fresh(store: Store, mark: dict[str, Any], start: datetime, end: datetime, limit: int) -> tuple[pd.DataFrame, bool]:
+    """Rows of [start, end) that are not in the table yet, newest objects first, and whether those are all of them."""
+    done = set(mark["done"])
+    # No row arrives before its time; an hour more for clocks that are ahead.
+    hour = clock.floor(start, 3600) - _HOUR
+    if mark["since"] is not None:
+        hour = max(hour, clock.floor(clock.parse(mark["since"]), 3600))
+    days = (max(end, clock.now()).date() - hour.date()).days + 1
+    listed = [key for day in range(days) for key in store.keys(f"{ARRIVED}dt={hour + timedelta(days=day):%Y-%m-%d}/")]
+    wanted = [key for key in listed if key >= _prefix(hour) and key not in done]
+    # Within an hour by sequence number, whatever the shard.
+    keys = sorted(wanted, key=lambda key: (key.rsplit("/", 1)[0], key.rsplit("-", 1)[-1]))
+    frames: list[pd.DataFrame] = []
+    count, left = 0, len(keys)
+    while left and count < limit and len(keys) - left < FRESH_OBJECTS:
+        batch = keys[max(0, left - _READ_AT_ONCE) : left]
+        for _, frame, _ in _chunks(store, batch):
+            inside = frame[(frame["timestamp"] >= start) & (frame["timestamp"] < end)]
+            frames.insert(0, inside)
+            count += len(inside)
+        left -= len(batch)
+    return _joined(frames), left == 0

@@ -1,0 +1,131 @@
+"""A bucket in memory with labelled rows and a ledger, and the app on it as a logged-in user sees it."""
+
+# The fakes take the arguments under AWS's names.
+# ruff: noqa: N803
+
+import gzip
+import io
+import json
+import os
+import tempfile
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from botocore.exceptions import ClientError
+
+# Airflow reads this when it is first imported, which is earlier than any fixture.
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="riskwatch-airflow-"))
+
+from ml import clock, labelled, release
+from ml.store import Store
+
+NOW = datetime(2026, 11, 22, 12, 2, tzinfo=UTC)
+REASON = {
+    "feature": "latency_ms",
+    "value": 812.0,
+    "low": 40.0,
+    "high": 190.0,
+    "share": 0.9,
+    "direction": "up",
+}
+
+
+class Bucket:
+    """As much of S3 as the store uses."""
+
+    def __init__(self):
+        self.objects = {}
+
+    def put_object(self, Bucket, Key, Body, IfNoneMatch=None):
+        self.objects[Key] = bytes(Body)
+
+    def get_object(self, Bucket, Key):
+        if Key not in self.objects:
+            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+        return {"Body": io.BytesIO(self.objects[Key])}
+
+    def delete_object(self, Bucket, Key):
+        self.objects.pop(Key, None)
+
+    def get_paginator(self, name):
+        assert name == "list_objects_v2"
+        return self
+
+    def paginate(self, Bucket, Prefix):
+        yield {"Contents": [{"Key": key} for key in sorted(self.objects) if key.startswith(Prefix)]}
+
+
+def labelled_row(instance, moment, risk="Normal", **more):
+    alert = risk == "Critical"
+    return {
+        "instance_id": instance,
+        "service": "shop",
+        "role": "web",
+        "timestamp": clock.iso(moment),
+        "cpu_utilization": 12.5,
+        "latency_ms": None,
+        "score": 2.5 if alert else 0.5,
+        "level": "Normal" if alert else risk,
+        "risk": risk,
+        "unusual": alert,
+        "alert": alert,
+        "episode_id": f"{instance}@{clock.iso(moment)}" if alert else None,
+        "context": True,
+        "model_id": "m-1",
+        "model_version": "3",
+        "reasons": [REASON],
+        "arrived": clock.iso(moment + timedelta(minutes=4)),
+        **more,
+    }
+
+
+@pytest.fixture
+def store(monkeypatch):
+    monkeypatch.setattr(clock, "now", lambda: NOW)
+    return Store(Bucket(), "bucket")
+
+
+@pytest.fixture
+def fill(store):
+    """Put rows into the bucket: `fill(rows)` as they arrive, `fill(rows, compacted=True)` compacted."""
+
+    def put(rows, compacted=False, name="s0-1-2"):
+        hour = clock.parse(rows[0]["arrived"])
+        key = f"labelled/arrived/dt={hour:%Y-%m-%d}/hh={hour:%H}/{name}.json.gz"
+        store.put_bytes(key, gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+        if compacted:
+            labelled.compact(store, NOW)
+
+    return put
+
+
+@pytest.fixture
+def promote(store):
+    """Write a promotion, or another action, to the ledger."""
+
+    def write(function_version, hour, action="promote", **more):
+        entry = {
+            "action": action,
+            "at": f"2026-11-2{1 + hour // 24}T{hour % 24:02d}:00:00.000Z",
+            "digest": f"{function_version}a" * 32,
+            "family": "kmeans",
+            "version": f"{10 + int(function_version)}",
+            "model_id": f"m-{function_version}",
+            "function_version": function_version,
+            "by": "ada",
+        }
+        release.write_ledger(store, {**entry, **more})
+
+    return write
+
+
+@pytest.fixture
+def row():
+    """Make a labelled row as the Lambda writes it."""
+    return labelled_row
+
+
+@pytest.fixture
+def at():
+    """A moment that many minutes before noon."""
+    return lambda minutes: datetime(2026, 11, 22, 12, tzinfo=UTC) - timedelta(minutes=minutes)
