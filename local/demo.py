@@ -56,7 +56,7 @@ class Demo:
     @contextmanager
     def stage(self, title: str) -> Iterator[None]:
         """Announce a stage, time it, and name a dead component rather than its consequence."""
-        self.console.print(f"[bold]→[/bold] {title}", highlight=False)
+        self.console.print(f"[bold]→[/bold] {title}", highlight=False, soft_wrap=True)
         started = time.monotonic()
         try:
             yield
