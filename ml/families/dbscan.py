@@ -61,7 +61,7 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     """
     from scipy.spatial.distance import pdist, squareform
 
-    sample = subsample(len(x), SAMPLE, seed)
+    sample = subsample(len(x), min(SAMPLE, params.get("sample", SAMPLE)), seed)
     seen = x[sample]
     distances = squareform(pdist(seen))
     min_samples = max(1, min(20, max(5, 2 * x.shape[1]), len(seen) - 1))

@@ -55,7 +55,7 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
 def _model(x: FloatArray, clusters: int, seed: int, n_init: int) -> Any:
     from sklearn.cluster import KMeans
 
-    return KMeans(clusters, n_init=n_init, max_iter=100, random_state=seed).fit(x)
+    return KMeans(clusters, n_init=n_init, max_iter=40, tol=1e-3, random_state=seed).fit(x)
 
 
 def _by_elbow(x: FloatArray, most: int, seed: int) -> tuple[Any, Curves]:
