@@ -8,7 +8,6 @@ days, as `train_models` does it. Retrain requests, which come from watching serv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,9 @@ from ml.space import GAP_PERIODS, KEY, space_of
 from riskwatch_lambda.episodes import QUIET, EpisodeState, Rule, advance
 
 if TYPE_CHECKING:
-    from ml.features import BoolArray, FloatArray, IntArray
+    from collections.abc import Callable, Mapping
+
+    from ml.features import BoolArray, IntArray
     from ml.inventory import Instance
     from ml.space import Space
 
@@ -345,8 +346,3 @@ def _period(rows: pd.DataFrame) -> int:
     """Usual distance between two rows of an instance in whole seconds."""
     steps = rows.groupby("instance_id")["timestamp"].diff().dropna()
     return max(1, round(float(steps.median().total_seconds()))) if len(steps) else 300
-
-
-def summary(frame: FloatArray) -> float:
-    """Mean of what is finite."""
-    return float(np.nanmean(frame))

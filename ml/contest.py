@@ -94,9 +94,7 @@ def contest_figures(
         "largest_cluster_share": float(np.bincount(labels).max() / len(labels)),
         "prototypes": float(sum(fit.map.size for fit in fitted.member_fits)),
         "alerts_per_instance_day": fitted.alerts,
-        "injected_vus_pr": injected_vus_pr(
-            fitted.model, rows, inventory, seed=recipe.seed, period_s=recipe.period_s
-        ),
+        "injected_vus_pr": injected_vus_pr(fitted.model, rows, inventory, seed=recipe.seed, period_s=recipe.period_s),
     }
 
 

@@ -36,7 +36,7 @@ GROUP_PROTOTYPES = 160  # more make no group's score better
 LEVEL_BUDGET = 256
 FIT_ROWS = 60_000  # rows whose vectors a family may sample from
 FALLBACK_ROWS = 20_000  # rows measured against each role's and the fleet's baseline
-HOLD_ROWS = 5_000  # rows of a half from which held-out prototypes are made
+HOLD_ROWS = 3_000  # rows of a half from which held-out prototypes are made
 DAY_MS = 86_400_000
 BLOCK_MS = 3 * 3_600_000
 RULE = {"m": 1, "n": 1, "close_rows": 2, "cooldown_s": 3600, "group_s": 900}
@@ -150,9 +150,14 @@ def _fit_members(
                 # Every instance is cut by gaps shorter than the window: the member would wait for rows in vain.
                 continue
             count = max(2, int(prototypes * share))
-            params = {"budget": count, "clusters": count, "sample": max(1_000, 10_000 // (fallback + 1))}
+            name = f"group{group}_member{slot}"
+            params = {
+                "budget": count,
+                "clusters": count,
+                "sample": max(1_000, 10_000 // (fallback + 1)),
+            }
             fit = FAMILIES[recipe.family](vectors, params, recipe.seed + slot)
-            described, stored = fit.map.to_document(f"group{group}_member{slot}")
+            described, stored = fit.map.to_document(name)
             arrays |= stored
             boundary = f"member{slot}_boundary"
             members.append({"window": window, "weight": 1.0, "group": group, "map": described, "boundary": boundary})
@@ -188,50 +193,65 @@ def _foreign(space: Space) -> list[tuple[FloatArray, MetricTable]]:
     return [(space.baselines.behaviour(part, np.full(len(part), index)), part) for index in fallbacks]
 
 
-def _fit_boundaries(
-    space: Space, groups: IntArray, members: list[dict[str, Any]], fits: list[FamilyFit], recipe: Recipe
-) -> tuple[dict[str, FloatArray], Measured]:
-    """Boundary of every baseline for each slot, and the training rows' scores with them.
+@dataclass(frozen=True)
+class Distances:
+    """Distances (n,) of the training rows by boundary name, NaN where a row has no window.
 
-    Each member's distance is divided by its own boundary, and all boundaries of a baseline by one factor more, so that
-    the mean over the members, which is the score, reaches 1 as often as a single member would.
+    ``seen`` are those to the prototypes that serve, ``held`` those to prototypes that were fitted without the row.
     """
-    n, count = len(space.table), len(groups)
+
+    seen: dict[str, FloatArray]
+    held: dict[str, FloatArray]
+    nearest: tuple[tuple[IntArray, IntArray], ...]
+
+
+def _distances(
+    space: Space, groups: IntArray, members: list[dict[str, Any]], fits: list[FamilyFit], recipe: Recipe
+) -> Distances:
     group_of_row = groups[space.baseline]
-    boundaries = {name: np.ones(count) for name in sorted({str(member["boundary"]) for member in members})}
-    distances = {name: np.full(n, np.nan) for name in boundaries}
-    held = {name: np.full(n, np.nan) for name in boundaries}
+    names = sorted({str(member["boundary"]) for member in members})
+    seen = {name: np.full(len(space.table), np.nan) for name in names}
+    held = {name: np.full(len(space.table), np.nan) for name in names}
     nearest = []
-    import os
     fold = _folds(space, group_of_row)
     for member, fit in zip(members, fits, strict=True):
+        own_seen, own_held = seen[member["boundary"]], held[member["boundary"]]
         ends = window_ends(space.table, member["window"])
         ends = ends[group_of_row[ends] == member["group"]]
         index = np.empty(len(ends), np.int64)
         for low in range(0, len(ends), FIT_ROWS):
             block = ends[low : low + FIT_ROWS]
             assigned = fit.map.assign(window_vectors(space.behaviour, block, member["window"]))
-            distances[member["boundary"]][block] = assigned.distance
+            own_seen[block] = assigned.distance
             index[low : low + FIT_ROWS] = assigned.index
         nearest.append((ends, index))
-        held[member["boundary"]][ends] = distances[member["boundary"]][ends]
-        if os.environ.get("HELD", "1") == "1" and member["group"] != groups.max():
-            _hold_out(space, recipe, member, fit, ends, fold, held[member["boundary"]])
+        own_held[ends] = own_seen[ends]
+        if member["group"] != groups.max():
+            _hold_out(space, recipe, member, fit, ends, fold, own_held)
+    return Distances(seen, held, tuple(nearest))
+
+
+def _fit_boundaries(
+    space: Space, groups: IntArray, members: list[dict[str, Any]], fits: list[FamilyFit], recipe: Recipe
+) -> tuple[dict[str, FloatArray], Measured]:
+    """Boundary of every baseline for each slot, and the training rows' scores with them.
+
+    They come from distances to prototypes that were fitted without the row: a boundary from rows that shaped the
+    prototypes is too narrow for the next day's.
+    """
+    count = len(groups)
+    found = _distances(space, groups, members, fits, recipe)
     owned = np.isin(space.baseline, list(space.baselines.instances.values()))
     if not owned.any():
         owned[:] = True
-    for name, distance in held.items():
+    boundaries = {}
+    for name, distance in found.held.items():
         rated = owned & np.isfinite(distance)
         boundaries[name] = own_boundaries(distance[rated], space.baseline[rated], count)
-    score = _mean_ratio(boundaries, held, space.baseline)
-    factor = own_boundaries(score[owned], space.baseline[owned], count)
     _fit_fallback(space, groups, members, fits, boundaries)
-    known = np.isin(np.arange(count), list(space.baselines.instances.values()))
-    for name, boundary in boundaries.items():
-        boundaries[name] = np.where(known, boundary * factor, boundary).astype(np.float32).astype(np.float64)
-    score = _mean_ratio(boundaries, distances, space.baseline)
-    context = np.all([np.isfinite(distance) for distance in distances.values()], axis=0)
-    return boundaries, Measured(score, context, space.behaviour, tuple(nearest))
+    score = _mean_ratio(boundaries, found.seen, space.baseline)
+    context = np.all([np.isfinite(distance) for distance in found.seen.values()], axis=0)
+    return boundaries, Measured(score, context, space.behaviour, found.nearest)
 
 
 def _folds(space: Space, group_of_row: IntArray) -> IntArray:

@@ -57,7 +57,7 @@ class Member:
 class FleetModel:
     """A model document and its arrays, ready to score.
 
-    ``trails`` are the lengths in rows of the trailing features, ``groups`` (n_baselines,) is the group of each baseline.
+    ``trails`` are the lengths in rows of the trailing features, ``groups`` (n_baselines,) the group of each baseline.
     """
 
     features: tuple[str, ...]
@@ -147,8 +147,8 @@ class Scored:
 class Measured:
     """How far n rows are from what is normal, before anybody asks why.
 
-    ``behaviour`` (n, width) are the rows in the behaviour space; ``nearest`` holds for each member the rows it rated and
-    the prototype nearest to each, both (m,).
+    ``behaviour`` (n, width) are the rows in the behaviour space; ``nearest`` holds for each member the rows it rated
+    and the prototype nearest to each, both (m,).
     """
 
     score: FloatArray

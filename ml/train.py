@@ -17,7 +17,6 @@ import pandas as pd
 from ml import clock
 from ml.families import FAMILIES, FamilyFit
 from ml.families.base import Curves, cluster_indices, subsample
-from ml.features import FloatArray, IntArray, MetricTable
 from ml.fit import Fitted, Recipe, fit_model
 from ml.golden import golden_records
 from ml.levels import LEVELS
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ml.catalogue import Catalogue
+    from ml.features import FloatArray, IntArray, MetricTable
     from ml.inventory import Instance
 
 PLOT_ROWS = 2_000
@@ -83,7 +83,8 @@ def fit_candidate(
 
     ``budget`` is alerts for each instance and day on the training rows, ``period_s`` the time between rows. The family
     is fitted once, to all rows; its figures come from the same rows and from incidents injected into the newest of
-    them, which no family has seen. Instances whose rows span less than a day are left to their role's baseline or the fleet's.
+    them, which no family has seen. Instances whose rows span less than a day are left to their role's baseline or the
+    fleet's.
     Equal arguments give equal candidates but for ``fit_seconds`` and, unless given, ``trained_at``.
 
     Raises TrainingError where the rows cannot be trained on or an argument makes no sense.

@@ -36,8 +36,9 @@ class ModelError(ValueError):
 class Profile(NamedTuple):
     """What is normal for one baseline at one hour of day, a value a feature.
 
-    ``center`` and ``scale`` go on with the trailing features, where the model has them. ``low`` and ``high`` are center -/+ 3 scale within the physical bounds; ``exhaustible`` holds position and bound of
-    the metrics whose exhaustion bound lies above center + 3 scale, so that reaching it is news.
+    ``center`` and ``scale`` go on with the trailing features, where the model has them. ``low`` and ``high`` are center
+    -/+ 3 scale within the physical bounds; ``exhaustible`` holds position and bound of the metrics whose exhaustion
+    bound lies above center + 3 scale, so that reaching it is news.
     """
 
     center: tuple[float, ...]

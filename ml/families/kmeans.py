@@ -23,11 +23,11 @@ from ml.families.base import (
 if TYPE_CHECKING:
     from ml.features import FloatArray
 
-SAMPLE = 10_000
+SAMPLE = 6_000
 
 
 def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
-    """Fit vectors (n, d): k-means++ on at most 10,000 of them, ``params["clusters"]`` or the elbow of 3..9.
+    """Fit vectors (n, d): k-means++ on at most 6,000 of them, ``params["clusters"]`` or the elbow of 3..9.
 
     O(n k d) a pass. Raises nothing: fewer different vectors than clusters give fewer clusters.
     """
