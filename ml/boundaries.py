@@ -2,8 +2,8 @@
 
 An instance's boundary is the 99 % quantile of its own training distances, measured to prototypes that were fitted
 without the row, and drawn half way to the fleet's: an instance whose past is full of incidents would otherwise excuse
-the next one. The paging threshold is the smallest one that would have kept to the budget on the training days, but for the
-busiest fifth of them, which is where the incidents were.
+the next one. The paging threshold is the smallest one that would have kept to the budget on the training days, but for
+the busiest fifth of them, which is where the incidents were.
 """
 
 from __future__ import annotations
