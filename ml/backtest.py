@@ -185,8 +185,8 @@ class _Replayer:
         family = policy.champion or self.recipe.family
         if contest is not None and family in contest.fits:
             return contest.fits[family]
-        kept = serving.level_fit.params if serving is not None and serving.recipe.family == family else {}
-        level = {name: kept[name] for name in ("clusters", "eps") if name in kept}
+        same = serving is not None and serving.recipe.family == family
+        level = _kept_settings(serving) if serving is not None and same else {}
         return fit_model(
             space,
             self.catalogue,
@@ -269,6 +269,12 @@ def _part(table: MetricTable, rows: IntArray) -> MetricTable:
     return MetricTable(
         table.features, table.instances, table.code[rows], table.ms[rows], np.cumsum(cuts) - 1, table.values[rows]
     )
+
+
+def _kept_settings(serving: Fitted) -> dict[str, float | int | str]:
+    """What the serving family chose for its level map; the ensemble's two halves choose again."""
+    name = {"dbscan": "eps", "ensemble": None}.get(serving.recipe.family, "clusters")
+    return {} if name is None else {name: serving.level_fit.params[name]}
 
 
 def _refresh(moment: int, fitted: Fitted, space: Space, contest: Contest | None) -> Refresh:

@@ -74,7 +74,12 @@ def write(result: Backtest, folder: Path, labels: pd.DataFrame | None = None) ->
     title = "Highest episodes" if truth is None else "Worst false alerts"
     lines += ["", f"## {title}", ""]
     lines += _pictures(result, false.sort_values("peak", ascending=False).head(PICTURES), truth, told, folder, "alert")
-    lines += ["", f"## Episodes (the first {LISTED} of {len(told)})", "", *_table(_listed(result, told.head(LISTED)))]
+    lines += [
+        "",
+        f"## Episodes ({min(LISTED, len(told))} of {len(told)})",
+        "",
+        *_table(_listed(result, told.head(LISTED))),
+    ]
     lines += ["", "## What changed at each refresh", "", *_table(_refreshes(result.refreshes)), ""]
     lines += _contests(result.refreshes)
     path = folder / "report.md"

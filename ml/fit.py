@@ -35,7 +35,7 @@ FALLBACK_PROTOTYPES = 32
 GROUP_PROTOTYPES = 160  # more make no group's score better
 LEVEL_BUDGET = 256
 FIT_ROWS = 60_000  # rows whose vectors a family may sample from
-FALLBACK_ROWS = 20_000  # rows measured against each role's and the fleet's baseline
+FALLBACK_ROWS = 6_000  # rows measured against each role's and the fleet's baseline
 HOLD_ROWS = 3_000  # rows of a half from which held-out prototypes are made
 DAY_MS = 86_400_000
 BLOCK_MS = 3 * 3_600_000
@@ -173,13 +173,13 @@ def _group_vectors(space: Space, mine: FloatArray, window: int, seed: int) -> li
 
 
 def _sampled(behaviour: FloatArray, part: MetricTable, window: int, seed: int, parts: int) -> FloatArray:
-    """An equal share of 20,000 windows for each of some parts."""
+    """An equal share of 6,000 windows for each of some parts."""
     ends = window_ends(part, window)
     return window_vectors(behaviour, ends[subsample(len(ends), FALLBACK_ROWS // parts, seed)], window)
 
 
 def _foreign(space: Space) -> list[tuple[FloatArray, MetricTable]]:
-    """Blocks of three hours, at most 20,000 rows, as they look against each role's and the fleet's baseline."""
+    """Blocks of three hours, at most 6,000 rows, as they look against each role's and the fleet's baseline."""
     wide = space.wide
     block = wide.ms // BLOCK_MS
     kept = np.flatnonzero(block % max(1, -(-len(wide) // FALLBACK_ROWS)) == 0)

@@ -17,7 +17,7 @@ from ml.features import MetricTable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ml.features import FloatArray, IntArray
+    from ml.features import BoolArray, FloatArray, IntArray
 
 FEW_METRICS = 3
 HOURS_BACK = (1, 3)
@@ -88,7 +88,7 @@ def _mean_and_deviation(values: FloatArray, position: IntArray, length: int) -> 
     return [mean, np.where(enough, np.sqrt(squares / np.maximum(count, 1)), np.nan)]
 
 
-def _lags(position: IntArray, length: int) -> list[tuple[slice, slice, FloatArray]]:
+def _lags(position: IntArray, length: int) -> list[tuple[slice, slice, BoolArray]]:
     """For each row of a trail, oldest first: the rows, the rows that far back, and which of them are in the segment."""
     n = len(position)
     found = []

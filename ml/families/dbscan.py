@@ -69,6 +69,8 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     tried = _eps(neighbour)
     if params.get("clusters"):
         tried = tried[:1]  # in the behaviour space only the distance counts: the knee will do
+    if params.get("eps"):
+        tried = [params["eps"]]
     trials = [_trial(seen, distances, eps, min_samples, seed) for eps in tried]
     trial = _choose(trials)
     cluster_map = _reduce(seen, trial, params["budget"], seed)
