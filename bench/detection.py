@@ -118,7 +118,8 @@ def band(past: pd.DataFrame, now: pd.DataFrame) -> Scores:
     """The largest deviation of any metric from its mean at that hour of the week; an alert beyond two deviations."""
     before, after = _standardised(past, now)
     hours = [
-        frame["timestamp"].dt.dayofweek.to_numpy() * 24 + frame["timestamp"].dt.hour.to_numpy() for frame in (past, now)
+        frame["timestamp"].dt.day_of_week.to_numpy() * 24 + frame["timestamp"].dt.hour.to_numpy()
+        for frame in (past, now)
     ]
     mean, deviation = np.zeros((168, before.shape[1])), np.ones((168, before.shape[1]))
     for hour in np.unique(hours[0]):

@@ -47,7 +47,8 @@ class Policy:
     def settle(self, contest: Contest) -> str | None:
         """Take note of a contest and return the family that serves from now on, None where none may.
 
-        A challenger wins where it would be chosen and is better than the champion by more than noise.
+        A challenger wins where it would be chosen and is better than the champion by more than noise. A champion that
+        the guards veto on the newest rows is replaced at once.
         """
         if contest.choice is None:
             return self.champion
