@@ -1,8 +1,9 @@
 """How far is too far: a boundary of each member for every baseline, and the paging threshold from the alert budget.
 
-An instance's boundary is the 99.5 % quantile of its own training distances, so that a score of 1 means the same for a
-quiet database and a noisy batch worker. A quantile that high needs some hundred rows: with fewer the fleet's boundary
-takes part. The paging threshold is the smallest one that would have kept to the budget on the training rows.
+An instance's boundary is the 99 % quantile of its own training distances, measured to prototypes that were fitted
+without the row, and drawn half way to the fleet's: an instance whose past is full of incidents would otherwise excuse
+the next one. The paging threshold is the smallest one that would have kept to the budget on the training days, but for
+the busiest fifth of them, which is where the incidents were.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from ml.features import BoolArray, FloatArray, IntArray, float32
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-QUANTILE = 0.995
-PRIOR_ROWS = 200  # rows at which an instance's own boundary weighs as much as the fleet's
+QUANTILE = 0.99
+OWN_WEIGHT = 0.5  # most that an instance's own boundary weighs against the fleet's
+PRIOR_ROWS = 200  # rows at which it does
+BUSY_SHARE = 0.2  # share of the instance-days, the busiest, that the budget does not count
+DAY_MS = 86_400_000
 FLOOR = 0.1  # share of the fleet's boundary that is the least boundary of an instance
 LEAST = 1e-3  # a fleet that never moved has a boundary too
 MERGE_MS = 15 * 60_000
@@ -42,7 +46,7 @@ def own_boundaries(distance: FloatArray, baseline: IntArray, n_baselines: int) -
         own = distance[order[starts[index] : starts[index + 1]]]
         if len(own):
             limit = max(float(np.quantile(own, QUANTILE)), FLOOR * fleet)
-            trust = len(own) / (len(own) + PRIOR_ROWS)
+            trust = min(OWN_WEIGHT, len(own) / (len(own) + PRIOR_ROWS))
             boundary[index] = limit**trust * fleet ** (1 - trust)
     return float32(boundary)
 
@@ -86,16 +90,21 @@ def alert_rows(pages: BoolArray, code: IntArray, close_rows: int) -> BoolArray:
     return alert
 
 
-def count_episodes(alert: BoolArray, code: IntArray, ms: IntArray) -> int:
-    """Episodes as an operator meets them: runs closer than 15 minutes are one; one counts again for every full hour."""
+def _episodes(alert: BoolArray, code: IntArray, ms: IntArray) -> tuple[IntArray, IntArray]:
+    """First row of every episode, and how often it counts: once, and again for every full hour."""
     rows = np.flatnonzero(alert)
     if not len(rows):
-        return 0
+        return rows, rows
     starts = np.ones(len(rows), bool)
     starts[1:] = (code[rows[1:]] != code[rows[:-1]]) | (ms[rows[1:]] - ms[rows[:-1]] > MERGE_MS)
     first = np.flatnonzero(starts)
     last = np.append(first[1:], len(rows)) - 1
-    return int(((ms[rows[last]] - ms[rows[first]]) // RENOTIFY_MS + 1).sum())
+    return rows[first], (ms[rows[last]] - ms[rows[first]]) // RENOTIFY_MS + 1
+
+
+def count_episodes(alert: BoolArray, code: IntArray, ms: IntArray) -> int:
+    """Episodes as an operator meets them: runs closer than 15 minutes are one; one counts again for every full hour."""
+    return int(_episodes(alert, code, ms)[1].sum())
 
 
 def episodes_a_day(rows: PagingRows, threshold: float, rule: Mapping[str, float], period_s: float) -> float:
@@ -107,8 +116,29 @@ def episodes_a_day(rows: PagingRows, threshold: float, rule: Mapping[str, float]
     return count_episodes(alert, rows.code, rows.ms) / float(days)
 
 
+def episodes_on_ordinary_days(rows: PagingRows, threshold: float, rule: Mapping[str, float], period_s: float) -> float:
+    """Episodes for each instance and day at a threshold, the busiest fifth of the instance-days left out.
+
+    A day is 24 hours from the instance's first row; an episode belongs to the day it begins on. Rows that make less
+    than a day in all count as what they are.
+    """
+    if not rows.known.any():
+        return 0.0
+    code, ms = rows.code[rows.known], rows.ms[rows.known]
+    own_first = np.full(int(rows.code.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(own_first, code, ms)
+    first, weight = _episodes(alert_rows(rows.pages(threshold), rows.code, int(rule["close_rows"])), rows.code, rows.ms)
+    most_days = int((ms - own_first[code]).max() // DAY_MS) + 1
+    key = code * most_days + (ms - own_first[code]) // DAY_MS
+    days, size = np.unique(key, return_counts=True)
+    begun = rows.code[first] * most_days + (rows.ms[first] - own_first[rows.code[first]]) // DAY_MS
+    count = np.bincount(np.searchsorted(days, begun), weights=weight, minlength=len(days))
+    quiet = np.argsort(count, kind="stable")[: max(1, int(np.ceil(len(days) * (1 - BUSY_SHARE))))]
+    return float(count[quiet].sum() / (size[quiet].sum() * period_s / 86_400))
+
+
 def paging_threshold(rows: PagingRows, budget: float, rule: Mapping[str, float], period_s: float) -> float:
-    """Smallest threshold >= 1, in steps of 0.0001, whose episodes for each instance and day stay within ``budget``.
+    """Smallest threshold >= 1, in steps of 0.0001, whose episodes on ordinary days stay within ``budget``.
 
     Exhaustion pages at any threshold; where it alone is over the budget the result is just above the highest score.
     """
@@ -117,7 +147,7 @@ def paging_threshold(rows: PagingRows, budget: float, rule: Mapping[str, float],
     low, high = 0, len(ladder) - 1
     while low < high:
         middle = (low + high) // 2
-        if episodes_a_day(rows, float(ladder[middle]), rule, period_s) <= budget:
+        if episodes_on_ordinary_days(rows, float(ladder[middle]), rule, period_s) <= budget:
             high = middle
         else:
             low = middle + 1

@@ -26,6 +26,7 @@ BoolArray = NDArray[np.bool_]
 
 HOURS = 24
 MIN_ROWS = 24  # an instance with fewer rows has no baseline of its own
+MIN_SPAN_MS = 24 * 3_600_000  # nor one whose rows span less than a day: it has not shown all its hours
 MIN_HOUR_ROWS = 6  # an hour of day with fewer rows says nothing about its own mean
 PROFILE_SPAN_MS = 48 * 3_600_000  # an hour-of-day profile needs each hour twice: once to learn it, once to test it
 SCALE_FLOOR = 0.3  # share of the fleet's typical deviation that is the least deviation of an instance
@@ -130,12 +131,13 @@ class Baselines:
 
     def impute(self, table: MetricTable, baseline: IntArray) -> FloatArray:
         """The rows' values (n, d) with every missing one at its centre; ``baseline`` (n,) is the index of each row."""
-        return np.where(np.isnan(table.values), self.center[baseline, table.hour], table.values)
+        center = self.center[baseline, table.hour, : table.values.shape[1]]
+        return np.where(np.isnan(table.values), center, table.values)
 
     def behaviour(self, table: MetricTable, baseline: IntArray) -> FloatArray:
         """The rows in the behaviour space, (n, d): squashed deviations from the baseline of the row's hour."""
         center, scale = self.center[baseline, table.hour], self.scale[baseline, table.hour]
-        return squash((self.impute(table, baseline) - center) / scale)
+        return squash(np.where(np.isnan(table.values), 0.0, (table.values - center) / scale))
 
 
 def window_ends(table: MetricTable, width: int) -> IntArray:
@@ -156,9 +158,8 @@ def windows(behaviour: FloatArray, table: MetricTable, width: int) -> tuple[Floa
 
 
 def fit_baselines(table: MetricTable, roles: Mapping[str, str]) -> Baselines:
-    """One baseline for each instance with enough rows, each role they have, and the fleet."""
-    counts = np.bincount(table.code, minlength=len(table.instances))
-    known = [name for name, count in zip(table.instances, counts, strict=True) if count >= MIN_ROWS]
+    """One baseline for each instance with enough rows over a day or more, each role they have, and the fleet."""
+    known = _known(table)
     role_names = sorted({roles[name] for name in known if name in roles})
     role_of = np.array([roles.get(name, "") for name in table.instances], object)[table.code]
     members = [table.code == table.instances.index(name) for name in known]
@@ -181,6 +182,16 @@ def fit_baselines(table: MetricTable, roles: Mapping[str, str]) -> Baselines:
         center=center,
         scale=scale,
     )
+
+
+def _known(table: MetricTable) -> list[str]:
+    """Instances that have shown enough of themselves to be measured against their own past."""
+    bounds = np.searchsorted(table.code, np.arange(len(table.instances) + 1))
+    return [
+        name
+        for name, low, high in zip(table.instances, bounds[:-1], bounds[1:], strict=True)
+        if high - low >= MIN_ROWS and table.ms[high - 1] - table.ms[low] >= MIN_SPAN_MS
+    ]
 
 
 def fit_level_scaling(values: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -208,10 +219,9 @@ def _count_and_mean(values: FloatArray) -> tuple[IntArray, FloatArray]:
 def _hourly(values: FloatArray, hour: IntArray) -> tuple[IntArray, FloatArray]:
     """Number and mean of the values present by hour of day, each (24, d)."""
     present = np.isfinite(values)
-    count = np.zeros((HOURS, values.shape[1]), np.int64)
-    total = np.zeros((HOURS, values.shape[1]))
-    np.add.at(count, hour, present)
-    np.add.at(total, hour, np.where(present, values, 0.0))
+    of_hour = (hour[None, :] == np.arange(HOURS)[:, None]).astype(np.float64)
+    count = np.rint(of_hour @ present).astype(np.int64)
+    total = of_hour @ np.where(present, values, 0.0)
     return count, np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ml import inventory as fleet
+from ml import trails as trailing
 from ml.families.base import ClusterMap
 from ml.features import (
     Baselines,
@@ -34,23 +35,30 @@ if TYPE_CHECKING:
 
 BLOCK_ROWS = 50_000
 TOP = 3  # features named as reasons
-HARMFUL_SHARE = 0.2  # a smaller share of the distance is no reason to page
+HARMFUL_SHARE = 0.2  # the main feature counts whatever its share of the distance, the next two from this share on
 RANGE_SCALES = 3.0  # the expected range is the centre and this many scales either way
 
 
 @dataclass(frozen=True)
 class Member:
-    """One member of the behaviour space: its window in rows, its weight, its map, its boundary by baseline."""
+    """One member of the behaviour space: its window in rows, its weight, its map, its boundary by baseline.
+
+    It rates the rows whose baseline belongs to its ``group`` of alike instances.
+    """
 
     window: int
     weight: float
     map: ClusterMap
     boundary: FloatArray
+    group: int = 0
 
 
 @dataclass(frozen=True)
 class FleetModel:
-    """A model document and its arrays, ready to score."""
+    """A model document and its arrays, ready to score.
+
+    ``trails`` are the lengths in rows of the trailing features, ``groups`` (n_baselines,) the group of each baseline.
+    """
 
     features: tuple[str, ...]
     bounds: FloatArray
@@ -65,6 +73,8 @@ class FleetModel:
     rule: Mapping[str, float]
     context_rows: int
     max_gap_s: float
+    trails: tuple[int, ...]
+    groups: IntArray
 
     @staticmethod
     def load(document: Mapping[str, Any], arrays: Mapping[str, Any]) -> FleetModel:
@@ -73,6 +83,7 @@ class FleetModel:
         index = document["baselines"]
         limits = [[np.nan if limit is None else limit for limit in pair] for pair in document["bounds"]]
         exhaustion = [np.nan if bound is None else bound for bound in document["exhaustion"]]
+        groups = document.get("groups") or [0] * len(values["center"])
         return FleetModel(
             features=tuple(document["features"]),
             bounds=np.array(limits, np.float64).reshape(-1, 2),
@@ -84,12 +95,20 @@ class FleetModel:
             level_map=ClusterMap.from_document(document["level"]["map"], values),
             level_names=tuple(document["level"]["names"]),
             members=tuple(
-                Member(m["window"], m["weight"], ClusterMap.from_document(m["map"], values), values[m["boundary"]])
+                Member(
+                    m["window"],
+                    m["weight"],
+                    ClusterMap.from_document(m["map"], values),
+                    values[m["boundary"]],
+                    m.get("group", 0),
+                )
                 for m in document["members"]
             ),
             rule=document["rule"],
             context_rows=document["context_rows"],
             max_gap_s=document["max_gap_s"],
+            trails=tuple(document.get("trails", ())),
+            groups=np.asarray(groups, np.int64),
         )
 
 
@@ -124,36 +143,119 @@ class Scored:
         return ((self.score >= threshold) & self.harmful) | self.exhausted
 
 
-def score_table(model: FleetModel, table: MetricTable, baseline: IntArray) -> Scored:
-    """Score every row of a table; ``baseline`` (n,) is each row's index into the model's baselines.
+@dataclass(frozen=True)
+class Measured:
+    """How far n rows are from what is normal, before anybody asks why.
+
+    ``behaviour`` (n, width) are the rows in the behaviour space; ``nearest`` holds for each member the rows it rated
+    and the prototype nearest to each, both (m,).
+    """
+
+    score: FloatArray
+    context: BoolArray
+    behaviour: FloatArray
+    nearest: tuple[tuple[IntArray, IntArray], ...]
+
+
+def measure(model: FleetModel, wide: MetricTable, baseline: IntArray) -> Measured:
+    """Score every row of a table that has its trailing columns; ``baseline`` (n,) indexes the model's baselines.
 
     O(n p w d) time for p prototypes; beside the results, memory is bounded by blocks of 50,000 rows.
     """
-    score, context, contribution = _distances(model, table, baseline)
-    hour = table.hour
-    center, scale = model.baselines.center[baseline, hour], model.baselines.scale[baseline, hour]
-    values = model.baselines.impute(table, baseline)
-    rising = values >= center
-    label = model.level_map.assign(level_space(values, model.level_center, model.level_scale)).labels
+    behaviour = model.baselines.behaviour(wide, baseline)
+    total, weight = np.zeros(len(wide)), np.zeros(len(wide))
+    context = np.ones(len(wide), bool)
+    group = model.groups[baseline]
+    nearest = []
+    for member in model.members:
+        mine = group == member.group
+        ends = window_ends(wide, member.window)
+        ends = ends[mine[ends]]
+        index = np.empty(len(ends), np.int64)
+        for low in range(0, len(ends), BLOCK_ROWS):
+            block = ends[low : low + BLOCK_ROWS]
+            assigned = member.map.assign(window_vectors(behaviour, block, member.window))
+            index[low : low + BLOCK_ROWS] = assigned.index
+            total[block] += member.weight * assigned.distance / member.boundary[baseline[block]]
+        weight[ends] += member.weight
+        context &= ~mine | (wide.position >= member.window - 1)
+        nearest.append((ends, index))
+    score = np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), np.nan)
+    return Measured(score, context, behaviour, tuple(nearest))
+
+
+def shares(model: FleetModel, measured: Measured, baseline: IntArray, chosen: BoolArray) -> FloatArray:
+    """Each metric's part of the distance of the chosen rows, (n, d); 0 for the others."""
+    d = len(model.features)
+    contribution = np.zeros((len(chosen), d))
+    for member, (ends, index) in zip(model.members, measured.nearest, strict=True):
+        wanted = chosen[ends]
+        ends, index = ends[wanted], index[wanted]
+        prototypes = member.map.stages[0].prototypes
+        for low in range(0, len(ends), BLOCK_ROWS):
+            block, place = ends[low : low + BLOCK_ROWS], index[low : low + BLOCK_ROWS]
+            squares = (window_vectors(measured.behaviour, block, member.window) - prototypes[place]) ** 2
+            factor = member.weight / member.boundary[baseline[block]] ** 2
+            contribution[block] += factor[:, None] * trailing.by_metric(squares, d)
     total = contribution.sum(axis=1, keepdims=True)
-    share = np.where(total > 0, contribution / np.where(total > 0, total, 1.0), 0.0)
-    top = np.argsort(-share, axis=1, kind="stable")[:, :TOP]
-    reach, lower, upper = RANGE_SCALES * scale, model.bounds[:, 0], model.bounds[:, 1]
+    return np.where(total > 0, contribution / np.where(total > 0, total, 1.0), 0.0)
+
+
+def harmful_rows(
+    model: FleetModel, table: MetricTable, baseline: IntArray, measured: Measured, chosen: BoolArray
+) -> BoolArray:
+    """The chosen rows whose main features move in the catalogue's harmful direction, (n,)."""
+    if all(direction == "both" for direction in model.directions):
+        return chosen
+    share = shares(model, measured, baseline, chosen)
+    rows = np.flatnonzero(chosen)
+    part = table.take(rows)
+    deviation = model.baselines.impute(part, baseline[rows]) - _profile(model, part, baseline[rows])[0]
+    harmful = np.zeros(len(table), bool)
+    harmful[rows] = _harmful(model.directions, deviation, share[rows], _main(share[rows]))
+    return harmful
+
+
+def exhausted_rows(model: FleetModel, table: MetricTable, baseline: IntArray) -> BoolArray:
+    """Rows with a metric at its exhaustion bound where that is not normal, (n,)."""
+    if not np.isfinite(model.exhaustion).any():
+        return np.zeros(len(table), bool)
+    center, scale = _profile(model, table, baseline)
     with np.errstate(invalid="ignore"):
-        exhausts = (table.values >= model.exhaustion) & (center + reach < model.exhaustion)
+        exhausts = (table.values >= model.exhaustion) & (center + RANGE_SCALES * scale < model.exhaustion)
     exhausted: BoolArray = np.asarray(exhausts.any(axis=1))
+    return exhausted
+
+
+def level_labels(model: FleetModel, table: MetricTable, baseline: IntArray) -> IntArray:
+    """Label of every row in the level map, (n,)."""
+    values = model.baselines.impute(table, baseline)
+    return model.level_map.assign(level_space(values, model.level_center, model.level_scale)).labels
+
+
+def score_table(model: FleetModel, table: MetricTable, baseline: IntArray, wide: MetricTable | None = None) -> Scored:
+    """Score and explain every row of a table; ``baseline`` (n,) is each row's index into the model's baselines.
+
+    ``wide`` is the table with its trailing columns, where the caller has it already.
+    """
+    measured = measure(model, trailing.widen(table, model.trails) if wide is None else wide, baseline)
+    share = shares(model, measured, baseline, np.ones(len(table), bool))
+    top = _main(share)
+    center, scale = _profile(model, table, baseline)
+    values = model.baselines.impute(table, baseline)
+    reach, lower, upper = RANGE_SCALES * scale, model.bounds[:, 0], model.bounds[:, 1]
     return Scored(
         table=table,
-        score=score,
-        context=context,
-        label=label,
+        score=measured.score,
+        context=measured.context,
+        label=level_labels(model, table, baseline),
         share=share,
         top=top,
         low=np.fmin(np.fmax(center - reach, lower), upper),
         high=np.fmin(np.fmax(center + reach, lower), upper),
-        rising=rising,
+        rising=values >= center,
         harmful=_harmful(model.directions, values - center, share, top),
-        exhausted=exhausted,
+        exhausted=exhausted_rows(model, table, baseline),
     )
 
 
@@ -220,34 +322,26 @@ def short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _distances(model: FleetModel, table: MetricTable, baseline: IntArray) -> tuple[FloatArray, BoolArray, FloatArray]:
-    """Score (n,), whether every member took part (n,), and each feature's contribution (n, d)."""
-    behaviour = model.baselines.behaviour(table, baseline)
-    d = behaviour.shape[1]
-    total, weight = np.zeros(len(table)), np.zeros(len(table))
-    contribution = np.zeros((len(table), d))
-    context = np.ones(len(table), bool)
-    for member in model.members:
-        prototypes = member.map.stages[0].prototypes
-        ends = window_ends(table, member.window)
-        for low in range(0, len(ends), BLOCK_ROWS):
-            block = ends[low : low + BLOCK_ROWS]
-            vectors = window_vectors(behaviour, block, member.window)
-            assigned, boundary = member.map.assign(vectors), member.boundary[baseline[block]]
-            total[block] += member.weight * assigned.distance / boundary
-            squares = ((vectors - prototypes[assigned.index]) ** 2).reshape(len(block), member.window, d).sum(axis=1)
-            contribution[block] += (member.weight / boundary**2)[:, None] * squares
-        weight[ends] += member.weight
-        context &= table.position >= member.window - 1
-    return np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), np.nan), context, contribution
+def _profile(model: FleetModel, table: MetricTable, baseline: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Centre and scale of every metric at each row's hour, both (n, d)."""
+    d = len(model.features)
+    baselines = model.baselines
+    return baselines.center[baseline, table.hour, :d], baselines.scale[baseline, table.hour, :d]
+
+
+def _main(share: FloatArray) -> IntArray:
+    """The three metrics with the greatest share, (n, 3); of equals the first."""
+    return np.argsort(-share, axis=1, kind="stable")[:, :TOP]
 
 
 def _harmful(directions: tuple[str, ...], deviation: FloatArray, share: FloatArray, top: IntArray) -> BoolArray:
-    """Rows where a main feature of some weight moves the way its catalogue entry calls harmful."""
+    """Rows whose main feature, or another one of some weight, moves the way its catalogue entry calls harmful."""
     matches = np.zeros(deviation.shape, bool)
     for column, direction in enumerate(directions):
         side = deviation[:, column]
         matches[:, column] = {"up": side >= 0, "down": side < 0}.get(direction, np.ones(len(side), bool))
     rows = np.arange(len(top))[:, None]
-    harmful: BoolArray = np.asarray((matches[rows, top] & (share[rows, top] >= HARMFUL_SHARE)).any(axis=1))
+    weighty = share[rows, top] >= HARMFUL_SHARE
+    weighty[:, 0] = True
+    harmful: BoolArray = np.asarray((matches[rows, top] & weighty).any(axis=1))
     return harmful

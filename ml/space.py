@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ml import inventory as fleet
+from ml import trails as trailing
 from ml.features import (
     Baselines,
     FloatArray,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ml.inventory import Instance
 
 KEY = ["instance_id", "timestamp"]
+GAP_PERIODS = 6  # a window never spans a longer gap between two rows
 
 
 class TrainingError(ValueError):
@@ -38,11 +40,15 @@ class TrainingError(ValueError):
 class Space:
     """What every family is fitted to.
 
-    ``baseline`` (n,) is each row's index into ``baselines``; ``behaviour`` and ``level`` are the rows (n, d) in the two
-    spaces; ``level_center`` and ``level_scale`` are (d,).
+    ``wide`` is the table with its trailing columns, ``trails`` their lengths in rows. ``baseline`` (n,) is each row's
+    index into ``baselines``; ``behaviour`` (n, width) and ``level`` (n, d) are the rows in the two spaces;
+    ``level_center`` and ``level_scale`` are (d,). ``roles`` is the role of each instance by name.
     """
 
     table: MetricTable
+    wide: MetricTable
+    trails: tuple[int, ...]
+    roles: Mapping[str, str]
     baselines: Baselines
     baseline: IntArray
     behaviour: FloatArray
@@ -80,17 +86,29 @@ def check_rows(rows: pd.DataFrame, catalogue: Catalogue) -> None:
         )
 
 
-def build_space(rows: pd.DataFrame, catalogue: Catalogue, inventory: Mapping[str, Instance], max_gap_s: float) -> Space:
-    """Fit baselines and level scaling to metric rows and put the rows into both spaces."""
-    table = as_table(rows, catalogue.names, max_gap_s)
-    baselines = fit_baselines(table, {name: fleet.lookup(inventory, name).role for name in table.instances})
+def build_space(rows: pd.DataFrame, catalogue: Catalogue, inventory: Mapping[str, Instance], period_s: float) -> Space:
+    """Fit baselines and level scaling to metric rows ``period_s`` apart and put the rows into both spaces."""
+    table = as_table(rows, catalogue.names, GAP_PERIODS * period_s)
+    trails = trailing.trails_for(len(catalogue.names), period_s)
+    return space_of(table, trailing.widen(table, trails), trails, inventory)
+
+
+def space_of(
+    table: MetricTable, wide: MetricTable, trails: tuple[int, ...], inventory: Mapping[str, Instance]
+) -> Space:
+    """Fit baselines and level scaling to a table that has its trailing columns in ``wide``."""
+    roles = {name: fleet.lookup(inventory, name).role for name in table.instances}
+    baselines = fit_baselines(wide, roles)
     baseline = row_baselines(baselines, table, inventory)
     center, scale = fit_level_scaling(table.values)
     return Space(
         table=table,
+        wide=wide,
+        trails=trails,
+        roles=roles,
         baselines=baselines,
         baseline=baseline,
-        behaviour=baselines.behaviour(table, baseline),
+        behaviour=baselines.behaviour(wide, baseline),
         level=level_space(baselines.impute(table, baseline), center, scale),
         level_center=center,
         level_scale=scale,

@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from ml.features import BoolArray, FloatArray, IntArray
 
-THRESHOLDS = 200
+THRESHOLDS = 250
 
 
 def vus_pr(label: BoolArray, score: FloatArray, buffer: int) -> float:
@@ -64,7 +64,7 @@ def soft_labels(label: BoolArray, starts: IntArray, ends: IntArray, length: int)
 
 
 def _levels(score: FloatArray) -> FloatArray:
-    """At most 200 of the scores as thresholds, from the highest to the lowest, evenly spaced in rank."""
+    """At most 250 of the scores as thresholds, from the highest to the lowest, evenly spaced in rank."""
     descending = np.sort(score)[::-1]
     ranks = np.unique(np.linspace(0, len(score) - 1, THRESHOLDS).astype(int))
     return np.unique(descending[ranks])[::-1]

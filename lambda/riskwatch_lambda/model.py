@@ -36,8 +36,9 @@ class ModelError(ValueError):
 class Profile(NamedTuple):
     """What is normal for one baseline at one hour of day, a value a feature.
 
-    ``low`` and ``high`` are center -/+ 3 scale within the physical bounds; ``exhaustible`` holds position and bound of
-    the metrics whose exhaustion bound lies above center + 3 scale, so that reaching it is news.
+    ``center`` and ``scale`` go on with the trailing features, where the model has them. ``low`` and ``high`` are center
+    -/+ 3 scale within the physical bounds; ``exhaustible`` holds position and bound of the metrics whose exhaustion
+    bound lies above center + 3 scale, so that reaching it is news.
     """
 
     center: tuple[float, ...]
@@ -57,19 +58,24 @@ class Level(NamedTuple):
 
 
 class Member(NamedTuple):
-    """One member of the score: the rows of its window, its weight, its map, and a boundary for each baseline."""
+    """One member of the score: the rows of its window, its weight, its map, and a boundary for each baseline.
+
+    It rates the instances whose baseline is in its ``group``.
+    """
 
     window: int
     weight: float
     map: PrototypeMap
     boundary: array[float]
+    group: int
 
 
 class Model:
     """A verified model. Use ``load`` or ``from_bytes``, which turn every fault into a ModelError.
 
     ``layout`` says what records must look like, ``members`` and ``level`` how they are scored, ``rule`` when episodes
-    open; ``document`` is the whole document as it was read.
+    open; ``document`` is the whole document as it was read. ``trails`` are the lengths in rows of the trailing features
+    and ``width`` is the number of values that a row has with them.
     """
 
     def __init__(self, document: Mapping[str, Any], arrays: ArrayFile) -> None:
@@ -83,16 +89,21 @@ class Model:
         self.rule = Rule.of(_typed(document, "rule", dict))
         self.golden = _read_golden(document)
         self._exhaustion = _read_exhaustion(document, len(self.layout.features))
-        width = len(self.layout.features)
+        self.trails = _read_trails(document)
+        metrics = len(self.layout.features)
+        self.width = width = metrics * (2 + 2 * len(self.trails)) if self.trails else metrics
         self._center = arrays.take("center", (None, HOURS, width))
         count = len(self._center) // (HOURS * width)
         self._scale = arrays.take("scale", (count, HOURS, width))
         _check_positive(self._scale, "scale")
         self._instances, self._roles, self._fleet = _read_baselines(document, count)
-        self.level = _read_level(document, arrays, width)
+        self.level = _read_level(document, arrays, metrics)
         self.members = _read_members(document, arrays, width, count)
-        if self.layout.context_rows < max(member.window for member in self.members):
-            raise ModelError(f"context_rows is {self.layout.context_rows}, less than the longest window")
+        self._groups, self._members = _read_groups(document, self.members, count)
+        self.longest_window = max(member.window for member in self.members)
+        if self.layout.context_rows < self.longest_window + max(self.trails, default=1) - 1:
+            trail = f" and its trail of {max(self.trails)}" if self.trails else ""
+            raise ModelError(f"context_rows is {self.layout.context_rows}, less than the longest window{trail}")
         self._profiles: dict[tuple[int, int], Profile] = {}
 
     def baseline(self, instance_id: str, role: str) -> tuple[int, bool]:
@@ -102,6 +113,10 @@ class Model:
             return index, True
         return self._roles.get(role, self._fleet), False
 
+    def members_of(self, baseline: int) -> tuple[Member, ...]:
+        """Give the members that rate the instances of a baseline."""
+        return self._members[self._groups[baseline]]
+
     def profile(self, baseline: int, hour: int) -> Profile:
         """Give what is normal for a baseline at a UTC hour of day; made when first asked for."""
         found = self._profiles.get((baseline, hour))
@@ -110,7 +125,7 @@ class Model:
         return found
 
     def _make_profile(self, baseline: int, hour: int) -> Profile:
-        width = len(self.layout.features)
+        metrics, width = len(self.layout.features), self.width
         start = (baseline * HOURS + hour) * width
         center = tuple(self._center[start : start + width])
         scale = tuple(self._scale[start : start + width])
@@ -118,8 +133,9 @@ class Model:
         bounds = [
             (-math.inf if low is None else low, math.inf if high is None else high) for low, high in self.layout.bounds
         ]
-        low = tuple(min(max(c - r, lower), upper) for c, r, (lower, upper) in zip(center, reach, bounds, strict=True))
-        high = tuple(min(max(c + r, lower), upper) for c, r, (lower, upper) in zip(center, reach, bounds, strict=True))
+        spans = list(zip(center[:metrics], reach[:metrics], bounds, strict=True))
+        low = tuple(min(max(c - r, lower), upper) for c, r, (lower, upper) in spans)
+        high = tuple(min(max(c + r, lower), upper) for c, r, (lower, upper) in spans)
         exhaustible = tuple(
             (position, bound)
             for position, bound in enumerate(self._exhaustion)
@@ -233,10 +249,35 @@ def _read_members(document: Mapping[str, Any], arrays: ArrayFile, width: int, co
         boundary = arrays.take(_typed(member, "boundary", str), (count,))
         _check_positive(boundary, f"{where}.boundary")
         places = read_map(member.get("map"), arrays, window * width, f"{where}.map")
-        members.append(Member(window, weight, places, boundary))
+        group: Any = member.get("group", 0)
+        if type(group) is not int or group < 0:
+            raise ModelError(f"{where}.group is {group!r}, expected the number of a group")
+        members.append(Member(window, weight, places, boundary, group))
     if not members:
         raise ModelError("members is empty: a model needs at least one")
     return tuple(members)
+
+
+def _read_trails(document: Mapping[str, Any]) -> tuple[int, ...]:
+    """Read the lengths of the trails; a model without the key has none."""
+    trails = document.get("trails", [])
+    if not isinstance(trails, list) or any(type(length) is not int or length < 2 for length in trails):
+        raise ModelError(f"trails is {trails!r:.100}, expected lengths of at least 2 rows")
+    return tuple(trails)
+
+
+def _read_groups(
+    document: Mapping[str, Any], members: tuple[Member, ...], count: int
+) -> tuple[list[int], dict[int, tuple[Member, ...]]]:
+    """Read the group of every baseline and sort the members by group; a model without the key has one group."""
+    groups = document.get("groups", [0] * count)
+    if not isinstance(groups, list) or len(groups) != count or any(type(group) is not int for group in groups):
+        raise ModelError(f"groups must be whole numbers, one for each of {count} baselines")
+    by_group = {group: tuple(member for member in members if member.group == group) for group in set(groups)}
+    empty = sorted(group for group, own in by_group.items() if not own)
+    if empty:
+        raise ModelError(f"groups names {empty[:5]}, and no member rates such a group")
+    return groups, by_group
 
 
 def _read_golden(document: Mapping[str, Any]) -> tuple[tuple[Any, Mapping[str, Any]], ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from riskwatch_lambda.clock import hour_of_day
 from riskwatch_lambda.maps import Place, locate
+from riskwatch_lambda.trails import widen
 
 if TYPE_CHECKING:
     from riskwatch_lambda.model import Member, Model, Profile
@@ -58,10 +59,11 @@ def score(model: Model, record: Record) -> Verdict:
     newest = record.rows[-1]
     profile = model.profile(index, hour_of_day(record.ts[-1]))
     history = _history(model, record, index)
-    width = len(newest)
+    width = model.width
     total, weights, seen = 0.0, 0.0, 0
-    contributions = [0.0] * width
-    for member in model.members:
+    contributions = [0.0] * len(newest)
+    members = model.members_of(index)
+    for member in members:
         size = member.window * width
         if len(history) < size:
             continue
@@ -75,13 +77,13 @@ def score(model: Model, record: Record) -> Verdict:
         _add_contributions(contributions, vector, place, member, boundary)
     value = total / weights if seen else nan
     reasons = _reasons(model, newest, history, profile, contributions) if seen else ()
-    harmful = any(_is_harmful(model, reason) for reason in reasons)
+    harmful = any(_is_harmful(model, reason, place) for place, reason in enumerate(reasons))
     exhausted = _is_exhausted(newest, profile)
     return Verdict(
         score=value,
         unusual=value >= UNUSUAL,
         level=_level(model, newest, profile),
-        context=seen == len(model.members),
+        context=seen == len(members),
         reasons=reasons,
         harmful=harmful,
         exhausted=exhausted,
@@ -99,7 +101,10 @@ def _history(model: Model, record: Record, index: int) -> list[float]:
     while first > 0 and record.ts[first] - record.ts[first - 1] <= model.max_gap_s * 1000:
         first -= 1
     history: list[float] = []
-    for ts, row in zip(record.ts[first:], record.rows[first:], strict=True):
+    rows = record.rows[first:]
+    # Rows older than the longest window are there for the trails of the others.
+    oldest = max(0, len(rows) - model.longest_window)
+    for ts, row in zip(record.ts[first + oldest :], widen(rows, oldest, model.trails), strict=True):
         profile = model.profile(index, hour_of_day(ts))
         history += _squashed(row, profile.center, profile.center, profile.scale)
     return history
@@ -131,7 +136,7 @@ def _reasons(
     """Give the features that contribute most, the first of equals first."""
     total = sum(contributions)
     top = sorted(range(len(contributions)), key=lambda position: -contributions[position])[:REASONS]
-    moves = history[-len(newest) :]
+    moves = history[-model.width :]
     return tuple(
         Reason(
             model.layout.features[position],
@@ -145,9 +150,9 @@ def _reasons(
     )
 
 
-def _is_harmful(model: Model, reason: Reason) -> bool:
-    """Tell whether a reason carries weight and moves the way that the catalogue calls harmful."""
-    if reason.share < HARMFUL_SHARE:
+def _is_harmful(model: Model, reason: Reason, place: int) -> bool:
+    """Tell whether a reason moves the way that the catalogue calls harmful and is the first one or carries weight."""
+    if place > 0 and reason.share < HARMFUL_SHARE:
         return False
     return model.harmful_direction[reason.feature] in ("both", reason.direction)
 
@@ -164,5 +169,5 @@ def _is_exhausted(newest: Row, profile: Profile) -> bool:
 def _level(model: Model, newest: Row, profile: Profile) -> str:
     """Name the load of a row: the label of its absolute values in the level map."""
     level = model.level
-    vector = tuple(_squashed(newest, profile.center, level.center, level.scale))
+    vector = tuple(_squashed(newest, profile.center[: len(newest)], level.center, level.scale))
     return level.names[locate(level.map, vector).label]

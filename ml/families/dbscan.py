@@ -61,7 +61,7 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     """
     from scipy.spatial.distance import pdist, squareform
 
-    sample = subsample(len(x), SAMPLE, seed)
+    sample = subsample(len(x), min(SAMPLE, params.get("sample", SAMPLE)), seed)
     seen = x[sample]
     distances = squareform(pdist(seen))
     min_samples = max(1, min(20, max(5, 2 * x.shape[1]), len(seen) - 1))
@@ -69,6 +69,8 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     tried = _eps(neighbour)
     if params.get("clusters"):
         tried = tried[:1]  # in the behaviour space only the distance counts: the knee will do
+    if params.get("eps"):
+        tried = [params["eps"]]
     trials = [_trial(seen, distances, eps, min_samples, seed) for eps in tried]
     trial = _choose(trials)
     cluster_map = _reduce(seen, trial, params["budget"], seed)

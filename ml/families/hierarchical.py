@@ -35,7 +35,7 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     """
     from scipy.cluster.hierarchy import linkage
 
-    sample = subsample(len(x), SAMPLE, seed)
+    sample = subsample(len(x), min(SAMPLE, params.get("sample", SAMPLE)), seed)
     seen = x[sample]
     most = distinct(seen, params.get("clusters") or params["budget"])
     if len(seen) < 2 or most < 2:

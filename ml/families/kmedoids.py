@@ -35,7 +35,7 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     """
     from scipy.spatial.distance import pdist, squareform
 
-    sample = subsample(len(x), SAMPLE, seed)
+    sample = subsample(len(x), min(SAMPLE, params.get("sample", SAMPLE)), seed)
     seen = x[sample]
     most = distinct(seen, params.get("clusters") or params["budget"])
     distances = squareform(pdist(seen))

@@ -6,6 +6,7 @@ from ml.boundaries import (
     alert_rows,
     count_episodes,
     episodes_a_day,
+    episodes_on_ordinary_days,
     fallback_boundary,
     own_boundaries,
     paging_threshold,
@@ -79,6 +80,19 @@ def test_threshold_is_the_smallest_that_keeps_the_budget():
     assert paging_threshold(rows, 1.0, RULE, 300) == 2.5001
     assert paging_threshold(rows, 0.5, RULE, 300) == 3.5001
     assert episodes_a_day(rows, 2.5, RULE, 300) == 2.0
+
+
+def test_the_busiest_fifth_of_the_days_costs_no_budget():
+    # GIVEN five days of one instance with a lone alert on each, and nine more on the third
+    score = np.zeros(5 * 288)
+    score[[100 + 288 * day for day in range(5)]] = 2.0
+    score[2 * 288 + 120 : 3 * 288 : 18] = 3.0
+    rows = paging(score)
+    # THEN the third day is left out: four alerts on four days
+    assert episodes_a_day(rows, 1.0, RULE, 300) == (5 + 10) / 5
+    assert episodes_on_ordinary_days(rows, 1.0, RULE, 300) == 1.0
+    assert paging_threshold(rows, 1.0, RULE, 300) == 1.0
+    assert paging_threshold(rows, 0.5, RULE, 300) == 2.0001
 
 
 def test_unknown_instances_cost_no_budget():

@@ -84,8 +84,9 @@ def test_less_than_two_days_earn_no_profile():
 
 
 def test_fallbacks_go_from_instance_to_role_to_fleet():
-    # GIVEN two instances with enough rows in two roles, and one with too few
-    rows = pd.concat([frame("w", np.full(30, 10.0)), frame("d", np.full(30, 90.0)), frame("few", np.full(5, 10.0))])
+    # GIVEN two instances with 29 hours in two roles, and one with many rows that span less than a day
+    rows = pd.concat([frame("w", np.full(30, 10.0), step="1h"), frame("d", np.full(30, 90.0), step="1h")])
+    rows = pd.concat([rows, frame("few", np.full(280, 10.0))])
     roles = {"w": "web", "d": "db", "few": "web"}
     baselines = fit_baselines(as_table(rows, ["a"], GAP), roles)
     # THEN
@@ -93,12 +94,13 @@ def test_fallbacks_go_from_instance_to_role_to_fleet():
     index = baselines.index(["w", "few", "nobody"], roles)
     assert index.tolist() == [baselines.instances["w"], baselines.roles["web"], baselines.fleet]
     assert baselines.center[baselines.roles["web"], 0, 0] == 10
-    assert baselines.center[baselines.fleet, 0, 0] == pytest.approx((35 * 10 + 30 * 90) / 65, rel=1e-6)
+    assert baselines.center[baselines.fleet, 0, 0] == pytest.approx((310 * 10 + 30 * 90) / 340, rel=1e-6)
 
 
 def test_a_metric_that_one_instance_lacks_comes_from_its_role():
     both = [[x, 5.0] for x in range(30)]
-    rows = pd.concat([frame("w1", both, columns="ab"), frame("w2", [[x, np.nan] for x in range(30)], columns="ab")])
+    rows = pd.concat([frame("w1", both, columns="ab", step="1h")])
+    rows = pd.concat([rows, frame("w2", [[x, np.nan] for x in range(30)], columns="ab", step="1h")])
     baselines = fit_baselines(as_table(rows, ["a", "b"], GAP), {"w1": "web", "w2": "web"})
     assert baselines.center[baselines.instances["w2"], :, 1].tolist() == [5.0] * 24
 

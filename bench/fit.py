@@ -1,0 +1,84 @@
+"""Time and memory of a fit, by family: python -m bench.fit [--rows N] [--features D] [--instances I] [--json FILE].
+
+Made-up rows of a fleet with a daily wave are fitted by every family in a process of its own, on one thread. Each fit is
+the whole one: baselines, level map, the groups' prototypes, held-out boundaries, paging threshold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ml.catalogue import Catalogue, Metric
+from ml.families import FAMILIES
+from ml.features import MetricTable
+from ml.fit import Recipe, fit_model
+from ml.space import space_of
+
+PERIOD_MS = 300_000
+MOST_CPU_S, MOST_MB = 60.0, 2_048.0
+
+
+def main() -> None:
+    """Print one line for each family and leave with status 1 where one is beyond the limits."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--features", type=int, default=10)
+    parser.add_argument("--instances", type=int, default=100)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    table = []
+    print(f"{options.rows:,} rows x {options.features} features, {options.instances} instances")
+    for family in FAMILIES:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            line = pool.apply(measure, (family, options.rows, options.features, options.instances))
+        table.append(line)
+        print(f"{family:14s} {line['cpu_s']:7.1f} CPU s {line['peak_mb']:8.0f} MB", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(table, indent=1), encoding="utf-8")
+    if any(line["cpu_s"] > MOST_CPU_S or line["peak_mb"] > MOST_MB for line in table):
+        raise SystemExit(f"a family is beyond {MOST_CPU_S:.0f} CPU s or {MOST_MB:.0f} MB")
+
+
+def measure(family: str, rows: int, features: int, instances: int) -> dict[str, str | float]:
+    """CPU seconds of one fit and the peak memory of its process, the rows included."""
+    from threadpoolctl import threadpool_limits
+
+    table = fleet(rows, features, instances)
+    catalogue = Catalogue(tuple(Metric(name, "Bench", name) for name in table.features))
+    with threadpool_limits(1):
+        started = time.process_time()
+        fit_model(space_of(table, table, (), {}), catalogue, Recipe(family))
+        seconds = time.process_time() - started
+    return {"family": family, "cpu_s": seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def fleet(rows: int, features: int, instances: int, seed: int = 0) -> MetricTable:
+    """Rows of equally many moments for each instance: four kinds of load, a wave by day, noise."""
+    rng = np.random.default_rng(seed)
+    each = rows // instances
+    moments = np.arange(each) * PERIOD_MS
+    wave = np.sin(moments / 86_400_000 * 2 * np.pi)[:, None]
+    parts = []
+    for number in range(instances):
+        base, swing = rng.normal(20 * (1 + number % 4), 3, features), rng.uniform(0, 6, features)
+        parts.append(base + swing * wave + rng.gamma(1 + number % 3, 1.5, (each, features)))
+    code = np.repeat(np.arange(instances), each)
+    return MetricTable(
+        tuple(f"metric_{number}" for number in range(features)),
+        tuple(f"i-{number:05d}" for number in range(instances)),
+        code,
+        np.tile(moments, instances),
+        code.copy(),
+        np.concatenate(parts),
+    )
+
+
+if __name__ == "__main__":
+    main()

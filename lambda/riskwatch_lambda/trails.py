@@ -1,0 +1,43 @@
+"""Trailing features: what the rows before a row say of it, for models of few metrics.
+
+A row becomes its values, its differences to the row before, and for each trail the mean and the deviation of the last
+so many rows, each a block of one value a metric. A difference needs both values, a mean and a deviation half of the
+trail's rows; what cannot be known is None, like a missing value.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from riskwatch_lambda.records import Row
+
+
+def widen(rows: Sequence[Row], first: int, trails: Sequence[int]) -> list[Row]:
+    """Give the rows from ``first`` on with their trailing features; the rows themselves where there are no trails."""
+    if not trails:
+        return list(rows[first:])
+    return [_widened(rows, place, trails) for place in range(first, len(rows))]
+
+
+def _widened(rows: Sequence[Row], place: int, trails: Sequence[int]) -> Row:
+    row = rows[place]
+    before: Row = rows[place - 1] if place else (None,) * len(row)
+    wide = [*row, *(None if a is None or b is None else a - b for a, b in zip(row, before, strict=True))]
+    for length in trails:
+        trail = rows[max(0, place + 1 - length) : place + 1]
+        pairs = [_mean_and_deviation([r[position] for r in trail], length) for position in range(len(row))]
+        wide += [mean for mean, _ in pairs]
+        wide += [deviation for _, deviation in pairs]
+    return tuple(wide)
+
+
+def _mean_and_deviation(values: Sequence[float | None], length: int) -> tuple[float | None, float | None]:
+    present = [value for value in values if value is not None]
+    if 2 * len(present) < length:
+        return None, None
+    mean = sum(present) / len(present)
+    return mean, sqrt(sum([(value - mean) ** 2 for value in present]) / len(present))

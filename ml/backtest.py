@@ -1,0 +1,354 @@
+"""What would Riskwatch have told us? The schedule replayed over past rows: fit, label, refresh, choose again.
+
+The first model is fitted to the history. From then on every replay row is labelled by the model that would have served
+at its moment, from itself and the rows before it, by the scorer and the episode rule of the inference function; the
+model is refreshed on the rows of the last 28 days every ``refit_hours`` and contested by the other families every seven
+days, as `train_models` does it. Retrain requests, which come from watching served rows, are not replayed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ml import trails as trailing
+from ml.catalogue import Catalogue, Metric
+from ml.catalogue import load as packaged
+from ml.contest import Contest, Policy, hold
+from ml.families import FAMILIES
+from ml.features import MetricTable, as_table
+from ml.fit import Fitted, Recipe, fit_model
+from ml.scoring import exhausted_rows, harmful_rows, level_labels, measure, reasons, row_baselines, score_table
+from ml.space import GAP_PERIODS, KEY, space_of
+from riskwatch_lambda.episodes import QUIET, EpisodeState, Rule, advance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ml.features import BoolArray, IntArray
+    from ml.inventory import Instance
+    from ml.space import Space
+
+AUTO = "auto"
+HISTORY_MS = 28 * 86_400_000
+CONTEST_MS = 7 * 86_400_000
+LEAST_SPAN_MS = 86_400_000  # a refresh on less than a day of rows would forget more than it learns
+HOUR_MS = 3_600_000
+
+
+class BacktestError(ValueError):
+    """The rows or options cannot be replayed; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """One refit: when (UTC epoch ms), of which family, from how many rows, and what came of it."""
+
+    ms: int
+    family: str
+    rows: int
+    instances: int
+    paging_threshold: float
+    alerts_expected: float
+    contest: Contest | None
+
+
+@dataclass
+class Backtest:
+    """The labelled replay, one row for each replay row, sorted by (instance_id, timestamp), and the refreshes.
+
+    ``rows``: instance_id, timestamp, score, alert, risk, level, unusual and the metrics; ``told`` names the main
+    features of rows where an episode opened, by position in ``rows``.
+    """
+
+    rows: pd.DataFrame
+    refreshes: list[Refresh]
+    metrics: dict[str, str]
+    period_s: int
+    told: dict[int, list[dict[str, object]]] = field(default_factory=dict)
+
+
+def backtest(
+    history: pd.DataFrame,
+    replay: pd.DataFrame,
+    *,
+    family: str = AUTO,
+    budget: float = 1.0,
+    refit_hours: float = 24,
+    inventory: Mapping[str, Instance] | None = None,
+    catalogue: Catalogue | None = None,
+    seed: int = 0,
+    progress: Callable[[Refresh], None] | None = None,
+) -> Backtest:
+    """Label every replay row as the fleet's schedule would have.
+
+    Both frames hold instance_id, timestamp and numeric metric columns; a timestamp without zone is read as UTC.
+    ``family`` is one of the five or "auto", ``budget`` alerts for each instance and day. Metrics of the catalogue are
+    known by name or alias; any other column counts as a metric without bounds whose harmful direction is unknown.
+
+    Raises BacktestError where there is nothing to replay, rows repeat a key or an option makes no sense.
+    """
+    from threadpoolctl import threadpool_limits
+
+    _check_options(family, budget, refit_hours)
+    rows, metrics = _joined(history, replay, catalogue or packaged())
+    names = {metric.name: column for metric, column in metrics}
+    watched = Catalogue(tuple(metric for metric, _ in metrics))
+    period_s = _period(rows)
+    table = as_table(rows, watched.names, GAP_PERIODS * period_s)
+    trails = trailing.trails_for(len(watched.names), period_s)
+    recipe = Recipe("kmeans" if family == AUTO else family, budget, seed, period_s)
+    replayer = _Replayer(table, trails, watched, inventory or {}, recipe, rows["replayed"].to_numpy(), family == AUTO)
+    with threadpool_limits(1):
+        refreshes = []
+        for refresh in replayer.run(round(refit_hours * HOUR_MS)):
+            refreshes.append(refresh)
+            if progress is not None:
+                progress(refresh)
+    return Backtest(replayer.labelled(names), refreshes, names, period_s, replayer.told)
+
+
+class _Replayer:
+    """The replay under way: the serving model, each instance's episode state, and the labels so far."""
+
+    def __init__(
+        self,
+        table: MetricTable,
+        trails: tuple[int, ...],
+        catalogue: Catalogue,
+        inventory: Mapping[str, Instance],
+        recipe: Recipe,
+        replayed: BoolArray,
+        contested: bool,
+    ) -> None:
+        self.table, self.wide = table, trailing.widen(table, trails)
+        self.trails, self.catalogue, self.inventory = trails, catalogue, inventory
+        self.recipe, self.replayed, self.contested = recipe, replayed, contested
+        n = len(table)
+        self.score, self.alert = np.full(n, np.nan), np.zeros(n, bool)
+        self.level = np.full(n, "Normal", object)
+        self.states: dict[int, EpisodeState] = {}
+        self.told: dict[int, list[dict[str, object]]] = {}
+        self._place = np.cumsum(replayed) - 1
+        self._opened: list[int] = []
+
+    def run(self, step_ms: int) -> list[Refresh]:
+        """Replay chunk after chunk; a generator would do, a list keeps the order of effects plain."""
+        table = self.table
+        due = table.ms[self.replayed]
+        start = int(due.min())
+        chunks = np.unique((due - start) // step_ms)
+        policy, fitted, refreshes = Policy(), None, []
+        contested_ms = start
+        for chunk in chunks:
+            moment = start + int(chunk) * step_ms
+            past = self._past(moment, first=fitted is None)
+            if past is not None:
+                space = self._space(past)
+                contest = None
+                if self.contested and (fitted is None or moment - contested_ms >= CONTEST_MS):
+                    contested_ms = moment
+                    contest = hold(space, self.catalogue, self.inventory, self.recipe)
+                    policy.settle(contest)
+                fitted = self._refit(space, policy, contest, fitted)
+                refreshes.append(_refresh(moment, fitted, space, contest))
+            assert fitted is not None  # noqa: S101 - the first past is the history
+            wanted = self.replayed & (table.ms >= moment) & (table.ms < moment + step_ms)
+            self._label(fitted, wanted)
+        return refreshes
+
+    def _past(self, moment: int, first: bool) -> IntArray | None:
+        """Rows to fit on at a moment; None where they are too few to replace the model that serves.
+
+        The first model learns from the history, whatever its dates, since no row before it was asked for.
+        """
+        ms = self.table.ms
+        if first:
+            history = np.flatnonzero(~self.replayed)
+            code = self.table.code[history]
+            newest = np.full(len(self.table.instances), np.iinfo(np.int64).min)
+            np.maximum.at(newest, code, ms[history])
+            return history[ms[history] > newest[code] - HISTORY_MS]
+        past = np.flatnonzero((ms < moment) & (ms >= moment - HISTORY_MS))
+        if not len(past) or ms[past].max() - ms[past].min() < LEAST_SPAN_MS:
+            return None
+        return past
+
+    def _space(self, past: IntArray) -> Space:
+        return space_of(_part(self.table, past), _part(self.wide, past), self.trails, self.inventory)
+
+    def _refit(self, space: Space, policy: Policy, contest: Contest | None, serving: Fitted | None) -> Fitted:
+        """The model that serves from now on: the champion of a contest, else the one that serves, refreshed."""
+        family = policy.champion or self.recipe.family
+        if contest is not None and family in contest.fits:
+            return contest.fits[family]
+        same = serving is not None and serving.recipe.family == family
+        level = _kept_settings(serving) if serving is not None and same else {}
+        return fit_model(
+            space,
+            self.catalogue,
+            Recipe(family, self.recipe.budget, self.recipe.seed, self.recipe.period_s, level),
+        )
+
+    def _label(self, fitted: Fitted, wanted: BoolArray) -> None:
+        """Label the wanted rows; the rows before them are their context and keep their labels."""
+        window = max(member.window for member in fitted.model.members)
+        near = wanted.copy()
+        for back in range(1, window):
+            near[:-back] |= wanted[back:]
+        rows = np.flatnonzero(near)
+        model, table = fitted.model, _part(self.table, rows)
+        baseline = row_baselines(model.baselines, table, self.inventory)
+        measured = measure(model, _part(self.wide, rows), baseline)
+        threshold = float(model.rule["paging_threshold"])
+        beyond = measured.score >= threshold
+        pages = harmful_rows(model, table, baseline, measured, beyond) | exhausted_rows(model, table, baseline)
+        level = np.array(model.level_names, object)[level_labels(model, table, baseline)]
+        known = np.array([name in model.baselines.instances for name in table.instances])
+        fresh = wanted[rows]
+        self.score[rows[fresh]], self.level[rows[fresh]] = measured.score[fresh], level[fresh]
+        opened = self._advance(rows, fresh, pages, known, Rule.of(model.rule))
+        if opened:
+            self._tell(fitted, rows, baseline, opened)
+
+    def _advance(self, rows: IntArray, fresh: BoolArray, pages: BoolArray, known: BoolArray, rule: Rule) -> list[int]:
+        """Apply the episode rule row by row; returns the places in ``rows`` where an episode opened."""
+        opened = []
+        code, ms, score = self.table.code, self.table.ms, self.score
+        for place in np.flatnonzero(fresh).tolist():
+            row = int(rows[place])
+            instance = int(code[row])
+            state = self.states.get(instance, QUIET)
+            if not (pages[place] or state.is_open or state.recent):
+                continue
+            step = advance(state, int(ms[row]), bool(pages[place]), float(score[row]), rule, bool(known[instance]))
+            self.states[instance] = step.state
+            self.alert[row] = step.alert
+            if step.opened:
+                opened.append(place)
+        return opened
+
+    def _tell(self, fitted: Fitted, rows: IntArray, baseline: IntArray, opened: list[int]) -> None:
+        """Keep the main features of the rows that opened an episode."""
+        window = max(member.window for member in fitted.model.members)
+        near = np.zeros(len(rows), bool)
+        for back in range(window):
+            near[np.maximum(np.array(opened) - back, 0)] = True
+        part = np.flatnonzero(near)
+        scored = score_table(fitted.model, _part(self.table, rows[part]), baseline[part], _part(self.wide, rows[part]))
+        named = dict(zip(part.tolist(), reasons(fitted.model.features, scored), strict=True))
+        for place in opened:
+            self.told[int(self._place[rows[place]])] = named[place]
+
+    def labelled(self, names: Mapping[str, str]) -> pd.DataFrame:
+        """The labelled replay rows with their metrics under the columns' own names."""
+        table = _part(self.table, np.flatnonzero(self.replayed))
+        alert, level = self.alert[self.replayed], self.level[self.replayed]
+        score = self.score[self.replayed]
+        return pd.DataFrame(
+            {
+                "instance_id": np.array(table.instances, object)[table.code].astype(str),
+                "timestamp": pd.to_datetime(table.ms, unit="ms", utc=True).as_unit("ms"),
+                "score": score,
+                "alert": alert,
+                "risk": np.where(alert, "Critical", level).astype(str),
+                "level": level.astype(str),
+                "unusual": score >= 1.0,
+                **{names[name]: values for name, values in zip(table.features, table.values.T, strict=True)},
+            }
+        )
+
+
+def _part(table: MetricTable, rows: IntArray) -> MetricTable:
+    """Rows of a table, cut into new segments where neighbours are missing."""
+    cuts = np.diff(table.segment[rows], prepend=-1) != 0
+    cuts[1:] |= np.diff(rows) != 1
+    return MetricTable(
+        table.features, table.instances, table.code[rows], table.ms[rows], np.cumsum(cuts) - 1, table.values[rows]
+    )
+
+
+def _kept_settings(serving: Fitted) -> dict[str, float | int | str]:
+    """What the serving family chose for its level map; the ensemble's two halves choose again."""
+    name = {"dbscan": "eps", "ensemble": None}.get(serving.recipe.family, "clusters")
+    return {} if name is None else {name: serving.level_fit.params[name]}
+
+
+def _refresh(moment: int, fitted: Fitted, space: Space, contest: Contest | None) -> Refresh:
+    return Refresh(
+        ms=moment,
+        family=fitted.recipe.family,
+        rows=len(space.table),
+        instances=len(space.baselines.instances),
+        paging_threshold=float(fitted.model.rule["paging_threshold"]),
+        alerts_expected=fitted.alerts,
+        contest=contest,
+    )
+
+
+def _check_options(family: str, budget: float, refit_hours: float) -> None:
+    if family != AUTO and family not in FAMILIES:
+        raise BacktestError(f"family {family!r} is unknown: use {AUTO} or one of {', '.join(FAMILIES)}")
+    if not 0 < budget < np.inf:
+        raise BacktestError(f"budget {budget} must be above 0 alerts for each instance and day")
+    if not 0 < refit_hours < np.inf:
+        raise BacktestError(f"refit-hours {refit_hours} must be above 0")
+
+
+def _joined(
+    history: pd.DataFrame, replay: pd.DataFrame, catalogue: Catalogue
+) -> tuple[pd.DataFrame, list[tuple[Metric, str]]]:
+    """History and replay in one frame sorted by key with a ``replayed`` mark, and the metric of each column."""
+    for name, frame in (("history", history), ("replay", replay)):
+        absent = [key for key in KEY if key not in frame.columns]
+        if absent:
+            raise BacktestError(f"the {name} has no column {' and no '.join(absent)}: name the columns so")
+        if not len(frame):
+            raise BacktestError(f"the {name} has no rows")
+    shared = [column for column in history.columns if column in replay.columns and column not in KEY]
+    columns = [column for column in shared if pd.api.types.is_numeric_dtype(history[column].dtype)]
+    columns = [column for column in columns if pd.api.types.is_numeric_dtype(replay[column].dtype)]
+    if not columns:
+        raise BacktestError("history and replay share no numeric column: there is nothing to watch")
+    named = [(_metric(str(column), place, catalogue), column) for place, column in enumerate(columns)]
+    if len({metric.name for metric, _ in named}) < len(named):
+        raise BacktestError(f"two of the columns {', '.join(map(str, columns[:8]))} are the same metric: drop one")
+    frames = []
+    for replayed, frame in ((False, history), (True, replay)):
+        taken = frame[[*KEY, *columns]].rename(columns={column: metric.name for metric, column in named})
+        if taken["instance_id"].isna().any() or taken["timestamp"].isna().any():
+            raise BacktestError("some rows have no instance_id or no timestamp: drop them")
+        moments = pd.to_datetime(taken["timestamp"], utc=True)
+        frames.append(
+            taken.assign(
+                instance_id=taken["instance_id"].astype(str),
+                timestamp=pd.DatetimeIndex(moments).as_unit("ms"),
+                replayed=replayed,
+            )
+        )
+    rows = pd.concat(frames, ignore_index=True).sort_values(KEY, kind="stable", ignore_index=True)
+    repeated = rows.duplicated(KEY)
+    if repeated.any():
+        first = rows[repeated].iloc[0]
+        raise BacktestError(
+            f"{int(repeated.sum())} rows repeat an (instance_id, timestamp), the first is {first['instance_id']} at "
+            f"{first['timestamp']}: keep one row each, or give rows of different instances different names"
+        )
+    return rows, named
+
+
+def _metric(column: str, place: int, catalogue: Catalogue) -> Metric:
+    """The catalogue's metric of that name or alias, else one without bounds whose harmful direction is unknown."""
+    for metric in catalogue.metrics:
+        if column == metric.name or column in metric.aliases:
+            return metric
+    return Metric(name=f"column_{place}", namespace="Backtest", metric=column)
+
+
+def _period(rows: pd.DataFrame) -> int:
+    """Usual distance between two rows of an instance in whole seconds."""
+    steps = rows.groupby("instance_id")["timestamp"].diff().dropna()
+    return max(1, round(float(steps.median().total_seconds()))) if len(steps) else 300

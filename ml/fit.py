@@ -1,0 +1,329 @@
+"""The fit itself: two spaces in, a model that can serve out. Candidates, refreshes and backtests all come through here.
+
+What is fitted once per training set (baselines, level space, behaviour windows) does not depend on the family; the
+family gives the level map and the maps of each group of alike instances; boundaries, levels and paging threshold are
+then computed from the distances that the served maps give.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ml import trails as trailing
+from ml.boundaries import PagingRows, episodes_a_day, fallback_boundary, own_boundaries, paging_threshold
+from ml.families import FAMILIES, FamilyFit
+from ml.families.base import subsample
+from ml.features import FloatArray, IntArray, MetricTable, window_ends, window_vectors, windows
+from ml.groups import group_baselines
+from ml.levels import name_levels, severities, severity_columns
+from ml.scoring import FleetModel, Measured, exhausted_rows, harmful_rows
+from ml.space import GAP_PERIODS, Space
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ml.catalogue import Catalogue
+    from ml.families.base import Params
+
+SCHEMA = "maps/1"
+MEMBERS = ((3, 0.2), (3, 0.4), (1, 0.4))  # window in rows, share of the group's prototypes
+PROTOTYPES = 256  # over all members of all groups
+FALLBACK_PROTOTYPES = 32
+GROUP_PROTOTYPES = 160  # more make no group's score better
+LEVEL_BUDGET = 256
+FIT_ROWS = 60_000  # rows whose vectors a family may sample from
+FALLBACK_ROWS = 6_000  # rows measured against each role's and the fleet's baseline
+HOLD_ROWS = 3_000  # rows of a half from which held-out prototypes are made
+DAY_MS = 86_400_000
+BLOCK_MS = 3 * 3_600_000
+RULE = {"m": 1, "n": 1, "close_rows": 2, "cooldown_s": 3600, "group_s": 900}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is decided before a fit, and kept by a refresh.
+
+    ``level`` holds the settings of the level map that a family would otherwise choose itself, such as its clusters.
+    """
+
+    family: str
+    budget: float = 1.0
+    seed: int = 0
+    period_s: int = 300
+    level: Params = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model: what will be packed (``document``, ``arrays``), the same ready to score, and how it was made.
+
+    ``measured`` are the training rows' scores; ``alerts`` the episodes for each instance and day that they would open.
+    """
+
+    recipe: Recipe
+    document: dict[str, Any]
+    arrays: dict[str, FloatArray]
+    model: FleetModel
+    level_fit: FamilyFit
+    member_fits: list[FamilyFit]
+    measured: Measured
+    alerts: float
+
+
+def fit_model(space: Space, catalogue: Catalogue, recipe: Recipe) -> Fitted:
+    """Fit one family to a space. Equal arguments give equal models. One thread is enough and is left to the caller."""
+    level_fit, level, arrays = _fit_level(space, recipe)
+    groups = group_baselines(space.behaviour, space.table, space.baselines, space.roles, recipe.seed)
+    members, member_fits, stored = _fit_members(space, groups, recipe)
+    arrays |= stored | {
+        "center": space.baselines.center,
+        "scale": space.baselines.scale,
+        "level_center": space.level_center,
+        "level_scale": space.level_scale,
+    }
+    baselines = space.baselines
+    boundaries, measured = _fit_boundaries(space, groups, members, member_fits, recipe)
+    arrays |= boundaries
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "family": recipe.family,
+        "period_s": recipe.period_s,
+        "features": list(catalogue.names),
+        "bounds": [[metric.lower, metric.upper] for metric in catalogue.metrics],
+        "directions": [metric.direction for metric in catalogue.metrics],
+        "exhaustion": [metric.exhaustion for metric in catalogue.metrics],
+        "trails": list(space.trails),
+        "baselines": {
+            "instances": dict(baselines.instances),
+            "roles": dict(baselines.roles),
+            "fleet": baselines.fleet,
+        },
+        "groups": [int(group) for group in groups],
+        "level": level,
+        "members": members,
+        "context_rows": trailing.context_rows(max(window for window, _ in MEMBERS), space.trails),
+        "max_gap_s": GAP_PERIODS * recipe.period_s,
+        "rule": {**RULE, "paging_threshold": 1.0},
+    }
+    model = FleetModel.load(document, arrays)
+    paging = _paging_rows(space, model, measured)
+    threshold = paging_threshold(paging, recipe.budget, RULE, recipe.period_s)
+    document["rule"]["paging_threshold"] = threshold
+    alerts = episodes_a_day(paging, threshold, RULE, recipe.period_s)
+    return Fitted(recipe, document, arrays, model, level_fit, member_fits, measured, alerts)
+
+
+def _fit_level(space: Space, recipe: Recipe) -> tuple[FamilyFit, dict[str, Any], dict[str, FloatArray]]:
+    """The level map, its document with a name for each label, and its arrays."""
+    x = space.level[subsample(len(space.level), FIT_ROWS, recipe.seed)]
+    fit = FAMILIES[recipe.family](x, {**recipe.level, "budget": LEVEL_BUDGET}, recipe.seed)
+    described, arrays = fit.map.to_document("level")
+    reported = [bool(np.isfinite(column).any()) for column in space.table.values.T]
+    columns = severity_columns(space.table.features, reported)
+    labels = fit.map.assign(space.level).labels
+    names = name_levels(*severities(space.level, labels, fit.map.n_labels, columns))
+    return fit, {"map": described, "names": names}, arrays
+
+
+def _fit_members(
+    space: Space, groups: IntArray, recipe: Recipe
+) -> tuple[list[dict[str, Any]], list[FamilyFit], dict[str, FloatArray]]:
+    """The members' documents, fits and prototypes: three for each group with rows enough for their windows."""
+    fallback = int(groups.max())
+    group_of_row = groups[space.baseline]
+    each = min(GROUP_PROTOTYPES, (PROTOTYPES - FALLBACK_PROTOTYPES) // max(1, fallback))
+    foreign = _foreign(space)
+    members: list[dict[str, Any]] = []
+    fits: list[FamilyFit] = []
+    arrays: dict[str, FloatArray] = {}
+    for group in range(fallback + 1):
+        prototypes = FALLBACK_PROTOTYPES if group == fallback else each
+        for slot, (window, share) in enumerate(MEMBERS):
+            x = _group_vectors(space, group_of_row == group, window, recipe.seed)
+            if group == fallback:
+                x = [_sampled(behaviour, part, window, recipe.seed, len(foreign)) for behaviour, part in foreign]
+            vectors = np.concatenate(x)
+            if not len(vectors):
+                # Every instance is cut by gaps shorter than the window: the member would wait for rows in vain.
+                continue
+            count = max(2, int(prototypes * share))
+            name = f"group{group}_member{slot}"
+            params = {
+                "budget": count,
+                "clusters": count,
+                "sample": max(1_000, 10_000 // (fallback + 1)),
+            }
+            fit = FAMILIES[recipe.family](vectors, params, recipe.seed + slot)
+            described, stored = fit.map.to_document(name)
+            arrays |= stored
+            boundary = f"member{slot}_boundary"
+            members.append({"window": window, "weight": 1.0, "group": group, "map": described, "boundary": boundary})
+            fits.append(fit)
+    return members, fits, arrays
+
+
+def _group_vectors(space: Space, mine: FloatArray, window: int, seed: int) -> list[FloatArray]:
+    """At most 60,000 windows of one group's rows."""
+    ends = window_ends(space.table, window)
+    ends = ends[mine[ends]]
+    return [window_vectors(space.behaviour, ends[subsample(len(ends), FIT_ROWS, seed)], window)]
+
+
+def _sampled(behaviour: FloatArray, part: MetricTable, window: int, seed: int, parts: int) -> FloatArray:
+    """An equal share of 6,000 windows for each of some parts."""
+    ends = window_ends(part, window)
+    return window_vectors(behaviour, ends[subsample(len(ends), FALLBACK_ROWS // parts, seed)], window)
+
+
+def _foreign(space: Space) -> list[tuple[FloatArray, MetricTable]]:
+    """Blocks of three hours, at most 6,000 rows, as they look against each role's and the fleet's baseline."""
+    wide = space.wide
+    block = wide.ms // BLOCK_MS
+    kept = np.flatnonzero(block % max(1, -(-len(wide) // FALLBACK_ROWS)) == 0)
+    if not len(kept):
+        kept = np.arange(min(len(wide), FALLBACK_ROWS))
+    cuts = (np.diff(wide.segment[kept], prepend=-1) != 0) | (np.diff(block[kept], prepend=-1) != 0)
+    part = MetricTable(
+        wide.features, wide.instances, wide.code[kept], wide.ms[kept], np.cumsum(cuts) - 1, wide.values[kept]
+    )
+    fallbacks = [*space.baselines.roles.values(), space.baselines.fleet]
+    return [(space.baselines.behaviour(part, np.full(len(part), index)), part) for index in fallbacks]
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Distances (n,) of the training rows by boundary name, NaN where a row has no window.
+
+    ``seen`` are those to the prototypes that serve, ``held`` those to prototypes that were fitted without the row.
+    """
+
+    seen: dict[str, FloatArray]
+    held: dict[str, FloatArray]
+    nearest: tuple[tuple[IntArray, IntArray], ...]
+
+
+def _distances(
+    space: Space, groups: IntArray, members: list[dict[str, Any]], fits: list[FamilyFit], recipe: Recipe
+) -> Distances:
+    group_of_row = groups[space.baseline]
+    names = sorted({str(member["boundary"]) for member in members})
+    seen = {name: np.full(len(space.table), np.nan) for name in names}
+    held = {name: np.full(len(space.table), np.nan) for name in names}
+    nearest = []
+    fold = _folds(space, group_of_row)
+    for member, fit in zip(members, fits, strict=True):
+        own_seen, own_held = seen[member["boundary"]], held[member["boundary"]]
+        ends = window_ends(space.table, member["window"])
+        ends = ends[group_of_row[ends] == member["group"]]
+        index = np.empty(len(ends), np.int64)
+        for low in range(0, len(ends), FIT_ROWS):
+            block = ends[low : low + FIT_ROWS]
+            assigned = fit.map.assign(window_vectors(space.behaviour, block, member["window"]))
+            own_seen[block] = assigned.distance
+            index[low : low + FIT_ROWS] = assigned.index
+        nearest.append((ends, index))
+        own_held[ends] = own_seen[ends]
+        if member["group"] != groups.max():
+            _hold_out(space, recipe, member, fit, ends, fold, own_held)
+    return Distances(seen, held, tuple(nearest))
+
+
+def _fit_boundaries(
+    space: Space, groups: IntArray, members: list[dict[str, Any]], fits: list[FamilyFit], recipe: Recipe
+) -> tuple[dict[str, FloatArray], Measured]:
+    """Boundary of every baseline for each slot, and the training rows' scores with them.
+
+    They come from distances to prototypes that were fitted without the row: a boundary from rows that shaped the
+    prototypes is too narrow for the next day's.
+    """
+    count = len(groups)
+    found = _distances(space, groups, members, fits, recipe)
+    owned = np.isin(space.baseline, list(space.baselines.instances.values()))
+    if not owned.any():
+        owned[:] = True
+    boundaries = {}
+    for name, distance in found.held.items():
+        rated = owned & np.isfinite(distance)
+        boundaries[name] = own_boundaries(distance[rated], space.baseline[rated], count)
+    _fit_fallback(space, groups, members, fits, boundaries)
+    score = _mean_ratio(boundaries, found.seen, space.baseline)
+    context = np.all([np.isfinite(distance) for distance in found.seen.values()], axis=0)
+    return boundaries, Measured(score, context, space.behaviour, found.nearest)
+
+
+def _folds(space: Space, group_of_row: IntArray) -> IntArray:
+    """Fold 0 or 1 of every row, (n,): days in turn, or quarters of less than four days."""
+    ms = space.table.ms
+    fold = np.zeros(len(ms), np.int64)
+    for group in np.unique(group_of_row):
+        mine = group_of_row == group
+        first = ms[mine].min()
+        block = min(DAY_MS, max(1, int(ms[mine].max() - first) // 4 + 1))
+        fold[mine] = (ms[mine] - first) // block % 2
+    return fold
+
+
+def _hold_out(
+    space: Space,
+    recipe: Recipe,
+    member: Mapping[str, Any],
+    fit: FamilyFit,
+    ends: IntArray,
+    fold: IntArray,
+    distance: FloatArray,
+) -> None:
+    """Replace the distances of a member's rows by those to prototypes that were fitted without them."""
+    for side in (0, 1):
+        inside, outside = ends[fold[ends] == side], ends[fold[ends] != side]
+        if len(inside) < 20 or not len(outside):
+            continue
+        seen = inside[subsample(len(inside), HOLD_ROWS, recipe.seed)]
+        x = window_vectors(space.behaviour, seen, member["window"])
+        size = fit.map.size
+        params = {"budget": size, "clusters": size, "sample": 1_000}
+        half = FAMILIES[recipe.family](x, params, recipe.seed)
+        distance[outside] = half.map.assign(window_vectors(space.behaviour, outside, member["window"])).distance
+
+
+def _mean_ratio(
+    boundaries: Mapping[str, FloatArray], distances: Mapping[str, FloatArray], baseline: IntArray
+) -> FloatArray:
+    """Mean over the members that rated a row of distance / boundary, (n,); NaN where none did."""
+    total, weight = np.zeros(len(baseline)), np.zeros(len(baseline))
+    for name, distance in distances.items():
+        rated = np.isfinite(distance)
+        total[rated] += distance[rated] / boundaries[name][baseline[rated]]
+        weight += rated
+    return np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
+
+
+def _fit_fallback(
+    space: Space,
+    groups: IntArray,
+    members: list[dict[str, Any]],
+    fits: list[FamilyFit],
+    boundaries: dict[str, FloatArray],
+) -> None:
+    """Set the boundaries of roles and fleet: everybody's rows, measured against their baselines, must fit in."""
+    fallbacks = [*space.baselines.roles.values(), space.baselines.fleet]
+    for index, (behaviour, part) in zip(fallbacks, _foreign(space), strict=True):
+        for member, fit in zip(members, fits, strict=True):
+            if member["group"] == groups[index]:
+                vectors, _ = windows(behaviour, part, member["window"])
+                least = float(boundaries[member["boundary"]][index])
+                boundaries[member["boundary"]][index] = fallback_boundary(fit.map.assign(vectors).distance, least)
+
+
+def _paging_rows(space: Space, model: FleetModel, measured: Measured) -> PagingRows:
+    unusual = measured.score >= 1.0
+    return PagingRows(
+        score=measured.score,
+        harmful=harmful_rows(model, space.table, space.baseline, measured, unusual),
+        exhausted=exhausted_rows(model, space.table, space.baseline),
+        known=np.isin(space.baseline, list(space.baselines.instances.values())),
+        code=space.table.code,
+        ms=space.table.ms,
+    )

@@ -1,0 +1,165 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml import backtest_report
+from ml.backtest import BacktestError, backtest
+from ml.contest import Contest, Policy
+from ml.select import Choice
+
+DAY = 288
+
+
+def fleet(days, start="2026-11-01", names=("a", "b"), seed=0, columns=("m0", "m1", "m2", "m3")):
+    rng = np.random.default_rng(seed)
+    n = int(days * DAY)
+    times = pd.date_range(start, periods=n, freq="5min", tz="UTC").as_unit("ms")
+    wave = np.sin(np.arange(n) * 2 * np.pi / DAY)
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {"instance_id": name, "timestamp": times} | {c: 10 + 3 * wave + rng.normal(0, 1, n) for c in columns}
+            )
+            for name in names
+        ],
+        ignore_index=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def history():
+    return fleet(3)
+
+
+@pytest.fixture(scope="module")
+def replay():
+    """Two days with an hour of trouble on the second day of one instance."""
+    rows = fleet(2, start="2026-11-04", seed=1)
+    rows.loc[400:411, ["m0", "m1"]] += 25
+    return rows
+
+
+@pytest.fixture(scope="module")
+def result(history, replay):
+    return backtest(history, replay, family="kmeans")
+
+
+def test_every_replay_row_is_labelled_once(result, replay):
+    assert list(result.rows.columns[:6]) == ["instance_id", "timestamp", "score", "alert", "risk", "level"]
+    keys = ["instance_id", "timestamp"]
+    assert result.rows[keys].equals(replay.sort_values(keys)[keys].reset_index(drop=True))
+    assert np.isfinite(result.rows["score"]).all()
+    assert (result.rows["risk"] == "Critical").tolist() == result.rows["alert"].tolist()
+    assert len(result.refreshes) == 2
+
+
+def test_trouble_is_met_and_quiet_rows_are_left_alone(result):
+    rows = result.rows
+    assert rows["alert"][400:412].all()
+    assert rows["alert"].sum() <= 12 + 20
+    episode = backtest_report.episodes(rows).sort_values("peak").iloc[-1]
+    assert {reason["feature"] for reason in result.told[episode["first"]][:2]} == {"column_0", "column_1"}
+
+
+def test_a_row_is_labelled_from_it_and_earlier_rows_only(result, history, replay):
+    # GIVEN the same replay, cut at noon of its second day
+    cut = replay[replay["timestamp"] < "2026-11-05T12:00:00Z"]
+    # WHEN replayed / THEN what comes later changed nothing
+    again = backtest(history, cut, family="kmeans").rows
+    both = again.merge(result.rows, on=["instance_id", "timestamp"])
+    assert len(both) == len(cut)
+    assert both["score_x"].equals(both["score_y"])
+    assert both["risk_x"].equals(both["risk_y"])
+
+
+def test_shuffled_rows_give_the_same_labels(result, history, replay):
+    again = backtest(history.sample(frac=1, random_state=3), replay.sample(frac=1, random_state=4), family="kmeans")
+    pd.testing.assert_frame_equal(again.rows, result.rows)
+
+
+def test_a_new_instance_pages_only_after_a_day(history, replay):
+    stranger = fleet(2, start="2026-11-04", names=("new",), seed=2)
+    stranger.loc[100:110, ["m0", "m1"]] += 60
+    stranger.loc[500:510, ["m0", "m1"]] += 60
+    rows = backtest(history, pd.concat([replay, stranger]), family="kmeans", refit_hours=12).rows
+    new = rows[rows["instance_id"] == "new"].reset_index(drop=True)
+    assert not new["alert"][:288].any()
+    assert new["alert"][500:511].all()
+
+
+def test_auto_holds_a_contest_first(history, replay):
+    found = backtest(history, replay, family="auto").refreshes
+    assert found[0].contest is not None
+    assert set(found[0].contest.figures) == {"kmeans", "dbscan", "ensemble", "hierarchical", "kmedoids"}
+    assert found[1].contest is None
+    assert found[1].family == found[0].family
+
+
+def test_the_report_tells_what_was_met(result, replay, tmp_path):
+    labels = replay[["instance_id", "timestamp"]].assign(label=0)
+    labels.loc[400:411, "label"] = 1
+    path = backtest_report.write(result, tmp_path, labels)
+    text = path.read_text()
+    assert "1 of 1 incidents met" in text
+    assert "refreshed" in text
+    assert (tmp_path / "alerts.png").stat().st_size > 1000
+
+
+def contest(winner, **vus):
+    figures = {family: {"injected_vus_pr": value} for family, value in vus.items()}
+    return Contest(figures, Choice([winner], {}), {})
+
+
+def test_a_challenger_needs_three_wins_in_a_row():
+    policy = Policy()
+    assert policy.settle(contest("kmeans", kmeans=0.5, dbscan=0.4)) == "kmeans"
+    outcomes = [policy.settle(contest("dbscan", kmeans=0.5, dbscan=0.6)) for _ in range(2)]
+    outcomes.append(policy.settle(contest("kmeans", kmeans=0.6, dbscan=0.5)))
+    outcomes += [policy.settle(contest("dbscan", kmeans=0.5, dbscan=0.6)) for _ in range(3)]
+    assert outcomes == ["kmeans"] * 5 + ["dbscan"]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda x: x, {"family": "kmeens"}, "use auto or one of"),
+        (lambda x: x, {"budget": 0}, "budget 0"),
+        (lambda x: x, {"refit_hours": -1}, "refit-hours -1"),
+        (lambda x: x.iloc[:0], {}, "the replay has no rows"),
+        (lambda x: x.drop(columns="timestamp"), {}, "no column timestamp"),
+        (lambda x: pd.concat([x, x.tail(1)]), {}, "1 rows repeat"),
+        (lambda x: x[["instance_id", "timestamp"]].assign(other=1.0), {}, "no numeric column"),
+        (lambda x: x.assign(instance_id=None), {}, "no instance_id"),
+    ],
+)
+def test_what_cannot_be_replayed_is_named(history, replay, change, options, message):
+    with pytest.raises(BacktestError, match=message):
+        backtest(history, change(replay), **{"family": "kmeans", **options})
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda x: x.assign(m0=4.0), id="constant metric"),
+        pytest.param(lambda x: x.assign(m0=np.nan), id="metric without values"),
+        pytest.param(lambda x: x.assign(m0=x["m0"].where(x.index % 50 > 0, np.inf)), id="infinite values"),
+        pytest.param(lambda x: x[(x["instance_id"] == "a") | (x.index % DAY < 5)], id="few rows"),
+        pytest.param(lambda x: x[x["instance_id"] == "a"], id="one instance"),
+        pytest.param(lambda x: x.assign(timestamp=x["timestamp"].dt.tz_localize(None)), id="no time zone"),
+        pytest.param(
+            lambda x: x.assign(timestamp=x["timestamp"] - pd.to_timedelta((x.index % DAY < 50) * 90, unit="D")),
+            id="a clock that jumps",
+        ),
+    ],
+)
+def test_bad_input_still_gives_a_label_for_every_row(history, replay, spoil):
+    rows = spoil(replay)
+    labelled = backtest(spoil(history), rows, family="kmeans").rows
+    assert len(labelled) == len(rows)
+    assert np.isfinite(labelled["score"]).all()
+
+
+def test_two_thousand_columns():
+    names = [f"c{number}" for number in range(2000)]
+    labelled = backtest(fleet(0.4, columns=names), fleet(0.1, "2026-11-02", columns=names), family="kmeans").rows
+    assert np.isfinite(labelled["score"]).all()
