@@ -37,9 +37,10 @@ READY_S = 180.0
 
 # A folder that holds this file is ours: only there is anything removed.
 OWN = ".riskwatch-state"
+ERROR_LOG = "error.log"  # written by the command line, also before a run has taken the folder
 
 
-class StateFolderError(RuntimeError):
+class StateFolderError(ValueError):
     """The state folder cannot be used: another run holds it, or it holds somebody else's files."""
 
 
@@ -50,7 +51,7 @@ def state_folder(path: Path) -> Iterator[Path]:
     Raises StateFolderError while another run holds it, and for a folder with files that no run of ours has made.
     """
     path.mkdir(parents=True, exist_ok=True)
-    if not (path / OWN).exists() and any(path.iterdir()):
+    if not (path / OWN).exists() and any(item.name != ERROR_LOG for item in path.iterdir()):
         raise StateFolderError(f"{path} holds files that are not Riskwatch's: name a new or empty folder by --state")
     (path / OWN).touch()
     with (path / "lock").open("w") as lock:

@@ -1,0 +1,61 @@
+"""`riskwatch backtest`: what would Riskwatch have told about past metrics, had it run then?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cli.explain import STATE, explained
+
+console = Console()
+
+
+def backtest(
+    history: Annotated[Path, typer.Option(help="Parquet: instance_id, timestamp (UTC) and metrics, the past.")],
+    replay: Annotated[Path, typer.Option(help="Parquet of the same columns: what came next, to be labelled.")],
+    out: Annotated[Path, typer.Option(help="Parquet to write: a score, alert, risk and level for each replay row.")],
+    family: Annotated[str, typer.Option(help="auto, kmeans, dbscan, ensemble, hierarchical or kmedoids.")] = "auto",
+    budget: Annotated[float, typer.Option(help="Alerts for each instance and day that are affordable.")] = 1.0,
+    refit_hours: Annotated[float, typer.Option(help="Hours between two refreshes of the model.")] = 24,
+    report: Annotated[Path | None, typer.Option(help="Folder for a report in Markdown with pictures.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Parquet: instance_id, timestamp, label (0/1), for the report.")
+    ] = None,
+) -> None:
+    """Replay past metrics: what would Riskwatch have told, had it run then?"""
+    with explained(Path(STATE), "stopped; nothing was written"):
+        _backtest(history, replay, out, family, budget, refit_hours, report, labels)
+
+
+def _backtest(
+    history: Path,
+    replay: Path,
+    out: Path,
+    family: str,
+    budget: float,
+    refit_hours: float,
+    report: Path | None,
+    labels: Path | None,
+) -> None:
+    import pandas as pd
+
+    from ml import backtest as replays
+    from ml import backtest_report
+
+    result = replays.backtest(
+        pd.read_parquet(history), pd.read_parquet(replay), family=family, budget=budget, refit_hours=refit_hours
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    result.rows[["instance_id", "timestamp", "score", "alert", "risk", "level"]].to_parquet(out, index=False)
+    episodes = backtest_report.episodes(result.rows)
+    console.print(
+        f"{len(result.rows):,} rows labelled, {len(result.refreshes)} models, {len(episodes)} episodes: {out}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if report is not None:
+        truth = None if labels is None else pd.read_parquet(labels)
+        console.print(f"report: {backtest_report.write(result, report, truth)}", highlight=False, soft_wrap=True)
