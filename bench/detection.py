@@ -2,7 +2,8 @@
 
     python -m bench.detection DATA_ROOT [--json FILE] [--family F] [--budget B] [--refit-hours H] [--sets a,b]
 
-DATA_ROOT/<set>/ holds history.parquet, replay.parquet and labels.parquet. The others are fitted once to each instance's
+DATA_ROOT/<set>/ holds history.parquet and replay.parquet (instance_id, timestamp in UTC, any numeric metrics) and
+labels.parquet (instance_id, timestamp, label 0 or 1, for the replay rows). The others are fitted once to each instance's
 history and alert where their score exceeds its 99.5 % quantile there, three sigma and the band where they say so.
 """
 
