@@ -3,8 +3,8 @@
     python -m bench.detection DATA_ROOT [--json FILE] [--family F] [--budget B] [--refit-hours H] [--sets a,b]
 
 DATA_ROOT/<set>/ holds history.parquet and replay.parquet (instance_id, timestamp in UTC, any numeric metrics) and
-labels.parquet (instance_id, timestamp, label 0 or 1, for the replay rows). The others are fitted once to each instance's
-history and alert where their score exceeds its 99.5 % quantile there, three sigma and the band where they say so.
+labels.parquet (instance_id, timestamp, label 0 or 1, for the replay rows). The others are fitted once to the history of
+each instance and alert where their score exceeds its 99.5 % quantile there, three sigma and the band where they say so.
 """
 
 from __future__ import annotations
