@@ -22,20 +22,16 @@ def check(
     state_dir: Path,
     requested_ports: Mapping[str, int | None] | None = None,
     *,
-    installing: bool = False,
     root: Path = embedded_aws.ROOT,
     python: tuple[int, int] | None = None,
 ) -> list[str]:
     """Return the problems that would stop the demo, [] where there is none.
 
-    `requested_ports` maps a purpose ("Airflow") to the port the user asked for (None: any). `installing` asks for the
-    compiler as well, which only the installation needs, and not for the environment that it makes.
+    `requested_ports` maps a purpose ("Airflow") to the port the user asked for (None: any). What
+    only the installation needs, a compiler, `local/install.sh` asks for.
     """
     problems = [*_python(python or (sys.version_info[0], sys.version_info[1])), *_directory(state_dir)]
-    if installing:
-        problems += _compiler()
-    else:
-        problems += _embedded_aws(root)
+    problems += _embedded_aws(root)
     for purpose, port in (requested_ports or {}).items():
         if port:
             try:
@@ -51,14 +47,6 @@ def _python(version: tuple[int, int]) -> list[str]:
     return [
         f"Python {version[0]}.{version[1]} is not supported: install Python 3.11, 3.12 or 3.13, "
         "then run `make install` again"
-    ]
-
-
-def _compiler() -> list[str]:
-    if shutil.which("gcc") or shutil.which("cc"):
-        return []
-    return [
-        "no C compiler (gcc) was found, and one dependency is compiled here: install gcc, e.g. `apt-get install gcc`"
     ]
 
 

@@ -39,11 +39,6 @@ def columns(catalogue: Catalogue) -> list[str]:
     return [*KEYS, *catalogue.names]
 
 
-def empty(catalogue: Catalogue) -> pd.DataFrame:
-    """Return metric rows without a row."""
-    return widen((), catalogue).rows
-
-
 def widen(series: Iterable[Series], catalogue: Catalogue) -> MetricRows:
     """Turn series into metric rows: values times the metric's scale, NaN where a row has none.
 

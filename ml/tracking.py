@@ -183,12 +183,6 @@ def experiment_url(settings: Settings) -> str:
     return f"{settings.mlflow_uri.rstrip('/')}/#/experiments/{experiment}/runs?workflowType=machine_learning"
 
 
-def run_url(settings: Settings, run_id: str) -> str:
-    """Page of a run."""
-    experiment = connect(settings).get_run(run_id).info.experiment_id
-    return f"{settings.mlflow_uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
-
-
 def version_url(settings: Settings, version: str) -> str:
     """Page of a registered version, with the comparison table; asks nothing of the server."""
     base = settings.mlflow_uri.rstrip("/")

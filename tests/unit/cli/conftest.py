@@ -12,33 +12,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from ml import aws, clock, settings
 from ml.store import Store
-
-
-class S3:
-    """Objects by key."""
-
-    def __init__(self):
-        self.objects = {}
-
-    def put_object(self, **asked):
-        self.objects[asked["Key"]] = asked["Body"]
-
-    def get_object(self, **asked):
-        if asked["Key"] not in self.objects:
-            from botocore.exceptions import ClientError
-
-            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
-        return {"Body": io.BytesIO(self.objects[asked["Key"]])}
-
-    def delete_object(self, **asked):
-        self.objects.pop(asked["Key"], None)
-
-    def get_paginator(self, name):
-        assert name == "list_objects_v2"
-        return self
-
-    def paginate(self, **asked):
-        yield {"Contents": [{"Key": key} for key in list(self.objects) if key.startswith(asked["Prefix"])]}
+from tests.unit.bucket import Bucket
 
 
 class Function:
@@ -83,7 +57,7 @@ class Function:
 @pytest.fixture
 def cloud(monkeypatch, tmp_path):
     """The fakes, with settings that point to them; the current folder is an empty one."""
-    s3 = S3()
+    s3 = Bucket()
     made = SimpleNamespace(s3=s3, function=Function(s3), store=Store(s3, "bucket"), folder=tmp_path)
     clients = {"s3": s3, "kinesis": made.function, "lambda": made.function}
     monkeypatch.setattr(aws, "client", lambda name: clients[name])

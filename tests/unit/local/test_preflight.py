@@ -42,10 +42,3 @@ def test_a_state_directory_that_cannot_be_made_is_told(tmp_path, installed):
     (problem,) = preflight.check(blocked / "state", root=installed)
     assert "cannot be written" in problem
     assert "choose another one" in problem
-
-
-def test_the_compiler_is_asked_for_by_the_installation_only(tmp_path, installed, monkeypatch):
-    monkeypatch.setattr(preflight.shutil, "which", lambda name: None)
-    assert preflight.check(tmp_path, root=installed) == []
-    (problem,) = preflight.check(tmp_path, installing=True, root=tmp_path)
-    assert "install gcc" in problem

@@ -57,7 +57,7 @@ def test_values_that_are_not_finite_are_missing():
 
 def test_nothing_is_a_table_without_rows():
     # GIVEN / WHEN / THEN
-    rows = dataset.empty(CATALOGUE)
+    rows = dataset.widen((), CATALOGUE).rows
     assert rows.empty
     assert list(rows.columns) == dataset.columns(CATALOGUE)
     assert rows["cpu_utilization"].dtype == np.float64

@@ -1,49 +1,16 @@
 """Hour partitions: a rerun replaces exactly its interval, equal rows are equal bytes."""
 
-import io
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
-from botocore.exceptions import ClientError
 
 from ml.store import Store, StoreError, hour_key
+from tests.unit.bucket import Bucket
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-
-
-class Bucket:
-    """An S3 client over a dictionary that counts what is written."""
-
-    def __init__(self):
-        self.objects = {}
-        self.puts = []
-
-    def put_object(self, **asked):
-        if asked.get("IfNoneMatch") == "*" and asked["Key"] in self.objects:
-            raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "PutObject")
-        self.objects[asked["Key"]] = asked["Body"]
-        self.puts.append(asked["Key"])
-
-    def get_object(self, **asked):
-        if asked["Key"] not in self.objects:
-            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
-        return {"Body": io.BytesIO(self.objects[asked["Key"]])}
-
-    def delete_object(self, **asked):
-        self.objects.pop(asked["Key"], None)
-
-    def get_paginator(self, name):
-        assert name == "list_objects_v2"
-        return self
-
-    def paginate(self, **asked):
-        for key in list(self.objects):
-            if key.startswith(asked["Prefix"]):
-                yield {"Contents": [{"Key": key}]}
-        yield {}
 
 
 def rows(*items, **extra):

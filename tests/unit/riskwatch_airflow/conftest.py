@@ -6,40 +6,13 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from botocore.exceptions import ClientError
 
 from ml import clock, settings
 from riskwatch_airflow import clients
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
+from tests.unit.bucket import Bucket
 
 NOW = datetime(2026, 11, 22, 10, 7, 30, tzinfo=UTC)
-
-
-class FakeS3:
-    """Objects by key."""
-
-    def __init__(self):
-        self.objects = {}
-
-    def put_object(self, **asked):
-        if asked.get("IfNoneMatch") == "*" and asked["Key"] in self.objects:
-            raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "PutObject")
-        self.objects[asked["Key"]] = asked["Body"]
-
-    def get_object(self, **asked):
-        if asked["Key"] not in self.objects:
-            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
-        return {"Body": io.BytesIO(self.objects[asked["Key"]])}
-
-    def delete_object(self, **asked):
-        self.objects.pop(asked["Key"], None)
-
-    def get_paginator(self, name):
-        assert name == "list_objects_v2"
-        return self
-
-    def paginate(self, **asked):
-        yield {"Contents": [{"Key": key} for key in list(self.objects) if key.startswith(asked["Prefix"])]}
 
 
 class FakeKinesis:
@@ -112,7 +85,7 @@ class FakeCloudWatch:
 def aws(monkeypatch):
     """The fakes, with settings that point to them and the clock at ten past ten."""
     made = SimpleNamespace(
-        s3=FakeS3(), kinesis=FakeKinesis(), function=FakeLambda(), cloudwatch=FakeCloudWatch(), dynamodb=object()
+        s3=Bucket(), kinesis=FakeKinesis(), function=FakeLambda(), cloudwatch=FakeCloudWatch(), dynamodb=object()
     )
     by_name = {"s3": made.s3, "kinesis": made.kinesis, "lambda": made.function, "dynamodb": made.dynamodb}
     monkeypatch.setattr(clients, "client", lambda config, name: by_name[name])

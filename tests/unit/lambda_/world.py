@@ -1,0 +1,101 @@
+"""A function with a model and in-memory services, and the rows that are sent to it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from riskwatch_lambda import handler
+from riskwatch_lambda.batch import Outputs
+from riskwatch_lambda.registry import Registry
+from riskwatch_lambda.sinks import Objects, Publisher
+from tests.unit.lambda_ import tiny
+from tests.unit.lambda_.fakes import FakeDynamoDB, FakeS3, FakeSNS
+from tests.unit.lambda_.tiny import CPU, NET, PERIOD_MS, TEN
+
+if TYPE_CHECKING:
+    from riskwatch_lambda.model import Model
+
+QUIET_CPU = CPU
+# A score of 2, with the paging threshold at 1.5.
+PAGING_CPU = CPU + math.e**2 - 1
+NOW = TEN + 3_660_000
+HOUR_MS = 3_600_000
+ELEVEN = TEN + HOUR_MS
+INSTANCES = {"instances": {"web-1": 2, "web-2": 2, "web-3": 2}, "roles": {"web": 1}, "fleet": 0}
+EPISODE = "web-1@2026-11-22T11:00:00.000Z"
+
+
+class World:
+    """A function with a model and fake services."""
+
+    def __init__(self, model: Model | None = None) -> None:
+        self.s3, self.dynamodb, self.sns = FakeS3(), FakeDynamoDB(), FakeSNS()
+        self.pauses: list[float] = []
+        self.model = model or tiny.model(baselines=INSTANCES)
+        self.outputs = Outputs(
+            Objects(self.s3, "bucket"),
+            Registry(self.dynamodb, "table", pause=self.pauses.append),
+            Publisher(self.sns, "topic"),
+            "https://link",
+        )
+        self.sequence = 100
+
+    def event(self, *datas: Any) -> dict[str, Any]:
+        """Give a Kinesis event with records that are dictionaries or raw text."""
+        records = []
+        for data in datas:
+            self.sequence += 1
+            text = data if isinstance(data, str) else base64.b64encode(json.dumps(data).encode()).decode()
+            kinesis = {
+                "sequenceNumber": str(self.sequence),
+                "partitionKey": "shop",
+                "approximateArrivalTimestamp": (NOW - 1500) / 1000,
+                "data": text,
+            }
+            records.append({"eventID": f"shardId-000000000000:{self.sequence}", "kinesis": kinesis})
+        return {"Records": records}
+
+    def handle(self, event: dict[str, Any], now: int = NOW) -> dict[str, Any]:
+        """Run the function on an event at a time."""
+        return handler.answer(event, self.model, lambda: self.outputs, "7", now)
+
+    def send(self, *datas: Any, now: int = NOW) -> dict[str, Any]:
+        """Run the function on a batch of records."""
+        return self.handle(self.event(*datas), now)
+
+    def tick(self, now: int, *instances: str) -> dict[str, Any]:
+        """Run the function on a tick."""
+        return self.handle({"tick": {"now": now, "instances": list(instances or INSTANCES["instances"])}})
+
+    def tick_of_nobody(self, now: int) -> dict[str, Any]:
+        """Run the function on a tick that names no instance."""
+        return self.handle({"tick": {"now": now, "instances": []}})
+
+
+def row(cpu: float, at: int = 0, instance: str = "web-1", service: str = "shop") -> dict[str, Any]:
+    """Give a record of one row, ``at`` periods after 11:00."""
+    return tiny.stream_record([[cpu, NET]], instance, service=service, last_ms=ELEVEN + at * PERIOD_MS)
+
+
+def incidents(*starts: int) -> list[dict[str, Any]]:
+    """Give the rows of one page and the two quiet rows that close it, for each start in periods after 11:00."""
+    return [row(cpu, at + n) for at in starts for n, cpu in enumerate([PAGING_CPU, QUIET_CPU, QUIET_CPU])]
+
+
+def backlogged() -> World:
+    """Give a world whose normal values are the same at every hour."""
+    return World(tiny.model({"center": [tiny.baseline(50, 500), tiny.baseline(30, 300), tiny.baseline(CPU, NET)]}))
+
+
+def told(world: World) -> list[list[str]]:
+    """Give the episodes that each message told of."""
+    return [[each["episode_id"] for each in message["opened"]] for message in world.sns.messages]
+
+
+DONE = {"batchItemFailures": []}
+# Periods of five minutes.
+HALF_AN_HOUR, AN_HOUR, TWO_HOURS = 6, 12, 24
+TWO_HOURS_LATER = "web-1@2026-11-22T13:00:00.000Z"
