@@ -44,13 +44,17 @@ class Layout(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One decoded record: the newest ``context_rows`` rows at most, oldest first; None is a missing value."""
+    """One decoded record: rows oldest first, None being a missing value.
+
+    The ``newest`` last rows are to be labelled, those before them are their context, as many as the model can use.
+    """
 
     service: str
     role: str
     instance_id: str
     ts: tuple[int, ...]
     rows: tuple[Row, ...]
+    newest: int = 1
 
 
 def decode(data: object, layout: Layout) -> Record:

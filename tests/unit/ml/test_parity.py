@@ -1,7 +1,5 @@
 """The numpy scorer of training and the standard-library scorer of the Lambda must give the same verdicts."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,9 +52,8 @@ def candidate(request):
 
 
 def loaded(candidate):
-    document, arrays = artifact.unpack(artifact.pack(candidate.document, candidate.arrays))
-    blob = b"".join(arrays[name].astype("<f4").tobytes() for name in sorted(arrays))
-    return served.from_bytes(json.dumps(document).encode(), blob), document, arrays
+    zip_bytes = artifact.pack(candidate.document, candidate.arrays)
+    return served.from_files(artifact.model_files(zip_bytes)), *artifact.unpack(zip_bytes)
 
 
 def test_numpy_and_lambda_label_alike(candidate, replay):
