@@ -99,6 +99,12 @@ def model_files(zip_bytes: bytes) -> dict[str, bytes]:
         raise ArtifactError(f"the artifact does not hold all of {', '.join(FILES)}: is it another zip?") from error
 
 
+def unzip(zip_bytes: bytes, directory: Path) -> None:
+    """Write the files of an artifact into a directory, as Lambda does before it starts the function."""
+    with zipfile.ZipFile(io.BytesIO(zip_bytes)) as archive:
+        archive.extractall(directory)
+
+
 def digest(zip_bytes: bytes) -> str:
     """Give the hex SHA-256 of an artifact: its name in keys, tags and the ledger."""
     return hashlib.sha256(zip_bytes).hexdigest()

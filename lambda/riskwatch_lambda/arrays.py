@@ -93,7 +93,8 @@ def _entry(name: str, value: object) -> Entry:
         (value.get(key) for key in ("type", "offset", "shape")) if isinstance(value, dict) else [None] * 3
     )
     if (
-        kind not in CODES
+        not isinstance(kind, str)
+        or kind not in CODES
         or type(offset) is not int
         or not isinstance(shape, list)
         or any(type(size) is not int or size < 0 for size in shape)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from itertools import chain
 from math import log1p, nan
-from operator import add, mul, sub
 from typing import TYPE_CHECKING, NamedTuple
 
 from riskwatch_lambda.clock import hour_of_day
@@ -17,7 +16,7 @@ from riskwatch_lambda.maps import locate
 from riskwatch_lambda.trails import widen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from riskwatch_lambda.baselines import Profile
     from riskwatch_lambda.maps import Vector
@@ -73,11 +72,11 @@ def verdicts(model: Model, record: Record) -> tuple[Verdict, ...]:
     first = len(record.rows) - record.newest
     oldest = max(0, first - model.longest_window + 1)
     starts = _starts(record.ts, model.max_gap_s * 1000)
+    rows: Sequence[Row] = record.rows[oldest:]
+    if model.trails:
+        rows = [widen(record.rows, starts[place], place, model.trails) for place in range(oldest, len(starts))]
     profiles = [model.baselines.profile(baseline, hour_of_day(ts)) for ts in record.ts[oldest:]]
-    behaviour = [
-        _behaviour(widen(record.rows, starts[place], place, model.trails), profile)
-        for place, profile in enumerate(profiles, oldest)
-    ]
+    behaviour = list(map(_behaviour, rows, profiles))
     found = []
     for place in range(first, len(record.rows)):
         history = behaviour[max(starts[place], oldest) - oldest : place - oldest + 1]
@@ -117,26 +116,18 @@ def _verdict(
     """Judge a row; ``history`` are the rows of its segment up to it in the behaviour space."""
     rated = _rate(model, history, baseline)
     reasons = _reasons(model, row, history[-1], profile, rated.contributions)
-    harmful = any([_is_harmful(model, reason, place) for place, reason in enumerate(reasons)])
+    harmful = _is_harmful(model.harmful_direction, reasons)
     exhausted = _is_exhausted(row, profile)
-    return Verdict(
-        score=rated.score,
-        unusual=rated.score >= UNUSUAL,
-        level=_level(model.level, row, profile),
-        context=rated.context,
-        reasons=reasons,
-        harmful=harmful,
-        exhausted=exhausted,
-        pages=(rated.score >= model.rule.paging_threshold and harmful) or exhausted,
-        known=known,
-    )
+    pages = (rated.score >= model.rule.paging_threshold and harmful) or exhausted
+    level = _level(model.level, row, profile)
+    unusual = rated.score >= UNUSUAL
+    return Verdict(rated.score, unusual, level, rated.context, reasons, harmful, exhausted, pages, known)
 
 
 def _rate(model: Model, history: Sequence[Vector], baseline: int) -> Rated:
     """Average the members' distance over boundary, and add up squared deviations from their nearest prototypes."""
     total, weights, context = 0.0, 0.0, True
-    contributions: list[float] = []
-    metrics = len(model.layout.features)
+    contributions = [0.0] * len(model.layout.features)
     for member in model.members_of(baseline):
         if len(history) < member.window:
             context = False
@@ -146,20 +137,18 @@ def _rate(model: Model, history: Sequence[Vector], baseline: int) -> Rated:
         boundary = member.boundary[baseline]
         total += member.weight * place.distance / boundary
         weights += member.weight
-        factor = member.weight / (boundary * boundary)
-        added = [factor * part for part in _by_metric(vector, place.prototype, metrics)]
-        contributions = list(map(add, contributions, added)) if contributions else added
-    return Rated(total / weights if weights else nan, context, contributions)
+        _add(contributions, member.weight / (boundary * boundary), vector, place.prototype)
+    if not weights:
+        return Rated(nan, False, ())
+    return Rated(total / weights, context, contributions)
 
 
-def _by_metric(vector: Vector, prototype: Vector, metrics: int) -> list[float]:
-    """Sum the squared deviations of each metric over the rows of a window and the blocks of trailing features."""
-    deviations = list(map(sub, vector, prototype))
-    squares = list(map(mul, deviations, deviations))
-    sums = squares[:metrics]
-    for start in range(metrics, len(squares), metrics):
-        sums = list(map(add, sums, squares[start : start + metrics]))
-    return sums
+def _add(contributions: list[float], factor: float, vector: Vector, prototype: Vector) -> None:
+    """Add the squared deviations of each metric, over the rows of a window and the blocks of trailing features."""
+    metrics = len(contributions)
+    for position, (value, expected) in enumerate(zip(vector, prototype, strict=True)):
+        deviation = value - expected
+        contributions[position % metrics] += factor * (deviation * deviation)
 
 
 def _reasons(
@@ -183,11 +172,14 @@ def _reasons(
     )
 
 
-def _is_harmful(model: Model, reason: Reason, place: int) -> bool:
-    """Tell whether a reason moves the way that the catalogue calls harmful and is the first one or carries weight."""
-    if place > 0 and reason.share < HARMFUL_SHARE:
-        return False
-    return model.harmful_direction[reason.feature] in ("both", reason.direction)
+def _is_harmful(harmful_direction: Mapping[str, str], reasons: Sequence[Reason]) -> bool:
+    """Tell whether the first reason, or another that carries weight, moves the way that the catalogue calls harmful."""
+    for place, reason in enumerate(reasons):
+        if (not place or reason.share >= HARMFUL_SHARE) and (
+            harmful_direction[reason.feature] in ("both", reason.direction)
+        ):
+            return True
+    return False
 
 
 def _is_exhausted(row: Row, profile: Profile) -> bool:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 def widen(rows: Sequence[Row], start: int, place: int, trails: Sequence[int]) -> Row:
     """Give the row at ``place`` with its trailing features; ``start`` is the first row that it may look back to."""
     row = rows[place]
-    if not trails:
-        return row
     before: Row = rows[place - 1] if place > start else (None,) * len(row)
     wide = [*row, *(None if a is None or b is None else a - b for a, b in zip(row, before, strict=True))]
     for length in trails:

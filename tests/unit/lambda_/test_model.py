@@ -186,7 +186,9 @@ def test_arrays_must_fill_the_file():
         from_files(tiny.sealed(json.loads(FILES["model.json"]), FILES["model.bin"] + bytes(4)))
 
 
-@pytest.mark.parametrize("entry", [None, {"type": "f8", "offset": 0, "shape": [1]}, {"type": "f4", "offset": True}])
+@pytest.mark.parametrize(
+    "entry", [None, {"type": []}, {"type": "f8", "offset": 0, "shape": [1]}, {"type": "f4", "offset": True}]
+)
 def test_an_array_of_unknown_kind_is_refused(entry: object):
     # GIVEN an entry of the index that is not understood, WHEN it is loaded, THEN it is named
     document = json.loads(FILES["model.json"])
