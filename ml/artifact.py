@@ -19,7 +19,7 @@ import numpy as np
 
 import riskwatch_lambda
 from ml import profile_grid
-from ml.shipped_source import shipped
+from ml.shipping import shipped, stored_zip
 from riskwatch_lambda.model import ARRAYS_FILE, DOCUMENT_FILE, FILES, SUMS_FILE, ModelError, from_files, sums
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 CODE_PACKAGE = "riskwatch_lambda"
 MODEL_DIRECTORY = "model"
-FIXED_DATE = (1980, 1, 1, 0, 0, 0)
-REGULAR_FILE_0644 = 0o100644 << 16
-UNIX = 3
 FLOAT32 = np.dtype("<f4")
 
 
@@ -62,7 +59,7 @@ def pack(document: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes
         raise ArtifactError(f"the function would refuse this model: {error}") from error
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"the model document is not plain, finite JSON: {error}") from error
-    return _zip({**_code(), **{f"{MODEL_DIRECTORY}/{name}": content for name, content in files.items()}})
+    return stored_zip({**_code(), **{f"{MODEL_DIRECTORY}/{name}": content for name, content in files.items()}})
 
 
 def unpack(zip_bytes: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -145,15 +142,3 @@ def _code() -> dict[str, bytes]:
         f"{CODE_PACKAGE}/{path.name}": shipped(path.read_text(encoding="utf-8")).encode()
         for path in package.glob("*.py")
     }
-
-
-def _zip(members: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(members):
-            entry = zipfile.ZipInfo(name, FIXED_DATE)
-            entry.compress_type = zipfile.ZIP_STORED
-            entry.create_system = UNIX
-            entry.external_attr = REGULAR_FILE_0644
-            archive.writestr(entry, members[name])
-    return buffer.getvalue()

@@ -1,8 +1,8 @@
-"""Source as it is shipped: without docstrings and comments, every line where it was.
+"""What makes the bytes of an artifact: source as it is shipped, and a zip that is the same wherever it is written.
 
-The function compiles its source at every cold start and its size counts, so what no machine reads stays here. Line
-numbers are kept: a traceback of the function points into this repository. The same text comes out on every Python that
-can parse it.
+The function compiles its source at every cold start and its size counts, so docstrings and comments stay here. Line
+numbers are kept: a traceback of the function points into this repository. The zip is stored uncompressed, sorted, with
+fixed dates and modes. Standard library alone, and the same bytes on every Python that can run the function.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from __future__ import annotations
 import ast
 import io
 import tokenize
+import zipfile
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FIXED_DATE = (1980, 1, 1, 0, 0, 0)
+REGULAR_FILE_0644 = 0o100644 << 16
+UNIX = 3
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -35,3 +43,16 @@ def _blank(lines: list[str], docstring: ast.stmt, *, alone: bool) -> None:
     lines[first:last] = [""] * (last - first)
     if alone:
         lines[first] = " " * docstring.col_offset + "pass"
+
+
+def stored_zip(members: Mapping[str, bytes]) -> bytes:
+    """Give a zip of the members by name."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(members):
+            entry = zipfile.ZipInfo(name, FIXED_DATE)
+            entry.compress_type = zipfile.ZIP_STORED
+            entry.create_system = UNIX
+            entry.external_attr = REGULAR_FILE_0644
+            archive.writestr(entry, members[name])
+    return buffer.getvalue()
