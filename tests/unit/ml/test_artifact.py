@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import riskwatch_lambda
-from ml.artifact import ArtifactError, code_sha256, digest, pack, unpack
+from ml.artifact import ArtifactError, code_sha256, digest, pack, unpack, unzip
 from tests.unit.lambda_ import tiny
 
 CODE = Path(riskwatch_lambda.__file__).parent
@@ -119,8 +119,7 @@ def test_profiles_off_the_grid_are_refused():
 
 def test_the_unzipped_function_serves_its_model(tmp_path):
     # GIVEN an artifact, unzipped as Lambda does
-    with zipfile.ZipFile(io.BytesIO(packed())) as archive:
-        archive.extractall(tmp_path)
+    unzip(packed(), tmp_path)
 
     # WHEN its handler answers a self-test in a process that sees only the unzipped files before the environment
     program = (
@@ -135,6 +134,27 @@ def test_the_unzipped_function_serves_its_model(tmp_path):
     answer = json.loads(done.stdout)
     assert answer["model_id"] == "tiny-1"
     assert answer["labels"][0]["score"] == 3.931826
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.bin", "SHA256SUMS"])
+def test_a_function_whose_model_was_touched_does_not_start_and_says_why(tmp_path, name: str):
+    # GIVEN an unzipped artifact with one bit of one file of the model flipped
+    unzip(packed(), tmp_path)
+    path = tmp_path / "model" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+    # WHEN Lambda starts it, which it does by importing the handler
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import riskwatch_lambda.handler"
+    environment = {**os.environ, "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    # THEN it ends before it makes a client, with the reason as its last line
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("riskwatch_lambda.model.ModelError: the sha256 of ")
+    assert "build or fetch the artifact again" in done.stderr.splitlines()[-1]
 
 
 def test_values_that_float32_does_not_hold_are_refused():
