@@ -91,7 +91,8 @@ def process(records: Sequence[Mapping[str, Any]], model: Model, outputs: Outputs
         "MessagesFailed": told.failed,
     }
     done_ms = stamp.now_ms + round((time.monotonic() - began) * 1000)
-    metrics(stamp, name, len(records), counts, _latencies(deliveries, labelled, model.period_s, done_ms))
+    latencies = _latencies(deliveries, labelled, model.period_s, done_ms)
+    metrics(stamp.now_ms, stamp.model_version, counts, latencies, batch=name, records=len(records))
     return {"batchItemFailures": []}
 
 
