@@ -7,6 +7,7 @@ where the last complete one ended, whatever the schedule and the period are.
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -65,11 +66,18 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
     training. A period without any row is no error.
     """
     config = settings.load()
-    try:
-        model = live.ask(clients.client(config, "lambda"), config.function, config.alias)
-    except live.NoModelError as error:
-        raise AirflowSkipException(str(error)) from error
-    store, now = clients.store(config), clock.now()
+    function = clients.client(config, "lambda")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(live.ask, function, config.function, config.alias)
+        # What is slow to load is loaded while the function answers.
+        from ml import stream  # noqa: F401
+
+        kinesis, store = clients.client(config, "kinesis"), clients.store(config)
+        try:
+            model = asked.result()
+        except live.NoModelError as error:
+            raise AirflowSkipException(str(error)) from error
+    now = clock.now()
     stretch = _by_hand(context, model.period_s, now) or _since_the_mark(config, store, model.period_s, now)
     if stretch.left_out:
         _log.warning(
@@ -78,7 +86,7 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
             *map(clock.iso, stretch.left_out),
             CATCH_UP,
         )
-    told = _send(config, store, model, stretch, now)
+    told = _send(config, store, kinesis, model, stretch, now)
     if not (stretch.by_hand or stretch.is_empty):
         store.put_json(MARK, {"end": told["end"]})
     _log.info("%s", told)
@@ -103,7 +111,9 @@ def tick(published: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _send(config: Settings, store: Store, model: LiveModel, stretch: Stretch, now: datetime) -> dict[str, Any]:
+def _send(
+    config: Settings, store: Store, kinesis: Any, model: LiveModel, stretch: Stretch, now: datetime
+) -> dict[str, Any]:
     """Read and send the rows of the stretch, or as many whole periods from its start as one run may send."""
     from ml import stream
 
@@ -124,7 +134,7 @@ def _send(config: Settings, store: Store, model: LiveModel, stretch: Stretch, no
         known = inventory.load(config.inventory, store)
         packer = stream.Packer(found.rows, known, context_rows, max_gap_s, metrics)
         packs = packer.packs(stretch.start, stretch.end)
-        sent = stream.put(clients.client(config, "kinesis"), config.stream, packs)
+        sent = stream.put(kinesis, config.stream, packs)
     return {
         "start": clock.iso(stretch.start),
         "end": clock.iso(stretch.end),
