@@ -44,7 +44,7 @@ def test_a_version_comes_with_its_code(tmp_path):
 def test_code_with_another_digest_is_refused(tmp_path):
     client = FakeLambda(b"zip", tmp_path / "code.zip")
     (tmp_path / "code.zip").write_bytes(b"zap")
-    with pytest.raises(FunctionError, match="has the digest .* Lambda says"):
+    with pytest.raises(FunctionError, match="has the digest"):
         fetch(client, "inference", "live")
 
 
