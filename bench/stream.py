@@ -157,7 +157,8 @@ class Loop:
         with self._answered:
             if not self._answered.wait_for(lambda: len(self._done) == len(self._put), PATIENCE_S):
                 raise SystemExit(f"{len(self._put) - len(self._done)} rows were not labelled in {PATIENCE_S} s")
-        return np.array(self._done[first:]) - np.array(self._put[first:])
+        seconds: np.ndarray = np.subtract(self._done[first:], self._put[first:])
+        return seconds
 
     def put_records(self, **call: Any) -> Any:
         """Put records as the Kinesis client does, and note when."""

@@ -178,9 +178,9 @@ class Trial:
                 self.rig.last_put[result["ShardId"]] = result["SequenceNumber"]
 
     def source(self, runtime: LambdaRuntime, **changes: Any) -> KinesisSource:
-        """Give an event source with the stack's settings that begins with the trial's records."""
-        after = changes.pop("after", self.after)
-        return KinesisSource(self.rig.clients, replace(self.rig.settings, **changes), runtime.invoke, after)
+        """Give an event source with the stack's settings, but for the changes, that begins with the trial's records."""
+        after, now = changes.pop("after", self.after), changes.pop("now", time.time)
+        return KinesisSource(self.rig.clients, replace(self.rig.settings, **changes), runtime.invoke, after, now)
 
     def deliver(self, datas: Sequence[bytes], runtime: LambdaRuntime, **changes: Any) -> KinesisSource:
         """Put records and deliver all of them."""

@@ -11,13 +11,30 @@ from dataclasses import replace
 
 import pytest
 
-from local.event_source import Delivery, Record
+from local.event_source import Delivery, Record, Settings
 from tests.faults.rig import HOSTILE_NAMES, PERIOD_MS, record, wait_until, with_flipped_bit
 from tests.unit.lambda_.world import PAGING_CPU, QUIET_CPU
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 HANG = 60_000
+
+
+def test_batches_come_with_the_settings_of_the_stack(rig):
+    arn, queue = rig.settings.stream_arn, rig.settings.destination
+    assert (arn.rpartition("/")[2], queue.rpartition(":")[2]) == ("riskwatch-metrics", "riskwatch-dead-letters")
+    assert rig.settings == Settings(
+        stream_arn=arn,
+        function_arn=rig.settings.function_arn,
+        batch_size=500,
+        window_s=1,
+        retries=-1,
+        record_age_s=23 * 3600,
+        bisects=True,
+        reports_failures=True,
+        starting_position="TRIM_HORIZON",
+        destination=queue,
+    )
 
 
 def test_a_batch_that_is_delivered_twice_has_the_effect_of_one(rig, shared_runtime):
@@ -190,7 +207,7 @@ def test_two_batches_that_update_one_episode_at_once(rig):
 
 
 @pytest.mark.parametrize("hours", [-2, 2])
-def test_a_clock_that_is_two_hours_off(rig, tmp_path, hours):
+def test_a_clock_that_is_two_hours_off(rig, shared_runtime, tmp_path, hours):
     # GIVEN a function whose clock is two hours off, and a topic that fails its first message
     trial = rig.trial()
     (tmp_path / "sitecustomize.py").write_text(
@@ -204,8 +221,7 @@ def test_a_clock_that_is_two_hours_off(rig, tmp_path, hours):
         other = [trial.row(name, at, shift_ms=hours * 3_600_000 + PERIOD_MS // 2) for at in range(12)]
         trial.deliver([*trial.hour(), *other], runtime)
     # THEN a tick of a function whose clock is right sends what was claimed, now or when two hours have passed
-    with rig.runtime() as runtime:
-        trial.tick(runtime, hours_later=max(0, hours))
+    trial.tick(shared_runtime, hours_later=max(0, hours))
     trial.settle(f"clock {hours:+d} h")
 
 
@@ -244,18 +260,18 @@ def test_an_artifact_with_one_bit_flipped(rig, shared_runtime):
     trial = rig.trial()
     damaged = replace(rig.function, code=with_flipped_bit(rig.function.code))
     with rig.runtime(damaged) as runtime:
-        trial.put(trial.hour())
         # WHEN it is invoked THEN it does not start, and says why
         answer = runtime.invoke({"selftest": {}})
         assert answer.function_error
-        assert "model.bin" in answer.payload["errorMessage"]
-        source = trial.source(runtime, retries=0, bisects=False)
+        assert "model.bin has sha256" in answer.payload["errorMessage"]
+        # AND the batch is tried again until it is 23 hours old: its clock jumps a day after the next start
+        source = trial.source(runtime, now=lambda: time.time() + 24 * 3600 * (runtime.starts > 1))
+        trial.put(trial.hour())
         source.drain()
         assert source.deliveries[0].discarded == 60
-    # AND the message in the dead-letter queue leads to the records, which an intact function labels
-    (letter,) = trial.dead_letters()
-    info = letter["KinesisBatchInfo"]
-    assert letter["requestContext"]["condition"] == "RetryAttemptsExhausted"
-    assert (info["batchSize"], info["endSequenceNumber"]) == (60, rig.last_put[info["shardId"]])
+    # AND the messages in the dead-letter queue lead to the records, which an intact function labels
+    letters = trial.dead_letters()
+    assert {letter["requestContext"]["condition"] for letter in letters} == {"RecordAgeExceeded"}
+    assert sum(letter["KinesisBatchInfo"]["batchSize"] for letter in letters) == 60
     trial.source(shared_runtime).drain()
     trial.settle("one bit flipped")
