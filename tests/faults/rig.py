@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import numpy as np
+from botocore.config import Config
 
 from infra import deploy
 from local import lambda_function, ports
-from local.embedded_aws import ROOT, EmbeddedAws
+from local.embedded_aws import REGION, ROOT, EmbeddedAws
 from local.kinesis_source import Clients, KinesisSource, take_over
 from local.lambda_runtime import LambdaRuntime
 from ml import artifact, release
@@ -59,16 +60,11 @@ class Rig:
         self.folder = folder
         self.aws = EmbeddedAws.start(supervisor, folder)
         self.proxy = _start_proxy(supervisor, self.aws.endpoint, folder / "proxy.log")
-        make = partial(
-            boto3.client,
-            endpoint_url=self.aws.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        make = partial(_client, self.aws.endpoint)
         self.s3, self.dynamodb = make("s3"), make("dynamodb")
         self.clients = Clients.of(make)
         self.stack = deploy.deploy(make("cloudformation"), parameters={"EndpointUrl": self.proxy}, poll_s=0.05)
+        _warm_up(self.proxy, self.stack)
         self.settings = take_over(self.clients, self.stack.function, "live")
         release.promote(self.clients.functions, self.stack.function, "live", _artifact(), approved_by="the tests")
         self.function = lambda_function.fetch(self.clients.functions, self.stack.function, "live")
@@ -107,6 +103,24 @@ def _start_proxy(supervisor: Supervisor, upstream: str, log: Path) -> str:
     child = supervisor.start("the fault proxy", command, log=log)
     child.wait_healthy(f"http://{ports.LOOPBACK}:{port}/_microburst/health")
     return f"http://{ports.LOOPBACK}:{port}"
+
+
+def _client(endpoint: str, service: str) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(read_timeout=120),
+    )
+
+
+def _warm_up(proxy: str, stack: deploy.Outputs) -> None:
+    """Ask the proxy for each service once: it reads their models then, longer than the function would wait."""
+    _client(proxy, "s3").put_object(Bucket=stack.bucket, Key="warm-up", Body=b"")
+    _client(proxy, "dynamodb").scan(TableName=stack.table)
+    _client(proxy, "sns").get_topic_attributes(TopicArn=stack.topic_arn)
 
 
 def _artifact() -> bytes:
