@@ -1,10 +1,11 @@
 """Rows through Kinesis and the local Lambda runtime: python -m bench.stream [--rows N] [--json FILE].
 
 The stack on the embedded AWS, a KMeans model of the simulated fleet promoted into it, its zip under AWS's own runtime
-client, batches with the stack's settings. First all rows at once: how many a second. Then the rows of one period of the
-fleet at a time, the next when these are labelled: how long from the call of PutRecords to the labelled object. A batch
-counts as labelled when the function answers, a little after it has written the object. Objects are read at the end: it
-is an error when a row is not in them. Everything shares one machine, so these are figures of a loop, not of AWS.
+client, batches with the stack's settings, records of one row to label. First all rows at once: how many a second. Then
+the rows of one period of the fleet at a time, the next when these are labelled: how long from the call of PutRecords to
+the labelled object. A batch counts as labelled when the function answers, a little after it has written the object.
+Objects are read at the end: it is an error when a row is not in them. Everything shares one machine, so these are
+figures of a loop, not of AWS.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 import numpy as np
@@ -30,18 +32,23 @@ from local.embedded_aws import REGION, EmbeddedAws
 from local.kinesis_source import Clients, KinesisSource, take_over
 from local.lambda_runtime import LambdaRuntime
 from local.processes import Supervisor
-from ml import artifact, catalogue, release, stream
+from ml import artifact, catalogue, clock, release
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    import pandas as pd
+
     from local.event_source import Settings
     from local.lambda_runtime import Answer
+    from ml.inventory import Instance
 
 PERIOD_S = 300
 TRAINING_DAYS = 2
 STEADY_PERIODS = 20
 PATIENCE_S = 600
+# What a call of PutRecords takes.
+MAX_RECORDS = 500
 
 
 def main() -> None:
@@ -61,7 +68,7 @@ def main() -> None:
 def measure(supervisor: Supervisor, folder: Path, rows: int) -> dict[str, float | int]:
     """Deploy, promote, send; give the figures. Raises SystemExit when a row is lost or labelled twice."""
     code, records = model_and_records(rows)
-    periods = [list(same) for _, same in groupby(records[rows:], key=lambda record: record["ts"][-1])]
+    periods = [list(same) for _, same in groupby(records[rows:], key=lambda entry: entry.newest_ms)]
     aws = EmbeddedAws.start(supervisor, folder)
     make = partial(
         boto3.client,
@@ -105,10 +112,18 @@ def measure(supervisor: Supervisor, folder: Path, rows: int) -> dict[str, float 
     }
 
 
-def model_and_records(rows: int) -> tuple[bytes, list[dict[str, Any]]]:
+class Entry(NamedTuple):
+    """A record for the stream: the data, its partition key, and the newest time in it, epoch ms."""
+
+    key: str
+    data: bytes
+    newest_ms: int
+
+
+def model_and_records(rows: int) -> tuple[bytes, list[Entry]]:
     """The artifact of a KMeans model of the simulated fleet, and records of `rows` rows after its training and more.
 
-    Rows with an impossible value are among them, as in life: they are sent alone and end in quarantine.
+    Rows with an impossible value are among them, as in life: they end in quarantine.
     """
     from ml.train import fit_candidate
 
@@ -121,9 +136,25 @@ def model_and_records(rows: int) -> tuple[bytes, list[dict[str, Any]]]:
     start = end - timedelta(seconds=periods * PERIOD_S)
     training = table[table["timestamp"] < start]
     candidate = fit_candidate(training, metrics, fleet, "kmeans", training_id="bench", period_s=PERIOD_S)
-    document = candidate.document
-    records = stream.records(table, fleet, document["context_rows"], document["max_gap_s"], start, end, metrics)
-    return artifact.pack(document, candidate.arrays), list(islice(records, rows + STEADY_PERIODS * len(fleet)))
+    records = one_row_records(table[["instance_id", "timestamp", *metrics.names]], start, candidate.document, fleet)
+    return artifact.pack(candidate.document, candidate.arrays), records[: rows + STEADY_PERIODS * len(fleet)]
+
+
+def one_row_records(
+    table: pd.DataFrame, start: datetime, document: Mapping[str, Any], fleet: Mapping[str, Instance]
+) -> list[Entry]:
+    """One record for each row from `start` on, with the rows of context that the model asks for; by time, then name."""
+    records = []
+    for name, own in table.sort_values("timestamp").groupby("instance_id"):
+        ts = own["timestamp"].astype("datetime64[ms, UTC]").astype("int64").tolist()
+        rows = [[value if value == value else None for value in row] for row in own.iloc[:, 2:].to_numpy().tolist()]
+        known = {"v": 1, "service": fleet[name].service, "role": fleet[name].role, "instance_id": name}
+        for place, newest in enumerate(ts):
+            if newest >= clock.epoch_ms(start):
+                span = slice(max(0, place + 1 - document["context_rows"]), place + 1)
+                data = json.dumps({**known, "ts": ts[span], "rows": rows[span]}, separators=(",", ":"))
+                records.append((newest, name, Entry(fleet[name].service, data.encode(), newest)))
+    return [entry for _, _, entry in sorted(records, key=itemgetter(0, 1))]
 
 
 class Loop:
@@ -135,6 +166,7 @@ class Loop:
         self._kinesis = clients.kinesis
         self._put: list[float] = []
         self._done: list[float] = []
+        self._failure: Any = None
         self._answered = threading.Condition()
         self._source = KinesisSource(clients, settings, self._invoke)
         self._thread = threading.Thread(target=self._source.run)
@@ -147,31 +179,34 @@ class Loop:
         self._source.stop()
         self._thread.join()
 
-    def send(self, name: str, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    def send(self, name: str, records: Sequence[Entry]) -> np.ndarray:
         """Put records and wait until they are labelled; gives the seconds of each (n,), or raises SystemExit.
 
         A record counts from the call that put it. With one shard the n-th record put is the n-th that is labelled.
         """
         first = len(self._put)
-        stream.put(self, name, records, replay=True)
+        for start in range(0, len(records), MAX_RECORDS):
+            entries = [
+                {"Data": entry.data, "PartitionKey": entry.key} for entry in records[start : start + MAX_RECORDS]
+            ]
+            self._put += [time.perf_counter()] * len(entries)
+            if self._kinesis.put_records(StreamName=name, Records=entries)["FailedRecordCount"]:
+                raise SystemExit("the stream refused records")
         with self._answered:
-            if not self._answered.wait_for(lambda: len(self._done) == len(self._put), PATIENCE_S):
-                raise SystemExit(f"{len(self._put) - len(self._done)} rows were not labelled in {PATIENCE_S} s")
+            self._answered.wait_for(lambda: self._failure or len(self._done) == len(self._put), PATIENCE_S)
+            if left := len(self._put) - len(self._done):
+                raise SystemExit(f"{left} rows were not labelled: {self._failure or f'{PATIENCE_S} s have passed'}")
         seconds: np.ndarray = np.subtract(self._done[first:], self._put[first:])
         return seconds
 
-    def put_records(self, **call: Any) -> Any:
-        """Put records as the Kinesis client does, and note when."""
-        self._put += [time.perf_counter()] * len(call["Records"])
-        return self._kinesis.put_records(**call)
-
     def _invoke(self, event: dict[str, Any]) -> Answer:
         answer = self._runtime.invoke(event)
-        if answer.function_error or answer.payload["batchItemFailures"]:
-            raise SystemExit(f"the function failed: {answer.payload}")
         with self._answered:
             self.invocations += 1
-            self._done += [time.perf_counter()] * len(event["Records"])
+            if answer.function_error or answer.payload["batchItemFailures"]:
+                self._failure = answer.payload
+            else:
+                self._done += [time.perf_counter()] * len(event["Records"])
             self._answered.notify()
         return answer
 

@@ -93,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         headers = {
             "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
-            "Lambda-Runtime-Deadline-Ms": str(round((time.time() + invocation.timeout_s) * 1000)),
+            "Lambda-Runtime-Deadline-Ms": str(int((time.time() + invocation.timeout_s) * 1000)),
             "Lambda-Runtime-Invoked-Function-Arn": api.arn,
         }
         api.events.put(Happening(TAKEN))

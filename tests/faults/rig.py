@@ -220,6 +220,9 @@ class Trial:
         refused = {
             doc["sequence_number"] for doc in self._lines("quarantine/records/") if doc["partition_key"] == self.service
         }
+        distinct = {
+            (row["instance_id"], row["timestamp"], row["score"], row["risk"], row["episode_id"]) for row in labelled
+        }
         told: set[str] = set()
         repeated = 0
         for message in self._messages():
@@ -238,6 +241,7 @@ class Trial:
         print(f"{fault}: {figures}")
         assert figures["sent"] == figures["labelled"] + figures["quarantined"]
         assert set(verdicts) == self.rows
+        assert len(distinct) == len(verdicts), "a row that stands there twice has two verdicts"
         assert len(refused) == self.invalid
         assert told == self.pages
         assert figures["messages repeated"] == duplicates
