@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from local.event_source import Settings
     from local.lambda_runtime import Answer
+    from ml.catalogue import Catalogue
     from ml.inventory import Instance
 
 PERIOD_S = 300
@@ -134,10 +135,17 @@ def model_and_records(rows: int) -> tuple[bytes, list[Entry]]:
     days = TRAINING_DAYS + periods * PERIOD_S / 86_400
     table = simulator.simulate(end, days, stream_hours=(days - TRAINING_DAYS) * 24, period_s=PERIOD_S).rows
     start = end - timedelta(seconds=periods * PERIOD_S)
-    training = table[table["timestamp"] < start]
+    training = possible(table[table["timestamp"] < start], metrics)
     candidate = fit_candidate(training, metrics, fleet, "kmeans", training_id="bench", period_s=PERIOD_S)
     records = one_row_records(table[["instance_id", "timestamp", *metrics.names]], start, candidate.document, fleet)
     return artifact.pack(candidate.document, candidate.arrays), records[: rows + STEADY_PERIODS * len(fleet)]
+
+
+def possible(rows: pd.DataFrame, metrics: Catalogue) -> pd.DataFrame:
+    """The rows that have no physically impossible value: what validation lets through."""
+    wrong = [(rows[each.name] < each.lower) for each in metrics.metrics if each.lower is not None]
+    wrong += [(rows[each.name] > each.upper) for each in metrics.metrics if each.upper is not None]
+    return rows[~np.any(wrong, axis=0)]
 
 
 def one_row_records(

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from local.lambda_function import Function
     from local.processes import Supervisor
 
 PERIOD_MS = tiny.PERIOD_MS
@@ -50,6 +49,8 @@ HOSTILE_NAMES = [
 ]
 SERVICES = [f"service-{number:02d}" for number in range(1, 30)]
 INSTANCES = 5
+# Longer than a claimed message is left to the one who claimed it.
+LATER_S = 360
 
 
 class Rig:
@@ -70,6 +71,7 @@ class Rig:
         self.function = lambda_function.fetch(self.clients.functions, self.stack.function, "live")
         self.last_put: dict[str, str | None] = {}
         self._services = iter(SERVICES)
+        self._later: dict[int, LambdaRuntime] = {}
         self._folders = (folder / f"runtime-{number}" for number in range(1000))
 
     def trial(self) -> Trial:
@@ -77,9 +79,22 @@ class Rig:
         self.faults()
         return Trial(self, next(self._services), after=dict(self.last_put))
 
-    def runtime(self, function: Function | None = None) -> LambdaRuntime:
-        """Give an environment of the function, not yet started."""
-        return LambdaRuntime(self.supervisor, function or self.function, next(self._folders), self.aws.endpoint)
+    def runtime(self, code: bytes | None = None, *, clock_off_s: int = 0) -> LambdaRuntime:
+        """Give an environment of the function, not yet started; with other code, or a clock that is off."""
+        folder = next(self._folders)
+        function = self.function if code is None else replace(self.function, code=code)
+        if clock_off_s:
+            (folder / "clock").mkdir(parents=True)
+            text = f"import time\nright = time.time\ntime.time = lambda: right() + {clock_off_s}\n"
+            (folder / "clock" / "sitecustomize.py").write_text(text, encoding="utf-8")
+            function = replace(function, variables={**function.variables, "PYTHONPATH": str(folder / "clock")})
+        return LambdaRuntime(self.supervisor, function, folder, self.aws.endpoint)
+
+    def later(self, hours: int) -> LambdaRuntime:
+        """Give the environment that runs six minutes and some hours from now."""
+        if hours not in self._later:
+            self._later[hours] = self.runtime(clock_off_s=LATER_S + hours * 3600)
+        return self._later[hours]
 
     def faults(self, *rules: dict[str, Any]) -> None:
         """Replace what the proxy does wrong from now on."""
@@ -203,10 +218,10 @@ class Trial:
         source.drain()
         return source
 
-    def tick(self, runtime: LambdaRuntime, hours_later: int = 0) -> None:
+    def tick(self, hours_later: int = 0) -> None:
         """Send the tick of six minutes (and some hours) later, when what was claimed and not sent is sent again."""
-        now = round(time.time() * 1000) + 6 * 60_000 + hours_later * 3_600_000
-        answer = runtime.invoke({"tick": {"now": now, "instances": self.instances}})
+        now = round(time.time() + LATER_S + hours_later * 3600) * 1000
+        answer = self.rig.later(hours_later).invoke({"tick": {"now": now, "instances": self.instances}})
         assert answer.function_error is None, answer.payload
 
     def settle(self, fault: str, *, duplicates: int = 0, twice: int = 0) -> dict[str, int]:
