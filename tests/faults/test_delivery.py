@@ -14,7 +14,7 @@ from local.event_source import Delivery, Record, Settings
 from tests.faults.rig import HOSTILE_NAMES, PERIOD_MS, record, wait_until, with_flipped_bit
 from tests.unit.lambda_.world import PAGING_CPU, QUIET_CPU
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 HANG = 60_000
 

@@ -131,10 +131,10 @@ def test_a_killed_process_is_an_error_of_the_invocation_under_way(start):
 
 
 def test_a_function_that_takes_too_long_is_ended(start):
-    runtime = start(function(timeout_s=0.3))
+    runtime = start(function(timeout_s=1.0))
     answer = runtime.invoke("sleep")
     assert answer.payload["errorType"] == "Sandbox.Timedout"
-    assert "Task timed out after 0.30 seconds" in answer.payload["errorMessage"]
+    assert "Task timed out after 1.00 seconds" in answer.payload["errorMessage"]
     assert runtime.invoke(1).payload["count"] == 1
 
 
