@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ml.shards import Shard, ShardError, all_shards
+from ml.shards import Shard, all_shards
 
 PROMOTION_MODES = ("off", "dry_run", "approval", "auto")
 MANUAL = "manual"
@@ -90,6 +90,12 @@ class Settings:
             )
         if self.promotion not in PROMOTION_MODES:
             raise SettingsError(f"promotion is {self.promotion!r}: use one of {', '.join(PROMOTION_MODES)}")
+        all_shards(self.role_arns, self.regions)
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The accounts and regions to read."""
+        return all_shards(self.role_arns, self.regions)
 
 
 _TYPES: dict[str, type] = {
@@ -104,7 +110,8 @@ _OPTIONAL = ("catalogue", "inventory")
 def load() -> Settings:
     """Read the settings file and the environment once per process.
 
-    Raises SettingsError where a required key is missing, a key is unknown or a value cannot be used.
+    Raises SettingsError where a required key is missing, a key is unknown or a value cannot be used, ShardError where a
+    role or region cannot.
     """
     table = _file()
     known = {item.name for item in fields(Settings)}
@@ -139,15 +146,14 @@ def schedules() -> Mapping[str, str | None]:
 
 
 def shards() -> tuple[Shard, ...]:
-    """Return the accounts and regions to read. Only these two settings are read: nothing else has to be set."""
+    """Return the accounts and regions to read. Only these two settings are read: nothing else has to be set.
+
+    Raises SettingsError or ShardError.
+    """
     table = _file()
-    found = {
-        name: _names(name, os.environ.get(_variable(name), table.get(name, ()))) for name in ("role_arns", "regions")
-    }
-    try:
-        return all_shards(found["role_arns"], found["regions"])
-    except ShardError as error:
-        raise SettingsError(str(error)) from error
+    return all_shards(
+        *(_names(name, os.environ.get(_variable(name), table.get(name, ()))) for name in ("role_arns", "regions"))
+    )
 
 
 def _names(name: str, raw: Any) -> tuple[str, ...]:

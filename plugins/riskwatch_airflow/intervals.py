@@ -52,7 +52,7 @@ def with_reread(
 
     A run on its schedule reads `reread_hours` again: agents that were cut off catch up, and GetMetricData is paid by
     the metric, not by the hour. What is delivered a day or more late may take CloudWatch 48 hours and more to show, so
-    the first run of a day (UTC) reads `reread_days` again. Runs by hand and of a backfill read what they were asked for.
+    the first run of a day (UTC) reads `reread_days` again. Runs by hand and backfills read what they were asked for.
     """
     run = context.get("dag_run")
     if run is None or run.run_type != "scheduled":

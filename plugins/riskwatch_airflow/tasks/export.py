@@ -51,7 +51,11 @@ def fetch(context: Mapping[str, Any], shard_name: str = shards.DEFAULT) -> dict[
     """
     from ml.metric_reader import CredentialsError, ForbiddenError
 
-    config, shard = settings.load(), _shard(shard_name)
+    config = settings.load()
+    try:
+        shard = shards.named(config.shards, shard_name)
+    except shards.ShardError as error:
+        raise AirflowFailException(str(error)) from error
     parts, end = _parts(context, config)
     _settle(end, config.settle_s)
     hook = CloudWatchMetricsHook(aws_conn_id=config.aws_conn_id, shard=shard)
@@ -150,7 +154,7 @@ class _Export:
         if chunks:
             for name in sorted(silent):
                 _log.warning("%s", self.hook.why_silent(self.metrics.by_name[name]))
-        elif len(settings.shards()) == 1:
+        elif len(self.config.shards) == 1:
             raise AirflowFailException(nothing)
         return self._told(chunks, {**counts, "instances": len(seen)}, sorted(silent))
 
@@ -165,7 +169,7 @@ class _Export:
         else:
             self._keep_tagged(tagged)
         known = inventory.load(self.config.inventory, self.store)
-        return sorted(known) if len(settings.shards()) == 1 else inventory.of_shard(known, self.shard)
+        return sorted(known) if len(self.config.shards) == 1 else inventory.of_shard(known, self.shard)
 
     def _keep_tagged(self, tagged: Mapping[str, Instance]) -> None:
         key, data = inventory.tagged_key(self.shard), inventory.dumps(tagged).encode()
@@ -173,7 +177,7 @@ class _Export:
         if before != data and (tagged or before is not None):
             self.store.put_bytes(key, data)
         # What was found in a shard that the settings no longer have is not expected to report.
-        names = [shard.name for shard in settings.shards()]
+        names = [shard.name for shard in self.config.shards]
         for left in inventory.leftover_keys(self.store.keys(inventory.TAGGED), names):
             self.store.delete(left)
 
@@ -207,13 +211,6 @@ class _Export:
             "predicted_metrics": usage.predicted_metrics,
             "silent": silent,
         }
-
-
-def _shard(name: str) -> shards.Shard:
-    try:
-        return shards.named(settings.shards(), name)
-    except shards.ShardError as error:
-        raise AirflowFailException(str(error)) from error
 
 
 def _parts(context: Mapping[str, Any], config: Settings) -> tuple[list[Segment], datetime]:
