@@ -40,7 +40,8 @@ from pathlib import Path
 from riskwatch_lambda import model, records, scorer
 served = model.load(Path(sys.argv[1]) / "model")
 for line in Path(sys.argv[2]).read_text().split():
-    scorer.verdicts(served, records.decode(line, served.layout))
+    for record in records.decode(line, served.layout).records:
+        scorer.verdicts(served, record)
 """
 RIVAL = """
 import sys; sys.path.insert(0, sys.argv[4])

@@ -29,12 +29,12 @@ from riskwatch_lambda import model, records, scorer
 assert scorer.__file__.startswith(sys.argv[1]), scorer.__file__
 served = model.load(Path(sys.argv[1]) / "model")
 def label(text):
-    return scorer.verdicts(served, records.decode(text, served.layout))
+    return [scorer.verdicts(served, record) for record in records.decode(text, served.layout).records]
 """
 VERDICTS = """
 import json
 for line in sys.stdin:
-    [verdict] = label(line.strip())
+    [[verdict]] = label(line.strip())
     print(json.dumps({**verdict._asdict(), "reasons": [reason._asdict() for reason in verdict.reasons]}))
 """
 # Medians of microseconds of CPU a row, the variants in turn; the first round is not counted.
