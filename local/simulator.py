@@ -124,6 +124,13 @@ def regimes() -> dict[tuple[str, int], str]:
     return result
 
 
+def true_levels(simulation: Simulation) -> NDArray[np.object_]:
+    """Return the load regime that the role of each row's instance is in at that hour, (n,)."""
+    role = simulation.rows["instance_id"].map({name: item.role for name, item in simulation.inventory.items()})
+    hour = simulation.rows["timestamp"].dt.hour
+    return np.array([simulation.regimes[key] for key in zip(role, hour, strict=True)], object)
+
+
 def simulate(end: datetime, days: float = 4, stream_hours: float = 6, seed: int = 7, period_s: int = 300) -> Simulation:
     """Simulate `days` of the fleet; the newest row is the last full period before `end` (aware, UTC).
 
@@ -154,7 +161,7 @@ def simulate(end: datetime, days: float = 4, stream_hours: float = 6, seed: int 
                 _disturb(values, incident, times, random)
         frames.append(_frame(name, times, values))
     rows = pd.concat(frames, ignore_index=True)
-    quiet = _quiet(rows, planned, period_s)
+    quiet = quiet_rows(rows, planned, period_s)
     broken = _misreport(rows, quiet, stream_start, random)
     rows, late = _lose(rows, quiet & ~broken, stream_start, random)
     return Simulation(rows, late, planned, fleet, regimes())
@@ -211,8 +218,8 @@ def _frame(name: str, times: pd.DatetimeIndex, values: incident_module.Values) -
     return pd.DataFrame({"instance_id": name, "timestamp": times, **columns})
 
 
-def _quiet(rows: pd.DataFrame, planned: list[Incident], period_s: int) -> NDArray[np.bool_]:
-    """Which rows lie outside of every incident, the row before it included."""
+def quiet_rows(rows: pd.DataFrame, planned: list[Incident], period_s: int = 300) -> NDArray[np.bool_]:
+    """Return which rows (n,) lie outside of every incident, the row before it included."""
     quiet = np.ones(len(rows), dtype=bool)
     for incident in planned:
         quiet &= ~(
