@@ -146,7 +146,7 @@ Fit = Callable[[FloatArray, Params, int], FamilyFit]
 
 @dataclass(frozen=True)
 class Sample:
-    """What an algorithm sees of some vectors: their ``index`` (m,), the vectors (m, d), and how many clusters at most."""
+    """What an algorithm sees of some vectors: their ``index`` (m,), the vectors (m, d), and the most clusters."""
 
     index: IntArray
     x: FloatArray
