@@ -75,7 +75,7 @@ class Fitted:
 
 def fit_model(space: Space, catalogue: Catalogue, recipe: Recipe) -> Fitted:
     """Fit one family to a space. Equal arguments give equal models. One thread is enough and is left to the caller."""
-    level_fit, level, arrays = _fit_level(space, recipe)
+    level_fit, level, arrays = fit_level(space, recipe)
     groups = group_baselines(space.behaviour, space.table, space.baselines, space.roles, recipe.seed)
     members, member_fits, stored = _fit_members(space, groups, recipe)
     arrays |= stored | {
@@ -116,7 +116,7 @@ def fit_model(space: Space, catalogue: Catalogue, recipe: Recipe) -> Fitted:
     return Fitted(recipe, document, arrays, model, level_fit, member_fits, measured, alerts)
 
 
-def _fit_level(space: Space, recipe: Recipe) -> tuple[FamilyFit, dict[str, Any], dict[str, FloatArray]]:
+def fit_level(space: Space, recipe: Recipe) -> tuple[FamilyFit, dict[str, Any], dict[str, FloatArray]]:
     """The level map, its document with a name for each label, and its arrays."""
     x = space.level[subsample(len(space.level), FIT_ROWS, recipe.seed)]
     fit = FAMILIES[recipe.family](x, {**recipe.level, "budget": LEVEL_BUDGET}, recipe.seed)
