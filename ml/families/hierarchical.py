@@ -31,8 +31,9 @@ FAITHFUL = 0.98
 def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     """Fit vectors (n, d) on at most 3,000 of them; the map has at most ``params["budget"]`` prototypes.
 
-    O(n squared) time and memory in the sample. The tree is cut into ``params["clusters"]`` clusters or at the elbow of
-    3..9, and its labels are repeated by a condensed nearest-neighbour set.
+    O(n squared) time and memory in the sample. The tree is cut at the elbow of 3..9, and its labels are repeated by a
+    condensed nearest-neighbour set. With ``params["clusters"]`` the prototypes come from a cut into so many, and the
+    labels from the finest cut that they can repeat.
     """
     from scipy.cluster.hierarchy import linkage
 
