@@ -34,7 +34,6 @@ RELATIVE_EPSILON = 1e-3
 ABSOLUTE_EPSILON = 1e-6
 DECILES = (0.1, 0.9)
 DECILE_SPAN = 2.563  # standard deviations between the first and the last decile of a normal distribution
-SPREAD_FLOOR = 0.1  # share of the standard deviation below which the deciles say nothing
 LEAST_WITHIN = 1e-3
 NEVER_SEEN_SCALE = 1e30  # a metric without a single value in training: any value of it lies at its centre
 
@@ -216,9 +215,8 @@ def fit_level_scaling(values: FloatArray, code: IntArray, columns: Sequence[int]
         own = values[present, column]
         low, high = np.quantile(own, DECILES)
         center[column] = (low + high) / 2
-        spread = (high - low) / DECILE_SPAN
-        if spread < SPREAD_FLOOR * own.std():  # nearly constant: the few values that differ are all there is
-            spread = own.std()
+        # Where the deciles are equal, the few values that differ are all there is.
+        spread = (high - low) / DECILE_SPAN or float(own.std())
         scale[column] = max(spread, RELATIVE_EPSILON * abs(center[column]) + ABSOLUTE_EPSILON)
         within[column] = _within_share(squash((own - center[column]) / scale[column]), code[present])
     if within.any():
