@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from ml import catalogue, clock, inventory, live, settings
 from riskwatch_airflow import clients, intervals
-from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
+from riskwatch_airflow.hooks.fleet import Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,7 +101,7 @@ def tick(published: Mapping[str, Any]) -> dict[str, Any]:
     a day without rows, when its instance is no longer among the recently active ones.
     """
     config = settings.load()
-    hook = CloudWatchMetricsHook(aws_conn_id=config.aws_conn_id)
+    hook = Fleet(config)
     known = inventory.load(config.inventory, clients.store(config))
     instances = sorted({*hook.instances(catalogue.load(config.catalogue)), *known})
     moment = clock.epoch_ms(clock.parse(published["end"]))
@@ -125,7 +125,7 @@ def _send(
     instances: list[str] = []
     sent = stream.Sent(0, 0, 0, 0)
     if not stretch.is_empty:
-        hook = CloudWatchMetricsHook(aws_conn_id=config.aws_conn_id)
+        hook = Fleet(config)
         instances = hook.instances(metrics, recently_active=now - stretch.start <= RECENT)
         stretch = _bounded(stretch, len(instances), period_s)
         # Rows of a record may lie as far apart as the longest gap allows: all of them are read, not only the last few.
