@@ -73,9 +73,9 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
         outcome = split_interval(store, catalogue.load(config.catalogue), Interval(start, end, config.period_s))
     except ValidationError as error:
         raise AirflowFailException(str(error)) from error
-    rows = outcome.results["rows"]
+    rows = outcome.rows
     if outcome.validated.empty:
-        raise AirflowFailException(f"all {rows} rows were quarantined: {outcome.results['reasons']}")
+        raise AirflowFailException(f"all {rows} rows were quarantined: {dict(outcome.reasons)}")
     counts = {
         "start": fetched["start"],
         "end": fetched["end"],
@@ -86,7 +86,7 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
         "duplicates": int(fetched["duplicates"]),
     }
     context["outlet_events"][VALIDATED_METRICS].extra.update(counts)
-    return {**counts, "reasons": outcome.results["reasons"]}
+    return {**counts, "reasons": dict(outcome.reasons)}
 
 
 def _settle(end: datetime, settle_s: int) -> None:
