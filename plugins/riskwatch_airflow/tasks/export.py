@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
@@ -61,32 +62,41 @@ def fetch(context: Mapping[str, Any]) -> dict[str, Any]:
 def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str, Any]:
     """Hold the fetched rows against the expectations; write `validated/` and `quarantine/` and announce the asset.
 
-    Fails for good where the rows are no table of metric rows, or not a single row passed.
+    The counts that are returned name the page about it (Data Docs), which the log links too. Fails for good, without
+    announcing anything, where the rows are no table of metric rows, an object cannot be read, or more rows were refused
+    than passed.
     """
-    from expectations.layers import split_interval
+    from expectations import page
+    from expectations.layers import EXPORT_PART, TAKEN, split_interval
     from expectations.validate import Interval, ValidationError
+    from ml.store import StoreError
 
     config = settings.load()
     store = clients.store(config)
-    start, end = clock.parse(fetched["start"]), clock.parse(fetched["end"])
+    interval = Interval(clock.parse(fetched["start"]), clock.parse(fetched["end"]), config.period_s)
+    known = inventory.load(config.inventory, store)
     try:
-        outcome = split_interval(store, catalogue.load(config.catalogue), Interval(start, end, config.period_s))
-    except ValidationError as error:
+        outcome = split_interval(store, catalogue.load(config.catalogue), interval, EXPORT_PART, known)
+    except (ValidationError, StoreError) as error:
         raise AirflowFailException(str(error)) from error
-    rows = outcome.rows
-    if outcome.validated.empty:
-        raise AirflowFailException(f"all {rows} rows were quarantined: {dict(outcome.reasons)}")
+    docs = page.link(store, page.write(store, outcome.outcomes, interval, EXPORT_PART))
+    _log.info("Data Docs of this validation: %s", docs)
+    refused = len(outcome.quarantined) - outcome.reasons.get(TAKEN, 0)
+    if outcome.validated.empty or refused > len(outcome.validated):
+        shown = f"{len(outcome.quarantined)} of {outcome.rows}" if len(outcome.validated) else f"all {outcome.rows}"
+        raise AirflowFailException(f"{shown} rows were quarantined: {dict(outcome.reasons)}. Data Docs: {docs}")
     counts = {
         "start": fetched["start"],
         "end": fetched["end"],
-        "rows": rows,
+        "rows": outcome.rows,
         "validated": len(outcome.validated),
         "quarantined": len(outcome.quarantined),
         "instances": int(outcome.validated["instance_id"].nunique()),
         "duplicates": int(fetched["duplicates"]),
     }
     context["outlet_events"][VALIDATED_METRICS].extra.update(counts)
-    return {**counts, "reasons": dict(outcome.reasons)}
+    findings = dict(Counter(finding.check for finding in outcome.findings))
+    return {**counts, "reasons": dict(outcome.reasons), "findings": findings, "data_docs": docs}
 
 
 def _settle(end: datetime, settle_s: int) -> None:

@@ -46,18 +46,28 @@ def test_an_interval_is_exported_and_split(aws, run):
     assert validated["disk_read_mb"].max() == 2.0
     assert run["outlet_events"][VALIDATED_METRICS].extra["validated"] == 23
 
+    # AND the page about it can be opened
+    page = "docs/validation/2026-11-22T0900Z--2026-11-22T1000Z-default.html"
+    assert told["data_docs"] == f"http://127.0.0.1:4566/bucket/{page}"
+    assert b"cpu_utilization" in aws.s3.objects[page]
+
+
+def layers(s3):
+    """All objects but the page about the validation, in which every element has an id of its own."""
+    return {key: data for key, data in s3.objects.items() if not key.startswith("docs/")}
+
 
 def test_a_rerun_gives_the_same_objects(aws, run):
     # GIVEN an exported hour
     aws.cloudwatch.fill("CPUUtilization", "a", NINE, 12, 50.0)
     export.validate(run, export.fetch(run))
-    before = dict(aws.s3.objects)
+    before = layers(aws.s3)
 
     # WHEN
     export.validate(run, export.fetch(run))
 
     # THEN
-    assert aws.s3.objects == before
+    assert layers(aws.s3) == before
 
 
 def test_rows_of_a_file_stay_as_they_are_and_are_not_validated_twice(aws, run):
@@ -119,6 +129,32 @@ def test_the_newest_datapoints_are_given_time_to_settle(aws, run, monkeypatch):
 
     # THEN it waits for what is left
     assert waits == [30.0]
+
+
+def test_an_instance_that_fell_silent_is_told_and_stops_nothing(aws, run, caplog):
+    # GIVEN an instance with data, and one that the inventory alone knows
+    aws.cloudwatch.fill("CPUUtilization", "a", NINE, 12, 50.0)
+    aws.store.put_bytes("config/inventory.json", b'{"instances": {"a": {}, "gone": {}}}')
+
+    # WHEN
+    told = export.validate(run, export.fetch(run))
+
+    # THEN
+    assert told["findings"]["silent"] == 1
+    assert "gone: no row; the newest one is of never" in caplog.text
+    assert VALIDATED_METRICS in run["outlet_events"]
+
+
+def test_more_refused_than_good_rows_are_a_failure(aws, run):
+    # GIVEN seven of twelve rows that are impossible
+    aws.cloudwatch.fill("CPUUtilization", "a", NINE, 7, 500.0)
+    aws.cloudwatch.fill("CPUUtilization", "a", NINE + timedelta(minutes=35), 5, 50.0)
+
+    # WHEN / THEN the rows are split, and nothing is announced
+    with pytest.raises(AirflowFailException, match=r"7 of 12 rows were quarantined: .*Data Docs: http"):
+        export.validate(run, export.fetch(run))
+    assert len(aws.store.read_hours("validated", NINE, TEN)) == 5
+    assert run["outlet_events"] == {}
 
 
 def test_not_a_single_good_row_is_a_failure_with_reasons(aws, run):
