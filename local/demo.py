@@ -169,7 +169,7 @@ class Demo:
         self._publish(self.source.newest(), "newest hours")
         asked = clock.now()
         run = self._run(airflow, "stream_metrics", _conf(self.source.cut, self.source.end))
-        sent = int(airflow.returned("stream_metrics", run, "publish")["records"])
+        sent = int(airflow.returned("stream_metrics", run, "publish")["rows"])
         labelled, quarantined = self._wait_for_rows(sent)
         alerts, messages = self._receive()
         self.figures["stream"] = {
@@ -199,7 +199,8 @@ class Demo:
                 if key not in seen:
                     seen[key] = _json_lines(store.get_bytes(key) or b"")
             labelled = [row for key, rows in seen.items() if key.startswith("labelled/") for row in rows]
-            quarantined = sum(len(rows) for key, rows in seen.items() if key.startswith("quarantine/"))
+            refused = [part for key, parts in seen.items() if key.startswith("quarantine/") for part in parts]
+            quarantined = sum(part["rows"] for part in refused)
             if len(labelled) + quarantined >= sent:
                 return labelled, quarantined
             self.system.supervisor.ensure_alive()

@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 MARK = "stream/mark.json"
 # An alert that comes later than this helps nobody: what a longer outage left out waits to be asked for.
 CATCH_UP = timedelta(hours=6)
-# What one run sends at most, so that it ends within its time limit: 1 MB/s and 1,000 records/s go through one shard,
-# and a call holds one row of an instance.
+# What one run sends at most, so that it ends within its time limit: 1 MB/s goes through one shard.
 MOST_ROWS = 200_000
-MOST_PERIODS = 5_000
 # CloudWatch lists as recently active what had data within three hours, roughly.
 RECENT = timedelta(hours=2)
 
@@ -59,7 +57,7 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
     The live function says which features, how many rows and which longest gap it needs. Skips where no model is
     promoted yet. Returns counts; `left_out` is the stretch that was too long ago to be caught up, or None.
 
-    The mark moves once all records are through, so a retry may send rows again: their first verdict stands. Without a
+    The mark moves once all packs are through, so a retry may send rows again: their first verdict stands. Without a
     mark the newest period alone is sent, and at most CATCH_UP is caught up. A stretch by hand leaves the mark alone.
 
     A datapoint that reaches CloudWatch later than `settle_s` after its period is not streamed: the rows of a period go
@@ -115,7 +113,7 @@ def _send(config: Settings, store: Store, model: LiveModel, stretch: Stretch, no
     except live.LiveError as error:
         raise AirflowFailException(str(error)) from error
     instances: list[str] = []
-    sent = stream.Sent(0, 0, 0)
+    sent = stream.Sent(0, 0, 0, 0)
     if not stretch.is_empty:
         hook = CloudWatchMetricsHook(aws_conn_id=config.aws_conn_id)
         instances = hook.instances(metrics, recently_active=now - stretch.start <= RECENT)
@@ -124,14 +122,16 @@ def _send(config: Settings, store: Store, model: LiveModel, stretch: Stretch, no
         oldest = clock.floor(stretch.start - timedelta(seconds=(context_rows - 1) * max_gap_s), period_s)
         found = hook.metric_rows(instances, metrics, oldest, stretch.end, period_s)
         known = inventory.load(config.inventory, store)
-        records = stream.records(found.rows, known, context_rows, max_gap_s, stretch.start, stretch.end, metrics)
-        sent = stream.put(clients.client(config, "kinesis"), config.stream, records)
+        packer = stream.Packer(found.rows, known, context_rows, max_gap_s, metrics)
+        packs = packer.packs(stretch.start, stretch.end)
+        sent = stream.put(clients.client(config, "kinesis"), config.stream, packs)
     return {
         "start": clock.iso(stretch.start),
         "end": clock.iso(stretch.end),
         "left_out": stretch.left_out and dict(zip(("start", "end"), map(clock.iso, stretch.left_out), strict=True)),
         "model_id": model.model_id,
         "instances": len(instances),
+        "rows": sent.rows,
         "records": sent.records,
         "calls": sent.calls,
         "retried": sent.retried,
@@ -175,7 +175,7 @@ def _mark(config: Settings, store: Store) -> datetime | None:
 
 def _bounded(stretch: Stretch, instances: int, period_s: int) -> Stretch:
     """Cut an automatic stretch to what one run may send, the next runs go on; refuse a longer one by hand."""
-    longest = timedelta(seconds=max(1, min(MOST_PERIODS, MOST_ROWS // max(1, instances))) * period_s)
+    longest = timedelta(seconds=max(1, MOST_ROWS // max(1, instances)) * period_s)
     if stretch.end - stretch.start <= longest:
         return stretch
     if stretch.by_hand:
