@@ -53,7 +53,7 @@ def split_interval(
     rows = store.read_hours("raw", start, end, part=part)
     # An hour kept in part may carry columns of an older catalogue: what is judged are the columns of this one.
     rows = rows[[name for name in dataset.columns(catalogue) if name in rows.columns]]
-    outcome = validate(rows, catalogue, interval, reference.read(store, catalogue, start, known))
+    outcome = validate(rows, catalogue, interval, reference.read(store, catalogue, start, known, part))
     others = store.read_hours("validated", start, end, without=part)
     outcome = _without(outcome, others)
     store.write_hours("validated", outcome.validated, start, end, part)

@@ -36,15 +36,17 @@ class Reference:
     expected: frozenset[str] = frozenset()
 
 
-def read(store: Store, catalogue: Catalogue, start: datetime, known: Iterable[str] = ()) -> Reference:
-    """Return the newest validated rows of the 24 hours before `start` (aware), about `MOST_ROWS` at most.
+def read(
+    store: Store, catalogue: Catalogue, start: datetime, known: Iterable[str] = (), part: str | None = None
+) -> Reference:
+    """Return the newest validated rows of the 24 hours before `start` (aware), of a part, about `MOST_ROWS` at most.
 
     Expected are the instances of the last three of these hours, and `known`.
     """
-    rows = store.read_hours("validated", start - _HOUR, start)
+    rows = store.read_hours("validated", start - _HOUR, start, part=part)
     hours = min(SPAN // _HOUR, MOST_ROWS // max(len(rows), 1))
     if hours > 1:
-        earlier = store.read_hours("validated", start - hours * _HOUR, start - _HOUR)
+        earlier = store.read_hours("validated", start - hours * _HOUR, start - _HOUR, part=part)
         rows = pd.concat([part for part in (earlier, rows) if not part.empty] or [rows], ignore_index=True)
     rows = rows[["instance_id", "timestamp", *(name for name in catalogue.names if name in rows.columns)]]
     lately = rows["timestamp"] >= pd.Timestamp(start - EXPECTED)

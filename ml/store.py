@@ -148,11 +148,19 @@ class Store:
             return sorted(key for key in pool.map(write, hours, _by_hour(table, hours)) if key is not None)
 
     def read_hours(
-        self, layer: str, start: datetime, end: datetime, *, part: str | None = None, without: str | None = None
+        self,
+        layer: str,
+        start: datetime,
+        end: datetime,
+        *,
+        part: str | None = None,
+        without: str | None = None,
+        keys_only: bool = False,
     ) -> pd.DataFrame:
         """Return the rows of a layer with start <= timestamp < end, sorted by instance and time.
 
-        All parts are read, or only `part`, or all but `without`.
+        All parts are read, or only `part`, or all but `without`; all columns, or only instance and time. Raises
+        StoreError where an object is no Parquet file.
         """
         start, end = _interval(start, end)
         wanted = {hour_key(layer, hour, "").rsplit("/", 1)[0] for hour in _hours(start, end)}
@@ -166,7 +174,8 @@ class Store:
                 and key.endswith(".parquet" if part is None else f"/part-{part}.parquet")
                 and not (without is not None and key.endswith(f"/part-{without}.parquet"))
             ]
-            tables = [table for table in pool.map(self._table, chosen) if table is not None]
+            columns = list(_KEYS) if keys_only else None
+            tables = [table for table in pool.map(lambda key: self._table(key, columns), chosen) if table is not None]
         if not tables:
             return _to_frame(
                 pa.schema([pa.field("instance_id", pa.string()), pa.field("timestamp", _STAMP)]).empty_table()
@@ -211,9 +220,9 @@ class Store:
         body: bytes = answer["Body"].read()
         return body, answer.get("ETag")
 
-    def _table(self, key: str) -> pa.Table | None:
+    def _table(self, key: str, columns: list[str] | None = None) -> pa.Table | None:
         data = self.get_bytes(key)
-        return None if data is None else _from_bytes(data, self._name(key))
+        return None if data is None else _from_bytes(data, self._name(key), columns)
 
     def _name(self, key: str) -> str:
         return f"s3://{self.bucket}/{key}"
@@ -282,9 +291,9 @@ def _to_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def _from_bytes(data: bytes, name: str) -> pa.Table:
+def _from_bytes(data: bytes, name: str, columns: list[str] | None = None) -> pa.Table:
     try:
-        return pq.read_table(pa.BufferReader(data))
+        return pq.read_table(pa.BufferReader(data), columns=columns)
     except pa.ArrowInvalid as error:
         raise StoreError(
             f"{name} is no Parquet file ({error}): restore its previous version, or delete it and export or import its "

@@ -12,7 +12,7 @@ from expectations.metrics import REPEATED
 from expectations.replay import Replayed
 from expectations.validate import Interval, ValidationError
 from ml.catalogue import Catalogue, Metric
-from ml.store import Store, hour_key
+from ml.store import Store, StoreError, hour_key
 from tests.unit.bucket import Bucket
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -204,3 +204,65 @@ def test_what_is_held_is_shown_with_reasons_and_part(store, rows):
 
 def test_an_empty_quarantine_is_no_work(store):
     assert replay.replay(store, catalogue(), INTERVAL) == Replayed(0, 0, 0, {})
+
+
+# ------------------------------------------------------------------------------------------------------- bad objects
+
+
+@pytest.mark.parametrize("name", ["raw", "validated"])
+@pytest.mark.parametrize("spoil", [lambda data: b"no parquet", lambda data: data[: len(data) // 2], lambda data: b""])
+def test_a_corrupt_object_is_named_and_nothing_is_written(store, rows, name, spoil):
+    # GIVEN two validated hours, and an object that was damaged since: of raw, or of the time before that is compared
+    split(store, rows)
+    before = rows.assign(timestamp=rows["timestamp"] - timedelta(hours=2))
+    store.write_hours("validated", before, TEN - timedelta(hours=2), TEN)
+    key = hour_key(name, TEN if name == "raw" else TEN - timedelta(hours=1))
+    store.client.objects[key] = spoil(store.client.objects[key])
+    objects = dict(store.client.objects)
+
+    # WHEN / THEN
+    with pytest.raises(StoreError, match=key):
+        split_interval(store, catalogue(), INTERVAL)
+    assert store.client.objects == objects
+
+
+def test_an_object_replaced_while_it_is_read_counts_as_it_was_or_as_it_is(store, rows, monkeypatch):
+    # GIVEN raw rows that another writer replaces between the reads of the two hours
+    split(store, rows)
+    corrected = rows.assign(cpu=50.0)
+    other = Store(Bucket(), "bucket")
+    other.write_hours("raw", corrected, TEN, NOON)
+    read = store.client.get_object
+
+    def replaced(**asked):
+        answer = read(**asked)
+        store.client.objects |= other.client.objects
+        return answer
+
+    monkeypatch.setattr(store.client, "get_object", replaced)
+
+    # WHEN
+    outcome = split_interval(store, catalogue(), INTERVAL)
+
+    # THEN every hour is whole, none is lost, and the next run settles it
+    assert (outcome.rows, len(outcome.validated)) == (48, 48)
+    for _, hour in outcome.validated.groupby(outcome.validated["timestamp"].dt.floor("h")):
+        assert (hour["cpu"] == 50.0).all() or (hour["cpu"] != 50.0).all()
+    split_interval(store, catalogue(), INTERVAL)
+    assert (layer(store, "validated")["cpu"] == 50.0).all()
+
+
+def test_killed_between_the_layers_the_next_run_completes_both(store, rows):
+    # GIVEN a row in quarantine, and a run by a catalogue that lets it pass, which dies half way
+    rows.loc[3, "cpu"] = 150.0
+    split(store, rows)
+    store.client.dies_at = hour_key("validated", TEN)
+    with pytest.raises(ConnectionError):
+        split_interval(store, catalogue(200.0), INTERVAL)
+    store.client.dies_at = None
+
+    # WHEN
+    split_interval(store, catalogue(200.0), INTERVAL)
+
+    # THEN
+    assert (len(layer(store, "validated")), len(layer(store, "quarantine"))) == (48, 0)
