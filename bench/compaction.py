@@ -162,7 +162,7 @@ def write(root: Path, rows: int, objects: int) -> dict[str, int]:
     for moment in range(MOMENTS):
         # A whole moment's rows once, cut into batches: instances in order, as the partition key gives them.
         at = START + moment * PERIOD
-        values = rng.gamma(2.0, 12.0, (batches * size, len(FEATURES))).round(3)
+        values = rng.gamma(2.0, 12.0, (batches * size, len(FEATURES))).round(3).tolist()
         lines = [_line(number, at, values[number], FIRST, 3) for number in range(batches * size)]
         for batch in range(batches):
             first, last = batch * size, (batch + 1) * size
@@ -181,7 +181,7 @@ def write(root: Path, rows: int, objects: int) -> dict[str, int]:
 
 def write_late(root: Path) -> dict[str, int]:
     """File two objects under an hour that was compacted already: rows of two hours, one of them new."""
-    values = np.ones(len(FEATURES))
+    values = [1.0] * len(FEATURES)
     at = START + timedelta(hours=10)
     old = [_line(number, at, values, LATER, 60) for number in range(50)]
     new = [_line(number, at + timedelta(minutes=7), values, FIRST, 60) for number in range(50)]
@@ -202,9 +202,9 @@ def stands(root: Path) -> dict[str, Any]:
     return {"rows": rows, "first": first / rows, "sorted": ascending}
 
 
-def _line(number: int, at: datetime, values: np.ndarray, version: str, minutes: int) -> str:
+def _line(number: int, at: datetime, values: list[float], version: str, minutes: int) -> str:
     """A labelled row as the function writes it, `minutes` after its time; the version tells the verdicts apart."""
-    row = {name: float(value) for name, value in zip(FEATURES, values, strict=True)}
+    row = dict(zip(FEATURES, values, strict=True))
     largest = sorted(row, key=row.__getitem__)[-3:]
     document = {
         "instance_id": f"i-{number:017x}",
@@ -212,7 +212,7 @@ def _line(number: int, at: datetime, values: np.ndarray, version: str, minutes: 
         "role": "web",
         "timestamp": clock.iso(at),
         **row,
-        "score": round(float(values.mean()) / 50, 6),
+        "score": round(sum(values) / 500, 6),
         "level": "Normal",
         "risk": "Normal",
         "unusual": False,
