@@ -58,25 +58,31 @@ def widen(series: Iterable[Series], catalogue: Catalogue) -> MetricRows:
             )
         if len(item.stamps):
             by_instance.setdefault(item.instance_id, []).append(item)
-    blocks = [_block(by_instance[name], places) for name in sorted(by_instance)]
-    values = np.concatenate([np.empty((0, len(places))), *(block for _, block, _ in blocks)]) * scale
+    names = sorted(by_instance)
+    moments = [np.unique(np.concatenate([item.stamps for item in by_instance[name]])) for name in names]
+    values = np.full((sum(map(len, moments)), len(places)), np.nan)
+    distinct = delivered = first = 0
+    for name, own in zip(names, moments, strict=True):
+        distinct += _fill(values[first : first + len(own)], own, by_instance[name], places)
+        delivered += sum(len(item.stamps) for item in by_instance.pop(name))
+        first += len(own)
+    values *= scale
     values[~np.isfinite(values)] = np.nan
-    frame = pd.DataFrame(values, columns=list(catalogue.names), dtype=np.float64)
-    lengths = [len(moments) for moments, _, _ in blocks]
-    names = np.repeat(np.array(sorted(by_instance), dtype=object), lengths)
-    stamps = np.concatenate([np.empty(0, np.int64), *(moments for moments, _, _ in blocks)])
-    frame.insert(0, "instance_id", pd.Series(names, dtype="str"))
+    frame = pd.DataFrame(values, columns=list(catalogue.names), copy=False)
+    owners = np.repeat(np.array(names, dtype=object), [len(own) for own in moments])
+    stamps = np.concatenate([np.empty(0, np.int64), *moments])
+    frame.insert(0, "instance_id", pd.Series(owners, dtype="str"))
     frame.insert(1, "timestamp", pd.DatetimeIndex(pd.to_datetime(stamps, unit="ms", utc=True)).as_unit("ms"))
-    return MetricRows(frame, sum(repeated for _, _, repeated in blocks))
+    return MetricRows(frame, delivered - distinct)
 
 
-def _block(series: list[Series], places: Mapping[str, int]) -> tuple[NDArray[np.int64], NDArray[np.float64], int]:
-    """Return one instance's moments (n,), values (n, features) and how many values another one replaced."""
-    moments = np.unique(np.concatenate([item.stamps for item in series]))
-    values = np.full((len(moments), len(places)), np.nan)
-    delivered = np.zeros(values.shape, bool)
+def _fill(
+    values: NDArray[np.float64], moments: NDArray[np.int64], series: list[Series], places: Mapping[str, int]
+) -> int:
+    """Write one instance's series into its rows (n, features) and return how many places they filled."""
+    filled = np.zeros(values.shape, bool)
     for item in series:
         rows = np.searchsorted(moments, item.stamps)
         values[rows, places[item.feature]] = item.values
-        delivered[rows, places[item.feature]] = True
-    return moments, values, sum(len(item.stamps) for item in series) - int(delivered.sum())
+        filled[rows, places[item.feature]] = True
+    return int(filled.sum())

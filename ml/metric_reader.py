@@ -27,7 +27,9 @@ from ml.metric_plan import MAX_POINTS, Call, Query, Usage
 from ml.rate import Rate
 
 ATTEMPTS = 4
-THREADS = 4
+THREADS = 8
+# So many datapoints are under way at a time, or two calls: a parsed response takes some 500 bytes for each.
+POINTS_UNDER_WAY = 200_000
 # Longer than this no throttling is waited out: the run fails, and its retry begins anew.
 PATIENCE_S = 600.0
 PAUSE_S = 15.0
@@ -121,7 +123,9 @@ class Reader:
         CloudWatchError
             A metric is forbidden, a result stayed incomplete, credentials or patience ran out.
         """
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="cloudwatch") as pool:
+        most = max((call.points for call in calls), default=1)
+        threads = min(THREADS, max(2, POINTS_UNDER_WAY // most))
+        with ThreadPoolExecutor(threads, thread_name_prefix="cloudwatch") as pool:
             for call, (answers, usage) in zip(calls, pool.map(self._read, calls), strict=True):
                 yield call, [a.series(q) for q, a in zip(call.queries, answers, strict=True)], usage
 

@@ -130,22 +130,24 @@ class Store:
             )
         hours = list(_hours(start, end))
 
-        def write(hour: datetime, fresh: pa.Table) -> str | None:
-            key = hour_key(layer, hour, part)
-            whole = start <= hour and hour + _HOUR <= end
+        def content(fresh: pa.Table, key: str, hour: datetime) -> Callable[[bytes | None], bytes | None]:
+            # Made before the first object is replaced, by one thread: each one that encodes holds memory of its own.
+            new = _to_bytes(fresh) if len(fresh) else None
 
-            def content(old: bytes | None) -> bytes | None:
-                if whole or old is None:
-                    return _to_bytes(fresh) if len(fresh) else None
+            def merged(old: bytes | None) -> bytes | None:
+                if old is None or (start <= hour and hour + _HOUR <= end):
+                    return new
                 kept = _from_bytes(old, self._name(key))
                 kept = kept.filter(pc.invert(_between(kept.column("timestamp"), start, end)))
-                merged = pa.concat_tables([fresh, kept], promote_options="permissive")
-                return _to_bytes(merged) if len(merged) else None
+                both = pa.concat_tables([fresh, kept], promote_options="permissive")
+                return _to_bytes(both) if len(both) else None
 
-            return key if self._swap(key, content) else None
+            return merged
 
+        keys = [hour_key(layer, hour, part) for hour in hours]
+        contents = [content(*item) for item in zip(_by_hour(table, hours), keys, hours, strict=True)]
         with ThreadPoolExecutor(_THREADS) as pool:
-            return sorted(key for key in pool.map(write, hours, _by_hour(table, hours)) if key is not None)
+            return [key for key, changed in zip(keys, pool.map(self._swap, keys, contents), strict=True) if changed]
 
     def read_hours(
         self,
@@ -269,7 +271,7 @@ def _to_table(frame: pd.DataFrame) -> pa.Table:
     columns = [*_KEYS, *(name for name in frame.columns if name not in _KEYS)]
     table = pa.Table.from_pandas(frame[columns], preserve_index=False).replace_schema_metadata(None)
     types = [_plain(item) for item in table.schema]
-    return _ordered(table.cast(pa.schema(types), safe=False))
+    return table.cast(pa.schema(types), safe=False)
 
 
 def _plain(item: pa.Field) -> pa.Field:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LABELLED_PREFIX = "labelled/arrived"
 QUARANTINE_PREFIX = "quarantine/records"
 ALREADY_THERE = "PreconditionFailed"
-# Of the time that level 9 takes a third, for objects a tenth larger.
+# Half the time of level 9, for objects a tenth larger.
 GZIP_LEVEL = 6
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 

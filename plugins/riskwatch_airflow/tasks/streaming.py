@@ -7,6 +7,7 @@ where the last complete one ended, whatever the schedule and the period are.
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from ml import catalogue, clock, inventory, live, settings
 from riskwatch_airflow import clients, intervals
-from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
+from riskwatch_airflow.hooks.fleet import Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,11 +66,18 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
     training. A period without any row is no error.
     """
     config = settings.load()
-    try:
-        model = live.ask(clients.client(config, "lambda"), config.function, config.alias)
-    except live.NoModelError as error:
-        raise AirflowSkipException(str(error)) from error
-    store, now = clients.store(config), clock.now()
+    function = clients.client(config, "lambda")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(live.ask, function, config.function, config.alias)
+        # What is slow to load is loaded while the function answers.
+        from ml import stream  # noqa: F401
+
+        kinesis, store = clients.client(config, "kinesis"), clients.store(config)
+        try:
+            model = asked.result()
+        except live.NoModelError as error:
+            raise AirflowSkipException(str(error)) from error
+    now = clock.now()
     stretch = _by_hand(context, model.period_s, now) or _since_the_mark(config, store, model.period_s, now)
     if stretch.left_out:
         _log.warning(
@@ -78,7 +86,7 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
             *map(clock.iso, stretch.left_out),
             CATCH_UP,
         )
-    told = _send(config, store, model, stretch, now)
+    told = _send(config, store, kinesis, model, stretch, now)
     if not (stretch.by_hand or stretch.is_empty):
         store.put_json(MARK, {"end": told["end"]})
     _log.info("%s", told)
@@ -93,7 +101,7 @@ def tick(published: Mapping[str, Any]) -> dict[str, Any]:
     a day without rows, when its instance is no longer among the recently active ones.
     """
     config = settings.load()
-    hook = CloudWatchMetricsHook(aws_conn_id=config.aws_conn_id)
+    hook = Fleet(config)
     known = inventory.load(config.inventory, clients.store(config))
     instances = sorted({*hook.instances(catalogue.load(config.catalogue)), *known})
     moment = clock.epoch_ms(clock.parse(published["end"]))
@@ -103,7 +111,9 @@ def tick(published: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _send(config: Settings, store: Store, model: LiveModel, stretch: Stretch, now: datetime) -> dict[str, Any]:
+def _send(
+    config: Settings, store: Store, kinesis: Any, model: LiveModel, stretch: Stretch, now: datetime
+) -> dict[str, Any]:
     """Read and send the rows of the stretch, or as many whole periods from its start as one run may send."""
     from ml import stream
 
@@ -115,7 +125,7 @@ def _send(config: Settings, store: Store, model: LiveModel, stretch: Stretch, no
     instances: list[str] = []
     sent = stream.Sent(0, 0, 0, 0)
     if not stretch.is_empty:
-        hook = CloudWatchMetricsHook(aws_conn_id=config.aws_conn_id)
+        hook = Fleet(config)
         instances = hook.instances(metrics, recently_active=now - stretch.start <= RECENT)
         stretch = _bounded(stretch, len(instances), period_s)
         # Rows of a record may lie as far apart as the longest gap allows: all of them are read, not only the last few.
@@ -124,7 +134,7 @@ def _send(config: Settings, store: Store, model: LiveModel, stretch: Stretch, no
         known = inventory.load(config.inventory, store)
         packer = stream.Packer(found.rows, known, context_rows, max_gap_s, metrics)
         packs = packer.packs(stretch.start, stretch.end)
-        sent = stream.put(clients.client(config, "kinesis"), config.stream, packs)
+        sent = stream.put(kinesis, config.stream, packs)
     return {
         "start": clock.iso(stretch.start),
         "end": clock.iso(stretch.end),
