@@ -18,7 +18,7 @@ from ml.families import FAMILIES, FamilyFit
 from ml.families.base import subsample
 from ml.features import FloatArray, IntArray, MetricTable, window_ends, window_vectors, windows
 from ml.groups import group_baselines
-from ml.levels import name_levels, severities, severity_columns
+from ml.levels import name_levels, severities
 from ml.scoring import FleetModel, Measured, exhausted_rows, harmful_rows
 from ml.space import GAP_PERIODS, Space
 
@@ -75,7 +75,7 @@ class Fitted:
 
 def fit_model(space: Space, catalogue: Catalogue, recipe: Recipe) -> Fitted:
     """Fit one family to a space. Equal arguments give equal models. One thread is enough and is left to the caller."""
-    level_fit, level, arrays = _fit_level(space, recipe)
+    level_fit, level, arrays = fit_level(space, recipe)
     groups = group_baselines(space.behaviour, space.table, space.baselines, space.roles, recipe.seed)
     members, member_fits, stored = _fit_members(space, groups, recipe)
     arrays |= stored | {
@@ -116,15 +116,13 @@ def fit_model(space: Space, catalogue: Catalogue, recipe: Recipe) -> Fitted:
     return Fitted(recipe, document, arrays, model, level_fit, member_fits, measured, alerts)
 
 
-def _fit_level(space: Space, recipe: Recipe) -> tuple[FamilyFit, dict[str, Any], dict[str, FloatArray]]:
+def fit_level(space: Space, recipe: Recipe) -> tuple[FamilyFit, dict[str, Any], dict[str, FloatArray]]:
     """The level map, its document with a name for each label, and its arrays."""
     x = space.level[subsample(len(space.level), FIT_ROWS, recipe.seed)]
     fit = FAMILIES[recipe.family](x, {**recipe.level, "budget": LEVEL_BUDGET}, recipe.seed)
     described, arrays = fit.map.to_document("level")
-    reported = [bool(np.isfinite(column).any()) for column in space.table.values.T]
-    columns = severity_columns(space.table.features, reported)
     labels = fit.map.assign(space.level).labels
-    names = name_levels(*severities(space.level, labels, fit.map.n_labels, columns))
+    names = name_levels(*severities(space.level, labels, fit.map.n_labels))
     return fit, {"map": described, "names": names}, arrays
 
 
