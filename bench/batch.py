@@ -74,8 +74,8 @@ def main() -> None:
         options.json.write_text(json.dumps(lines, indent=1), encoding="utf-8")
 
 
-def made(form: str) -> tuple[bytes, bytes, list[str]]:
-    """Fit the fleet's model and fill a batch: the model's document and arrays, and the records in base64."""
+def made(form: str) -> tuple[dict[str, bytes], list[str]]:
+    """Fit the fleet's model and fill a batch: the files of the model, and the records in base64."""
     from local import simulator
     from ml import artifact, catalogue, stream, train
 
@@ -83,8 +83,8 @@ def made(form: str) -> tuple[bytes, bytes, list[str]]:
     fleet = simulator.simulate(END, days=DAYS, stream_hours=6)
     recent = fleet.rows[fleet.rows["timestamp"] >= END - timedelta(days=FIT_DAYS)]
     fitted = train.fit_candidate(recent, metrics, simulator.inventory(), "kmeans", training_id="bench")
-    document, arrays = artifact.unpack(artifact.pack(fitted.document, fitted.arrays))
-    blob = b"".join(arrays[name].astype("<f4").tobytes() for name in sorted(arrays))
+    zip_bytes = artifact.pack(fitted.document, fitted.arrays)
+    document, _ = artifact.unpack(zip_bytes)
     packer = stream.Packer(fleet.rows, simulator.inventory(), document["context_rows"], document["max_gap_s"], metrics)
     packs = [pack.data for queue in packer.packs(END - timedelta(days=DAYS), END) for pack in queue]
     records = packs if form == "packs" else [row for pack in packs for row in one_rows(json.loads(pack))]
@@ -95,7 +95,7 @@ def made(form: str) -> tuple[bytes, bytes, list[str]]:
         if size > BATCH_BYTES:
             break
         batch.append(data)
-    return json.dumps(document).encode(), blob, batch
+    return artifact.model_files(zip_bytes), batch
 
 
 def one_rows(pack: dict[str, Any]) -> list[bytes]:
@@ -112,16 +112,16 @@ def one_rows(pack: dict[str, Any]) -> list[bytes]:
     return records
 
 
-def measure(form: str, document: bytes, blob: bytes, datas: list[str]) -> dict[str, Any]:
+def measure(form: str, files: dict[str, bytes], datas: list[str]) -> dict[str, Any]:
     """Process the batch once as the function does."""
     from riskwatch_lambda.batch import Outputs, process
-    from riskwatch_lambda.model import from_bytes
+    from riskwatch_lambda.model import from_files
     from riskwatch_lambda.registry import Registry
     from riskwatch_lambda.sinks import Objects, Publisher
     from riskwatch_lambda.tracking import Stamp
 
     services = Services()
-    model = from_bytes(document, blob)
+    model = from_files(files)
     outputs = Outputs(Objects(services, "bucket"), Registry(services, "table"), Publisher(services, "topic"), None)
     now_ms = int(END.timestamp() * 1000)
     event = [

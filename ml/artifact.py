@@ -1,8 +1,8 @@
 """The artifact: a model and the code that serves it in one zip, the same bytes for the same content.
 
-Everything inside is data or reviewed source: JSON, little-endian float32 numbers and the inference function's modules.
-Members are stored uncompressed, sorted, with fixed dates and modes, so no library version changes the bytes, and the
-digest of a zip is the name of what is promoted, run and rolled back to.
+Everything inside is data or reviewed source: JSON, little-endian numbers, their SHA-256 sums and the inference
+function's modules. Members are stored uncompressed, sorted, with fixed dates and modes, so no library version changes
+the bytes, and the digest of a zip is the name of what is promoted, run and rolled back to.
 """
 
 from __future__ import annotations
@@ -18,18 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import riskwatch_lambda
-from riskwatch_lambda.arrays import ArrayError, ArrayFile
-from riskwatch_lambda.model import ARRAYS_FILE, DOCUMENT_FILE, ModelError, from_bytes
+from ml import profile_grid
+from ml.shipping import shipped, stored_zip
+from riskwatch_lambda.model import ARRAYS_FILE, DOCUMENT_FILE, FILES, SUMS_FILE, ModelError, from_files, sums
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CODE_PACKAGE = "riskwatch_lambda"
-DOCUMENT_MEMBER = f"model/{DOCUMENT_FILE}"
-ARRAYS_MEMBER = f"model/{ARRAYS_FILE}"
-FIXED_DATE = (1980, 1, 1, 0, 0, 0)
-REGULAR_FILE_0644 = 0o100644 << 16
-UNIX = 3
+MODEL_DIRECTORY = "model"
 FLOAT32 = np.dtype("<f4")
 
 
@@ -40,57 +37,69 @@ class ArtifactError(ValueError):
 def pack(document: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
     """Build the zip of a model: reproducible, and loadable by the function, which is tried here.
 
-    ``document`` is the model document; its keys ``arrays`` and ``bin_sha256`` are made here. ``arrays`` hold values
-    that float32 represents exactly: parameters are rounded before anything is computed with them, not while packing.
-    Raises ArtifactError when a value is not, or when the function would refuse the model.
+    ``document`` is the model document; its key ``arrays`` is made here. ``arrays`` hold values that float32 represents
+    exactly, ``center`` and ``scale`` (n_baselines, 24, width) those of the grid they are stored on
+    (``ml.profile_grid``): parameters are rounded before anything is computed with them, not while packing. Raises
+    ArtifactError when a value is not, or when the function would refuse the model.
     """
     index: dict[str, dict[str, Any]] = {}
     parts: list[bytes] = []
     offset = 0
-    for name in sorted(arrays):
-        values = _float32(name, arrays[name])
-        index[name] = {"offset": offset, "shape": list(values.shape)}
-        parts.append(values.tobytes(order="C"))
+    for name, values in sorted(_stored(arrays).items()):
+        index[name] = {"type": values.dtype.str[1:], "offset": offset, "shape": list(values.shape)}
+        parts.append(values.astype(values.dtype.newbyteorder("<")).tobytes(order="C"))
         offset += len(parts[-1])
-    blob = b"".join(parts)
-    full = {**document, "arrays": index, "bin_sha256": hashlib.sha256(blob).hexdigest()}
+    full = {**document, "arrays": index}
     try:
         text = json.dumps(full, sort_keys=True, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
-        from_bytes(text, blob)
+        files = {DOCUMENT_FILE: text, ARRAYS_FILE: b"".join(parts)}
+        files[SUMS_FILE] = sums(files)
+        from_files(files)
     except ModelError as error:
         raise ArtifactError(f"the function would refuse this model: {error}") from error
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"the model document is not plain, finite JSON: {error}") from error
-    return _zip({**_code(), DOCUMENT_MEMBER: text, ARRAYS_MEMBER: blob})
+    return stored_zip({**_code(), **{f"{MODEL_DIRECTORY}/{name}": content for name, content in files.items()}})
 
 
 def unpack(zip_bytes: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Give the document and the float32 arrays of an artifact, by name.
 
-    Raises ArtifactError when the bytes are not a zip with a model, when the arrays are not those that the document was
-    packed with, or when the function would refuse the model.
+    Raises ArtifactError when the bytes are not a zip with a model, when one of its files is not the one that was
+    packed, or when the function would refuse the model.
     """
+    files = model_files(zip_bytes)
+    try:
+        from_files(files)
+    except ModelError as error:
+        raise ArtifactError(f"the function would refuse this model: {error}") from error
+    document: dict[str, Any] = json.loads(files[DOCUMENT_FILE])
+    stored = {
+        name: np.frombuffer(
+            files[ARRAYS_FILE], "<" + entry["type"], int(np.prod(entry["shape"])), entry["offset"]
+        ).reshape(entry["shape"])
+        for name, entry in document["arrays"].items()
+    }
+    center, scale = profile_grid.decode(stored)
+    arrays = {name: values.copy() for name, values in stored.items() if name not in profile_grid.STORED}
+    return document, {**arrays, "center": center.astype(np.float32), "scale": scale.astype(np.float32)}
+
+
+def model_files(zip_bytes: bytes) -> dict[str, bytes]:
+    """Give the files of the model in an artifact by name; raises ArtifactError when the bytes are no such zip."""
     try:
         with zipfile.ZipFile(io.BytesIO(zip_bytes)) as archive:
-            text, blob = archive.read(DOCUMENT_MEMBER), archive.read(ARRAYS_MEMBER)
+            return {name: archive.read(f"{MODEL_DIRECTORY}/{name}") for name in FILES}
     except zipfile.BadZipFile as error:
         raise ArtifactError(f"the artifact is damaged: {error}") from error
     except KeyError as error:
-        raise ArtifactError(
-            f"the artifact holds no {DOCUMENT_MEMBER} and {ARRAYS_MEMBER}: is it another zip?"
-        ) from error
-    try:
-        from_bytes(text, blob)
-        document: dict[str, Any] = json.loads(text)
-        shapes = ArrayFile(document["arrays"], document["bin_sha256"], blob).shapes
-    except (ArrayError, ModelError) as error:
-        raise ArtifactError(f"the function would refuse this model: {error}") from error
-    values = np.frombuffer(blob, dtype=FLOAT32)
-    arrays = {
-        name: values[entry["offset"] // FLOAT32.itemsize :][: int(np.prod(shapes[name]))].reshape(shapes[name]).copy()
-        for name, entry in document["arrays"].items()
-    }
-    return document, arrays
+        raise ArtifactError(f"the artifact does not hold all of {', '.join(FILES)}: is it another zip?") from error
+
+
+def unzip(zip_bytes: bytes, directory: Path) -> None:
+    """Write the files of an artifact into a directory, as Lambda does before it starts the function."""
+    with zipfile.ZipFile(io.BytesIO(zip_bytes)) as archive:
+        archive.extractall(directory)
 
 
 def digest(zip_bytes: bytes) -> str:
@@ -101,6 +110,18 @@ def digest(zip_bytes: bytes) -> str:
 def code_sha256(zip_bytes: bytes) -> str:
     """Give the base64 SHA-256 of an artifact, as Lambda reports it in ``CodeSha256``."""
     return base64.b64encode(hashlib.sha256(zip_bytes).digest()).decode()
+
+
+def _stored(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Give the arrays as they are stored: rounded to float32, centre and scale on their grid."""
+    rounded = {name: _float32(name, values) for name, values in arrays.items()}
+    try:
+        profile = profile_grid.encode(rounded.pop("center"), rounded.pop("scale"))
+    except KeyError as error:
+        raise ArtifactError(f"array {error} is missing: a model needs centre and scale of its baselines") from error
+    except profile_grid.GridError as error:
+        raise ArtifactError(str(error)) from error
+    return {**rounded, **profile}
 
 
 def _float32(name: str, values: np.ndarray) -> np.ndarray:
@@ -117,16 +138,7 @@ def _float32(name: str, values: np.ndarray) -> np.ndarray:
 def _code() -> dict[str, bytes]:
     """Give the modules of the function by their names in the zip."""
     package = Path(riskwatch_lambda.__path__[0])
-    return {f"{CODE_PACKAGE}/{path.name}": path.read_bytes() for path in package.glob("*.py")}
-
-
-def _zip(members: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(members):
-            entry = zipfile.ZipInfo(name, FIXED_DATE)
-            entry.compress_type = zipfile.ZIP_STORED
-            entry.create_system = UNIX
-            entry.external_attr = REGULAR_FILE_0644
-            archive.writestr(entry, members[name])
-    return buffer.getvalue()
+    return {
+        f"{CODE_PACKAGE}/{path.name}": shipped(path.read_text(encoding="utf-8")).encode()
+        for path in package.glob("*.py")
+    }

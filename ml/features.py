@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ml.profile_grid import on_grid
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -177,7 +179,8 @@ def fit_baselines(table: MetricTable, roles: Mapping[str, str]) -> Baselines:
     own = deviation[: len(known)] if known else deviation
     scale = np.maximum(scale, _scale_floor(center, own))
     unseen = ~np.isfinite(center)
-    center, scale = float32(np.where(unseen, 0.0, center)), float32(np.where(unseen, NEVER_SEEN_SCALE, scale))
+    center = on_grid(np.where(unseen, 0.0, center))
+    scale = on_grid(np.where(unseen, NEVER_SEEN_SCALE, scale), positive=True)
     return Baselines(
         instances={name: index for index, name in enumerate(known)},
         roles={name: len(known) + index for index, name in enumerate(role_names)},

@@ -40,7 +40,7 @@ def golden_records(
     rng = np.random.default_rng(seed)
     drawn = rng.choice(rest, min(len(rest), RECORDS - len(highest)), replace=False)
     records = [
-        _vary(_record(table, int(row), model.context_rows, inventory), VARIANTS[place % len(VARIANTS)], place)
+        _vary(record_of(table, int(row), model.context_rows, inventory), VARIANTS[place % len(VARIANTS)], place)
         for place, row in enumerate([*highest, *np.sort(drawn)])
     ]
     return {"records": records, "expected": expected(model, records)}
@@ -72,8 +72,8 @@ def expected(model: FleetModel, records: Sequence[Record]) -> list[dict[str, Any
     ]
 
 
-def _record(table: MetricTable, row: int, context_rows: int, inventory: Mapping[str, Instance]) -> Record:
-    """The stream record whose newest row is the given one."""
+def record_of(table: MetricTable, row: int, context_rows: int, inventory: Mapping[str, Instance]) -> Record:
+    """The stream record whose newest row is the given one, after the ``context_rows`` - 1 rows of its segment."""
     first = row - min(int(table.position[row]), context_rows - 1)
     instance = fleet.lookup(inventory, table.instances[table.code[row]])
     rows = [[None if value != value else value for value in line] for line in table.values[first : row + 1].tolist()]

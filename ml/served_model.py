@@ -35,7 +35,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         path = context.artifacts["artifact"]
         model, self._records, self._scorer = _modules(path, "model", "records", "scorer")
         with zipfile.ZipFile(path) as archive:
-            self._model = model.from_bytes(archive.read("model/model.json"), archive.read("model/model.bin"))
+            self._model = model.from_files({name: archive.read(f"model/{name}") for name in model.FILES})
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Score a DataFrame with the column ``record``; ValueError names the first record that cannot be scored."""

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from riskwatch_lambda import batch, selftest, tick
+from riskwatch_lambda import batch
 from riskwatch_lambda.batch import Outputs
 from riskwatch_lambda.model import Model, load
 from riskwatch_lambda.registry import Registry
@@ -49,9 +49,14 @@ def answer(event: Any, model: Model, outputs_of: Callable[[], Outputs], version:
     """Answer an event with a model, outputs that are asked for only when needed, and the wall clock in epoch ms."""
     if not isinstance(event, Mapping):
         raise EventError(f"the event is a {type(event).__name__}, expected an object")
+    # What a batch does not need is compiled when it is first asked for, and not at every cold start.
     if "selftest" in event:
+        from riskwatch_lambda import selftest
+
         return selftest.run(event["selftest"], model, version)
     if "tick" in event:
+        from riskwatch_lambda import tick
+
         to = outputs_of()
         return tick.run(event["tick"], model.rule, to.registry, to.publisher, link=to.link)
     if isinstance(event.get("Records"), list):

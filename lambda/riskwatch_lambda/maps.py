@@ -2,12 +2,16 @@
 
 A map has one or two stages. A stage labels a vector with the label of its nearest prototype, or with ``outside`` when
 even that one is farther than ``radius``. With two stages a table gives the label of each pair of stage labels.
+
+The nearest of many prototypes is found in *balls* of prototypes that lie together: by the triangle inequality no member
+of a ball is nearer than the distance to the ball's pivot less its radius, so a ball beyond the nearest prototype so far
+is skipped whole. The result is that of comparing with every prototype, ties included.
 """
 
 from __future__ import annotations
 
 from itertools import product, repeat
-from math import dist
+from math import dist, inf, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,18 +21,36 @@ if TYPE_CHECKING:
 
 Vector = tuple[float, ...]
 
+# With fewer prototypes comparing with each of them is faster.
+LEAST_FOR_BALLS = 64
+# Far above what rounding does to distances between squashed values, far below what matters.
+ROUNDING = 1e-9
+
 
 class MapError(ValueError):
     """A map of a model document is incomplete or contradicts itself."""
 
 
+class Ball(NamedTuple):
+    """Prototypes around the first stage's prototype ``pivot``; ``indices`` are their places in the stage, ascending."""
+
+    pivot: Vector
+    radius: float
+    members: tuple[Vector, ...]
+    indices: tuple[int, ...]
+
+
 class Stage(NamedTuple):
-    """Prototypes with a label each, and the radius beyond which the label is ``outside``."""
+    """Prototypes with a label each, and the radius beyond which the label is ``outside``.
+
+    ``balls`` partition the prototypes where these are many enough for that to pay.
+    """
 
     prototypes: tuple[Vector, ...]
     labels: tuple[int, ...]
     radius: float | None
     outside: int | None
+    balls: tuple[Ball, ...]
 
     @property
     def reachable(self) -> set[int]:
@@ -61,21 +83,64 @@ def locate(where: PrototypeMap, vector: Vector) -> Place:
 
     The distance is Euclidean, to the nearest prototype; with two stages it is the mean of the two nearest distances.
     """
-    label, distance, prototype = _nearest(where.stages[0], vector)
-    if where.table is None:
-        return Place(label, distance, prototype)
-    second, other, _ = _nearest(where.stages[1], vector)
-    return Place(where.table[label, second], (distance + other) / 2, prototype)
+    first = where.stages[0]
+    distance, index = nearest(first, vector)
+    label = _label(first, distance, index)
+    if where.table is not None:
+        other, other_index = nearest(where.stages[1], vector)
+        label = where.table[label, _label(where.stages[1], other, other_index)]
+        distance = (distance + other) / 2
+    return Place(label, distance, first.prototypes[index])
 
 
-def _nearest(stage: Stage, vector: Vector) -> Place:
-    distances = list(map(dist, stage.prototypes, repeat(vector)))
-    distance = min(distances)
-    index = distances.index(distance)
-    label = stage.labels[index]
+def nearest(stage: Stage, vector: Vector) -> tuple[float, int]:
+    """Give the distance to the nearest prototype and its index, the lowest one among prototypes equally near."""
+    if not stage.balls:
+        distances = list(map(dist, stage.prototypes, repeat(vector)))
+        least = min(distances)
+        return least, distances.index(least)
+    to_pivots = [dist(ball.pivot, vector) for ball in stage.balls]
+    first = to_pivots.index(min(to_pivots))
+    best = _nearest_in(stage.balls[first], vector)
+    for number, (ball, to_pivot) in enumerate(zip(stage.balls, to_pivots, strict=True)):
+        if to_pivot - ball.radius <= best[0] + ROUNDING and number != first:
+            best = min(best, _nearest_in(ball, vector))
+    return best
+
+
+def _nearest_in(ball: Ball, vector: Vector) -> tuple[float, int]:
+    distances = list(map(dist, ball.members, repeat(vector)))
+    least = min(distances)
+    return least, ball.indices[distances.index(least)]
+
+
+def _label(stage: Stage, distance: float, index: int) -> int:
     if stage.radius is not None and stage.outside is not None and distance > stage.radius:
-        label = stage.outside
-    return Place(label, distance, stage.prototypes[index])
+        return stage.outside
+    return stage.labels[index]
+
+
+def _balls(prototypes: Sequence[Vector]) -> tuple[Ball, ...]:
+    """Partition prototypes into about the square root of their number of balls.
+
+    Each pivot is the prototype farthest from the pivots before it (Gonzalez 1985); the others go to the nearest pivot.
+    """
+    if len(prototypes) < LEAST_FOR_BALLS:
+        return ()
+    pivots: list[Vector] = []
+    owner, to_owner = [0] * len(prototypes), [inf] * len(prototypes)
+    for number in range(round(sqrt(len(prototypes)))):
+        pivots.append(prototypes[to_owner.index(max(to_owner))])
+        for index, distance in enumerate(map(dist, prototypes, repeat(pivots[-1]))):
+            if distance < to_owner[index]:
+                owner[index], to_owner[index] = number, distance
+    balls = []
+    for number, pivot in enumerate(pivots):
+        indices = tuple(index for index, own in enumerate(owner) if own == number)
+        if indices:  # of prototypes that are all alike the first pivot owns every one
+            members = tuple(prototypes[index] for index in indices)
+            balls.append(Ball(pivot, max(to_owner[index] for index in indices), members, indices))
+    return tuple(balls)
 
 
 def read_map(document: object, arrays: ArrayFile, width: int, where: str) -> PrototypeMap:
@@ -105,9 +170,9 @@ def _read_stage(document: object, arrays: ArrayFile, width: int, where: str) -> 
     name = document.get("prototypes")
     if not isinstance(name, str):
         raise MapError(f"{where}.prototypes must name an array")
-    values = arrays.take(name, (len(labels), width))
-    prototypes = tuple(tuple(values[start : start + width]) for start in range(0, len(values), width))
-    return Stage(prototypes, tuple(labels), radius, outside)
+    values = tuple(arrays.floats(name, (len(labels), width)))
+    prototypes = tuple(values[start : start + width] for start in range(0, len(values), width))
+    return Stage(prototypes, tuple(labels), radius, outside, _balls(prototypes))
 
 
 def _read_table(document: Any, stages: Sequence[Stage], where: str) -> dict[tuple[int, int], int]:

@@ -1,51 +1,37 @@
 """The model that the function serves: a verified document and its numbers, ready to score.
 
-Nothing is guessed: a document of another schema, a changed byte in the arrays, a shape that does not fit or a label
+Nothing is guessed: a document of another schema, a changed bit in any file, a shape that does not fit or a label
 without a name raises ModelError, and the function does not start.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from riskwatch_lambda.arrays import ArrayError, ArrayFile
+from riskwatch_lambda.baselines import BaselineError, Baselines
 from riskwatch_lambda.episodes import Rule, RuleError
 from riskwatch_lambda.maps import MapError, PrototypeMap, read_map
 from riskwatch_lambda.records import Layout
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Mapping
     from pathlib import Path
 
 SCHEMA = "maps/1"
-HOURS = 24
 LEVELS = ("Idle", "Normal", "High Load")
 DIRECTIONS = ("up", "down", "both")
-EXPECTED_RANGE_SCALES = 3
 DOCUMENT_FILE = "model.json"
 ARRAYS_FILE = "model.bin"
+# What ``sha256sum`` prints for the other two, and checks with ``-c``.
+SUMS_FILE = "SHA256SUMS"
+FILES = (DOCUMENT_FILE, ARRAYS_FILE, SUMS_FILE)
 
 
 class ModelError(ValueError):
     """The model cannot be served; the text says which part is wrong."""
-
-
-class Profile(NamedTuple):
-    """What is normal for one baseline at one hour of day, a value a feature.
-
-    ``center`` and ``scale`` go on with the trailing features, where the model has them. ``low`` and ``high`` are center
-    -/+ 3 scale within the physical bounds; ``exhaustible`` holds position and bound of the metrics whose exhaustion
-    bound lies above center + 3 scale, so that reaching it is news.
-    """
-
-    center: tuple[float, ...]
-    scale: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    exhaustible: tuple[tuple[int, float], ...]
 
 
 class Level(NamedTuple):
@@ -66,16 +52,16 @@ class Member(NamedTuple):
     window: int
     weight: float
     map: PrototypeMap
-    boundary: array[float]
+    boundary: memoryview[float]
     group: int
 
 
 class Model:
-    """A verified model. Use ``load`` or ``from_bytes``, which turn every fault into a ModelError.
+    """A verified model. Use ``load`` or ``from_files``, which turn every fault into a ModelError.
 
-    ``layout`` says what records must look like, ``members`` and ``level`` how they are scored, ``rule`` when episodes
-    open; ``document`` is the whole document as it was read. ``trails`` are the lengths in rows of the trailing features
-    and ``width`` is the number of values that a row has with them.
+    ``layout`` says what records must look like, ``baselines`` what is normal, ``members`` and ``level`` how rows are
+    scored, ``rule`` when episodes open; ``document`` is the whole document as it was read. ``trails`` are the lengths
+    in rows of the trailing features and ``width`` is the number of values that a row has with them.
     """
 
     def __init__(self, document: Mapping[str, Any], arrays: ArrayFile) -> None:
@@ -88,74 +74,38 @@ class Model:
         self.harmful_direction = _read_directions(document, self.layout.features)
         self.rule = Rule.of(_typed(document, "rule", dict))
         self.golden = _read_golden(document)
-        self._exhaustion = _read_exhaustion(document, len(self.layout.features))
         self.trails = _read_trails(document)
         metrics = len(self.layout.features)
-        self.width = width = metrics * (2 + 2 * len(self.trails)) if self.trails else metrics
-        self._center = arrays.take("center", (None, HOURS, width))
-        count = len(self._center) // (HOURS * width)
-        self._scale = arrays.take("scale", (count, HOURS, width))
-        _check_positive(self._scale, "scale")
-        self._instances, self._roles, self._fleet = _read_baselines(document, count)
+        self.width = metrics * (2 + 2 * len(self.trails)) if self.trails else metrics
+        exhaustion = _read_exhaustion(document, metrics)
+        self.baselines = Baselines(_typed(document, "baselines", dict), arrays, self.width, self.layout, exhaustion)
         self.level = _read_level(document, arrays, metrics)
-        self.members = _read_members(document, arrays, width, count)
-        self._groups, self._members = _read_groups(document, self.members, count)
+        self.members = _read_members(document, arrays, self.width, self.baselines.count)
+        self._groups, self._members = _read_groups(document, self.members, self.baselines.count)
         self.longest_window = max(member.window for member in self.members)
         if self.layout.context_rows < self.longest_window + max(self.trails, default=1) - 1:
             trail = f" and its trail of {max(self.trails)}" if self.trails else ""
             raise ModelError(f"context_rows is {self.layout.context_rows}, less than the longest window{trail}")
-        self._profiles: dict[tuple[int, int], Profile] = {}
-
-    def baseline(self, instance_id: str, role: str) -> tuple[int, bool]:
-        """Give the index of the instance's baseline, and whether it is its own; else its role's, else the fleet's."""
-        index = self._instances.get(instance_id)
-        if index is not None:
-            return index, True
-        return self._roles.get(role, self._fleet), False
 
     def members_of(self, baseline: int) -> tuple[Member, ...]:
         """Give the members that rate the instances of a baseline."""
         return self._members[self._groups[baseline]]
 
-    def profile(self, baseline: int, hour: int) -> Profile:
-        """Give what is normal for a baseline at a UTC hour of day; made when first asked for."""
-        found = self._profiles.get((baseline, hour))
-        if found is None:
-            found = self._profiles[baseline, hour] = self._make_profile(baseline, hour)
-        return found
-
-    def _make_profile(self, baseline: int, hour: int) -> Profile:
-        metrics, width = len(self.layout.features), self.width
-        start = (baseline * HOURS + hour) * width
-        center = tuple(self._center[start : start + width])
-        scale = tuple(self._scale[start : start + width])
-        reach = [EXPECTED_RANGE_SCALES * size for size in scale]
-        bounds = [
-            (-math.inf if low is None else low, math.inf if high is None else high) for low, high in self.layout.bounds
-        ]
-        spans = list(zip(center[:metrics], reach[:metrics], bounds, strict=True))
-        low = tuple(min(max(c - r, lower), upper) for c, r, (lower, upper) in spans)
-        high = tuple(min(max(c + r, lower), upper) for c, r, (lower, upper) in spans)
-        exhaustible = tuple(
-            (position, bound)
-            for position, bound in enumerate(self._exhaustion)
-            if bound is not None and center[position] + reach[position] < bound
-        )
-        return Profile(center, scale, low, high, exhaustible)
-
 
 def load(directory: Path) -> Model:
-    """Load ``model.json`` and ``model.bin`` from a directory; raises ModelError."""
+    """Load the files of a model from a directory; raises ModelError."""
     try:
-        return from_bytes((directory / DOCUMENT_FILE).read_bytes(), (directory / ARRAYS_FILE).read_bytes())
+        files = {name: (directory / name).read_bytes() for name in FILES}
     except OSError as error:
-        raise ModelError(f"cannot read the model in {directory}: {error.strerror}") from error
+        raise ModelError(f"cannot read the model in {directory}: {error.strerror}: {error.filename}") from error
+    return from_files(files)
 
 
-def from_bytes(document: bytes, blob: bytes) -> Model:
-    """Make a model from the bytes of its document and of its arrays; raises ModelError."""
+def from_files(files: Mapping[str, bytes]) -> Model:
+    """Make a model from the bytes of its files by name; raises ModelError."""
+    check_sums(files)
     try:
-        values = json.loads(document, parse_constant=_refuse_constant)
+        values = json.loads(files[DOCUMENT_FILE], parse_constant=_refuse_constant)
     except ModelError:
         raise
     except (ValueError, RecursionError) as error:
@@ -164,10 +114,29 @@ def from_bytes(document: bytes, blob: bytes) -> Model:
         found = values.get("schema") if isinstance(values, dict) else type(values).__name__
         raise ModelError(f"{DOCUMENT_FILE} has schema {found!r}, this function serves {SCHEMA!r}")
     try:
-        arrays = ArrayFile(_typed(values, "arrays", dict), _typed(values, "bin_sha256", str), blob)
-        return Model(values, arrays)
-    except (ArrayError, MapError, RuleError) as error:
+        return Model(values, ArrayFile(_typed(values, "arrays", dict), files[ARRAYS_FILE]))
+    except (ArrayError, BaselineError, MapError, RuleError) as error:
         raise ModelError(str(error)) from error
+
+
+def sums(files: Mapping[str, bytes]) -> bytes:
+    """Give the content of ``SHA256SUMS`` for the other files of a model."""
+    lines = (f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in (ARRAYS_FILE, DOCUMENT_FILE))
+    return "".join(lines).encode()
+
+
+def check_sums(files: Mapping[str, bytes]) -> None:
+    """Raise ModelError unless every file of a model is there and is the one that was packed."""
+    missing = [name for name in FILES if name not in files]
+    if missing:
+        raise ModelError(f"the model has no {', '.join(missing)}: build or fetch the artifact again")
+    if files[SUMS_FILE] != sums(files):
+        listed = files[SUMS_FILE].splitlines()
+        changed = [line[66:].decode() for line in sums(files).splitlines() if line not in listed]
+        raise ModelError(
+            f"the sha256 of {', '.join(changed) or SUMS_FILE} is not the one in {SUMS_FILE}: "
+            "build or fetch the artifact again"
+        )
 
 
 def _typed(document: Mapping[str, Any], key: str, kind: type) -> Any:
@@ -210,16 +179,6 @@ def _read_exhaustion(document: Mapping[str, Any], width: int) -> tuple[float | N
     return tuple(exhaustion)
 
 
-def _read_baselines(document: Mapping[str, Any], count: int) -> tuple[dict[str, int], dict[str, int], int]:
-    baselines = _typed(document, "baselines", dict)
-    instances, roles = _typed(baselines, "instances", dict), _typed(baselines, "roles", dict)
-    fleet = _typed(baselines, "fleet", int)
-    for name, index in [*instances.items(), *roles.items(), ("fleet", fleet)]:
-        if type(index) is not int or not 0 <= index < count:
-            raise ModelError(f"the baseline of {name} has index {index!r}, the arrays hold {count} baselines")
-    return instances, roles, fleet
-
-
 def _read_level(document: Mapping[str, Any], arrays: ArrayFile, width: int) -> Level:
     level = _typed(document, "level", dict)
     names = _typed(level, "names", list)
@@ -229,7 +188,7 @@ def _read_level(document: Mapping[str, Any], arrays: ArrayFile, width: int) -> L
     unnamed = sorted(label for label in where.reachable if not 0 <= label < len(names))
     if unnamed:
         raise ModelError(f"level.names has {len(names)} names and none for the labels {unnamed}")
-    center, scale = arrays.take("level_center", (width,)), arrays.take("level_scale", (width,))
+    center, scale = arrays.floats("level_center", (width,)), arrays.floats("level_scale", (width,))
     _check_positive(scale, "level_scale")
     return Level(tuple(center), tuple(scale), where, tuple(names))
 
@@ -246,7 +205,7 @@ def _read_members(document: Mapping[str, Any], arrays: ArrayFile, width: int, co
             raise ModelError(f"{where}.window is {window!r}, expected a number of rows")
         if not _is_number(weight) or not weight > 0:
             raise ModelError(f"{where}.weight is {weight!r}, expected a number above 0")
-        boundary = arrays.take(_typed(member, "boundary", str), (count,))
+        boundary = arrays.floats(_typed(member, "boundary", str), (count,))
         _check_positive(boundary, f"{where}.boundary")
         places = read_map(member.get("map"), arrays, window * width, f"{where}.map")
         group: Any = member.get("group", 0)
@@ -289,7 +248,7 @@ def _read_golden(document: Mapping[str, Any]) -> tuple[tuple[Any, Mapping[str, A
     return tuple(zip(records, expected, strict=True))
 
 
-def _check_positive(values: array[float], name: str) -> None:
+def _check_positive(values: memoryview[float], name: str) -> None:
     if not min(values) > 0:
         raise ModelError(f"array {name} holds {min(values)!r}: every value must be above 0")
 

@@ -1,4 +1,4 @@
-"""The scoring rule: a record and a model in, a verdict out. Pure, deterministic, standard library only.
+"""The scoring rule: a record and a model in, verdicts out. Pure, deterministic, standard library only.
 
 Two questions are asked of a row. *How busy is it?* is answered in the level space, where absolute values of the whole
 fleet share one scaling. *Is this how it behaves?* is answered by the score: the weighted mean, over the members of the
@@ -7,15 +7,20 @@ model, of the distance to the nearest prototype over the boundary of the instanc
 
 from __future__ import annotations
 
+from itertools import chain
 from math import log1p, nan
 from typing import TYPE_CHECKING, NamedTuple
 
 from riskwatch_lambda.clock import hour_of_day
-from riskwatch_lambda.maps import Place, locate
+from riskwatch_lambda.maps import locate
 from riskwatch_lambda.trails import widen
 
 if TYPE_CHECKING:
-    from riskwatch_lambda.model import Member, Model, Profile
+    from collections.abc import Mapping, Sequence
+
+    from riskwatch_lambda.baselines import Profile
+    from riskwatch_lambda.maps import Vector
+    from riskwatch_lambda.model import Level, Model
     from riskwatch_lambda.records import Record, Row
 
 UNUSUAL = 1.0
@@ -35,9 +40,9 @@ class Reason(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the model says of the newest row of a record, on unrounded values.
+    """What the model says of one row, on unrounded values.
 
-    ``score`` is NaN, and nothing is unusual, when the record has too few rows for every member. ``context``: all
+    ``score`` is NaN, and nothing is unusual, when the row has too few rows before it for every member. ``context``: all
     members had their window. ``pages``: the row counts towards an episode. ``known``: the instance has its own
     baseline.
     """
@@ -53,131 +58,148 @@ class Verdict(NamedTuple):
     known: bool
 
 
+class Rated(NamedTuple):
+    """The score of a row, whether every member had its window, and what each metric contributes, if any member had."""
+
+    score: float
+    context: bool
+    contributions: Sequence[float]
+
+
 def verdicts(model: Model, record: Record) -> tuple[Verdict, ...]:
-    """Score the rows of a record that are to be labelled, oldest first, each in the light of the rows before it."""
-    reach = model.layout.context_rows
+    """Score the newest rows of a record, oldest first, each in the light of the rows before it."""
+    baseline, known = model.baselines.find(record.instance_id, record.role)
+    first = len(record.rows) - record.newest
+    oldest = max(0, first - model.longest_window + 1)
+    starts = _starts(record.ts, model.max_gap_s * 1000)
+    rows: Sequence[Row] = record.rows[oldest:]
+    if model.trails:
+        rows = [widen(record.rows, starts[place], place, model.trails) for place in range(oldest, len(starts))]
+    profiles = [model.baselines.profile(baseline, hour_of_day(ts)) for ts in record.ts[oldest:]]
+    behaviour = list(map(_behaviour, rows, profiles))
     found = []
-    for end in range(len(record.ts) - record.newest + 1, len(record.ts) + 1):
-        first = max(0, end - reach)
-        found.append(score(model, record._replace(ts=record.ts[first:end], rows=record.rows[first:end], newest=1)))
+    for place in range(first, len(record.rows)):
+        history = behaviour[max(starts[place], oldest) - oldest : place - oldest + 1]
+        found.append(_verdict(model, record.rows[place], history, profiles[place - oldest], baseline, known))
     return tuple(found)
 
 
 def score(model: Model, record: Record) -> Verdict:
-    """Score the newest row of a record in the light of the rows before it."""
-    index, known = model.baseline(record.instance_id, record.role)
-    newest = record.rows[-1]
-    profile = model.profile(index, hour_of_day(record.ts[-1]))
-    history = _history(model, record, index)
-    width = model.width
-    total, weights, seen = 0.0, 0.0, 0
-    contributions = [0.0] * len(newest)
-    members = model.members_of(index)
-    for member in members:
-        size = member.window * width
-        if len(history) < size:
-            continue
-        # A tuple: math.dist copies any other sequence on each of its calls.
-        vector = tuple(history[-size:])
-        place = locate(member.map, vector)
-        boundary = member.boundary[index]
-        total += member.weight * (place.distance / boundary)
-        weights += member.weight
-        seen += 1
-        _add_contributions(contributions, vector, place, member, boundary)
-    value = total / weights if seen else nan
-    reasons = _reasons(model, newest, history, profile, contributions) if seen else ()
-    harmful = any(_is_harmful(model, reason, place) for place, reason in enumerate(reasons))
-    exhausted = _is_exhausted(newest, profile)
-    return Verdict(
-        score=value,
-        unusual=value >= UNUSUAL,
-        level=_level(model, newest, profile),
-        context=seen == len(members),
-        reasons=reasons,
-        harmful=harmful,
-        exhausted=exhausted,
-        pages=(value >= model.rule.paging_threshold and harmful) or exhausted,
-        known=known,
+    """Score the newest row of a record."""
+    return verdicts(model, record)[-1]
+
+
+def _starts(times: Sequence[int], max_gap_ms: int) -> list[int]:
+    """Give for each row the first one that it may look back to: a window never spans a gap."""
+    starts, start, previous = [], 0, times[0]
+    for place, time in enumerate(times):
+        if time - previous > max_gap_ms:
+            start = place
+        starts.append(start)
+        previous = time
+    return starts
+
+
+def _behaviour(row: Row, profile: Profile) -> Vector:
+    """Give the squashed deviations sign(z) log(1 + |z|) of a row; a missing value lies at its center."""
+    return tuple(
+        [
+            0.0 if value is None else log1p(z) if (z := (value - center) / scale) >= 0 else -log1p(-z)
+            for value, center, scale in zip(row, profile.center, profile.scale, strict=True)
+        ]
     )
 
 
-def _history(model: Model, record: Record, index: int) -> list[float]:
-    """Give the behaviour values of the usable rows, one row after the other, oldest first.
-
-    A window never spans a gap, so rows before the newest gap are of no use.
-    """
-    first = len(record.ts) - 1
-    while first > 0 and record.ts[first] - record.ts[first - 1] <= model.max_gap_s * 1000:
-        first -= 1
-    history: list[float] = []
-    rows = record.rows[first:]
-    # Rows older than the longest window are there for the trails of the others.
-    oldest = max(0, len(rows) - model.longest_window)
-    for ts, row in zip(record.ts[first + oldest :], widen(rows, oldest, model.trails), strict=True):
-        profile = model.profile(index, hour_of_day(ts))
-        history += _squashed(row, profile.center, profile.center, profile.scale)
-    return history
+def _verdict(
+    model: Model, row: Row, history: Sequence[Vector], profile: Profile, baseline: int, known: bool
+) -> Verdict:
+    """Judge a row; ``history`` are the rows of its segment up to it in the behaviour space."""
+    rated = _rate(model, history, baseline)
+    reasons = _reasons(model, row, history[-1], profile, rated.contributions)
+    harmful = _is_harmful(model.harmful_direction, reasons)
+    exhausted = _is_exhausted(row, profile)
+    pages = (rated.score >= model.rule.paging_threshold and harmful) or exhausted
+    level = _level(model.level, row, profile)
+    unusual = rated.score >= UNUSUAL
+    return Verdict(rated.score, unusual, level, rated.context, reasons, harmful, exhausted, pages, known)
 
 
-def _squashed(row: Row, missing: tuple[float, ...], center: tuple[float, ...], scale: tuple[float, ...]) -> list[float]:
-    """Give the squashed deviations sign(z) log(1 + |z|) of a row, with stand-ins for missing values."""
-    values = []
-    for present, absent, middle, size in zip(row, missing, center, scale, strict=True):
-        z = ((absent if present is None else present) - middle) / size
-        values.append(log1p(z) if z >= 0 else -log1p(-z))
-    return values
+def _rate(model: Model, history: Sequence[Vector], baseline: int) -> Rated:
+    """Average the members' distance over boundary, and add up squared deviations from their nearest prototypes."""
+    total, weights, context = 0.0, 0.0, True
+    contributions = [0.0] * len(model.layout.features)
+    for member in model.members_of(baseline):
+        if len(history) < member.window:
+            context = False
+            continue
+        vector = history[-1] if member.window == 1 else tuple(chain.from_iterable(history[-member.window :]))
+        place = locate(member.map, vector)
+        boundary = member.boundary[baseline]
+        total += member.weight * place.distance / boundary
+        weights += member.weight
+        _add(contributions, member.weight / (boundary * boundary), vector, place.prototype)
+    if not weights:
+        return Rated(nan, False, ())
+    return Rated(total / weights, context, contributions)
 
 
-def _add_contributions(
-    contributions: list[float], vector: tuple[float, ...], place: Place, member: Member, boundary: float
-) -> None:
-    """Add, for each feature, the member's squared deviations from the nearest prototype over its window."""
-    factor = member.weight / (boundary * boundary)
-    width = len(contributions)
-    for position, (value, expected) in enumerate(zip(vector, place.prototype, strict=True)):
+def _add(contributions: list[float], factor: float, vector: Vector, prototype: Vector) -> None:
+    """Add the squared deviations of each metric, over the rows of a window and the blocks of trailing features."""
+    metrics = len(contributions)
+    for position, (value, expected) in enumerate(zip(vector, prototype, strict=True)):
         deviation = value - expected
-        contributions[position % width] += factor * (deviation * deviation)
+        contributions[position % metrics] += factor * (deviation * deviation)
 
 
 def _reasons(
-    model: Model, newest: Row, history: list[float], profile: Profile, contributions: list[float]
+    model: Model, row: Row, behaviour: Vector, profile: Profile, contributions: Sequence[float]
 ) -> tuple[Reason, ...]:
-    """Give the features that contribute most, the first of equals first."""
+    """Give the features that contribute most, the first of equals first; none where no member rated the row."""
     total = sum(contributions)
-    top = sorted(range(len(contributions)), key=lambda position: -contributions[position])[:REASONS]
-    moves = history[-model.width :]
+    top = sorted(range(len(contributions)), key=contributions.__getitem__, reverse=True)[:REASONS]
     return tuple(
-        Reason(
-            model.layout.features[position],
-            newest[position],
-            profile.low[position],
-            profile.high[position],
-            contributions[position] / total if total > 0 else 0.0,
-            "down" if moves[position] < 0 else "up",
-        )
-        for position in top
+        [
+            Reason(
+                model.layout.features[position],
+                row[position],
+                profile.low[position],
+                profile.high[position],
+                contributions[position] / total if total > 0 else 0.0,
+                "down" if behaviour[position] < 0 else "up",
+            )
+            for position in top
+        ]
     )
 
 
-def _is_harmful(model: Model, reason: Reason, place: int) -> bool:
-    """Tell whether a reason moves the way that the catalogue calls harmful and is the first one or carries weight."""
-    if place > 0 and reason.share < HARMFUL_SHARE:
-        return False
-    return model.harmful_direction[reason.feature] in ("both", reason.direction)
+def _is_harmful(harmful_direction: Mapping[str, str], reasons: Sequence[Reason]) -> bool:
+    """Tell whether the first reason, or another that carries weight, moves the way that the catalogue calls harmful."""
+    for place, reason in enumerate(reasons):
+        if (not place or reason.share >= HARMFUL_SHARE) and (
+            harmful_direction[reason.feature] in ("both", reason.direction)
+        ):
+            return True
+    return False
 
 
-def _is_exhausted(newest: Row, profile: Profile) -> bool:
+def _is_exhausted(row: Row, profile: Profile) -> bool:
     """Tell whether a metric has reached its exhaustion bound where that is not normal."""
     for position, bound in profile.exhaustible:
-        value = newest[position]
+        value = row[position]
         if value is not None and value >= bound:
             return True
     return False
 
 
-def _level(model: Model, newest: Row, profile: Profile) -> str:
-    """Name the load of a row: the label of its absolute values in the level map."""
-    level = model.level
-    vector = tuple(_squashed(newest, profile.center[: len(newest)], level.center, level.scale))
+def _level(level: Level, row: Row, profile: Profile) -> str:
+    """Name the load of a row: the label of its absolute values in the level map; a missing one is at its center.
+
+    The profile may go on with trailing features, which the level does not ask for.
+    """
+    vector = tuple(
+        [
+            log1p(z) if (z := ((usual if value is None else value) - center) / scale) >= 0 else -log1p(-z)
+            for value, usual, center, scale in zip(row, profile.center, level.center, level.scale, strict=False)
+        ]
+    )
     return level.names[locate(level.map, vector).label]

@@ -16,19 +16,13 @@ if TYPE_CHECKING:
     from riskwatch_lambda.records import Row
 
 
-def widen(rows: Sequence[Row], first: int, trails: Sequence[int]) -> list[Row]:
-    """Give the rows from ``first`` on with their trailing features; the rows themselves where there are no trails."""
-    if not trails:
-        return list(rows[first:])
-    return [_widened(rows, place, trails) for place in range(first, len(rows))]
-
-
-def _widened(rows: Sequence[Row], place: int, trails: Sequence[int]) -> Row:
+def widen(rows: Sequence[Row], start: int, place: int, trails: Sequence[int]) -> Row:
+    """Give the row at ``place`` with its trailing features; ``start`` is the first row that it may look back to."""
     row = rows[place]
-    before: Row = rows[place - 1] if place else (None,) * len(row)
+    before: Row = rows[place - 1] if place > start else (None,) * len(row)
     wide = [*row, *(None if a is None or b is None else a - b for a, b in zip(row, before, strict=True))]
     for length in trails:
-        trail = rows[max(0, place + 1 - length) : place + 1]
+        trail = rows[max(start, place + 1 - length) : place + 1]
         pairs = [_mean_and_deviation([r[position] for r in trail], length) for position in range(len(row))]
         wide += [mean for mean, _ in pairs]
         wide += [deviation for _, deviation in pairs]

@@ -298,8 +298,8 @@ def with_flipped_bit(code: bytes) -> bytes:
     """Give the zip of an artifact with one bit of the model's numbers flipped, and intact otherwise."""
     with zipfile.ZipFile(io.BytesIO(code)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    numbers = members[artifact.ARRAYS_MEMBER]
-    members[artifact.ARRAYS_MEMBER] = numbers[:-1] + bytes([numbers[-1] ^ 1])
+    numbers = members["model/model.bin"]
+    members["model/model.bin"] = numbers[:-1] + bytes([numbers[-1] ^ 1])
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in members.items():

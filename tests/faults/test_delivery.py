@@ -260,7 +260,7 @@ def test_an_artifact_with_one_bit_flipped(rig, shared_runtime):
         # WHEN it is invoked THEN it does not start, and says why
         answer = runtime.invoke({"selftest": {}})
         assert answer.function_error
-        assert "model.bin has sha256" in answer.payload["errorMessage"]
+        assert "the sha256 of model.bin is not the one" in answer.payload["errorMessage"]
         # AND the batch is tried again until it is 23 hours old: its clock jumps a day after the next start
         source = trial.source(runtime, now=lambda: time.time() + 24 * 3600 * (runtime.starts > 1))
         trial.put(trial.hour())

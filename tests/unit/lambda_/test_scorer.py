@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 
 import pytest
 
-from riskwatch_lambda.scorer import score
+from riskwatch_lambda.records import Record
+from riskwatch_lambda.scorer import score, verdicts
 from tests.unit.lambda_ import tiny
 from tests.unit.lambda_.tiny import CPU, CPU_AT_TEN, NET, TEN, E, record
 
@@ -207,3 +209,74 @@ def test_among_equally_near_prototypes_the_first_decides():
 
     # WHEN a row near both is scored, THEN it has the label of the first
     assert score(model, record([[19.0, NET]])).level == "Idle"
+
+
+def pack(rows: list[list[float | None]], newest: int, ts: list[int] | None = None) -> Record:
+    """Give a record of many rows, the last ``newest`` of which are to be labelled."""
+    last = TEN + 12 * tiny.PERIOD_MS
+    times = ts or [last - tiny.PERIOD_MS * back for back in reversed(range(len(rows)))]
+    return Record("shop", "web", "web-1", tuple(times), tuple(tuple(row) for row in rows), newest)
+
+
+@pytest.mark.parametrize("trails", [[], [2, 4]])
+def test_rows_of_a_pack_are_judged_as_if_each_came_alone(trails: list[int]):
+    # GIVEN a model of two members, with and without trailing features, and 40 rows with missing values and two gaps
+    width = 2 * (2 + 2 * len(trails)) if trails else 2
+    changes = tiny.two_members()
+    arrays = {
+        **changes["arrays"],
+        "m0": [[0.5] * width],
+        "m1": [[0.0] * 2 * width, [1.0] * 2 * width],
+        "center": [[[CPU, NET] * (width // 2)] * 24] * 3,
+        "scale": [[[1.0, 10.0] * (width // 2)] * 24] * 3,
+    }
+    context = 2 + max(trails, default=1) - 1
+    model = tiny.model(arrays, members=changes["members"], trails=trails, context_rows=context)
+    rng = random.Random(4)
+    rows = [[None if rng.random() < 0.1 else CPU + rng.gauss(0, 3), NET + rng.gauss(0, 9)] for _ in range(40)]
+    gaps = {17: 2_000_000, 30: 9_000_000}
+    times = [TEN]
+    for place in range(1, 40):
+        times.append(times[-1] + gaps.get(place, tiny.PERIOD_MS))
+
+    # WHEN all but the context are judged in one record, and each in a record of its own
+    together = verdicts(model, pack(rows, 40 - context + 1, times))
+    alone = [
+        score(model, pack(rows[place - context + 1 : place + 1], 1, times[place - context + 1 : place + 1]))
+        for place in range(context - 1, 40)
+    ]
+
+    # THEN the verdicts are the same, and the rows after a gap have no context
+    assert together == tuple(alone)
+    assert [place for place, verdict in enumerate(together, context - 1) if not verdict.context] == [17, 30]
+
+
+def test_a_pack_without_context_is_labelled_from_its_first_row_on():
+    # GIVEN two rows for a member that needs two, both to be labelled
+    changes = tiny.two_members()
+    model = tiny.model(changes["arrays"], members=changes["members"])
+
+    # WHEN they are judged, THEN the first has no context and the second does
+    first, second = verdicts(model, pack([[CPU, NET], [CPU, NET]], 2))
+    assert (first.context, second.context) == (False, True)
+
+
+def test_shares_add_up_over_window_rows_and_trailing_blocks():
+    # GIVEN one member over the row and its difference to the row before, trail of two: four blocks of two metrics
+    arrays = {
+        "center": [[[CPU, NET] + [0.0, 0.0] * 2 + [0.0, 0.0]] * 24] * 3,
+        "scale": [[[1.0, 10.0] + [1.0, 10.0] * 2 + [1.0, 10.0]] * 24] * 3,
+        "m0": [[0.0] * 8],
+    }
+    model = tiny.model(arrays, trails=[2], context_rows=2)
+
+    # WHEN cpu rises by E from CPU: value 1, difference 1, and mean and deviation of [CPU, CPU + E]
+    reasons = score(model, record([[CPU, NET], [CPU + E, NET]])).reasons
+
+    # THEN all of the distance but the mean of net is cpu's
+    cpu = 1 + 1 + math.log1p(CPU + E / 2) ** 2 + math.log1p(E / 2) ** 2
+    net = math.log1p(NET / 10) ** 2
+    assert [(reason.feature, reason.share) for reason in reasons] == [
+        ("cpu", pytest.approx(cpu / (cpu + net))),
+        ("net", pytest.approx(net / (cpu + net))),
+    ]

@@ -13,7 +13,7 @@ import math
 import struct
 from typing import Any
 
-from riskwatch_lambda.model import Model, from_bytes
+from riskwatch_lambda.model import Model, from_files
 from riskwatch_lambda.records import Record, parse
 
 E = math.e - 1
@@ -82,15 +82,34 @@ def document(**changes: Any) -> dict[str, Any]:
     return {**copy.deepcopy(DOCUMENT), **changes}
 
 
-def encode(values: dict[str, Any], arrays: dict[str, Any]) -> tuple[bytes, bytes]:
-    """Give the bytes of ``model.json`` and ``model.bin``."""
+def encode(values: dict[str, Any], arrays: dict[str, Any]) -> dict[str, bytes]:
+    """Give the bytes of the files of a model by name."""
+    plain = {name: content for name, content in arrays.items() if name not in ("center", "scale")}
     index, blob = {}, b""
-    for name in sorted(arrays):
-        index[name] = {"offset": len(blob), "shape": shape(arrays[name])}
-        flat = list(flatten(arrays[name]))
-        blob += struct.pack(f"<{len(flat)}f", *flat)
-    full = {**values, "arrays": index, "bin_sha256": hashlib.sha256(blob).hexdigest()}
-    return json.dumps(full).encode(), blob
+    for name, content in sorted({**plain, **profile(arrays["center"], arrays["scale"])}.items()):
+        kind, code = ("u2", "H") if name == "profile_counts" else ("f4", "f")
+        flat = list(flatten(content))
+        index[name] = {"type": kind, "offset": len(blob), "shape": shape(content) if content else [0, 24]}
+        blob += struct.pack(f"<{len(flat)}{code}", *flat)
+    return sealed({**values, "arrays": index}, blob)
+
+
+def sealed(values: dict[str, Any], blob: bytes) -> dict[str, bytes]:
+    """Give the files of a model of a document and the bytes of its arrays, with their hashes."""
+    files = {"model.json": json.dumps(values).encode(), "model.bin": blob}
+    listed = (f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
+    return {**files, "SHA256SUMS": "".join(listed).encode()}
+
+
+def profile(center: list[Any], scale: list[Any]) -> dict[str, Any]:
+    """Give the stored form of centers and scales by baseline, hour and feature: steps of one wherever hours differ."""
+    columns = [[list(zip(*kind, strict=True)) for kind in pair] for pair in zip(center, scale, strict=True)]
+    flat = [hours for pair in columns for kind in pair for hours in kind]
+    return {
+        "profile_base": [[[min(hours) for hours in kind] for kind in pair] for pair in columns],
+        "profile_step": [[[float(len(set(hours)) > 1) for hours in kind] for kind in pair] for pair in columns],
+        "profile_counts": [[int(v - min(hours)) for v in hours] for hours in flat if len(set(hours)) > 1],
+    }
 
 
 def shape(values: Any) -> list[int]:
@@ -109,7 +128,7 @@ def flatten(values: Any) -> Any:
 
 def model(arrays: dict[str, Any] | None = None, **changes: Any) -> Model:
     """Load the tiny model with some arrays and document values replaced."""
-    return from_bytes(*encode(document(**changes), {**ARRAYS, **(arrays or {})}))
+    return from_files(encode(document(**changes), {**ARRAYS, **(arrays or {})}))
 
 
 def two_members() -> dict[str, Any]:

@@ -6,17 +6,21 @@ import base64
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ml.artifact import ArtifactError, code_sha256, digest, pack, unpack
+import riskwatch_lambda
+from ml.artifact import ArtifactError, code_sha256, digest, pack, unpack, unzip
 from tests.unit.lambda_ import tiny
 
+CODE = Path(riskwatch_lambda.__file__).parent
 RECORD = tiny.stream_record([[60.0, 100.0]])
 
 
@@ -60,8 +64,12 @@ def test_the_zip_is_plain_sorted_and_without_traces_of_its_making():
     # THEN they are the function's modules and the model, sorted, stored, dated 1980 and readable by all
     names = [info.filename for info in infos]
     assert names == sorted(names)
-    assert {"riskwatch_lambda/handler.py", "model/model.json", "model/model.bin"} <= set(names)
-    assert all(name.startswith("model/") or name.endswith(".py") for name in names)
+    assert [name for name in names if name.startswith("model/")] == [
+        "model/SHA256SUMS", "model/model.bin", "model/model.json"
+    ]  # fmt: skip
+    # AND no compiled file, no pickle and no package but ours
+    code = [name for name in names if not name.startswith("model/")]
+    assert code == sorted(f"riskwatch_lambda/{path.name}" for path in CODE.glob("*.py"))
     assert {(info.compress_type, info.date_time, info.create_system, info.external_attr >> 16) for info in infos} == {
         (zipfile.ZIP_STORED, (1980, 1, 1, 0, 0, 0), 3, 0o100644)
     }
@@ -71,9 +79,9 @@ def test_unpacking_gives_back_what_was_packed():
     # GIVEN an artifact, WHEN it is unpacked
     document, values = unpack(packed())
 
-    # THEN document and arrays are those packed, with the index and the hash of the arrays added
+    # THEN document and arrays are those packed, with the index of the arrays added
     assert {key: document[key] for key in tiny.DOCUMENT} == tiny.DOCUMENT
-    assert document["arrays"]["b0"] == {"offset": 0, "shape": [3]}
+    assert document["arrays"]["b0"] == {"type": "f4", "offset": 0, "shape": [3]}
     assert sorted(values) == sorted(tiny.ARRAYS)
     for name, expected in arrays().items():
         assert values[name].dtype == np.float32
@@ -88,10 +96,30 @@ def test_digests_are_those_of_the_bytes():
     assert base64.b64decode(code_sha256(artifact)).hex() == digest(artifact)
 
 
+def test_two_builds_in_processes_of_their_own_give_one_digest():
+    # GIVEN two fresh processes whose sets and dictionaries hash differently
+    program = (
+        "import numpy as np; from ml.artifact import digest, pack; from tests.unit.lambda_ import tiny; "
+        "print(digest(pack(tiny.document(), {n: np.array(v, np.float32) for n, v in tiny.ARRAYS.items()})))"
+    )
+
+    # WHEN each packs the model, THEN both digests are the one of this process
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=environment)
+        assert done.stdout.decode().strip() == digest(packed())
+
+
+def test_profiles_off_the_grid_are_refused():
+    # GIVEN hourly centres that were not rounded to the grid, WHEN they are packed, THEN the error says how to
+    center = np.random.default_rng(0).normal(0, 1, (3, 24, 2)).astype(np.float32)
+    with pytest.raises(ArtifactError, match="round with on_grid"):
+        pack(tiny.document(), {**arrays(), "center": center})
+
+
 def test_the_unzipped_function_serves_its_model(tmp_path):
     # GIVEN an artifact, unzipped as Lambda does
-    with zipfile.ZipFile(io.BytesIO(packed())) as archive:
-        archive.extractall(tmp_path)
+    unzip(packed(), tmp_path)
 
     # WHEN its handler answers a self-test in a process that sees only the unzipped files before the environment
     program = (
@@ -106,6 +134,27 @@ def test_the_unzipped_function_serves_its_model(tmp_path):
     answer = json.loads(done.stdout)
     assert answer["model_id"] == "tiny-1"
     assert answer["labels"][0]["score"] == 3.931826
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.bin", "SHA256SUMS"])
+def test_a_function_whose_model_was_touched_does_not_start_and_says_why(tmp_path, name: str):
+    # GIVEN an unzipped artifact with one bit of one file of the model flipped
+    unzip(packed(), tmp_path)
+    path = tmp_path / "model" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+    # WHEN Lambda starts it, which it does by importing the handler
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import riskwatch_lambda.handler"
+    environment = {**os.environ, "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    # THEN it ends before it makes a client, with the reason as its last line
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("riskwatch_lambda.model.ModelError: the sha256 of ")
+    assert "build or fetch the artifact again" in done.stderr.splitlines()[-1]
 
 
 def test_values_that_float32_does_not_hold_are_refused():
@@ -135,22 +184,32 @@ def test_a_missing_array_is_not_packed():
     # GIVEN arrays without the boundary, WHEN they are packed, THEN the error names it
     with pytest.raises(ArtifactError, match="'b0'"):
         pack(tiny.document(), {name: values for name, values in arrays().items() if name != "b0"})
+    with pytest.raises(ArtifactError, match="'center' is missing"):
+        pack(tiny.document(), {name: values for name, values in arrays().items() if name != "center"})
 
 
-def test_an_artifact_that_was_touched_is_refused():
-    # GIVEN artifacts with a bit of the arrays flipped, in place and in a zip that is consistent in itself
+@pytest.mark.parametrize("name", ["model.json", "model.bin", "SHA256SUMS"])
+def test_an_artifact_that_was_touched_is_refused(name: str):
+    # GIVEN artifacts with a bit of one file flipped, in place and in a zip that is consistent in itself
     artifact = packed()
     contents = members(artifact)
-    blob = contents["model/model.bin"]
-    flipped = bytes([blob[0] ^ 1]) + blob[1:]
-    position = artifact.index(blob)
-    in_place = artifact[:position] + flipped + artifact[position + len(blob) :]
+    content = contents[f"model/{name}"]
+    flipped = bytes([content[0] ^ 1]) + content[1:]
+    position = artifact.index(content)
+    in_place = artifact[:position] + flipped + artifact[position + len(content) :]
 
-    # WHEN they are unpacked, THEN the zip's own check and the document's hash give them away
+    # WHEN they are unpacked, THEN the zip's own check and the sums give them away
     with pytest.raises(ArtifactError, match="damaged"):
         unpack(in_place)
     with pytest.raises(ArtifactError, match="sha256"):
-        unpack(rebuilt({**contents, "model/model.bin": flipped}))
+        unpack(rebuilt({**contents, f"model/{name}": flipped}))
+
+
+def test_an_artifact_without_one_of_its_files_is_refused():
+    # GIVEN a zip without the sums, WHEN it is unpacked, THEN the error says what an artifact holds
+    contents = {name: content for name, content in members(packed()).items() if name != "model/SHA256SUMS"}
+    with pytest.raises(ArtifactError, match=r"does not hold all of .*SHA256SUMS"):
+        unpack(rebuilt(contents))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"not a zip"])

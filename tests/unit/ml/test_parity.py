@@ -1,15 +1,16 @@
 """The numpy scorer of training and the standard-library scorer of the Lambda must give the same verdicts."""
 
-import json
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ml import artifact, catalogue, scoring, train
+from bench.parity import awkward, differences
+from ml import artifact, catalogue, train
 from ml.families import FAMILIES
 from ml.golden import expected
-from ml.inventory import Instance, lookup
+from ml.inventory import Instance
 from ml.scoring import FleetModel
 from riskwatch_lambda import model as served
 from riskwatch_lambda import scorer
@@ -18,7 +19,6 @@ from riskwatch_lambda.records import parse
 INVENTORY = {
     name: Instance(name, role, "shop") for name, role in [("web-1", "web"), ("web-2", "web"), ("web-9", "web")]
 }
-SCORE = 1e-9
 
 
 def fleet_rows(names, rows=600, seed=0):
@@ -36,15 +36,8 @@ def fleet_rows(names, rows=600, seed=0):
 @pytest.fixture(scope="module")
 def replay():
     """Rows with spikes, missing values, gaps, an unseen instance with a known role and one without any."""
-    rows = fleet_rows(["web-1", "db-1", "web-9", "stranger"], rows=80, seed=7)
-    rng = np.random.default_rng(3)
-    features = list(catalogue.load().names)
-    values = rows[features].to_numpy(copy=True)
-    values[rng.random(values.shape) < 0.08] = np.nan
-    values[rng.random(len(values)) < 0.1, 0] = 100.0
-    values[5] = np.nan
-    rows[features] = values
-    return rows[rng.random(len(rows)) > 0.25].reset_index(drop=True)
+    rows = fleet_rows(["web-1", "db-1", "web-9", "stranger"], rows=400, seed=7)
+    return awkward(rows, list(catalogue.load().names))
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
@@ -54,50 +47,35 @@ def candidate(request):
 
 
 def loaded(candidate):
-    document, arrays = artifact.unpack(artifact.pack(candidate.document, candidate.arrays))
-    blob = b"".join(arrays[name].astype("<f4").tobytes() for name in sorted(arrays))
-    return served.from_bytes(json.dumps(document).encode(), blob), document, arrays
+    zip_bytes = artifact.pack(candidate.document, candidate.arrays)
+    return served.from_files(artifact.model_files(zip_bytes)), *artifact.unpack(zip_bytes)
 
 
-def test_numpy_and_lambda_label_alike(candidate, replay):
-    # GIVEN a trained family, packed and read back as the Lambda reads it
-    model, document, arrays = loaded(candidate)
-    # WHEN training's scorer labels a table and the Lambda's labels the same rows one record at a time
-    table = scoring.label_rows(document, arrays, replay, INVENTORY)
-    rows = replay.sort_values(["instance_id", "timestamp"]).reset_index(drop=True)
-    # THEN every verdict is the same
-    assert len(table) == len(rows)
-    for place, want in enumerate(table.itertuples()):
-        first = max(0, place - 4)
-        part = rows.iloc[first : place + 1]
-        part = part[part["instance_id"] == want.instance_id]
-        instance = lookup(INVENTORY, want.instance_id)
-        values = part[list(model.layout.features)].to_numpy().tolist()
-        record = parse(
-            {
-                "v": 1,
-                "service": instance.service,
-                "role": instance.role,
-                "instance_id": instance.instance_id,
-                "ts": [int(ms) for ms in part["timestamp"].dt.as_unit("ms").astype("int64")],
-                "rows": [[None if v != v else v for v in line] for line in values],
-            },
-            model.layout,
-        )
-        got = scorer.score(model, record)
-        assert got.score == pytest.approx(want.score, abs=SCORE)
-        assert (got.level, got.unusual, got.pages, got.context, got.known) == (
-            want.level, want.unusual, want.pages, want.context, want.known,
-        )  # fmt: skip
-        assert [(r.feature, r.direction) for r in got.reasons] == [(r["feature"], r["direction"]) for r in want.reasons]
-        for reason, listed in zip(got.reasons, want.reasons, strict=True):
-            assert listed["value"] == (None if reason.value is None else pytest.approx(reason.value, rel=1e-3))
-            assert listed["low"] == pytest.approx(reason.low, rel=1e-3)
-            assert listed["high"] == pytest.approx(reason.high, rel=1e-3)
-            assert listed["share"] == pytest.approx(reason.share, rel=1e-3)
-    assert table["unusual"].any()
-    assert not table["context"].all()
-    assert table["score"].notna().all()
+def test_training_and_the_deployed_zip_label_alike(candidate, replay):
+    # GIVEN a trained family, packed
+    zip_bytes = artifact.pack(candidate.document, candidate.arrays)
+    # WHEN training's scorer labels a table, and the unzipped function the same rows one record at a time
+    found = differences(zip_bytes, replay, INVENTORY, sys.executable)
+    # THEN every verdict is the same, reasons included, and all the cases were there
+    assert found["differences"] == dict.fromkeys(found["differences"], 0)
+    assert set(found["differences"]) == {"level", "unusual", "pages", "context", "known", "score", "reasons"}
+    assert found["rows"] == len(replay) > 1400
+    assert found["unseen"] > 700
+    assert min(found["unusual"], found["without_context"]) > 10
+
+
+def test_a_difference_is_counted(replay, monkeypatch):
+    # GIVEN a deployed artifact whose code takes another row for unusual than training does
+    rows = fleet_rows(["web-1", "web-2"])
+    candidate = train.fit_candidate(rows, catalogue.load(), INVENTORY, "kmeans", training_id="t1")
+    contents = {name: b.replace(b"UNUSUAL = 1.0", b"UNUSUAL = 9.0") for name, b in artifact._code().items()}
+    monkeypatch.setattr(artifact, "_code", lambda: contents)
+    zip_bytes = artifact.pack(candidate.document, candidate.arrays)
+
+    # WHEN both label rows, THEN they differ in that and in nothing else
+    found = differences(zip_bytes, replay, INVENTORY, sys.executable)["differences"]
+    assert found.pop("unusual") > 10
+    assert found == dict.fromkeys(found, 0)
 
 
 def test_the_lambda_reproduces_the_golden_records(candidate):

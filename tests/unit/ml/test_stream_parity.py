@@ -1,7 +1,6 @@
 """Rows that travel in packs get the verdicts of training's own path, however the packs are cut."""
 
 import base64
-import json
 
 import numpy as np
 import pandas as pd
@@ -33,9 +32,9 @@ def trained():
     """A model as training holds it and as the function reads it."""
     rows = fleet_rows(["web-1", "web-2"], 400, 0)
     fitted = train.fit_candidate(rows, catalogue.load(), INVENTORY, "kmeans", training_id="t", seed=2)
-    document, arrays = artifact.unpack(artifact.pack(fitted.document, fitted.arrays))
-    blob = b"".join(arrays[name].astype("<f4").tobytes() for name in sorted(arrays))
-    return document, arrays, served.from_bytes(json.dumps(document).encode(), blob)
+    zip_bytes = artifact.pack(fitted.document, fitted.arrays)
+    document, arrays = artifact.unpack(zip_bytes)
+    return document, arrays, served.from_files(artifact.model_files(zip_bytes))
 
 
 @pytest.mark.parametrize("pack_bytes", [stream.PACK_BYTES, 4_000])

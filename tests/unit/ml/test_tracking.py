@@ -1,12 +1,9 @@
 """MLflow on a temporary SQLite file: what a training leaves there, what a retry does, and what the model scores."""
 
 import hashlib
-import io
 import json
-import struct
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import riskwatch_lambda
-from ml import comparison, tracking
+from ml import artifact, comparison, tracking
 from ml.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -52,18 +48,14 @@ def client(mine):
 def scoring_zip(model_id: str = "m-1") -> bytes:
     """A real artifact, as small as can be: one feature, center 10, scale 1, one prototype at 0, boundary log 2."""
     arrays = {
-        "boundary": ([float(np.log(2))], [1]),
-        "center": ([10.0] * 24, [1, 24, 1]),
-        "level_center": ([10.0], [1]),
-        "level_prototypes": ([0.0, float(np.log(3))], [2, 1]),
-        "level_scale": ([1.0], [1]),
-        "prototypes": ([0.0], [1, 1]),
-        "scale": ([1.0] * 24, [1, 24, 1]),
+        "boundary": [np.log(2)],
+        "center": np.full((1, 24, 1), 10.0),
+        "level_center": [10.0],
+        "level_prototypes": [[0.0], [np.log(3)]],
+        "level_scale": [1.0],
+        "prototypes": [[0.0]],
+        "scale": np.ones((1, 24, 1)),
     }
-    blob, index = b"", {}
-    for name, (values, shape) in arrays.items():
-        index[name] = {"offset": len(blob), "shape": shape}
-        blob += struct.pack(f"<{len(values)}f", *values)
     stage = {"labels": [0], "radius": None, "outside": None}
     document = {
         "schema": "maps/1",
@@ -91,16 +83,8 @@ def scoring_zip(model_id: str = "m-1") -> bytes:
         "max_gap_s": 1800,
         "rule": {"m": 1, "n": 1, "close_rows": 2, "paging_threshold": 1.0, "cooldown_s": 3600, "group_s": 900},
         "golden": {"records": [], "expected": []},
-        "arrays": index,
-        "bin_sha256": hashlib.sha256(blob).hexdigest(),
     }
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w") as archive:
-        for source in sorted(Path(riskwatch_lambda.__file__).parent.glob("*.py")):
-            archive.writestr(f"riskwatch_lambda/{source.name}", source.read_text())
-        archive.writestr("model/model.json", json.dumps(document))
-        archive.writestr("model/model.bin", blob)
-    return target.getvalue()
+    return artifact.pack(document, {name: np.array(values, np.float32) for name, values in arrays.items()})
 
 
 def candidate(family: str = "kmeans", **figures) -> SimpleNamespace:

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,7 +57,8 @@ def test_the_lambda_derives_the_same_columns():
     rng = np.random.default_rng(0)
     values = np.where(rng.random((60, 2)) < 0.2, NAN, rng.normal(1e9, 1e3, (60, 2)))
     rows = [tuple(None if v != v else v for v in line) for line in values.tolist()]
-    got = [[NAN if v is None else v for v in line] for line in twin.widen(rows, 0, (4, 9))]
+    wide = [twin.widen(rows, 0, place, (4, 9)) for place in range(len(rows))]
+    got = [[NAN if v is None else v for v in line] for line in wide]
     assert np.allclose(np.array(got), widen(table(values), (4, 9)).values, rtol=1e-12, equal_nan=True)
 
 
@@ -74,9 +73,9 @@ def test_a_model_of_two_metrics_is_scored_alike_by_both():
         for name in ("a", "b", "c")
     ]
     candidate = train.fit_candidate(pd.concat(frames), CATALOGUE, {}, "kmeans", training_id="t")
-    document, arrays = artifact.unpack(artifact.pack(candidate.document, candidate.arrays))
-    blob = b"".join(arrays[name].astype("<f4").tobytes() for name in sorted(arrays))
-    model = served.from_bytes(json.dumps(document).encode(), blob)
+    zip_bytes = artifact.pack(candidate.document, candidate.arrays)
+    document, arrays = artifact.unpack(zip_bytes)
+    model = served.from_files(artifact.model_files(zip_bytes))
     assert (document["trails"], document["context_rows"], model.width) == ([12, 36], 38, 12)
     last = frames[1].tail(80).reset_index(drop=True)
     last.loc[60:65, "load"] = NAN

@@ -1,0 +1,89 @@
+"""The artifact as it is deployed: unzipped, and run by an interpreter that sees its files before anything else."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ml.artifact import unzip
+from ml.features import as_table
+from ml.golden import record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    import pandas as pd
+
+    from ml.inventory import Instance
+    from ml.scoring import FleetModel
+
+OURS = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from riskwatch_lambda import model, records, scorer
+assert scorer.__file__.startswith(sys.argv[1]), scorer.__file__
+served = model.load(Path(sys.argv[1]) / "model")
+def label(text):
+    return [scorer.verdicts(served, record) for record in records.decode(text, served.layout).records]
+"""
+VERDICTS = """
+import json
+for line in sys.stdin:
+    [[verdict]] = label(line.strip())
+    print(json.dumps({**verdict._asdict(), "reasons": [reason._asdict() for reason in verdict.reasons]}))
+"""
+# Medians of microseconds of CPU a row, the variants in turn; the first round is not counted.
+TIMES = """
+import binascii, json, statistics, time
+batch = [line.strip() for line in sys.stdin]
+def floor(text):
+    json.loads(binascii.a2b_base64(text))
+def decode(text):
+    records.decode(text, served.layout)
+variants = {"floor": floor, "decode": decode, "ours": label}
+spent = {name: [] for name in variants}
+for repetition in range(int(sys.argv[2]) + 1):
+    for name, run in variants.items():
+        started = time.process_time()
+        for text in batch:
+            run(text)
+        if repetition:
+            spent[name].append(time.process_time() - started)
+print(json.dumps({name: statistics.median(values) / len(batch) * 1e6 for name, values in spent.items()}))
+"""
+
+
+def verdicts(zip_bytes: bytes, data: Iterable[str], directory: Path, python: str = sys.executable) -> list[Any]:
+    """Give what a deployed artifact says of base64 one-row records, a verdict as an object each."""
+    unzip(zip_bytes, directory)
+    return _run(python, OURS + VERDICTS, [str(directory)], data)
+
+
+def times(zip_bytes: bytes, data: Iterable[str], directory: Path, repetitions: int) -> dict[str, float]:
+    """Give microseconds of CPU a row: of base64 and JSON alone, of decoding, of labelling by a deployed artifact."""
+    unzip(zip_bytes, directory)
+    [found] = _run(sys.executable, OURS + TIMES, [str(directory), str(repetitions)], data)
+    return dict(found)
+
+
+def _run(python: str, program: str, arguments: list[str], data: Iterable[str]) -> list[Any]:
+    """Run a program in an interpreter that knows nothing of this one; give the JSON of its lines."""
+    command = [python, "-I", "-c", program, *arguments]
+    done = subprocess.run(command, input="\n".join(data), capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def one_row_records(model: FleetModel, rows: pd.DataFrame, inventory: dict[str, Instance]) -> list[str]:
+    """Give a base64 record for each row in the order of ``label_rows``, with the rows before it that the model uses."""
+    table = as_table(rows, model.features, model.max_gap_s)
+    return [
+        base64.b64encode(
+            json.dumps(record_of(table, row, model.context_rows, inventory), separators=(",", ":")).encode()
+        ).decode()
+        for row in range(len(table))
+    ]

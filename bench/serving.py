@@ -1,0 +1,212 @@
+"""What serving costs: python -m bench.serving [--rows N] [--launches N] [--instances N] [--json FILE].
+
+Models of all five families are trained on four days of the simulated fleet of twelve instances, as training does it.
+Ratios are of medians of interleaved repetitions, in CPU time: cold starts against bare clients and against joblib with
+scikit-learn; decoding, validating and scoring a row against decoding its base64 and JSON and against scikit-learn row
+by row; sizes of the artifacts; label differences between training's scorer and the deployed zip; and load time, memory
+and size for a fleet of thousands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+import zipfile
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench import coldstart, deployed, large_fleet, parity
+from bench.rivals import Handler, dump
+from local.simulator import simulate
+from ml import artifact, catalogue
+from ml.families import FAMILIES
+from ml.inventory import Instance
+from ml.scoring import FleetModel
+from ml.train import fit_candidate
+from riskwatch_lambda.model import from_files
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TRAINED_DAYS = 4
+BATCHES = (100, 1000)
+REPETITIONS = 15
+RIVAL_ROWS = 100
+CENTROIDS = ("kmeans", "kmedoids")
+# What is asked of each figure, and which way.
+LIMITS = {
+    "init": ("≤", 1.15),
+    "cold start of joblib + scikit-learn over ours": ("≥", 4),
+    "the same over the scorer alone": ("≥", 20),
+    "row": ("≤", 14),
+    "row of KMeans and KMedoids": ("≤", 10),
+    "scikit-learn": ("≥", 8),
+    "model KB of KMeans": ("≤", 60),
+    "zip KB of KMeans": ("≤", 150),
+    "zip KB": ("≤", 300),
+    "differences": ("≤", 0),
+}
+
+
+def main() -> None:
+    """Print a line for each figure beside what is asked of it; write them all where --json says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000, help="rows of each family compared for equal labels")
+    parser.add_argument("--launches", type=int, default=11)
+    parser.add_argument("--instances", type=int, default=10_000)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+
+    past, new, inventory = fleet(options.rows)
+    zips: dict[str, bytes] = {}
+    for family in FAMILIES:
+        candidate = fit_candidate(past, catalogue.load(), inventory, family, training_id="bench")
+        zips[family] = artifact.pack(candidate.document, candidate.arrays)
+    data = {family: sample(content, new, inventory) for family, content in zips.items()}
+    report: dict[str, Any] = {"sizes": {family: sizes(content) for family, content in zips.items()}}
+    print_sizes(report["sizes"])
+    report["rows"] = {family: measure_rows(zips[family], data[family]) for family in zips}
+    print_rows(report["rows"])
+    report["cold"] = measure_cold(zips["kmeans"], data["kmeans"][:100], options.launches)
+    print_cold(report["cold"])
+    report["large_fleet"] = large_fleet.measure(zips["kmeans"], options.instances)
+    print(f"fleet of {options.instances:,}: " + ", ".join(f"{k} {v:,.4g}" for k, v in report["large_fleet"].items()))
+    report["parity"] = {}
+    for family, content in zips.items():
+        found = parity.differences(content, new, inventory, sys.executable)
+        report["parity"][family] = found
+        of = f"{found['rows']:,} rows ({found['unseen']:,} unseen, {found['without_context']:,} without context)"
+        line(f"label differences {family}, {of}", sum(found["differences"].values()), "differences", "")
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
+
+
+def fleet(rows: int) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Instance]]:
+    """Give rows to train on, later rows to score, some of unseen instances, and the inventory."""
+    per_day = 12 * 288
+    days = TRAINED_DAYS + -(-rows * 11 // (per_day * 10))
+    simulation = simulate(datetime(2026, 11, 20, tzinfo=UTC), days=days, stream_hours=24 * (days - TRAINED_DAYS))
+    known = catalogue.load().metrics
+    within = np.ones(len(simulation.rows), bool)
+    for metric in known:
+        values = simulation.rows[metric.name].to_numpy()
+        within &= ~(values < (-np.inf if metric.lower is None else metric.lower))
+        within &= ~(values > (np.inf if metric.upper is None else metric.upper))
+    good = simulation.rows[within]
+    cut = good["timestamp"].min() + np.timedelta64(TRAINED_DAYS, "D")
+    past, new = good[good["timestamp"] < cut], good[good["timestamp"] >= cut].copy()
+    # Two that training has never seen: one of a known role, one of whom nothing is known.
+    new["instance_id"] = new["instance_id"].replace({"web-4": "web-new", "worker-3": "stranger"})
+    inventory = {**simulation.inventory, "web-new": Instance("web-new", "web", "billing")}
+    return past, parity.awkward(new, [metric.name for metric in known]), inventory
+
+
+def sample(zip_bytes: bytes, rows: pd.DataFrame, inventory: dict[str, Instance]) -> list[str]:
+    """Give base64 records of rows spread over fleet and time, each with its context, in random order."""
+    part = rows[rows["timestamp"] < rows["timestamp"].min() + np.timedelta64(1, "D")]
+    found = deployed.one_row_records(FleetModel.load(*artifact.unpack(zip_bytes)), part, inventory)
+    order = np.random.default_rng(0).permutation(len(found))
+    return [found[place] for place in order[: max(BATCHES)]]
+
+
+def sizes(zip_bytes: bytes) -> dict[str, float]:
+    """Bytes of an artifact: the whole zip, the model's files, the code."""
+    with zipfile.ZipFile(BytesIO(zip_bytes)) as archive:
+        entries = archive.infolist()
+    model = sum(entry.file_size for entry in entries if entry.filename.startswith("model/"))
+    return {"zip": len(zip_bytes), "model": model, "code": sum(entry.file_size for entry in entries) - model}
+
+
+def measure_rows(zip_bytes: bytes, data: list[str]) -> dict[str, Any]:
+    """Microseconds of CPU a row by batch, and what they are to the floor and to scikit-learn row by row."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        dump(FleetModel.load(*artifact.unpack(zip_bytes)), folder / "model.joblib")
+        rival = Handler(folder / "model.joblib")
+        found: dict[str, Any] = {"prototypes": prototypes(from_files(artifact.model_files(zip_bytes)))}
+        for size in BATCHES:
+            us = deployed.times(zip_bytes, data[:size], folder / "task", REPETITIONS)
+            us["sklearn"] = row_by_row(rival, data[:RIVAL_ROWS])
+            found[str(size)] = {**us, "ratio": us["ours"] / us["floor"], "rival": us["sklearn"] / us["ours"]}
+    return found
+
+
+def row_by_row(rival: Handler, batch: list[str]) -> float:
+    """Median microseconds of CPU a row of scikit-learn; the first round is not counted."""
+    seconds = []
+    for _ in range(REPETITIONS + 1):
+        started = time.process_time()
+        for text in batch:
+            rival.score(text)
+        seconds.append(time.process_time() - started)
+    return statistics.median(seconds[1:]) / len(batch) * 1e6
+
+
+def prototypes(served: Any) -> dict[str, int]:
+    """Prototypes of the level map, of all members, and of the members that rate one row, at most."""
+    size = {id(m): sum(len(stage.prototypes) for stage in m.map.stages) for m in served.members}
+    groups = {m.group for m in served.members}
+    return {
+        "level": sum(len(stage.prototypes) for stage in served.level.map.stages),
+        "members": sum(size.values()),
+        "a row": max(sum(size[id(m)] for m in served.members if m.group == group) for group in groups),
+    }
+
+
+def measure_cold(zip_bytes: bytes, data: list[str], launches: int) -> dict[str, Any]:
+    """Cold starts of an artifact, with a first batch where they score."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        artifact.unzip(zip_bytes, folder / "task")
+        (folder / "batch.txt").write_text("\n".join(data), encoding="ascii")
+        dump(FleetModel.load(*artifact.unpack(zip_bytes)), folder / "model.joblib")
+        return coldstart.measure(folder / "task", folder / "batch.txt", folder / "model.joblib", launches)
+
+
+def print_sizes(found: dict[str, dict[str, float]]) -> None:
+    """Print a line for each family."""
+    for family, size in found.items():
+        line(f"zip of 12 instances, {family}", size["zip"] / 1000, "zip KB", "KB")
+    line("  of KMeans", found["kmeans"]["zip"] / 1000, "zip KB of KMeans", f"KB, code {found['kmeans']['code']:,} B")
+    line("  model data of KMeans", found["kmeans"]["model"] / 1000, "model KB of KMeans", "KB")
+
+
+def print_rows(found: dict[str, dict[str, Any]]) -> None:
+    """Print two lines for each family and batch."""
+    for family, by_batch in found.items():
+        asked = "row of KMeans and KMedoids" if family in CENTROIDS else "row"
+        for size in map(str, BATCHES):
+            us = by_batch[size]
+            of = f"{us['ours']:.0f} us, decode {us['decode']:.0f}, floor {us['floor']:.1f}; {by_batch['prototypes']}"
+            line(f"a row of {size}, {family}", us["ratio"], asked, f"x floor ({of})")
+            line("  scikit-learn row by row", us["rival"], "scikit-learn", f"x ours ({us['sklearn']:.0f} us)")
+
+
+def print_cold(found: dict[str, Any]) -> None:
+    """Print the ratios, and the CPU seconds that they are made of."""
+    base = "boto3 and three clients" + (" after awslambdaric" if found["awslambdaric"] else ", without awslambdaric")
+    line(f"init over {base}", found["init_ratio"], "init", "x")
+    line("joblib + scikit-learn over ours, boto3 in both, first batch of 100", found["rival_over_handler"],
+         "cold start of joblib + scikit-learn over ours", "x")  # fmt: skip
+    line("  over the scorer alone", found["rival_over_scorer"], "the same over the scorer alone", "x")
+    print(f"  both without boto3: {found['rival_without_boto3_over_scorer']:.1f} x")
+    print("  CPU s: " + ", ".join(f"{name} {value:.3f}" for name, value in found["cpu_s"].items()))
+
+
+def line(what: str, value: float, asked: str, unit: str) -> None:
+    """Print a figure beside its limit."""
+    sign, limit = LIMITS[asked]
+    held = value <= limit if sign == "≤" else value >= limit
+    print(f"{'ok    ' if held else 'MISSED'} {what}: {value:.4g} {unit} (asked: {sign} {limit:g})", flush=True)
+
+
+if __name__ == "__main__":
+    main()

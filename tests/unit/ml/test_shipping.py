@@ -1,0 +1,121 @@
+"""Shipped source: fewer bytes, the same program, the same line numbers; and the same zip on every Python there is."""
+
+import ast
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import riskwatch_lambda
+from bench import deployed
+from ml import artifact
+from ml.shipping import shipped
+from tests.unit.lambda_ import tiny
+
+ROOT = Path(__file__).resolve().parents[3]
+MODULES = sorted(Path(riskwatch_lambda.__file__).parent.glob("*.py"))
+
+
+def program(source: str) -> tuple[str, list[tuple[str, int]]]:
+    """The syntax tree without docstrings, and the line of every statement of it."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass(lineno=node.body[0].lineno)]
+    if tree.body and isinstance(tree.body[0], ast.Pass):  # a module may be empty
+        tree.body = []
+    return ast.dump(tree), [(type(node).__name__, node.lineno) for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_the_program_of_every_module_is_unchanged(path: Path):
+    # GIVEN a module of the function, WHEN it is shipped
+    source = path.read_text()
+    text = shipped(source)
+
+    # THEN it is the same program on the same lines, without docstrings, and shipping it again changes nothing
+    assert program(text) == program(source)
+    assert ast.get_docstring(ast.parse(text)) is None
+    assert shipped(text) == text
+
+
+def test_comments_and_docstrings_go_and_strings_stay():
+    # GIVEN a source with everything that looks like a comment or a docstring
+    source = '"""Module."""\nX = "# no comment"  # a comment\n\n\nclass Known(ValueError):\n    """Only\n    this."""\n'
+    # WHEN it is shipped, THEN comment and docstrings are gone, line for line, and an empty body has a statement
+    assert shipped(source) == '\nX = "# no comment"\n\n\nclass Known(ValueError):\n    pass\n\n'
+
+
+def test_what_is_no_python_is_refused():
+    with pytest.raises(SyntaxError):
+        shipped("def")
+
+
+REBUILD = """
+import hashlib, json, sys, zipfile
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from ml.shipping import shipped, stored_zip
+with zipfile.ZipFile(sys.argv[2]) as archive:
+    members = {name: archive.read(name) for name in archive.namelist()}
+for name in members:
+    if name.endswith(".py"):
+        members[name] = shipped(Path(sys.argv[1], "lambda", name).read_text(encoding="utf-8")).encode()
+    if name.endswith(".json"):
+        document = json.loads(members[name])
+        members[name] = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+print(hashlib.sha256(stored_zip(dict(reversed(members.items())))).hexdigest())
+"""
+
+
+def other_pythons() -> list[str]:
+    """Other Pythons on this machine that the function could run on, on the path or in pyenv."""
+    places = [shutil.which(f"python3.{minor}") for minor in range(11, 15)]
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    places += [str(path) for path in root.glob("versions/3.1[1-9].*/bin/python")]
+    found = {sys.version_info[:2]: ""}
+    for place in filter(None, places):
+        ask = [place, "-c", "import sys; print(*sys.version_info[:2])"]
+        done = subprocess.run(ask, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            major, minor = map(int, done.stdout.split())
+            found.setdefault((major, minor), place)
+    return [place for place in found.values() if place]
+
+
+@pytest.fixture(scope="module")
+def pythons() -> list[str]:
+    return other_pythons() or pytest.skip("there is no other Python of 3.11 or later on this machine")
+
+
+def test_every_python_builds_the_same_zip(tmp_path, pythons):
+    # GIVEN an artifact, and another Python
+    zip_bytes = packed()
+    (tmp_path / "artifact.zip").write_bytes(zip_bytes)
+    for python in pythons:
+        # WHEN it ships the same source and writes the same members in another order, THEN the digest is the same
+        command = [python, "-I", "-c", REBUILD, str(ROOT), str(tmp_path / "artifact.zip")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == artifact.digest(zip_bytes), python
+
+
+def test_every_python_scores_alike(tmp_path, pythons):
+    # GIVEN an artifact, and records with and without context
+    rows = [[[60.0, 100.0]], [[12.0, None], [9.5, 131.0]], [[None, None]]]
+    data = [base64.b64encode(json.dumps(tiny.stream_record(part)).encode()).decode() for part in rows]
+
+    # WHEN other Pythons run its code, THEN they say what this one says
+    expected = deployed.verdicts(packed(), data, tmp_path / "own")
+    assert [verdict["level"] for verdict in expected] == ["High Load", "Normal", "Normal"]
+    for number, python in enumerate(pythons):
+        assert deployed.verdicts(packed(), data, tmp_path / str(number), python) == expected, python
+
+
+def packed() -> bytes:
+    return artifact.pack(tiny.document(), {name: np.array(v, np.float32) for name, v in tiny.ARRAYS.items()})
