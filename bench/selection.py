@@ -2,7 +2,7 @@
 
     python -m bench.selection DATA_ROOT [--json FILE] [--sets a,b] [--refit-hours H]
 
-DATA_ROOT is as for ``bench.detection``. Every candidate of the grid, five families times four settings, is fitted once
+DATA_ROOT is as for ``bench.detection``. Every candidate of the grid, five families times three settings, is fitted once
 to each set's history: that model gives its guards, and its VUS-PR on the replay's labels, which no refit shares.
 ``injected`` is what the contest sees: the same recipe, fitted to the older part of the history with incidents in it and
 asked about the newer part. Two bad candidates are planted: load itself as the score, and average linkage, which puts
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 SETTINGS: dict[str, dict] = {
     "default": {},
     "quarter of the prototypes": {"prototypes": 64},
-    "half of the prototypes": {"prototypes": 128},
     "single rows": {"members": ((1, 1.0),)},
 }
 LOAD, GIANT = "load as score", "average linkage"

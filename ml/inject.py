@@ -20,7 +20,7 @@ from ml.features import BoolArray, FloatArray, IntArray, MetricTable
 LEAST_ROWS = 48  # fewer rows have no room for an incident and for quiet rows around it
 INCIDENT_SHARE = 0.08  # of the rows, about: trouble is rare
 SHORT_S, LONG_S = 900, 4 * 3_600  # an incident that is not a spike lasts between a quarter of an hour and four hours
-LONGEST_SHARE = 0.1  # and at most this share of the instance's rows
+LONGEST_SHARE = 0.02  # and at most this share of the rows of the instance, so that a short past holds several
 SIZES = (0.5, 6.0)  # deviations
 MOST_METRICS = 0.4  # share of the moving metrics that one incident touches
 
