@@ -153,7 +153,7 @@ def run_set(folder: Path) -> pd.DataFrame:
 
 def load_score(space: Space, table: MetricTable) -> FloatArray:
     """How busy each row is, in the level space of the training rows."""
-    reported = [bool(np.isfinite(column).any()) for column in space.table.values.T]
+    reported = np.isfinite(space.table.values).mean(axis=0).tolist()
     values = space.baselines.impute(table, row_baselines(space.baselines, table, {}))
     level = level_space(values, space.level_center, space.level_scale)
     mean: FloatArray = level[:, severity_columns(table.features, reported)].mean(axis=1)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ml.families.base import subsample
 from ml.fit import fit_level, kept_settings
-from ml.levels import LEVELS
+from ml.levels import LEVELS, severity_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +62,7 @@ def halves(space: Space, fitted: Fitted, seed: int) -> tuple[float, float]:
     recipe = replace(fitted.recipe, level=kept_settings(fitted))
     n = len(space.level)
     shown = space.level[subsample(n, ROWS, seed)]
+    columns = severity_columns(space.table.features, np.isfinite(space.table.values).mean(axis=0).tolist())
     agreements, gaps = [], []
     for pair in range(PAIRS):
         order = np.random.default_rng([seed, pair]).permutation(n)
@@ -73,7 +74,7 @@ def halves(space: Space, fitted: Fitted, seed: int) -> tuple[float, float]:
         agreements.append(float(adjusted_rand_score(*given)))
         for (found, ranks), other in zip(maps, reversed(sides), strict=True):
             x = space.level[other[subsample(len(other), ROWS, seed)]]
-            gaps.append(severity_gap(x.mean(axis=1), ranks[found.assign(x).labels]))
+            gaps.append(severity_gap(x[:, columns].mean(axis=1), ranks[found.assign(x).labels]))
     return float(np.mean(agreements)), min(gaps)
 
 
