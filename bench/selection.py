@@ -190,8 +190,10 @@ def report(table: pd.DataFrame) -> str:
     from scipy.stats import kendalltau
 
     key = ["family", "settings"]
-    # A vetoed candidate ranks below all others, whatever it finds.
-    table = table.assign(**{PLACED: table[INJECTED] - (table["vetoes"] != "")})
+    # The ranking is that of the injected figure; a guard speaks of levels and cost, which no label here knows of. Only a
+    # planted candidate that is vetoed is placed below all others, where it would be if it had been found out.
+    out = (table["settings"] == "planted") & (table["vetoes"] != "")
+    table = table.assign(**{PLACED: table[INJECTED] - out})
     means = table.groupby(key, sort=False)[[REAL, INJECTED, PLACED]].mean()
     means["vetoed in"] = table[table["vetoes"] != ""].groupby(key)["set"].agg(", ".join)
     lines = [means.fillna({"vetoed in": ""}).sort_values(REAL, ascending=False).round(3).to_string(), ""]
