@@ -190,8 +190,8 @@ def report(table: pd.DataFrame) -> str:
     from scipy.stats import kendalltau
 
     key = ["family", "settings"]
-    # The ranking is that of the injected figure; a guard speaks of levels and cost, which no label here knows of. Only a
-    # planted candidate that is vetoed is placed below all others, where it would be if it had been found out.
+    # The ranking is that of the injected figure: the guards speak of levels and cost, of which these labels know
+    # nothing. Only a planted candidate that is vetoed is placed below all others.
     out = (table["settings"] == "planted") & (table["vetoes"] != "")
     table = table.assign(**{PLACED: table[INJECTED] - out})
     means = table.groupby(key, sort=False)[[REAL, INJECTED, PLACED]].mean()
