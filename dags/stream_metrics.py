@@ -14,9 +14,9 @@ DOC = """
 
 **Owner**: riskwatch. **Reads** the live function (what the model needs), CloudWatch, `config/inventory.json`,
 `stream/mark.json` (how far the stream is).
-**Writes** one record for each new row to the Kinesis stream, then `stream/mark.json`; then it sends the live function a
-tick, which sends unsent alerts again and closes episodes that had no row for a day. That an instance stopped reporting
-is not alerted on.
+**Writes** the new rows to the Kinesis stream, those of a service in packs, then `stream/mark.json`; then it sends the
+live function a tick, which sends unsent alerts again and closes episodes that had no row for a day. That an instance
+stopped reporting is not alerted on.
 
 A run begins where the last complete one ended: late, failed and skipped runs leave no hole. At most six hours are
 caught up; what lies before is told in a warning of `publish`, with the start and end to give by hand.

@@ -85,18 +85,25 @@ class Registry:
         The day is that of their opening; peak and newest row are those of the opening until an episode closes. Raises
         RegistryError when a page cannot be read.
         """
+        return self._listed(
+            day,
+            FilterExpression="notified = :pending OR #status = :open",
+            # A reserved word, which an expression takes only under another name.
+            ExpressionAttributeNames={"#status": "status"},
+            values={":pending": {"S": PENDING}, ":open": {"S": OPEN}},
+        )
+
+    def opened(self, day: str) -> list[Episode]:
+        """Give all episodes that opened on a UTC day, as ``unfinished`` does."""
+        return self._listed(day)
+
+    def _listed(self, day: str, *, values: Attributes | None = None, **filters: Any) -> list[Episode]:
         query: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": "pk = :day",
-            "FilterExpression": "notified = :pending OR #status = :open",
-            # A reserved word, which an expression takes only under another name.
-            "ExpressionAttributeNames": {"#status": "status"},
-            "ExpressionAttributeValues": {
-                ":day": {"S": _list_partition(day)},
-                ":pending": {"S": PENDING},
-                ":open": {"S": OPEN},
-            },
+            "ExpressionAttributeValues": {":day": {"S": _list_partition(day)}, **(values or {})},
             "ConsistentRead": True,
+            **filters,
         }
         found: list[Episode] = []
         while True:
