@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from cli.explain import STATE, explained
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 console = Console()
+LABEL_COLUMNS = ("instance_id", "timestamp", "label")
 
 
 def backtest(
@@ -40,14 +44,15 @@ def _backtest(
     report: Path | None,
     labels: Path | None,
 ) -> None:
-    import pandas as pd
-
     from ml import backtest as replays
     from ml import backtest_report
 
-    result = replays.backtest(
-        pd.read_parquet(history), pd.read_parquet(replay), family=family, budget=budget, refit_hours=refit_hours
-    )
+    past, after = _read(history), _read(replay)
+    truth = None if labels is None else _read(labels)
+    absent = [] if truth is None else [name for name in LABEL_COLUMNS if name not in truth.columns]
+    if absent:
+        raise replays.BacktestError(f"{labels} has no column {' and no '.join(absent)}: name the columns so")
+    result = replays.backtest(past, after, family=family, budget=budget, refit_hours=refit_hours)
     out.parent.mkdir(parents=True, exist_ok=True)
     result.rows[["instance_id", "timestamp", "score", "alert", "risk", "level"]].to_parquet(out, index=False)
     episodes = backtest_report.episodes(result.rows)
@@ -57,5 +62,21 @@ def _backtest(
         soft_wrap=True,
     )
     if report is not None:
-        truth = None if labels is None else pd.read_parquet(labels)
         console.print(f"report: {backtest_report.write(result, report, truth)}", highlight=False, soft_wrap=True)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The rows of a Parquet file; raises BacktestError, naming the file, where there is none or it cannot be read."""
+    import pandas as pd
+    import pyarrow as pa
+
+    from ml.backtest import BacktestError
+
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise BacktestError(f"{path} {found}: give the path of a Parquet file")
+    try:
+        return pd.read_parquet(path)
+    except (pa.ArrowException, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise BacktestError(f"{path} cannot be read as Parquet ({first}): write it with DataFrame.to_parquet") from None

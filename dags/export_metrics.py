@@ -34,7 +34,8 @@ actual; the asset event has the sums.
 - *keeps periods of … for … days*: start later, or set `coarsen`.
 - *is no Parquet file*, *was replaced by another writer*: the message names the object and what to do.
 - *the rows are not a table of metric rows*: the catalogue changed between the two tasks; clear `fetch`.
-- *all rows were quarantined*: read `reasons` under `quarantine/`; a bound or a unit in the catalogue is wrong.
+- *N of M rows were quarantined*: a bound or a unit in the catalogue is wrong, and nothing was announced;
+  `docs/runbooks/quarantine.md` says how rows come back.
 """
 COARSEN = Param(
     False, type="boolean", title="coarsen", description="read what is too old for the period in coarser rows"

@@ -7,14 +7,19 @@ a row that another source has validated already is quarantined, so that training
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from expectations import reference
 from expectations.validate import REASONS, Validation, validate
 from ml import dataset
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from expectations.validate import Interval
     from ml.catalogue import Catalogue
     from ml.store import Store
@@ -23,14 +28,21 @@ EXPORT_PART = "default"
 CSV_PART = "csv"
 TAKEN = "a row of the same instance and time was validated from another source"
 
+# Findings of one kind that the log names; a fleet may have thousands.
+SHOWN = 20
+
 _KEYS = ["instance_id", "timestamp"]
 _log = logging.getLogger(__name__)
 # Outside of Airflow nobody has set up logging: the command prints the counts itself.
 _log.addHandler(logging.NullHandler())
 
 
-def split_interval(store: Store, catalogue: Catalogue, interval: Interval, part: str = EXPORT_PART) -> Validation:
+def split_interval(
+    store: Store, catalogue: Catalogue, interval: Interval, part: str = EXPORT_PART, known: Iterable[str] = ()
+) -> Validation:
     """Hold a part's raw rows of an interval against the suites, and make the outcome the content of both layers.
+
+    `known` are instances that should have reported, beside those that did shortly before the interval.
 
     Raises
     ------
@@ -41,7 +53,7 @@ def split_interval(store: Store, catalogue: Catalogue, interval: Interval, part:
     rows = store.read_hours("raw", start, end, part=part)
     # An hour kept in part may carry columns of an older catalogue: what is judged are the columns of this one.
     rows = rows[[name for name in dataset.columns(catalogue) if name in rows.columns]]
-    outcome = validate(rows, catalogue, interval)
+    outcome = validate(rows, catalogue, interval, reference.read(store, catalogue, start, known, part))
     others = store.read_hours("validated", start, end, without=part)
     outcome = _without(outcome, others)
     store.write_hours("validated", outcome.validated, start, end, part)
@@ -59,24 +71,26 @@ def _without(outcome: Validation, others: pd.DataFrame) -> Validation:
         return outcome
     moved = outcome.validated[taken].assign(**{REASONS: TAKEN})
     moved = moved.astype({REASONS: outcome.quarantined[REASONS].dtype})
-    validated = outcome.validated[~taken].reset_index(drop=True)
-    quarantined = pd.concat([outcome.quarantined, moved], ignore_index=True)
-    results = {
-        **outcome.results,
-        "validated": len(validated),
-        "quarantined": len(quarantined),
-        "reasons": {**outcome.results["reasons"], TAKEN: len(moved)},
-    }
-    return Validation(validated, quarantined, results)
+    return replace(
+        outcome,
+        validated=outcome.validated[~taken].reset_index(drop=True),
+        quarantined=pd.concat([outcome.quarantined, moved], ignore_index=True),
+        reasons={**outcome.reasons, TAKEN: len(moved)},
+    )
 
 
 def _tell(outcome: Validation) -> None:
-    results = outcome.results
     _log.info(
         "%d rows: %d validated, %d quarantined, %d expectations",
-        *(results[name] for name in ("rows", "validated", "quarantined", "expectations")),
+        *(outcome.rows, len(outcome.validated), len(outcome.quarantined), len(outcome.outcomes)),
     )
-    for reason, count in results["reasons"].items():
+    for reason, count in outcome.reasons.items():
         _log.warning("quarantined %d rows: %s", count, reason)
-    for text in results["reported"]:
-        _log.info("reported only: %s", text)
+    told: Counter[str] = Counter()
+    for finding in outcome.findings:
+        told[finding.check] += 1
+        if told[finding.check] <= SHOWN:
+            _log.log(logging.INFO if finding.severity == "info" else logging.WARNING, "%s", finding.text)
+    for check, count in told.items():
+        if count > SHOWN:
+            _log.warning("%s: %d more, %d in all", check, count - SHOWN, count)

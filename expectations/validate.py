@@ -1,17 +1,23 @@
-"""Running Great Expectations over metric rows: what passes is validated, what fails is quarantined with its reasons."""
+"""Holding metric rows against the suites: what passes is validated, what fails is quarantined with its reasons.
+
+Three kinds of outcome. *Critical*: the table is not one of metric rows, nothing of it is used. A row that fails a rule
+of its own is quarantined. What no single row is at fault for (a gap, a stuck metric, another distribution) is a
+finding, a warning or a note, and the rows stay.
+"""
 
 from __future__ import annotations
 
-import logging
-import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from expectations import engine
+from expectations.reference import Reference
 from ml import clock
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from ml.catalogue import Catalogue
@@ -32,131 +38,139 @@ class Interval:
     period_s: int
 
 
+class Finding(NamedTuple):
+    """What no single row is at fault for. `severity` is warning or info; `check` names the kind."""
+
+    check: str
+    severity: str
+    text: str
+    instance_id: str | None = None
+    metric: str | None = None
+
+
 @dataclass(frozen=True)
 class Validation:
     """Rows in = validated + quarantined.
 
-    `quarantined` has a further text column `reasons`, the reasons joined by "; ". `results` has counts per reason and
-    the names of what was only reported.
+    `quarantined` has a further text column `reasons`, the reasons joined by "; ". `reasons` counts rows per reason.
+    `outcomes` are the results of Great Expectations.
     """
 
     validated: pd.DataFrame
     quarantined: pd.DataFrame
-    results: dict[str, Any]
+    reasons: Mapping[str, int]
+    findings: Sequence[Finding] = ()
+    outcomes: Sequence[Any] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many rows came in."""
+        return len(self.validated) + len(self.quarantined)
 
 
-def validate(rows: pd.DataFrame, catalogue: Catalogue, interval: Interval) -> Validation:
-    """Hold metric rows against the suites.
+def validate(
+    rows: pd.DataFrame, catalogue: Catalogue, interval: Interval, reference: Reference | None = None
+) -> Validation:
+    """Hold metric rows, ordered by instance and time, against all suites.
 
     Of several rows with the same instance and time the first stays and the others are quarantined. Row order is kept.
+    Without a reference nothing is compared with the time before.
 
     Raises
     ------
     ValidationError
-        A critical, table-level expectation failed: columns, types or no rows at all.
+        A critical, table-level expectation failed: columns, types, order, or no rows at all.
     """
-    _quiet()
+    running = engine.Engine()
+    split = _split(running, rows.reset_index(drop=True), catalogue, interval)
+    findings = () if split.validated.empty else _findings(running, split.validated, catalogue, interval, reference)
+    return Validation(split.validated, split.quarantined, split.reasons, findings, running.results)
+
+
+def split_rows(rows: pd.DataFrame, catalogue: Catalogue, interval: Interval) -> Validation:
+    """Hold metric rows against what is asked of a table and of each row alone; raises ValidationError as `validate`."""
+    return _split(engine.Engine(), rows.reset_index(drop=True), catalogue, interval)
+
+
+def _split(running: engine.Engine, frame: pd.DataFrame, catalogue: Catalogue, interval: Interval) -> Validation:
     from expectations import metrics, schema
 
-    frame = rows.reset_index(drop=True)
-    _gate(_run(frame, schema.suite(catalogue)))
-    outcome = _run(
-        _derived(frame, catalogue, interval.period_s),
-        metrics.suite(catalogue, clock.utc(interval.start), clock.utc(interval.end), interval.period_s),
+    _gate(running.run(frame, schema.suite(catalogue)))
+    start, end = clock.utc(interval.start), clock.utc(interval.end)
+    results = running.run(
+        metrics.table(frame, catalogue, interval.period_s), metrics.suite(catalogue, start, end, interval.period_s)
     )
-    reasons, counts, reported = _reasons(outcome, frame)
+    reasons, counts = _reasons(results, frame)
     bad = pd.Series([bool(found) for found in reasons], index=frame.index, dtype=bool)
     quarantined = frame[bad].reset_index(drop=True)
     quarantined[REASONS] = pd.Series(["; ".join(found) for found in reasons if found], dtype="str")
-    validated = frame[~bad].reset_index(drop=True)
-    results = {
-        "rows": len(frame),
-        "validated": len(validated),
-        "quarantined": len(quarantined),
-        "expectations": len(outcome.results),
-        "reasons": counts,
-        "reported": reported,
-    }
-    return Validation(validated, quarantined, results)
+    return Validation(frame[~bad].reset_index(drop=True), quarantined, counts)
 
 
-def _quiet() -> None:
-    # In a process that has loaded Airflow, importing Great Expectations writes hundreds of INFO lines into the task's
-    # log, most of them from this module, which sets a level of its own.
-    for name in ("great_expectations", "great_expectations._docs_decorators"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-
-
-def _run(frame: pd.DataFrame, suite: Any) -> Any:
-    import great_expectations as gx
-
-    from expectations import metrics
-
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    asset = context.data_sources.add_pandas("rows").add_dataframe_asset("metric_rows")
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
-    keyed = {"unexpected_index_column_names": [metrics.ROW]} if metrics.ROW in frame else {}
-    # Batch.validate stores nothing, which a result holding a NumPy value would not survive.
-    return batch.validate(suite, result_format={"result_format": "COMPLETE", **keyed})
-
-
-def _gate(outcome: Any) -> None:
-    failed = [result for result in outcome.results if not result.success]
+def _gate(results: Sequence[Any]) -> None:
+    failed = [result for result in results if not result.success]
     # A column that is not there breaks the expectations on it too: what could be observed says more than those.
-    told = [result for result in failed if not _raised(result)] or failed
+    told = [result for result in failed if not engine.raised(result)] or failed
     if told:
-        seen = "; ".join(f"{_title(result)}: {_seen(result)}" for result in told)
+        seen = "; ".join(f"{engine.title(result)}: {engine.observed(result)}" for result in told)
         raise ValidationError(f"the rows are not a table of metric rows: {seen}")
 
 
-def _raised(result: Any) -> str | None:
-    """Return the message of the exception that kept an expectation from being evaluated, None where there was none."""
-    information = result.exception_info or {}
-    entries = [information] if "raised_exception" in information else list(information.values())
-    return next((str(entry["exception_message"]) for entry in entries if entry.get("raised_exception")), None)
+def _failed(results: Sequence[Any]) -> list[Any]:
+    failed = [result for result in results if not result.success]
+    for result in failed:
+        if engine.raised(result):
+            raise ValidationError(f"{engine.title(result)} could not be evaluated: {engine.raised(result)}")
+    return failed
 
 
-def _seen(result: Any) -> str:
-    return _raised(result) or f"observed {result.result.get('observed_value')}"
-
-
-def _derived(frame: pd.DataFrame, catalogue: Catalogue, period_s: int) -> pd.DataFrame:
-    from expectations import metrics
-
-    milliseconds = frame["timestamp"].astype("datetime64[ms, UTC]").astype("int64")
-    off_grid = (milliseconds % (period_s * 1000)).where(frame["timestamp"].notna(), 0)
-    present = frame[list(catalogue.names)].notna().sum(axis=1)
-    return frame.assign(**{metrics.OFF_GRID: off_grid, metrics.PRESENT: present, metrics.ROW: range(len(frame))})
-
-
-def _reasons(outcome: Any, frame: pd.DataFrame) -> tuple[list[list[str]], dict[str, int], list[str]]:
-    from expectations import metrics
+def _reasons(results: Sequence[Any], frame: pd.DataFrame) -> tuple[list[list[str]], dict[str, int]]:
+    from expectations.metrics import REPEATED
 
     repeated = frame.duplicated(["instance_id", "timestamp"], keep="first").to_numpy()
     reasons: list[list[str]] = [[] for _ in range(len(frame))]
     counts: dict[str, int] = {}
-    reported: list[str] = []
-    for result in outcome.results:
-        if result.success:
-            continue
-        if _raised(result):
-            raise ValidationError(f"{_title(result)} could not be evaluated: {_raised(result)}")
-        reason = (result.expectation_config.meta or {}).get("reason")
-        if reason is None:
-            reported.append(f"{_title(result)}: observed {result.result.get('observed_value')}")
-            continue
-        places = [item[metrics.ROW] for item in result.result["unexpected_index_list"]]
-        if result.expectation_config.type == "expect_compound_columns_to_be_unique":
+    for result in _failed(results):
+        places, meta = engine.places(result), engine.meta(result)
+        if "broken" in meta:
+            row = frame.loc[places[0]]
+            raise ValidationError(
+                f"{meta['broken']}: {row['instance_id']} at {row['timestamp']} comes after a later one"
+            )
+        if meta["reason"] == REPEATED:
             places = [place for place in places if repeated[place]]
         for place in places:
-            reasons[place].append(reason)
-        counts[reason] = len(places)
-    return reasons, counts, reported
+            reasons[place].append(meta["reason"])
+        counts[meta["reason"]] = len(places)
+    return reasons, counts
 
 
-def _title(result: Any) -> str:
-    config = result.expectation_config
-    column = config.kwargs.get("column")
-    return f"{config.type}({column})" if column else str(config.type)
+def _findings(
+    running: engine.Engine, rows: pd.DataFrame, catalogue: Catalogue, interval: Interval, reference: Reference | None
+) -> tuple[Finding, ...]:
+    from expectations import fleet, instances, series
+
+    before = reference or Reference()
+    of_instances = instances.table(rows, before.rows, before.expected, interval.end, interval.period_s)
+    of_series = series.table(rows, before.rows, catalogue)
+    periods = (interval.end - interval.start).total_seconds() // interval.period_s
+    found: list[Finding] = []
+    for result in _failed(running.run(rows, fleet.suite(catalogue, before.rows, int(periods) * len(of_instances)))):
+        seen = result.result.get("observed_value")
+        if seen is not None:
+            meta = engine.meta(result)
+            found.append(Finding(meta["check"], _severity(result), meta["finding"].format(observed=seen)))
+    for frame, suite in ((of_instances, instances.suite()), (of_series, series.suite())):
+        if frame.empty:
+            continue
+        for result in _failed(running.run(frame, suite)):
+            meta = engine.meta(result)
+            for place in engine.places(result):
+                row = frame.loc[place].to_dict()
+                text = meta["finding"].format(**row)
+                found.append(Finding(meta["check"], _severity(result), text, row["instance_id"], row.get("metric")))
+    return tuple(found)
+
+
+def _severity(result: Any) -> str:
+    return str(result.expectation_config.severity.value)

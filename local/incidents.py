@@ -108,7 +108,7 @@ def _stuck_metric(values: Values, shape: NDArray[np.float64], random: np.random.
 
 KINDS: dict[str, Kind] = {
     "surge": Kind(
-        ("cpu_utilization", "active_connections", "latency_ms", "network_in_mb", "network_out_mb", "running_processes"),
+        ("active_connections", "network_in_mb", "network_out_mb", "latency_ms", "cpu_utilization", "running_processes"),
         _surge,
     ),
     "outage": Kind(

@@ -37,6 +37,7 @@ METRICS = (
 # Relative noise of each metric around what its load asks for.
 _NOISE = np.array([0.05, 0.012, 0.14, 0.12, 0.09, 0.09, 0.08, 0.18, 0.015, 0.06])
 IDLE_BELOW, HIGH_FROM = 25.0, 60.0  # CPU percent
+PASSAGE_H = 1 / 6
 
 
 # Rows with an impossible value: they belong into quarantine, not into training and not into an alert.
@@ -53,11 +54,16 @@ class _Role:
     full: tuple[float, ...]
 
 
-_DAY = (0.14, 0.11, 0.09, 0.09, 0.10, 0.14, 0.22, 0.36, 0.52, 0.64, 0.71, 0.73)
-_EVENING = (0.70, 0.71, 0.72, 0.70, 0.66, 0.62, 0.62, 0.66, 0.60, 0.44, 0.30, 0.20)
+# A role's day is a few regimes, each held for hours, with short passages between them. The CPU that they ask for keeps
+# clear of the bounds of the regimes by more than the noise: otherwise the truth would not be in the rows.
+_DAY = (0.12, 0.10, 0.09, 0.09, 0.10, 0.12, 0.36, 0.42, 0.46, 0.82, 0.86, 0.88)
+_EVENING = (0.86, 0.87, 0.87, 0.85, 0.83, 0.82, 0.82, 0.84, 0.81, 0.46, 0.38, 0.14)
+# A database serves the same people and is never idle: at night it keeps house.
+_HOUSE = (0.42, 0.40, 0.38, 0.38, 0.38, 0.40, 0.42, 0.45, 0.48, 0.90, 0.93, 0.95)
+_SERVE = (0.93, 0.94, 0.94, 0.92, 0.90, 0.89, 0.89, 0.91, 0.90, 0.48, 0.45, 0.43)
 # Batches at night: full load there is how a worker behaves.
-_BATCH_NIGHT = (0.55, 0.93, 0.96, 0.96, 0.95, 0.80, 0.30, 0.12, 0.14, 0.18, 0.20, 0.22)
-_BATCH_DAY = (0.22, 0.20, 0.22, 0.20, 0.18, 0.15, 0.12, 0.10, 0.08, 0.08, 0.10, 0.25)
+_BATCH_NIGHT = (0.42, 0.93, 0.96, 0.96, 0.95, 0.90, 0.40, 0.12, 0.13, 0.14, 0.15, 0.15)
+_BATCH_DAY = (0.15, 0.14, 0.13, 0.12, 0.11, 0.10, 0.08, 0.08, 0.08, 0.08, 0.10, 0.38)
 ROLES: dict[str, _Role] = {
     "web": _Role(
         _DAY + _EVENING, (6, 38, 2, 8, 40, 80, 12, 0.05, 110, 30), (92, 62, 18, 60, 900, 2400, 42, 0.6, 190, 650)
@@ -68,12 +74,12 @@ ROLES: dict[str, _Role] = {
         (97, 74, 700, 500, 260, 140, 90, 3, 140, 40),
     ),
     "database": _Role(
-        tuple(0.15 + 0.75 * load for load in _DAY + _EVENING),
+        _HOUSE + _SERVE,
         (8, 62, 30, 60, 30, 60, 2, 0.2, 140, 20),
         (80, 74, 900, 700, 500, 1200, 14, 4, 180, 220),
     ),
     "cache": _Role(
-        _DAY + _EVENING, (2, 55, 0.2, 0.5, 60, 120, 0.4, 0.01, 80, 60), (34, 70, 1, 3, 1500, 3600, 1.6, 0.05, 88, 900)
+        _DAY + _EVENING, (2, 55, 0.2, 0.5, 60, 120, 0.4, 0.01, 80, 60), (44, 70, 1, 3, 1500, 3600, 1.6, 0.05, 88, 900)
     ),
 }
 SERVICES = {
@@ -118,6 +124,13 @@ def regimes() -> dict[tuple[str, int], str]:
     return result
 
 
+def true_levels(simulation: Simulation) -> NDArray[np.object_]:
+    """Return the load regime that the role of each row's instance is in at that hour, (n,)."""
+    role = simulation.rows["instance_id"].map({name: item.role for name, item in simulation.inventory.items()})
+    hour = simulation.rows["timestamp"].dt.hour
+    return np.array([simulation.regimes[key] for key in zip(role, hour, strict=True)], object)
+
+
 def simulate(end: datetime, days: float = 4, stream_hours: float = 6, seed: int = 7, period_s: int = 300) -> Simulation:
     """Simulate `days` of the fleet; the newest row is the last full period before `end` (aware, UTC).
 
@@ -148,15 +161,17 @@ def simulate(end: datetime, days: float = 4, stream_hours: float = 6, seed: int 
                 _disturb(values, incident, times, random)
         frames.append(_frame(name, times, values))
     rows = pd.concat(frames, ignore_index=True)
-    quiet = _quiet(rows, planned, period_s)
+    quiet = quiet_rows(rows, planned, period_s)
     broken = _misreport(rows, quiet, stream_start, random)
     rows, late = _lose(rows, quiet & ~broken, stream_start, random)
     return Simulation(rows, late, planned, fleet, regimes())
 
 
 def _rhythm(role: _Role, hours: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The load at `hours` of the day: the role's hourly values, joined by straight lines, midnight included."""
-    return np.interp(hours, np.arange(25), [*role.load, role.load[0]])
+    """The load at `hours` of the day: the role's hourly values, with a passage of ten minutes at each full hour."""
+    knots = np.arange(-1, 25)[:, None] + [PASSAGE_H / 2, 1 - PASSAGE_H / 2]
+    held = np.array([role.load[-1], *role.load, role.load[0]])
+    return np.interp(hours, knots.ravel(), np.repeat(held, 2))
 
 
 def _autoregressive(random: np.random.Generator, size: int, memory: float, deviation: float) -> NDArray[np.float64]:
@@ -203,8 +218,8 @@ def _frame(name: str, times: pd.DatetimeIndex, values: incident_module.Values) -
     return pd.DataFrame({"instance_id": name, "timestamp": times, **columns})
 
 
-def _quiet(rows: pd.DataFrame, planned: list[Incident], period_s: int) -> NDArray[np.bool_]:
-    """Which rows lie outside of every incident, the row before it included."""
+def quiet_rows(rows: pd.DataFrame, planned: list[Incident], period_s: int = 300) -> NDArray[np.bool_]:
+    """Return which rows (n,) lie outside of every incident, the row before it included."""
     quiet = np.ones(len(rows), dtype=bool)
     for incident in planned:
         quiet &= ~(

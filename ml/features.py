@@ -32,6 +32,9 @@ PROFILE_SPAN_MS = 48 * 3_600_000  # an hour-of-day profile needs each hour twice
 SCALE_FLOOR = 0.3  # share of the fleet's typical deviation that is the least deviation of an instance
 RELATIVE_EPSILON = 1e-3
 ABSOLUTE_EPSILON = 1e-6
+DECILES = (0.1, 0.9)
+DECILE_SPAN = 2.563  # standard deviations between the first and the last decile of a normal distribution
+LEAST_WITHIN = 1e-3
 NEVER_SEEN_SCALE = 1e30  # a metric without a single value in training: any value of it lies at its centre
 
 
@@ -194,13 +197,39 @@ def _known(table: MetricTable) -> list[str]:
     ]
 
 
-def fit_level_scaling(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Centre and scale (d,) of the level space over the values (n, d) of the whole fleet, NaN ignored."""
-    count, center = _count_and_mean(values)
-    deviation = np.sqrt(_count_and_mean((values - center) ** 2)[1])
-    scale = np.maximum(deviation, RELATIVE_EPSILON * np.abs(center) + ABSOLUTE_EPSILON)
-    seen = count > 0
-    return float32(np.where(seen, center, 0.0)), float32(np.where(seen, scale, NEVER_SEEN_SCALE))
+def fit_level_scaling(values: FloatArray, code: IntArray, columns: Sequence[int]) -> tuple[FloatArray, FloatArray]:
+    """Centre and scale (d,) of the level space over the values (n, d) of the whole fleet, NaN ignored.
+
+    ``code`` (n,) numbers each row's instance. Only the metrics ``columns`` say how busy a row is; any value of another
+    one lies at its centre. Centre and scale come from the first and last decile, which a few wild values do not move.
+    A metric whose level-space variance lies mostly between the instances tells how large they are, not how busy: its
+    scale is divided by the share of the variance within instances, relative to the metric with the greatest share.
+    """
+    center = np.zeros(values.shape[1])
+    scale = np.full(values.shape[1], NEVER_SEEN_SCALE)
+    within = np.zeros(values.shape[1])
+    for column in columns:
+        present = np.isfinite(values[:, column])
+        if not present.any():
+            continue
+        own = values[present, column]
+        low, high = np.quantile(own, DECILES)
+        center[column] = (low + high) / 2
+        # Where the deciles are equal, the few values that differ are all there is.
+        spread = (high - low) / DECILE_SPAN or float(own.std())
+        scale[column] = max(spread, RELATIVE_EPSILON * abs(center[column]) + ABSOLUTE_EPSILON)
+        within[column] = _within_share(squash((own - center[column]) / scale[column]), code[present])
+    if within.any():
+        scale /= np.maximum(within / within.max(), LEAST_WITHIN)
+    return float32(center), float32(np.minimum(scale, NEVER_SEEN_SCALE))
+
+
+def _within_share(values: FloatArray, code: IntArray) -> float:
+    """Share of the variance of some values (n,) that lies within instances: one minus the squared correlation ratio."""
+    total = float(np.var(values))
+    count = np.bincount(code)
+    mean = np.bincount(code, weights=values) / np.maximum(count, 1)
+    return float(np.mean((values - mean[code]) ** 2)) / total if total > 0 else 0.0
 
 
 def level_space(values: FloatArray, center: FloatArray, scale: FloatArray) -> FloatArray:

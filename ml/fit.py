@@ -18,7 +18,7 @@ from ml.families import FAMILIES, FamilyFit
 from ml.families.base import subsample
 from ml.features import FloatArray, IntArray, MetricTable, window_ends, window_vectors, windows
 from ml.groups import group_baselines
-from ml.levels import name_levels, severities, severity_columns
+from ml.levels import name_levels, severities
 from ml.scoring import FleetModel, Measured, exhausted_rows, harmful_rows
 from ml.space import GAP_PERIODS, Space
 
@@ -130,10 +130,8 @@ def fit_level(space: Space, recipe: Recipe) -> tuple[FamilyFit, dict[str, Any], 
     x = space.level[subsample(len(space.level), FIT_ROWS, recipe.seed)]
     fit = FAMILIES[recipe.family](x, {**recipe.level, "budget": LEVEL_BUDGET}, recipe.seed)
     described, arrays = fit.map.to_document("level")
-    reported = [bool(np.isfinite(column).any()) for column in space.table.values.T]
-    columns = severity_columns(space.table.features, reported)
     labels = fit.map.assign(space.level).labels
-    names = name_levels(*severities(space.level, labels, fit.map.n_labels, columns))
+    names = name_levels(*severities(space.level, labels, fit.map.n_labels))
     return fit, {"map": described, "names": names}, arrays
 
 

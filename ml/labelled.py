@@ -13,68 +13,36 @@ its records arrived. One compaction runs at a time (the DAG allows one active ru
 
 from __future__ import annotations
 
-import gzip
-import json
-import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ml import clock
+from ml import arrived, clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ml.store import Store
 
-ARRIVED = "labelled/arrived/"
 ROWS = "labelled/rows"
 WATERMARK = "labelled/watermark.json"
 
 LATE = timedelta(hours=48)
 """How long after its arrival hour an object may still appear: more than the retention of the stream (24 hours)."""
 
-CHUNK_ROWS = 50_000
+CHUNK_ROWS = 200_000
 """Rows merged, and recorded as done, at a time: bounds memory whatever the backlog."""
+
+NEWEST_ROWS = 50_000
+"""Rows that one look at the newest ones gives at most."""
 
 FRESH_OBJECTS = 1_000
 """Objects not yet compacted that one look at the newest rows reads: compaction that stands still must not stop it."""
 
-_HEAD = ("instance_id", "timestamp", "service", "role")
-_TAIL = (
-    "score",
-    "level",
-    "risk",
-    "unusual",
-    "alert",
-    "episode_id",
-    "context",
-    "model_id",
-    "model_version",
-    "reasons",
-    "arrived",
-)
-_FLAGS = ("unusual", "alert", "context")
-_TEXTS = (
-    "instance_id",
-    "service",
-    "role",
-    "level",
-    "risk",
-    "episode_id",
-    "model_id",
-    "model_version",
-    "reasons",
-    "arrived",
-)
 _IDENTITY = ["instance_id", "timestamp"]
 _HOUR = timedelta(hours=1)
-_READ_AT_ONCE = 64
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,7 +84,7 @@ def compact(store: Store, now: datetime) -> Compacted:
 
     objects = rows_in = rows_out = 0
     unreadable: list[str] = []
-    for keys, frame, bad in _chunks(store, pending):
+    for keys, frame, bad in arrived.chunks(store, pending, CHUNK_ROWS):
         objects += len(keys)
         rows_in += len(frame)
         rows_out += _merge(store, frame)
@@ -124,7 +92,7 @@ def compact(store: Store, now: datetime) -> Compacted:
         done.update(keys)
         # The old `since` until the end: a kill between two chunks must leave the rest of the backlog in view.
         store.put_json(WATERMARK, {"since": mark["since"], "done": sorted(done)})
-    floor = _prefix(clock.parse(since))
+    floor = arrived.prefix(clock.parse(since))
     store.put_json(WATERMARK, {"since": since, "done": sorted(key for key in done if key >= floor)})
     return Compacted(objects, rows_in, rows_out, rows_in - rows_out, tuple(unreadable))
 
@@ -136,7 +104,7 @@ def recent(store: Store, start: datetime, end: datetime) -> pd.DataFrame:
     """
     frame = store.read_hours(ROWS, start, end)
     if frame.empty:
-        return _typed(pd.DataFrame(columns=[*_HEAD, *_TAIL]))
+        return arrived.joined([])
     return frame
 
 
@@ -159,7 +127,7 @@ class Newest:
     complete: bool
 
 
-def newest(store: Store, start: datetime, end: datetime, limit: int = CHUNK_ROWS) -> Newest:
+def newest(store: Store, start: datetime, end: datetime, limit: int = NEWEST_ROWS) -> Newest:
     """Rows with start <= timestamp < end from the arrived objects not yet compacted and from the table, at most limit.
 
     First verdict wins, as in the table itself. Reading goes back in time and stops once there are ``limit`` rows. An
@@ -175,10 +143,10 @@ def newest(store: Store, start: datetime, end: datetime, limit: int = CHUNK_ROWS
         part = store.read_hours(ROWS, lower, upper)
         if not part.empty:
             # In front of the arrived ones: with equal arrivals the row that stood already wins.
-            parts.insert(0, _typed(part))
+            parts.insert(0, arrived.typed(part))
             count += len(part)
         upper, hours = lower, hours * 2
-    rows = _first_verdicts(_joined(parts)).sort_values(["timestamp", "instance_id"], ascending=[False, True])
+    rows = _first_verdicts(arrived.joined(parts)).sort_values(["timestamp", "instance_id"], ascending=[False, True])
     complete = whole and upper <= start and len(rows) <= limit
     rows = rows.head(limit).reset_index(drop=True)
     since = start if complete or rows.empty else rows["timestamp"].iloc[-1].to_pydatetime()
@@ -216,79 +184,14 @@ def alert_volume(dynamodb_client: Any, table: str, days: list[str]) -> dict[str,
     }
 
 
-def _prefix(hour: datetime) -> str:
-    return f"{ARRIVED}dt={hour:%Y-%m-%d}/hh={hour:%H}/"
-
-
 def _candidates(store: Store, since: str | None, now: datetime) -> Iterator[str]:
     if since is None:
-        yield from sorted(store.keys(ARRIVED))
+        yield from sorted(store.keys(arrived.ARRIVED))
         return
     hour = clock.floor(clock.parse(since), 3600)
     while hour <= now + _HOUR:
-        yield from sorted(store.keys(_prefix(hour)))
+        yield from sorted(store.keys(arrived.prefix(hour)))
         hour += _HOUR
-
-
-def _chunks(store: Store, keys: list[str]) -> Iterator[tuple[list[str], pd.DataFrame, list[str]]]:
-    """Readable keys, their rows in key order, and unreadable keys, about CHUNK_ROWS rows at a time."""
-    good: list[str] = []
-    bad: list[str] = []
-    frames: list[pd.DataFrame] = []
-    with ThreadPoolExecutor(8) as pool:
-        for start in range(0, len(keys), _READ_AT_ONCE):
-            part = keys[start : start + _READ_AT_ONCE]
-            for key, frame in zip(part, pool.map(lambda key: _read(store, key), part), strict=True):
-                if frame is None:
-                    bad.append(key)
-                    continue
-                good.append(key)
-                frames.append(frame)
-                if sum(map(len, frames)) >= CHUNK_ROWS:
-                    yield good, _joined(frames), bad
-                    good, frames, bad = [], [], []
-    if good or bad:
-        yield good, _joined(frames), bad
-
-
-def _read(store: Store, key: str) -> pd.DataFrame | None:
-    """Rows of one arrived object, or None if it is not what the Lambda writes."""
-    try:
-        data = store.get_bytes(key)
-        if data is None:
-            raise ValueError("it vanished while being read")
-        rows = [json.loads(line) for line in gzip.decompress(data).splitlines() if line.strip()]
-        for row in rows:
-            row["reasons"] = json.dumps(row["reasons"], separators=(",", ":"))
-        frame = pd.DataFrame(rows, columns=None if rows else [*_HEAD, *_TAIL])
-        frame["timestamp"] = pd.to_datetime(frame["timestamp"], utc=True, format="ISO8601")
-        return _typed(frame)
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        _log.warning("labelled object %s cannot be read (%s): its rows are missing from %s", key, error, ROWS)
-        return None
-
-
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns in their order and with their types; everything that is no column of the label itself is a feature."""
-    features = [name for name in frame.columns if name not in _HEAD and name not in _TAIL]
-    missing = [name for name in (*_HEAD, *_TAIL) if name not in frame.columns]
-    if missing:
-        raise ValueError(f"no {', '.join(missing)}")
-    return frame[[*_HEAD, *features, *_TAIL]].astype(
-        {
-            "timestamp": "datetime64[ms, UTC]",
-            **dict.fromkeys([*features, "score"], "float64"),
-            **dict.fromkeys(_FLAGS, "bool"),
-            **dict.fromkeys(_TEXTS, "str"),
-        }
-    )
-
-
-def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    filled = [frame for frame in frames if not frame.empty]
-    if not filled:
-        return _typed(pd.DataFrame(columns=[*_HEAD, *_TAIL]))
-    return _typed(pd.concat(filled, ignore_index=True))
 
 
 def _merge(store: Store, fresh: pd.DataFrame) -> int:
@@ -298,8 +201,8 @@ def _merge(store: Store, fresh: pd.DataFrame) -> int:
         start = hour.to_pydatetime()
         old = store.get_frame(store.hour_key(ROWS, start))
         before = 0 if old is None else len(old)
-        both = rows if old is None else pd.concat([_typed(old), rows], ignore_index=True)
-        first = _first_verdicts(_typed(both))
+        both = rows if old is None else pd.concat([arrived.typed(old), rows], ignore_index=True)
+        first = _first_verdicts(arrived.typed(both))
         added += len(first) - before
         store.write_hours(ROWS, first, start, start + _HOUR)
     return added
@@ -318,17 +221,19 @@ def _fresh(store: Store, mark: dict[str, Any], start: datetime, end: datetime, l
     if mark["since"] is not None:
         hour = max(hour, clock.floor(clock.parse(mark["since"]), 3600))
     days = (max(end, clock.now()).date() - hour.date()).days + 1
-    listed = [key for day in range(days) for key in store.keys(f"{ARRIVED}dt={hour + timedelta(days=day):%Y-%m-%d}/")]
-    wanted = [key for key in listed if key >= _prefix(hour) and key not in done]
+    listed = [
+        key for day in range(days) for key in store.keys(f"{arrived.ARRIVED}dt={hour + timedelta(days=day):%Y-%m-%d}/")
+    ]
+    wanted = [key for key in listed if key >= arrived.prefix(hour) and key not in done]
     # Within an hour by sequence number, whatever the shard.
     keys = sorted(wanted, key=lambda key: (key.rsplit("/", 1)[0], key.rsplit("-", 1)[-1]))
     frames: list[pd.DataFrame] = []
     count, left = 0, len(keys)
     while left and count < limit and len(keys) - left < FRESH_OBJECTS:
-        batch = keys[max(0, left - _READ_AT_ONCE) : left]
-        for _, frame, _ in _chunks(store, batch):
+        batch = keys[max(0, left - arrived.READ_AT_ONCE) : left]
+        for _, frame, _ in arrived.chunks(store, batch, CHUNK_ROWS):
             inside = frame[(frame["timestamp"] >= start) & (frame["timestamp"] < end)]
             frames.insert(0, inside)
             count += len(inside)
         left -= len(batch)
-    return _joined(frames), left == 0
+    return arrived.joined(frames), left == 0

@@ -1,8 +1,10 @@
-"""Naming the level map's clusters: ordered by how busy they are, then cut into Idle, Normal and High Load.
+"""Which metrics say how busy a row is, and naming the level map's clusters Idle, Normal and High Load by them.
 
-How busy a cluster is, its severity, is the mean of CPU, latency and connections over its rows in the level space, where
-one unit is comparable between metrics; a fleet without any of the three is judged by all its metrics. The order is cut
-where the weighted spread within the three groups is smallest (one-dimensional 3-means, solved exactly).
+CPU utilisation is a share of the instance's own capacity and means the same on a cache and on a batch worker, so where
+a fleet reports it, it alone spans the level space. A latency or a number of connections that is much for one role is
+nothing for another: together they stand in where there is no CPU, and all metrics where there are none of the three.
+How busy a cluster is, its severity, is the mean of its rows in the level space. The order is cut where the weighted
+spread within the three groups is smallest (one-dimensional 3-means, solved exactly).
 """
 
 from __future__ import annotations
@@ -18,25 +20,29 @@ if TYPE_CHECKING:
     from ml.features import FloatArray, IntArray
 
 LEVELS = ("Idle", "Normal", "High Load")
-SEVERITY_FEATURES = ("cpu_utilization", "latency_ms", "active_connections")
+SEVERITY_FEATURES = (("cpu_utilization",), ("latency_ms", "active_connections"))
+LEAST_REPORTED = 0.5  # share of the rows in which a metric must have a value to speak for the fleet
 
 
-def severity_columns(features: Sequence[str], reported: Sequence[bool]) -> list[int]:
-    """Columns that say how busy a row is: the named three as far as they are reported, else all that are."""
-    named = [i for i, name in enumerate(features) if name in SEVERITY_FEATURES and reported[i]]
-    every = [i for i in range(len(features)) if reported[i]]
-    return named or every or list(range(len(features)))
+def severity_columns(features: Sequence[str], reported: Sequence[float]) -> list[int]:
+    """Columns that say how busy a row is; ``reported`` is the share of rows in which each has a value.
+
+    CPU, else latency and connections, as far as half of the rows report them; else every metric with a value.
+    """
+    for names in SEVERITY_FEATURES:
+        named = [i for i, name in enumerate(features) if name in names and reported[i] >= LEAST_REPORTED]
+        if named:
+            return named
+    return [i for i in range(len(features)) if reported[i] > 0]
 
 
-def severities(
-    level: FloatArray, labels: IntArray, n_labels: int, columns: Sequence[int]
-) -> tuple[FloatArray, IntArray]:
+def severities(level: FloatArray, labels: IntArray, n_labels: int) -> tuple[FloatArray, IntArray]:
     """Severity (NaN for a label without rows) and number of rows of each label, both (n_labels,).
 
-    ``level`` is (n, d) in the level space and ``labels`` (n,).
+    ``level`` is (n, d) in the level space, where a metric that does not count is 0, and ``labels`` (n,).
     """
     counts = np.bincount(labels, minlength=n_labels).astype(np.int64)
-    totals = np.bincount(labels, weights=level[:, list(columns)].mean(axis=1), minlength=n_labels)
+    totals = np.bincount(labels, weights=level.sum(axis=1), minlength=n_labels)
     return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan), counts
 
 

@@ -20,6 +20,7 @@ from ml.features import (
     fit_level_scaling,
     level_space,
 )
+from ml.levels import severity_columns
 from ml.scoring import row_baselines
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def space_of(
     roles = {name: fleet.lookup(inventory, name).role for name in table.instances}
     baselines = fit_baselines(wide, roles)
     baseline = row_baselines(baselines, table, inventory)
-    center, scale = fit_level_scaling(table.values)
+    columns = severity_columns(table.features, np.isfinite(table.values).mean(axis=0).tolist())
+    center, scale = fit_level_scaling(table.values, table.code, columns)
     return Space(
         table=table,
         wide=wide,

@@ -77,6 +77,11 @@ class Store:
         text = json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
         return self.put_bytes(key, text.encode(), if_absent=if_absent)
 
+    def put_page(self, key: str, page: str) -> None:
+        """Write an HTML page that a browser shows when it opens the object."""
+        kind = "text/html; charset=utf-8"
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=page.encode(), ContentType=kind)
+
     def get_json(self, key: str) -> Any:
         """Return an object's JSON value, None where there is no object."""
         data = self.get_bytes(key)

@@ -144,6 +144,37 @@ class FamilyFit:
 Fit = Callable[[FloatArray, Params, int], FamilyFit]
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What an algorithm sees of some vectors: their ``index`` (m,), the vectors (m, d), and the most clusters."""
+
+    index: IntArray
+    x: FloatArray
+    most: int
+
+
+def draw(x: FloatArray, limit: int, params: Params, seed: int) -> Sample:
+    """At most ``limit`` of the vectors (n, d), for the clusters asked for or as many as the budget allows."""
+    index = subsample(len(x), limit, seed)
+    seen = x[index]
+    return Sample(index, seen, distinct(seen, params.get("clusters") or params["budget"]))
+
+
+def fitted(
+    cluster_map: ClusterMap,
+    sample: Sample,
+    labels: IntArray,
+    params: dict[str, float | int | str],
+    figures: dict[str, float],
+    curves: Curves,
+    linkage: FloatArray | None = None,
+) -> FamilyFit:
+    """The result of a fit whose own labels of its sample are ``labels`` (m,)."""
+    fidelity = agreement(labels, cluster_map.assign(sample.x).labels)
+    size = {**params, "sample": len(sample.x)}
+    return FamilyFit(cluster_map, sample.index, labels, size, {"fidelity": fidelity, **figures}, curves, linkage)
+
+
 def make_stage(
     prototypes: FloatArray, labels: Sequence[int] | IntArray, radius: float | None = None, outside: int | None = None
 ) -> Stage:
@@ -202,6 +233,21 @@ def elbow(ks: Sequence[int], costs: Sequence[float]) -> int:
     x = (np.asarray(ks, float) - ks[0]) / (ks[-1] - ks[0])
     y = (np.asarray(costs, float) - costs[-1]) / (costs[0] - costs[-1])
     return max(ks[int(np.argmax(1 - x - y))], LEAST_CLUSTERS)
+
+
+def by_elbow(
+    x: FloatArray, costs: Mapping[int, float], labels: Mapping[int, IntArray], seed: int
+) -> tuple[int, dict[str, list[float]]]:
+    """The number of clusters at the elbow, and the curves over all that were tried, by the cost and labels of each."""
+    ks = sorted(costs)
+    indices = [cluster_indices(x, labels[k], seed) for k in ks]
+    inertia = [float(costs[k]) for k in ks]
+    return elbow(ks, inertia), {
+        "k": [float(k) for k in ks],
+        "inertia": inertia,
+        "silhouette": [found["silhouette"] for found in indices],
+        "davies_bouldin": [found["davies_bouldin"] for found in indices],
+    }
 
 
 def agreement(expected: IntArray, given: IntArray) -> float:

@@ -17,13 +17,13 @@ from ml.families.base import (
     Curves,
     FamilyFit,
     Params,
-    agreement,
     cluster_indices,
     condense,
+    draw,
+    fitted,
     make_stage,
     nearest,
     part_means,
-    subsample,
 )
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     """
     from scipy.spatial.distance import pdist, squareform
 
-    sample = subsample(len(x), min(SAMPLE, params.get("sample", SAMPLE)), seed)
-    seen = x[sample]
+    sample = draw(x, min(SAMPLE, params.get("sample", SAMPLE)), params, seed)
+    seen = sample.x
     distances = squareform(pdist(seen))
     min_samples = max(1, min(20, max(5, 2 * x.shape[1]), len(seen) - 1))
     neighbour = np.partition(distances, min(min_samples, len(seen) - 1), axis=1)[:, min(min_samples, len(seen) - 1)]
@@ -73,14 +73,12 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
         tried = [params["eps"]]
     trials = [_trial(seen, distances, eps, min_samples, seed) for eps in tried]
     trial = _choose(trials)
-    cluster_map = _reduce(seen, trial, params["budget"], seed)
-    labels = np.where(trial.labels == NOISE, trial.clusters, trial.labels).astype(np.int64)
-    return FamilyFit(
-        map=cluster_map,
-        sample=sample,
-        fitted_labels=labels,
-        params={"eps": trial.eps, "min_samples": min_samples, "clusters": trial.clusters, "sample": len(seen)},
-        figures={"fidelity": agreement(labels, cluster_map.assign(seen).labels), "noise": trial.noise},
+    return fitted(
+        _reduce(seen, trial, params["budget"], seed),
+        sample,
+        np.where(trial.labels == NOISE, trial.clusters, trial.labels).astype(np.int64),
+        params={"eps": trial.eps, "min_samples": min_samples, "clusters": trial.clusters},
+        figures={"noise": trial.noise},
         curves=_curves(trials, neighbour),
     )
 

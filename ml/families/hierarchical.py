@@ -12,50 +12,54 @@ from ml.families.base import (
     FamilyFit,
     Params,
     agreement,
+    by_elbow,
     candidate_clusters,
-    cluster_indices,
     condense,
-    distinct,
-    elbow,
+    draw,
+    fitted,
     make_stage,
-    subsample,
+    nearest,
 )
 
 if TYPE_CHECKING:
     from ml.features import FloatArray, IntArray
 
 SAMPLE = 3_000
+FAITHFUL = 0.98
 
 
 def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     """Fit vectors (n, d) on at most 3,000 of them; the map has at most ``params["budget"]`` prototypes.
 
-    O(n squared) time and memory in the sample. The tree is cut into ``params["clusters"]`` clusters or at the elbow of
-    3..9, and its labels are repeated by a condensed nearest-neighbour set.
+    O(n squared) time and memory in the sample. The tree is cut at the elbow of 3..9, and its labels are repeated by a
+    condensed nearest-neighbour set. With ``params["clusters"]`` the prototypes come from a cut into so many, and the
+    labels from the finest cut that they can repeat.
     """
     from scipy.cluster.hierarchy import linkage
 
-    sample = subsample(len(x), min(SAMPLE, params.get("sample", SAMPLE)), seed)
-    seen = x[sample]
-    most = distinct(seen, params.get("clusters") or params["budget"])
-    if len(seen) < 2 or most < 2:
-        stage = make_stage(seen.mean(axis=0, keepdims=True), [0])
-        one = np.zeros(len(seen), np.int64)
-        return FamilyFit(ClusterMap((stage,)), sample, one, {"clusters": 1, "sample": len(seen)}, {"fidelity": 1.0})
-    tree = linkage(seen, method="ward")
+    sample = draw(x, min(SAMPLE, params.get("sample", SAMPLE)), params, seed)
+    if sample.most < 2:
+        only = ClusterMap((make_stage(sample.x.mean(axis=0, keepdims=True), [0]),))
+        return fitted(only, sample, np.zeros(len(sample.x), np.int64), {"clusters": 1}, {}, {})
+    tree = linkage(sample.x, method="ward")
     curves: Curves = {}
-    clusters = most
+    clusters = sample.most
     if not params.get("clusters"):
-        clusters, curves = _by_elbow(seen, tree, most, seed)
+        ks = candidate_clusters(sample.most)
+        # Ward's merge height h of two clusters adds h squared / 2 to the within-cluster sum of squares.
+        added = np.cumsum(tree[:, 2] ** 2 / 2)
+        costs = {k: float(added[len(added) - k]) if k <= len(added) else 0.0 for k in ks}
+        clusters, curves["hierarchical"] = by_elbow(sample.x, costs, {k: _cut(tree, k) for k in ks}, seed)
     labels = _cut(tree, clusters)
-    prototypes, owner = condense(seen, labels, params["budget"], seed)
-    cluster_map = ClusterMap((make_stage(prototypes, owner),))
-    return FamilyFit(
-        map=cluster_map,
-        sample=sample,
-        fitted_labels=labels,
-        params={"clusters": clusters, "linkage": "ward", "sample": len(seen)},
-        figures={"fidelity": agreement(labels, cluster_map.assign(seen).labels), "height": float(tree[-1, 2])},
+    prototypes, owner = condense(sample.x, labels, params["budget"], seed)
+    if params.get("clusters"):
+        labels, owner = _faithful(tree, labels, owner, nearest(sample.x, prototypes)[0])
+    return fitted(
+        ClusterMap((make_stage(prototypes, owner),)),
+        sample,
+        labels,
+        params={"clusters": int(labels.max()) + 1, "linkage": "ward"},
+        figures={"height": float(tree[-1, 2])},
         curves=curves,
         linkage=tree,
     )
@@ -68,19 +72,16 @@ def _cut(tree: FloatArray, clusters: int) -> IntArray:
     return np.unique(found, return_inverse=True)[1].astype(np.int64)
 
 
-def _by_elbow(x: FloatArray, tree: FloatArray, most: int, seed: int) -> tuple[int, Curves]:
-    """The elbow of the within-cluster sum of squares that each cut leaves.
+def _faithful(tree: FloatArray, labels: IntArray, owner: IntArray, index: IntArray) -> tuple[IntArray, IntArray]:
+    """Labels of the vectors and the prototypes, merged up the tree as far as the map needs to repeat them.
 
-    Ward's merge height h of two clusters adds h squared / 2 to that sum.
+    With as many clusters as prototypes their borders lie where no nearest prototype can follow. ``index`` (n,) is the
+    prototype nearest to each vector. The prototypes, and so the distances, stay as they are.
     """
-    ks = candidate_clusters(most)
-    added = np.cumsum(tree[:, 2] ** 2 / 2)
-    inertia = [float(added[len(added) - k]) if k <= len(added) else 0.0 for k in ks]
-    indices = [cluster_indices(x, _cut(tree, k), seed) for k in ks]
-    curve = {
-        "k": [float(k) for k in ks],
-        "inertia": inertia,
-        "silhouette": [found["silhouette"] for found in indices],
-        "davies_bouldin": [found["davies_bouldin"] for found in indices],
-    }
-    return elbow(ks, inertia), {"hierarchical": curve}
+    place = np.unique(labels, return_index=True)[1]
+    for clusters in range(int(labels.max()) + 1, 0, -1):
+        merged = _cut(tree, clusters)
+        owners = merged[place[owner]]
+        if agreement(merged, owners[index]) >= FAITHFUL:
+            break
+    return merged, owners

@@ -11,13 +11,11 @@ from ml.families.base import (
     Curves,
     FamilyFit,
     Params,
-    agreement,
+    by_elbow,
     candidate_clusters,
-    cluster_indices,
-    distinct,
-    elbow,
+    draw,
+    fitted,
     make_stage,
-    subsample,
 )
 
 if TYPE_CHECKING:
@@ -31,23 +29,21 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
 
     O(n k d) a pass. Raises nothing: fewer different vectors than clusters give fewer clusters.
     """
-    sample = subsample(len(x), SAMPLE, seed)
-    seen = x[sample]
-    most = distinct(seen, params.get("clusters") or params["budget"])
+    sample = draw(x, SAMPLE, params, seed)
     curves: Curves = {}
     if params.get("clusters"):
-        model = _model(seen, most, seed, n_init=1)
+        model = _model(sample.x, sample.most, seed, n_init=1)
     else:
-        model, curves = _by_elbow(seen, most, seed)
-    stage = make_stage(model.cluster_centers_, np.arange(model.n_clusters))
-    cluster_map = ClusterMap((stage,))
-    labels = model.labels_.astype(np.int64)
-    return FamilyFit(
-        map=cluster_map,
-        sample=sample,
-        fitted_labels=labels,
-        params={"clusters": int(model.n_clusters), "sample": len(seen)},
-        figures={"fidelity": agreement(labels, cluster_map.assign(seen).labels), "inertia": float(model.inertia_)},
+        models = {k: _model(sample.x, k, seed, n_init=2) for k in candidate_clusters(sample.most)}
+        costs, labels = ({k: getattr(m, name) for k, m in models.items()} for name in ("inertia_", "labels_"))
+        clusters, curves["kmeans"] = by_elbow(sample.x, costs, labels, seed)
+        model = models[clusters]
+    return fitted(
+        ClusterMap((make_stage(model.cluster_centers_, np.arange(model.n_clusters)),)),
+        sample,
+        model.labels_.astype(np.int64),
+        params={"clusters": int(model.n_clusters)},
+        figures={"inertia": float(model.inertia_)},
         curves=curves,
     )
 
@@ -56,17 +52,3 @@ def _model(x: FloatArray, clusters: int, seed: int, n_init: int) -> Any:
     from sklearn.cluster import KMeans
 
     return KMeans(clusters, n_init=n_init, max_iter=40, tol=1e-3, random_state=seed).fit(x)
-
-
-def _by_elbow(x: FloatArray, most: int, seed: int) -> tuple[Any, Curves]:
-    ks = candidate_clusters(most)
-    models = {k: _model(x, k, seed, n_init=2) for k in ks}
-    inertia = [float(models[k].inertia_) for k in ks]
-    indices = [cluster_indices(x, models[k].labels_, seed) for k in ks]
-    curve = {
-        "k": [float(k) for k in ks],
-        "inertia": inertia,
-        "silhouette": [found["silhouette"] for found in indices],
-        "davies_bouldin": [found["davies_bouldin"] for found in indices],
-    }
-    return models[elbow(ks, inertia)], {"kmeans": curve}

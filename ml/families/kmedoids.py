@@ -12,14 +12,12 @@ from ml.families.base import (
     Curves,
     FamilyFit,
     Params,
-    agreement,
+    by_elbow,
     candidate_clusters,
-    cluster_indices,
-    distinct,
-    elbow,
+    draw,
+    fitted,
     make_stage,
     nearest,
-    subsample,
 )
 
 if TYPE_CHECKING:
@@ -35,38 +33,24 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     """
     from scipy.spatial.distance import pdist, squareform
 
-    sample = subsample(len(x), min(SAMPLE, params.get("sample", SAMPLE)), seed)
-    seen = x[sample]
-    most = distinct(seen, params.get("clusters") or params["budget"])
-    distances = squareform(pdist(seen))
+    sample = draw(x, min(SAMPLE, params.get("sample", SAMPLE)), params, seed)
+    distances = squareform(pdist(sample.x))
     curves: Curves = {}
     if params.get("clusters"):
-        model = _model(distances, most, seed)
+        model = _model(distances, sample.most, seed)
     else:
-        ks = candidate_clusters(most)
-        models = [_model(distances, k, seed) for k in ks]
-        costs = [float(found.inertia_) for found in models]
-        indices = [cluster_indices(seen, found.labels_, seed) for found in models]
-        model = models[ks.index(elbow(ks, costs))]
-        curves["kmedoids"] = {
-            "k": [float(k) for k in ks],
-            "inertia": costs,
-            "silhouette": [found["silhouette"] for found in indices],
-            "davies_bouldin": [found["davies_bouldin"] for found in indices],
-        }
+        models = {k: _model(distances, k, seed) for k in candidate_clusters(sample.most)}
+        costs, found = ({k: getattr(m, name) for k, m in models.items()} for name in ("inertia_", "labels_"))
+        clusters, curves["kmedoids"] = by_elbow(sample.x, costs, found, seed)
+        model = models[clusters]
     medoids = np.unique(model.medoid_indices_)
-    stage = make_stage(seen[medoids], np.arange(len(medoids)))
-    labels = medoids.searchsorted(model.medoid_indices_[model.labels_]).astype(np.int64)
-    cluster_map = ClusterMap((stage,))
-    return FamilyFit(
-        map=cluster_map,
-        sample=sample,
-        fitted_labels=labels,
-        params={"clusters": len(medoids), "sample": len(seen)},
-        figures={
-            "fidelity": agreement(labels, cluster_map.assign(seen).labels),
-            "inertia": float(nearest(seen, stage.prototypes)[1].sum()),
-        },
+    stage = make_stage(sample.x[medoids], np.arange(len(medoids)))
+    return fitted(
+        ClusterMap((stage,)),
+        sample,
+        medoids.searchsorted(model.medoid_indices_[model.labels_]).astype(np.int64),
+        params={"clusters": len(medoids)},
+        figures={"inertia": float(nearest(sample.x, stage.prototypes)[1].sum())},
         curves=curves,
     )
 

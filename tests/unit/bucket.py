@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from types import SimpleNamespace
 
 from botocore.exceptions import ClientError
 
@@ -16,6 +17,8 @@ class Bucket:
 
     A put of the key `dies_at` fails; `overtaken` holds what another writer puts just before each put of ours.
     """
+
+    meta = SimpleNamespace(endpoint_url="http://127.0.0.1:4566", region_name="eu-west-1")
 
     def __init__(self):
         self.objects = {}

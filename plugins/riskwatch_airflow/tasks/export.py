@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 CHUNK_POINTS = 6_000_000
 # ListMetrics forgets an instance two weeks after its last datapoint.
 LISTED = timedelta(days=13)
+# The inventory says what should report now, and how long ago that holds too.
+EXPECTED = timedelta(days=1)
 
 _log = logging.getLogger(__name__)
 
@@ -85,29 +88,38 @@ def joined(fetched: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str, Any]:
     """Hold the fetched rows against the expectations; write `validated/` and `quarantine/` and announce the asset.
 
-    Fails for good where the rows are no table of metric rows, or not a single row passed.
+    What is returned names the pages about it (Data Docs), which the log links too. Fails for good, without announcing
+    anything, where rows are no table of metric rows, or more rows were refused than passed.
     """
-    from expectations.layers import split_interval
+    from expectations import page
+    from expectations.layers import TAKEN, split_interval
     from expectations.validate import Interval, ValidationError
 
     config = settings.load()
     store, metrics = clients.store(config), catalogue.load(config.catalogue)
     counts = {"rows": 0, "validated": 0, "quarantined": 0}
-    reasons: dict[str, int] = {}
+    reasons: Counter[str] = Counter()
+    findings: Counter[str] = Counter()
     instances: set[str] = set()
+    pages = []
     for chunk in fetched["chunks"]:
         interval = Interval(clock.parse(chunk["start"]), clock.parse(chunk["end"]), chunk["period_s"])
         try:
-            outcome = split_interval(store, metrics, interval, chunk["part"])
+            outcome = split_interval(store, metrics, interval, chunk["part"], _expected(config, store, chunk))
         except ValidationError as error:
             raise AirflowFailException(str(error)) from error
-        for name in counts:
-            counts[name] += outcome.results[name]
-        for reason, count in outcome.results["reasons"].items():
-            reasons[reason] = reasons.get(reason, 0) + count
+        pages.append(page.link(store, page.write(store, outcome.outcomes, interval, chunk["part"])))
+        _log.info("Data Docs of this validation: %s", pages[-1])
+        counts["rows"] += outcome.rows
+        counts["validated"] += len(outcome.validated)
+        counts["quarantined"] += len(outcome.quarantined)
+        reasons.update(outcome.reasons)
+        findings.update(finding.check for finding in outcome.findings)
         instances.update(outcome.validated["instance_id"].unique())
-    if not counts["validated"]:
-        raise AirflowFailException(f"all {counts['rows']} rows were quarantined: {reasons}")
+    # Rows that another source brought are no sign of anything wrong.
+    if counts["quarantined"] - reasons[TAKEN] > counts["validated"] or not counts["validated"]:
+        shown = f"{counts['quarantined']} of {counts['rows']}" if counts["validated"] else f"all {counts['rows']}"
+        raise AirflowFailException(f"{shown} rows were quarantined: {dict(reasons)}. Data Docs: {', '.join(pages)}")
     told = {
         "start": fetched["start"],
         "end": fetched["end"],
@@ -118,7 +130,15 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
         "cost": metric_plan.dollars(int(fetched["metrics"])),
     }
     context["outlet_events"][VALIDATED_METRICS].extra.update(told)
-    return {**told, "reasons": reasons}
+    return {**told, "reasons": dict(reasons), "findings": dict(findings), "data_docs": pages}
+
+
+def _expected(config: Settings, store: Store, chunk: Mapping[str, Any]) -> list[str]:
+    """Return the instances of the inventory that should have reported; none for a time long ago, it may differ."""
+    if clock.now() - clock.parse(chunk["end"]) > EXPECTED:
+        return []
+    known = inventory.load(config.inventory, store)
+    return sorted(known) if len(config.shards) == 1 else inventory.of_shard(known, chunk["part"])
 
 
 class _Export:

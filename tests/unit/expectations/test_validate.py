@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from expectations.validate import Interval, ValidationError, validate
+from expectations.validate import Finding, Interval, ValidationError, validate
 from ml import catalogue, dataset
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 CATALOGUE = catalogue.load()
 INTERVAL = Interval(TEN, TEN + timedelta(hours=1), 300)
+KEYS = ["instance_id", "timestamp"]
 NAMES = list(CATALOGUE.names)
 
 
@@ -39,7 +40,8 @@ def test_good_rows_pass_unchanged(rows):
     pd.testing.assert_frame_equal(outcome.validated, rows)
     assert outcome.quarantined.empty
     assert list(outcome.quarantined.columns) == [*rows.columns, "reasons"]
-    assert outcome.results["reasons"] == {}
+    assert outcome.reasons == {}
+    assert outcome.findings == ()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,9 @@ def test_good_rows_pass_unchanged(rows):
         ),
         ("timestamp", pd.NaT, "timestamp is missing"),
         ("instance_id", None, "instance_id is missing"),
+        ("instance_id", "", "instance_id is empty, not printable, or longer than 255 bytes"),
+        ("instance_id", "web\n1", "instance_id is empty, not printable, or longer than 255 bytes"),
+        ("instance_id", "ü" * 128, "instance_id is empty, not printable, or longer than 255 bytes"),
         (NAMES, np.nan, "no metric has a value"),
     ],
 )
@@ -70,12 +75,12 @@ def test_one_bad_row_is_quarantined_with_its_reason(rows, column, value, reason)
     rows.loc[3, column] = value
 
     # WHEN
-    outcome = validate(rows, CATALOGUE, INTERVAL)
+    outcome = validate(rows.sort_values(KEYS), CATALOGUE, INTERVAL)
 
     # THEN it is the only one that leaves, and the reason is the only one given
     assert outcome.quarantined["reasons"].tolist() == [reason]
     assert len(outcome.validated) == len(rows) - 1
-    assert outcome.results["reasons"] == {reason: 1}
+    assert outcome.reasons == {reason: 1}
 
 
 def test_bounds_themselves_are_allowed(rows):
@@ -91,7 +96,7 @@ def test_of_duplicates_the_first_stays(rows):
     copies = rows.iloc[[5, 5]].assign(latency_ms=1.0)
 
     # WHEN
-    outcome = validate(pd.concat([rows, copies]), CATALOGUE, INTERVAL)
+    outcome = validate(pd.concat([rows, copies]).sort_values(KEYS, kind="stable"), CATALOGUE, INTERVAL)
 
     # THEN the first is validated, the two others are quarantined, and nothing is lost
     pd.testing.assert_frame_equal(outcome.validated, rows)
@@ -110,7 +115,7 @@ def test_several_reasons_stand_together(rows):
     assert outcome.quarantined["reasons"].tolist() == [expected]
 
 
-def test_a_stuck_metric_is_reported_only(rows):
+def test_a_constant_metric_is_only_noted(rows):
     # GIVEN a metric that never changes and one that is never there
     rows["running_processes"] = 4.0
     rows["latency_ms"] = np.nan
@@ -120,10 +125,19 @@ def test_a_stuck_metric_is_reported_only(rows):
 
     # THEN
     assert outcome.quarantined.empty
-    assert [text.split(":")[0] for text in outcome.results["reported"]] == [
-        "expect_column_unique_value_count_to_be_between(latency_ms)",
-        "expect_column_unique_value_count_to_be_between(running_processes)",
-    ]
+    assert outcome.findings == (
+        Finding("constant", "info", "latency_ms never changes"),
+        Finding("constant", "info", "running_processes never changes"),
+    )
+
+
+def test_rows_out_of_order_are_an_error_that_names_the_first(rows):
+    # GIVEN two rows exchanged
+    exchanged = rows.iloc[[0, 2, 1, *range(3, 24)]]
+
+    # WHEN / THEN
+    with pytest.raises(ValidationError, match=r"not in order of time: a at 2026-11-22 10:05:00\+00:00 comes after"):
+        validate(exchanged, CATALOGUE, INTERVAL)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_the_function_writes_only_its_own_prefixes(resources):
 def test_ledger_and_artifacts_cannot_be_deleted_by_the_dags(resources):
     deletes = [item for item in statements(resources) if "s3:DeleteObject" in listed(item["Action"])]
     prefixes = {resource["Fn::Sub"].split("/")[1] for item in deletes for resource in item["Resource"]}
-    assert prefixes == {"raw", "validated", "quarantine", "labelled", "inventory"}
+    assert prefixes == {"raw", "validated", "quarantine", "labelled", "inventory", "docs"}
 
 
 def test_the_data_are_kept_versioned_encrypted_and_private(resources):

@@ -120,6 +120,17 @@ def test_regimes_follow_the_roles_rhythm(simulation):
     assert len(simulation.regimes) == 4 * 24
 
 
+def test_the_regimes_are_in_the_rows(simulation):
+    # GIVEN quiet rows that report a possible CPU value
+    quiet = simulator.quiet_rows(simulation.rows, simulation.incidents)
+    cpu = simulation.rows["cpu_utilization"]
+    quiet &= (cpu <= 100).to_numpy()
+    # WHEN the bounds of the regimes are applied to the values themselves
+    level = np.select([cpu < simulator.IDLE_BELOW, cpu < simulator.HIGH_FROM], ["Idle", "Normal"], "High Load")
+    # THEN they say what was written down
+    assert np.mean(level[quiet] == simulator.true_levels(simulation)[quiet]) > 0.98
+
+
 def test_a_stream_longer_than_the_whole_is_refused():
     with pytest.raises(ValueError, match="stream_hours is 30"):
         simulator.simulate(END, days=1, stream_hours=30)

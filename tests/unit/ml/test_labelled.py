@@ -209,7 +209,7 @@ def test_an_unreadable_object_is_named_and_does_not_stop_the_others(bucket, stor
     # GIVEN one object that is no gzip, one that lacks a column, and a good one
     bad = arrive(bucket, "s0-1-1", [])
     bucket.objects[bad] = b"not gzip"
-    half = {name: value for name, value in row("web-1", 0, T1).items() if name != "score"}
+    half = {name: value for name, value in row("web-1", 0, T1).items() if name != "level"}
     incomplete = arrive(bucket, "s0-2-2", [half])
     arrive(bucket, "s0-3-3", [row("web-1", 0, T1)])
     # WHEN compacted

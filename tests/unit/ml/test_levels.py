@@ -1,27 +1,40 @@
-import numpy as np
+from datetime import UTC, datetime
 
+import numpy as np
+import pytest
+
+from local import simulator
+from ml import catalogue
+from ml.families import FAMILIES
+from ml.fit import Recipe, fit_level
 from ml.levels import name_levels, severities, severity_columns
+from ml.space import build_space
 
 
 def named(severity, counts):
     return name_levels(np.array(severity, float), np.array(counts))
 
 
-def test_severity_is_the_mean_of_the_three_metrics_that_speak_of_load():
-    # GIVEN features of which cpu_utilization and latency_ms are reported
+def test_cpu_alone_says_how_busy_a_row_is_where_half_of_the_rows_report_it():
     features = ("disk_queue_length", "cpu_utilization", "latency_ms", "active_connections")
-    columns = severity_columns(features, [True, True, True, False])
-    level = np.array([[9.0, 1.0, 3.0, 0.0], [9.0, 3.0, 5.0, 0.0], [9.0, -1.0, -1.0, 0.0]])
-    # WHEN
-    severity, counts = severities(level, np.array([2, 2, 0]), 3, columns)
-    # THEN cluster 2 has (2 + 4) / 2, cluster 0 has -1, cluster 1 has no rows
-    assert columns == [1, 2]
-    np.testing.assert_array_equal(severity, [-1.0, np.nan, 3.0])
-    assert counts.tolist() == [1, 0, 2]
+    assert severity_columns(features, [1.0, 0.5, 1.0, 1.0]) == [1]
+    assert severity_columns(features, [1.0, 0.4, 1.0, 1.0]) == [2, 3]
+    assert severity_columns(features, [1.0, 0.0, 0.2, 1.0]) == [3]
 
 
 def test_without_those_metrics_all_reported_ones_count():
-    assert severity_columns(("x", "y", "z"), [True, False, True]) == [0, 2]
+    assert severity_columns(("x", "y", "z"), [1.0, 0.0, 0.1]) == [0, 2]
+    assert severity_columns(("x", "cpu_utilization"), [1.0, 0.3]) == [0, 1]
+
+
+def test_severity_is_the_mean_of_a_clusters_rows():
+    # GIVEN two metrics in the level space
+    level = np.array([[1.0, 3.0], [3.0, 5.0], [-1.0, -1.0]])
+    # WHEN
+    severity, counts = severities(level, np.array([2, 2, 0]), 3)
+    # THEN cluster 2 has ((1 + 3) + (3 + 5)) / 2, cluster 0 has -2, cluster 1 has no rows
+    np.testing.assert_array_equal(severity, [-2.0, np.nan, 6.0])
+    assert counts.tolist() == [1, 0, 2]
 
 
 def test_clusters_are_cut_where_the_gaps_are():
@@ -44,3 +57,28 @@ def test_fewer_than_three_clusters():
 
 def test_a_label_without_rows_is_normal():
     assert named([np.nan, -1.0, 0.0, 1.0], [0, 5, 5, 5]) == ["Normal", "Idle", "Normal", "High Load"]
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    """Every third row of two simulated days, none impossible: the spaces, the true levels, and which are quiet."""
+    simulation = simulator.simulate(datetime(2026, 11, 22, 10, tzinfo=UTC), days=2)
+    possible = ~(simulation.rows["cpu_utilization"] > 100) & ~(simulation.rows["latency_ms"] < 0)
+    possible &= simulation.rows.index % 3 == 0
+    space = build_space(simulation.rows[possible], catalogue.load(), simulation.inventory, 300)
+    quiet = simulator.quiet_rows(simulation.rows, simulation.incidents)
+    return space, simulator.true_levels(simulation)[possible], quiet[possible]
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_quiet_rows_of_the_simulated_fleet_get_their_roles_true_level(simulated, family):
+    # GIVEN rows of four roles whose sizes differ by orders of magnitude
+    space, truth, quiet = simulated
+    # WHEN, under two seeds
+    found = []
+    for seed in (0, 1):
+        fit, level, _ = fit_level(space, Recipe(family, seed=seed))
+        found.append(np.array(level["names"], object)[fit.map.assign(space.level).labels])
+        # THEN
+        assert np.mean(found[-1][quiet] == truth[quiet]) >= 0.95
+    assert np.mean(found[0] == found[1]) >= 0.98

@@ -83,20 +83,30 @@ def test_an_interval_is_exported_and_split(aws, run):
     extra = run["outlet_events"][VALIDATED_METRICS].extra
     assert (extra["validated"], extra["metrics_requested"], extra["cost"]) == (23, 20, "$0.0002")
 
+    # AND the page about it can be opened
+    page = "docs/validation/2026-11-22T0900Z--2026-11-22T1000Z-default.html"
+    assert told["data_docs"] == [f"http://127.0.0.1:4566/bucket/{page}"]
+    assert b"cpu_utilization" in aws.s3.objects[page]
+
+
+def layers(s3):
+    """All objects but the page about the validation, in which every element has an id of its own."""
+    return {key: data for key, data in s3.objects.items() if not key.startswith("docs/")}
+
 
 def test_a_rerun_gives_the_same_objects_and_writes_none(aws, run):
     # GIVEN an exported hour
     aws.cloudwatch.fill("CPUUtilization", "a", NINE, 12, 50.0)
     exported(run)
-    before = dict(aws.s3.objects)
+    before = layers(aws.s3)
     aws.s3.puts.clear()
 
     # WHEN
     exported(run)
 
     # THEN
-    assert aws.s3.objects == before
-    assert aws.s3.puts == []
+    assert layers(aws.s3) == before
+    assert [key for key in aws.s3.puts if not key.startswith("docs/")] == []
 
 
 def test_any_order_of_hours_rereads_and_backfills_gives_the_same_bytes(aws, context, monkeypatch):
@@ -395,7 +405,7 @@ def test_a_corrupt_object_is_replaced_by_the_next_export(aws, run):
     # GIVEN an exported hour whose object was cut off
     aws.cloudwatch.fill("CPUUtilization", "a", NINE, 12, 50.0)
     exported(run)
-    before = dict(aws.s3.objects)
+    before = layers(aws.s3)
     key = hour_key("raw", NINE)
     aws.s3.objects[key] = aws.s3.objects[key][:50]
 
@@ -403,7 +413,7 @@ def test_a_corrupt_object_is_replaced_by_the_next_export(aws, run):
     with pytest.raises(StoreError, match=r"hh=09/part-default\.parquet is no Parquet file"):
         export.validate(run, export.joined([{**_fetched(), "rows": 12}]))
     exported(run)
-    assert aws.s3.objects == before
+    assert layers(aws.s3) == before
 
 
 def _fetched():
@@ -471,6 +481,32 @@ def test_the_newest_datapoints_are_given_time_to_settle(aws, run, monkeypatch):
 
     # THEN it waits for what is left
     assert waits == [30.0]
+
+
+def test_an_instance_that_fell_silent_is_told_and_stops_nothing(aws, run, caplog):
+    # GIVEN an instance with data, and one that the inventory alone knows
+    aws.cloudwatch.fill("CPUUtilization", "a", NINE, 12, 50.0)
+    aws.store.put_bytes("config/inventory.json", b'{"instances": {"a": {}, "gone": {}}}')
+
+    # WHEN
+    told = exported(run)
+
+    # THEN
+    assert told["findings"]["silent"] == 1
+    assert "gone: no row; the newest one is of never" in caplog.text
+    assert VALIDATED_METRICS in run["outlet_events"]
+
+
+def test_more_refused_than_good_rows_are_a_failure(aws, run):
+    # GIVEN seven of twelve rows that are impossible
+    aws.cloudwatch.fill("CPUUtilization", "a", NINE, 7, 500.0)
+    aws.cloudwatch.fill("CPUUtilization", "a", NINE + timedelta(minutes=35), 5, 50.0)
+
+    # WHEN / THEN the rows are split, and nothing is announced
+    with pytest.raises(AirflowFailException, match=r"7 of 12 rows were quarantined: .*Data Docs: http"):
+        exported(run)
+    assert len(aws.store.read_hours("validated", NINE, TEN)) == 5
+    assert run["outlet_events"] == {}
 
 
 def test_not_a_single_good_row_is_a_failure_with_reasons(aws, run):

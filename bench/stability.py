@@ -1,0 +1,215 @@
+"""How steady a refit is, how faithful its maps are, and whether its levels are true: by family, on the same rows.
+
+    python -m bench.stability [DATA_ROOT] [--days D] [--seeds S] [--json FILE]
+
+The rows are the simulated fleet's, and those of every set under DATA_ROOT (see ``bench.detection``). Each family is
+fitted to their history, to the same rows in another order, with S other seeds, and S times without a random tenth of
+the instance-days. Each model then labels the history and what came next. The columns: whether the shuffled rows gave
+the same labels; the least share of rows that kept their level, and the least Jaccard index of what came next in an open
+episode, over the seeds and over the thinned rows; the fidelity of the level map, and the least one of the behaviour
+maps; on the simulated fleet, the share of quiet rows whose level is their role's true load regime. ``*`` marks the
+family that would be promoted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from local import simulator
+from ml import catalogue as catalogues
+from ml import trails as trailing
+from ml.boundaries import alert_rows
+from ml.catalogue import Catalogue, Metric
+from ml.contest import contest_figures
+from ml.families import FAMILIES
+from ml.features import as_table
+from ml.fit import Recipe, fit_model
+from ml.scoring import exhausted_rows, harmful_rows, level_labels, measure, row_baselines
+from ml.select import SelectionError, choose
+from ml.space import GAP_PERIODS, KEY, Space, build_space
+
+if TYPE_CHECKING:
+    from ml.features import MetricTable
+    from ml.fit import Fitted
+    from ml.inventory import Instance
+
+END = datetime(2026, 11, 22, 10, tzinfo=UTC)
+STREAM_HOURS = 24
+THINNED = 0.1
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Metric rows sorted by instance and time, and which are the ``history`` (n,) that models are fitted to.
+
+    On a simulated fleet ``truth`` (n,) is the true level of each row and ``quiet`` (n,) that no incident disturbs it.
+    """
+
+    name: str
+    rows: pd.DataFrame
+    history: np.ndarray
+    catalogue: Catalogue
+    inventory: dict[str, Instance]
+    period_s: int
+    truth: np.ndarray | None = None
+    quiet: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Level of each row, (n,), and whether those after the history lie in an open episode, (m,)."""
+
+    level: np.ndarray
+    alert: np.ndarray
+
+
+def main() -> None:
+    """Print a table for each fleet and write all of them as JSON where asked."""
+    from threadpoolctl import threadpool_limits
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--days", type=float, default=7)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    fleets = [simulated(options.days)]
+    if options.data is not None:
+        fleets += [of_set(path.parent) for path in sorted(options.data.glob("*/replay.parquet"))]
+    tables = []
+    with threadpool_limits(1):
+        for fleet in fleets:
+            table = stability(fleet, options.seeds)
+            tables.append(table.assign(fleet=fleet.name))
+            print(f"{fleet.name}: {len(fleet.rows):,} rows\n{table.round(3).to_string()}\n", flush=True)
+    if options.json:
+        records = pd.concat(tables).reset_index().to_dict(orient="records")
+        options.json.write_text(json.dumps(records, indent=1), encoding="utf-8")
+
+
+def simulated(days: float, seed: int = 7) -> Fleet:
+    """The simulated fleet without the rows that validation would quarantine."""
+    simulation = simulator.simulate(END, days=days, stream_hours=STREAM_HOURS, seed=seed)
+    watched = catalogues.load()
+    values = simulation.rows[list(watched.names)].to_numpy(float)
+    lower = np.array([np.nan if metric.lower is None else metric.lower for metric in watched.metrics])
+    upper = np.array([np.nan if metric.upper is None else metric.upper for metric in watched.metrics])
+    possible = ~((values < lower) | (values > upper)).any(axis=1)
+    rows = simulation.rows[possible].reset_index(drop=True)
+    return Fleet(
+        "simulated fleet",
+        rows,
+        (rows["timestamp"] < END - timedelta(hours=STREAM_HOURS)).to_numpy(),
+        watched,
+        simulation.inventory,
+        300,
+        simulator.true_levels(simulation)[possible],
+        simulator.quiet_rows(simulation.rows, simulation.incidents)[possible],
+    )
+
+
+def of_set(folder: Path) -> Fleet:
+    """The rows of a set of ``bench.detection``; its metrics are in no catalogue."""
+    parts = [
+        pd.read_parquet(folder / f"{part}.parquet").assign(past=part == "history") for part in ("history", "replay")
+    ]
+    rows = pd.concat(parts).sort_values(KEY, ignore_index=True)
+    history = rows.pop("past").to_numpy(bool)
+    rows["timestamp"] = pd.to_datetime(rows["timestamp"], utc=True).astype("datetime64[ms, UTC]")
+    columns = [column for column in rows.columns if column not in KEY]
+    period_s = round(float(rows.groupby("instance_id")["timestamp"].diff().median().total_seconds()))
+    watched = Catalogue(tuple(Metric(name, "Bench", name) for name in columns))
+    return Fleet(folder.name, rows, history, watched, {}, period_s)
+
+
+def stability(fleet: Fleet, seeds: int) -> pd.DataFrame:
+    """One row of figures for each family."""
+    past = fleet.rows[fleet.history]
+    space, shuffled = space_of(fleet, past), space_of(fleet, past.sample(frac=1, random_state=0))
+    thinned = [space_of(fleet, without_a_tenth(past, seed)) for seed in range(seeds)]
+    table = as_table(fleet.rows, fleet.catalogue.names, GAP_PERIODS * fleet.period_s)
+    wide = trailing.widen(table, space.trails)
+    found, figures = {}, {}
+    for family in FAMILIES:
+        fitted = fit(fleet, space, family, 0)
+        figures[family] = contest_figures(fitted, space, past, fleet.inventory)
+        first = labels(fleet, table, wide, fitted)
+        again = labels(fleet, table, wide, fit(fleet, shuffled, family, 0))
+        other = [labels(fleet, table, wide, fit(fleet, space, family, seed)) for seed in range(1, seeds + 1)]
+        fewer = [labels(fleet, table, wide, fit(fleet, part, family, 0)) for part in thinned]
+        found[family] = {
+            "shuffled": bool((first.level == again.level).all() and (first.alert == again.alert).all()),
+            "levels, seeds": min(kept(first, one) for one in other),
+            "alerts, seeds": min(jaccard(first, one) for one in other),
+            "levels, thinned": min(kept(first, one) for one in fewer),
+            "alerts, thinned": min(jaccard(first, one) for one in fewer),
+            "alerted rows": int(first.alert.sum()),
+            "level fidelity": fitted.level_fit.figures["fidelity"],
+            "behaviour fidelity": min(one.figures["fidelity"] for one in fitted.member_fits),
+            "true levels": accuracy(fleet, first),
+        }
+    try:
+        winner = choose(figures).winner
+    except SelectionError as error:
+        print(error)
+        winner = ""
+    return pd.DataFrame(found).T.rename(index={winner: f"{winner} *"}).rename_axis("family").infer_objects()
+
+
+def space_of(fleet: Fleet, rows: pd.DataFrame) -> Space:
+    """The two spaces of some of a fleet's rows."""
+    return build_space(rows, fleet.catalogue, fleet.inventory, fleet.period_s)
+
+
+def without_a_tenth(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The rows without a random tenth of their instance-days."""
+    day, _ = pd.factorize(rows["instance_id"].astype(str) + rows["timestamp"].dt.strftime("%F"))
+    left_out = np.random.default_rng(seed).random(day.max() + 1) < THINNED
+    return rows[~left_out[day]]
+
+
+def fit(fleet: Fleet, space: Space, family: str, seed: int) -> Fitted:
+    """One family, fitted with the default budget."""
+    return fit_model(space, fleet.catalogue, Recipe(family, seed=seed, period_s=fleet.period_s))
+
+
+def labels(fleet: Fleet, table: MetricTable, wide: MetricTable, fitted: Fitted) -> Labels:
+    """What a model says of all rows of a fleet; ``wide`` is the table with its trailing columns."""
+    model = fitted.model
+    baseline = row_baselines(model.baselines, table, fleet.inventory)
+    measured = measure(model, wide, baseline)
+    beyond = measured.score >= model.rule["paging_threshold"]
+    pages = harmful_rows(model, table, baseline, measured, beyond) & beyond
+    pages |= exhausted_rows(model, table, baseline)
+    level = np.array(model.level_names, object)[level_labels(model, table, baseline)]
+    return Labels(level, alert_rows(pages, table.code, int(model.rule["close_rows"]))[~fleet.history])
+
+
+def kept(one: Labels, other: Labels) -> float:
+    """Share of rows with the same level."""
+    return float((one.level == other.level).mean())
+
+
+def jaccard(one: Labels, other: Labels) -> float:
+    """Rows that both alert over rows that either does; 1 where neither alerts."""
+    either = (one.alert | other.alert).sum()
+    return float((one.alert & other.alert).sum() / either) if either else 1.0
+
+
+def accuracy(fleet: Fleet, found: Labels) -> float:
+    """Share of quiet rows with their true level; NaN where no truth is known."""
+    if fleet.truth is None or fleet.quiet is None:
+        return float("nan")
+    return float((found.level == fleet.truth)[fleet.quiet].mean())
+
+
+if __name__ == "__main__":
+    main()

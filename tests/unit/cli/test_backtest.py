@@ -1,0 +1,84 @@
+"""`riskwatch backtest`: what it writes, and how it ends where a file is missing, unreadable or odd."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+
+
+def fleet(hours, start="2026-11-01"):
+    n = hours * 12
+    times = pd.date_range(start, periods=n, freq="5min", tz="UTC").as_unit("ms")
+    values = np.random.default_rng(0).normal(10, 1, (n, 2))
+    return pd.DataFrame({"instance_id": "a", "timestamp": times, "m0": values[:, 0], "m1": values[:, 1]})
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A good history and replay in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    fleet(26).to_parquet("history.parquet")
+    fleet(2, "2026-11-02T02:00").to_parquet("replay.parquet")
+    return tmp_path
+
+
+def run(*options, history="history.parquet", replay="replay.parquet"):
+    command = ["backtest", "--history", history, "--replay", replay, "--out", "out.parquet", "--family", "kmeans"]
+    return CliRunner().invoke(app, [*command, *options])
+
+
+def test_every_replay_row_is_written_with_its_verdict(files):
+    # WHEN
+    result = run()
+
+    # THEN
+    assert result.exit_code == 0
+    assert "24 rows labelled, 1 models" in result.output
+    written = pd.read_parquet("out.parquet")
+    assert list(written.columns) == ["instance_id", "timestamp", "score", "alert", "risk", "level"]
+    assert len(written) == 24
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "odd.parquet does not exist"),
+        ("folder", "odd.parquet is a folder"),
+        (b"timestamp,cpu\n", "odd.parquet cannot be read as Parquet"),
+        (b"", "odd.parquet cannot be read as Parquet"),
+        (fleet(1).drop(columns="timestamp"), "has no column timestamp"),
+        (fleet(1).iloc[:0], "has no rows"),
+    ],
+    ids=["missing", "a folder", "a CSV", "empty", "no timestamp", "no rows"],
+)
+@pytest.mark.parametrize("which", ["history", "replay"])
+def test_a_file_that_cannot_be_used_is_named(files, content, message, which):
+    # GIVEN
+    odd = files / "odd.parquet"
+    if isinstance(content, pd.DataFrame):
+        content.to_parquet(odd)
+    elif isinstance(content, bytes):
+        odd.write_bytes(content)
+    elif content == "folder":
+        odd.mkdir()
+
+    # WHEN
+    result = run(**{which: "odd.parquet"})
+
+    # THEN one line, no traceback, nothing written
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert len(result.output.strip().splitlines()) == 1
+    assert not (files / "out.parquet").exists()
+    assert not (files / ".riskwatch").exists()
+
+
+def test_labels_are_checked_before_the_long_work(files):
+    fleet(1).to_parquet("labels.parquet")
+    result = run("--report", "report", "--labels", "labels.parquet")
+    assert result.exit_code == 1
+    assert "labels.parquet has no column label" in result.output
+    assert not (files / "out.parquet").exists()

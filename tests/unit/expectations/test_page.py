@@ -1,0 +1,89 @@
+"""The page about a validation: Great Expectations' own, of a bounded size, and harmless whatever the rows hold."""
+
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pytest
+
+from expectations import page
+from expectations.validate import Interval, validate
+from ml.catalogue import Catalogue, Metric
+from ml.store import Store
+from tests.unit.bucket import Bucket
+
+TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
+INTERVAL = Interval(TEN, TEN + timedelta(hours=1), 300)
+CATALOGUE = Catalogue((Metric("cpu", "Test", "CPU", lower=0.0, upper=100.0),))
+HOSTILE = "<script>alert(1)</script>"
+
+
+def outcomes(count=1, name="web-1"):
+    """Results of a validation in which `count` rows are out of bounds and each is there twice."""
+    rows = pd.DataFrame(
+        {
+            "instance_id": [f"{name}{place:04d}" for place in range(count) for _ in range(2)],
+            "timestamp": pd.DatetimeIndex([TEN] * 2 * count).as_unit("ms"),
+            "cpu": 500.0,
+        }
+    ).astype({"instance_id": "str"})
+    return validate(rows, CATALOGUE, INTERVAL).outcomes
+
+
+@pytest.fixture
+def store():
+    return Store(Bucket(), "bucket")
+
+
+def test_the_page_names_what_failed_in_one_object(store):
+    # WHEN
+    key = page.write(store, outcomes(), INTERVAL, "default")
+
+    # THEN
+    assert key == "docs/validation/2026-11-22T1000Z--2026-11-22T1100Z-default.html"
+    text = store.get_bytes(key).decode()
+    for words in ("Great Expectations", "default: 2026-11-22T10:00:00.000Z", "must be unique", "500", "Failed"):
+        assert words in text
+    assert "could not be rendered" not in text.lower()
+
+
+def test_a_name_in_a_row_is_text_and_nothing_else(store):
+    # GIVEN an instance with a name that is a script, found among the duplicates
+    text = page.render(outcomes(name=HOSTILE), HOSTILE)
+
+    # THEN
+    assert "&lt;script&gt;alert(1)" in text
+    assert "<script>alert(1)" not in text
+
+
+def test_many_bad_rows_do_not_make_it_long():
+    small, large = (len(page.render(outcomes(count), "x")) for count in (20, 2_000))
+    assert large < 1.5 * small
+
+
+def test_only_the_newest_pages_stay(store, monkeypatch):
+    # GIVEN room for two pages, and three newer ones than that of this interval
+    monkeypatch.setattr(page, "KEPT", 2)
+    for day in (23, 24, 25):
+        store.put_page(f"{page.PREFIX}2026-11-{day}T1000Z--x.html", "")
+
+    # WHEN
+    key = page.write(store, outcomes(), INTERVAL, "default")
+
+    # THEN the page that is linked now stays until the next run
+    assert store.keys(page.PREFIX) == [key, *(f"{page.PREFIX}2026-11-{day}T1000Z--x.html" for day in (24, 25))]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "address"),
+    [
+        ("http://127.0.0.1:4566", "http://127.0.0.1:4566/bucket/docs/a%20b.html"),
+        (
+            "https://s3.eu-west-1.amazonaws.com",
+            "https://eu-west-1.console.aws.amazon.com/s3/object/bucket?region=eu-west-1&prefix=docs/a%20b.html",
+        ),
+        ("https://amazonaws.com.example.org", "https://amazonaws.com.example.org/bucket/docs/a%20b.html"),
+    ],
+)
+def test_the_link_is_one_that_a_person_can_open(store, monkeypatch, endpoint, address):
+    monkeypatch.setattr(store.client.meta, "endpoint_url", endpoint)
+    assert page.link(store, "docs/a b.html") == address
