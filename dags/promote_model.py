@@ -19,7 +19,9 @@ DOC = """
 MLflow, one entry under `ledger/`. **Announces** `live_model`. Runs when `candidate_model` is announced.
 
 The setting `promotion` decides: `off` does nothing, `dry_run` records what would happen, `approval` waits for Approve
-under *Required Actions* (Reject after 20 hours), `auto` releases at once.
+under *Required Actions* (Reject after 20 hours), `auto` releases at once. A refresh of the champion, with its family
+and settings, needs no approval in either of the last two, unless it would change the level of more than a tenth of the
+rows: then it waits for one in both.
 
 **When it fails**
 - *failed its self-test*: the alias has not moved; train again.
@@ -36,6 +38,8 @@ BODY = """
 {% set c = ti.xcom_pull(task_ids='decide', key='candidate') %}
 Version [{{ c['version'] }}]({{ c['link'] }}), family **{{ c['family'] }}**, training {{ c['training_id'] }},
 digest `{{ c['digest'][:12] }}`, replaces {{ 'version ' ~ c['replaces']['version'] if c['replaces'] else 'nothing' }}.
+
+{{ c['kind'] | capitalize }}: {{ c['why'] }}{{ '. Asks because ' ~ c['ask'] if c['ask'] else '' }}.
 
 | figure | value |
 |---|---|

@@ -1,26 +1,30 @@
-"""train_models: five families on the newest validated rows, compared in MLflow, the winner registered as challenger."""
+"""train_models: a refresh of the champion or a contest of five families, compared and registered in MLflow."""
 
-from airflow.sdk import TriggerRule, dag, get_current_context, task
+from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
 
 from riskwatch_airflow.assets import CANDIDATE_MODEL, RETRAIN_REQUEST
 from riskwatch_airflow.wiring import COMMON, moments_or
 
-# The names in ml.families.FAMILIES, which a DAG file cannot import: it brings scikit-learn with it.
-FAMILIES = ["kmeans", "kmedoids", "dbscan", "hierarchical", "ensemble"]
-
 DOC = """
 ### Train models
 
-**Owner**: riskwatch. **Reads** `validated/` (the newest `history_days`), `config/inventory.json`.
+**Owner**: riskwatch. **Reads** `validated/` (the newest `history_days`), `config/inventory.json`, the champion's
+artifact, the newest document under `contests/`.
 **Writes** `training/<id>/rows.parquet`, `candidates/<id>/<family>.zip` with figures beside it, one MLflow run per
-training with a child per family, and the winner as a registered version with the alias `challenger`.
-**Announces** `candidate_model`. Runs daily, and when `retrain_request` asks for it.
+training with a child per family, `contests/<id>.json` after a contest, and what should serve next as a registered
+version with the alias `challenger`. **Announces** `candidate_model`. Runs daily, and when `retrain_request` asks.
 
-A family that fails does not stop the others.
+A **refresh** fits the champion's family and settings to the newest rows: that is the daily run. A **contest** fits all
+five families: weekly, on a retrain request, where there is no champion, or with the param `contest`. A challenger takes
+over after three contests won in a row, at once where there is no champion or the guards veto it. Which of both a run
+was, and why, is in the log of `prepare` and `choose` and on the training in MLflow. A family that fails does not stop
+the others.
 
 **When it fails**
 - *no rows to train on*: run or backfill `export_metrics`.
-- *no family may serve*: every candidate was vetoed; the description of the training in MLflow lists the reasons.
+- *no family may serve*: every candidate was vetoed; the description of the training in MLflow lists the reasons. A
+  vetoed refresh does not fail: `choose` skips and `request_contest` asks for a contest at once.
+- *the artifact of the champion is gone*: restore it from the bucket's versions, or promote another model.
 - a single `train` task: its log names the rows or metric that the family could not use.
 """
 
@@ -29,16 +33,21 @@ A family that fails does not stop the others.
     schedule=moments_or("train_models", RETRAIN_REQUEST),
     tags=["riskwatch", "model"],
     doc_md=DOC,
+    params={"contest": Param(False, type="boolean", title="contest", description="Fit all families, not the champion")},
     **COMMON,
 )
 def train_models() -> None:
-    """Wire prepare, one train per family and choose."""
+    """Wire prepare, one train per family, choose, and the request for a contest after a vetoed refresh."""
 
     @task
     def prepare() -> dict:
         from riskwatch_airflow.tasks import train as body
 
         return body.prepare(get_current_context())
+
+    @task
+    def contestants(training: dict) -> list[str]:
+        return training["families"]
 
     # Two at a time: a family on 28 days of a fleet takes a core and up to a gigabyte.
     @task(map_index_template="{{ family }}", max_active_tis_per_dagrun=2)
@@ -54,8 +63,15 @@ def train_models() -> None:
 
         return body.choose(get_current_context(), training, trained)
 
+    @task(outlets=[RETRAIN_REQUEST], trigger_rule=TriggerRule.NONE_FAILED)
+    def request_contest() -> dict:
+        from riskwatch_airflow.tasks import train as body
+
+        return body.request(get_current_context())
+
     training = prepare()
-    choose(training, train.partial(training=training).expand(family=FAMILIES))
+    trained = train.partial(training=training).expand(family=contestants(training))
+    choose(training, trained) >> request_contest()
 
 
 train_models()

@@ -3,12 +3,13 @@
 The first model is fitted to the history. From then on every replay row is labelled by the model that would have served
 at its moment, from itself and the rows before it, by the scorer and the episode rule of the inference function; the
 model is refreshed on the rows of the last 28 days every ``refit_hours`` and contested by the other families every seven
-days, as `train_models` does it. Retrain requests, which come from watching served rows, are not replayed.
+days or where the guards veto a refresh, as `train_models` does it. Retrain requests, which come from watching served
+rows, are not replayed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +18,13 @@ import pandas as pd
 from ml import trails as trailing
 from ml.catalogue import Catalogue, Metric
 from ml.catalogue import load as packaged
-from ml.contest import Contest, Policy, hold
+from ml.contest import Contest, Policy, contest_due, hold
 from ml.families import FAMILIES
 from ml.features import MetricTable, as_table
-from ml.fit import Fitted, Recipe, fit_model
+from ml.fit import Fitted, Recipe, fit_model, kept_settings
+from ml.guards import guard_figures
 from ml.scoring import exhausted_rows, harmful_rows, level_labels, measure, reasons, row_baselines, score_table
+from ml.select import vetoes
 from ml.space import GAP_PERIODS, KEY, space_of
 from riskwatch_lambda.episodes import QUIET, EpisodeState, Rule, advance
 
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 HISTORY_MS = 28 * 86_400_000
-CONTEST_MS = 7 * 86_400_000
 LEAST_SPAN_MS = 86_400_000  # a refresh on less than a day of rows would forget more than it learns
 HOUR_MS = 3_600_000
 
@@ -94,10 +96,10 @@ def backtest(
     from threadpoolctl import threadpool_limits
 
     _check_options(family, budget, refit_hours)
-    rows, metrics = _joined(history, replay, catalogue or packaged())
+    rows, metrics = joined_rows(history, replay, catalogue or packaged())
     names = {metric.name: column for metric, column in metrics}
     watched = Catalogue(tuple(metric for metric, _ in metrics))
-    period_s = _period(rows)
+    period_s = usual_period(rows)
     table = as_table(rows, watched.names, GAP_PERIODS * period_s)
     trails = trailing.trails_for(len(watched.names), period_s)
     recipe = Recipe("kmeans" if family == AUTO else family, budget, seed, period_s)
@@ -148,12 +150,8 @@ class _Replayer:
             past = self._past(moment, first=fitted is None)
             if past is not None:
                 space = self._space(past)
-                contest = None
-                if self.contested and (fitted is None or moment - contested_ms >= CONTEST_MS):
-                    contested_ms = moment
-                    contest = hold(space, self.catalogue, self.inventory, self.recipe)
-                    policy.settle(contest)
-                fitted = self._refit(space, policy, contest, fitted)
+                fitted, contest = self._renew(space, policy, fitted, (moment - contested_ms) / 1000)
+                contested_ms = contested_ms if contest is None else moment
                 refreshes.append(_refresh(moment, fitted, space, contest))
             assert fitted is not None  # noqa: S101 - the first past is the history
             wanted = self.replayed & (table.ms >= moment) & (table.ms < moment + step_ms)
@@ -180,18 +178,22 @@ class _Replayer:
     def _space(self, past: IntArray) -> Space:
         return space_of(_part(self.table, past), _part(self.wide, past), self.trails, self.inventory)
 
-    def _refit(self, space: Space, policy: Policy, contest: Contest | None, serving: Fitted | None) -> Fitted:
-        """The model that serves from now on: the champion of a contest, else the one that serves, refreshed."""
-        family = policy.champion or self.recipe.family
-        if contest is not None and family in contest.fits:
-            return contest.fits[family]
-        same = serving is not None and serving.recipe.family == family
-        level = _kept_settings(serving) if serving is not None and same else {}
-        return fit_model(
-            space,
-            self.catalogue,
-            Recipe(family, self.recipe.budget, self.recipe.seed, self.recipe.period_s, level),
-        )
+    def _renew(
+        self, space: Space, policy: Policy, serving: Fitted | None, since_s: float
+    ) -> tuple[Fitted, Contest | None]:
+        """The model that serves from now on, and the contest where one was held ``since_s`` after the one before."""
+        family = self.recipe.family if serving is None else serving.recipe.family
+        level = {} if serving is None else kept_settings(serving)
+        if not self.contested or contest_due(policy.champion, since_s) is None:
+            fitted = fit_model(space, self.catalogue, replace(self.recipe, family=family, level=level))
+            if not self.contested or not vetoes(guard_figures(fitted, space, self.recipe.seed)):
+                return fitted, None
+        contest = hold(space, self.catalogue, self.inventory, self.recipe, None if serving is None else (family, level))
+        decision = policy.settle(contest)
+        if contest.choice is None or decision.family is None:
+            # Nothing may serve. A replay needs labels all the same: those of the model that would have stayed.
+            return serving or contest.fits[family], contest
+        return contest.fits[decision.family], contest
 
     def _label(self, fitted: Fitted, wanted: BoolArray) -> None:
         """Label the wanted rows; the rows before them are their context and keep their labels."""
@@ -271,12 +273,6 @@ def _part(table: MetricTable, rows: IntArray) -> MetricTable:
     )
 
 
-def _kept_settings(serving: Fitted) -> dict[str, float | int | str]:
-    """What the serving family chose for its level map; the ensemble's two halves choose again."""
-    name = {"dbscan": "eps", "ensemble": None}.get(serving.recipe.family, "clusters")
-    return {} if name is None else {name: serving.level_fit.params[name]}
-
-
 def _refresh(moment: int, fitted: Fitted, space: Space, contest: Contest | None) -> Refresh:
     return Refresh(
         ms=moment,
@@ -298,7 +294,7 @@ def _check_options(family: str, budget: float, refit_hours: float) -> None:
         raise BacktestError(f"refit-hours {refit_hours} must be above 0")
 
 
-def _joined(
+def joined_rows(
     history: pd.DataFrame, replay: pd.DataFrame, catalogue: Catalogue
 ) -> tuple[pd.DataFrame, list[tuple[Metric, str]]]:
     """History and replay in one frame sorted by key with a ``replayed`` mark, and the metric of each column."""
@@ -348,7 +344,7 @@ def _metric(column: str, place: int, catalogue: Catalogue) -> Metric:
     return Metric(name=f"column_{place}", namespace="Backtest", metric=column)
 
 
-def _period(rows: pd.DataFrame) -> int:
+def usual_period(rows: pd.DataFrame) -> int:
     """Usual distance between two rows of an instance in whole seconds."""
     steps = rows.groupby("instance_id")["timestamp"].diff().dropna()
     return max(1, round(float(steps.median().total_seconds()))) if len(steps) else 300

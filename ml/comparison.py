@@ -16,21 +16,30 @@ if TYPE_CHECKING:
 _SHOWN = (  # columns of the comparison table: those that exist, in this order, then the others
     "injected_vus_pr",
     "alerts_per_instance_day",
+    "label_churn",
+    "fidelity",
+    "largest_cluster_share",
+    "noise_share",
+    "level_stability",
+    "severity_gap",
+    "prototypes",
+    "model_bytes",
+    "row_operations",
     "silhouette",
     "davies_bouldin",
     "calinski_harabasz",
-    "fidelity",
     "level_clusters",
-    "largest_cluster_share",
-    "prototypes",
     "unusual_share",
     "fit_seconds",
 )
-_MOST_COLUMNS = 12
+_MOST_COLUMNS = 16
 
 
-def describe(ranking: Sequence[Mapping[str, Any]], winner: Mapping[str, Any] | None) -> str:
-    """Markdown: all candidates with their figures and vetoes, best first, and why the winner was chosen."""
+def describe(ranking: Sequence[Mapping[str, Any]], winner: Mapping[str, Any] | None, why: str = "") -> str:
+    """Markdown: all candidates with their figures and vetoes, best first, and why the winner was chosen.
+
+    ``winner`` is its row with the decision's ``kind`` and ``why``; without one, ``why`` says why there is none.
+    """
     names = _columns(ranking)
     head = ["", "family", *(name.replace("_", " ") for name in names), "vetoes"]
     lines = [_row(head), _row(["---"] * len(head))]
@@ -39,7 +48,7 @@ def describe(ranking: Sequence[Mapping[str, Any]], winner: Mapping[str, Any] | N
         family = f"**{row['family']}**" if chosen else str(row["family"])
         figures = [_number(row["figures"].get(name)) for name in names]
         lines.append(_row([str(place), family, *figures, "; ".join(row["vetoes"]) or "none"]))
-    return "\n".join([_reason(ranking, winner), "", *lines])
+    return "\n".join([_reason(ranking, winner, why), "", *lines])
 
 
 def _columns(ranking: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -48,13 +57,14 @@ def _columns(ranking: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*first, *(name for name in present if name not in first)][:_MOST_COLUMNS]
 
 
-def _reason(ranking: Sequence[Mapping[str, Any]], winner: Mapping[str, Any] | None) -> str:
+def _reason(ranking: Sequence[Mapping[str, Any]], winner: Mapping[str, Any] | None, why: str) -> str:
     if winner is None:
-        return f"No candidate was chosen: all {len(ranking)} were vetoed. What is in service stays."
+        return f"No candidate was chosen: all {len(ranking)} were vetoed. What is in service stays. {why}".rstrip()
     vetoed = sum(bool(row["vetoes"]) for row in ranking)
+    asked = f" It waits for an approval: {winner['ask']}." if winner.get("ask") else ""
     return (
-        f"**{winner['family']}** was chosen: among the {len(ranking) - vetoed} candidates that no guard vetoed, it "
-        f"alerts least of those whose VUS-PR on injected incidents lies within {CLOSE} of the best ({vetoed} vetoed)."
+        f"**{winner['family']}**, a {winner['kind']}. {winner['why']}.{asked} Candidates are ranked by VUS-PR on "
+        f"injected incidents, those within {CLOSE} of the best by their alerts; {vetoed} of {len(ranking)} vetoed."
     )
 
 

@@ -1,7 +1,9 @@
-"""A contest: all families fitted to the same rows, and the figures by which one may replace the champion.
+"""Who serves: the policy that `train_models` and the backtest share, and the contest of the families that it asks for.
 
-The weekly contest of a fleet and the first choice of a backtest ask the same questions as a training: injected
-incidents in the newest rows, alerts for each instance and day, and the vetoes. What only a person looks at is left out.
+A *refresh* fits the champion's family and settings to the newest rows: daily, judged by the guards and by how many rows
+change their level. A *contest* fits all families: weekly, when a retrain is asked for, when there is no champion or
+when the guards veto the champion's refresh. It ends in a *change* where a challenger has won three in a row, at once
+where there is no champion or a vetoed one, and in a refresh otherwise.
 """
 
 from __future__ import annotations
@@ -10,22 +12,29 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ml.families import FAMILIES
 from ml.fit import Fitted, Recipe, fit_model
-from ml.select import CLOSE, SelectionError, choose, injected_vus_pr
+from ml.guards import guard_figures
+from ml.scoring import level_labels, row_baselines
+from ml.select import CLOSE, SelectionError, choose
+from ml.trial import injected_vus_pr, make_trial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ml.catalogue import Catalogue
+    from ml.families.base import Params
     from ml.features import MetricTable
     from ml.inventory import Instance
+    from ml.scoring import FleetModel
     from ml.select import Choice
     from ml.space import Space
 
+REFRESH, CHANGE = "refresh", "change"
 WINS_TO_CHANGE = 3
+CONTEST_S = 7 * 86_400
+MOST_CHURN = 0.1  # a tenth of the fleet's rows under another level than yesterday is not a refresh to an operator
 
 
 @dataclass(frozen=True)
@@ -34,33 +43,69 @@ class Contest:
 
     figures: Mapping[str, Mapping[str, float]]
     choice: Choice | None
-    fits: Mapping[str, Fitted]
+    fits: Mapping[str, Fitted] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The family that serves from now on, None where none may, whether that is a change, and why in words."""
+
+    family: str | None
+    kind: str
+    why: str
 
 
 @dataclass
 class Policy:
-    """Who serves: a challenger takes over after three contests won in a row, the first winner at once."""
+    """The champion's family and the contests that a challenger has won in a row."""
 
     champion: str | None = None
     wins: dict[str, int] = field(default_factory=dict)
 
-    def settle(self, contest: Contest) -> str | None:
-        """Take note of a contest and return the family that serves from now on, None where none may.
+    def settle(self, contest: Contest) -> Decision:
+        """Take note of a contest and decide. A challenger wins where it would be chosen and leads by more than noise.
 
-        A challenger wins where it would be chosen and is better than the champion by more than noise. A champion that
-        the guards veto on the newest rows is replaced at once.
+        Where every family is vetoed the champion stays, as it is.
         """
         if contest.choice is None:
-            return self.champion
+            return Decision(self.champion, REFRESH, "every family was vetoed: what serves stays")
         winner = contest.choice.winner
-        if self.champion is None or self.champion in contest.choice.vetoes:
-            self.champion, self.wins = winner, {}
-            return winner
-        lead = contest.figures[winner]["injected_vus_pr"] - contest.figures[self.champion]["injected_vus_pr"]
-        self.wins = {winner: self.wins.get(winner, 0) + 1} if winner != self.champion and lead >= CLOSE else {}
-        if self.wins.get(winner, 0) >= WINS_TO_CHANGE:
-            self.champion, self.wins = winner, {}
-        return self.champion
+        if self.champion is None:
+            return self._change(winner, f"there was no champion: {winner} won the first contest")
+        before = self.champion
+        if before in contest.choice.vetoes:
+            reasons = "; ".join(contest.choice.vetoes[before])
+            return self._change(winner, f"the champion {before} was vetoed ({reasons}): {winner} replaces it at once")
+        if before not in contest.figures:
+            return self._change(winner, f"the champion {before} could not be fitted: {winner} replaces it at once")
+        lead = contest.figures[winner]["injected_vus_pr"] - contest.figures[before]["injected_vus_pr"]
+        if winner == before or lead < CLOSE:
+            self.wins = {}
+            return Decision(before, REFRESH, f"{before} stays: no other leads it by {CLOSE} on injected incidents")
+        won = self.wins.get(winner, 0) + 1
+        self.wins = {winner: won}
+        if won < WINS_TO_CHANGE:
+            why = f"{before} stays: {winner} leads by {lead:.3f}, its win {won} of {WINS_TO_CHANGE} in a row"
+            return Decision(before, REFRESH, why)
+        return self._change(winner, f"{winner} won {won} contests in a row, the last by {lead:.3f} over {before}")
+
+    def _change(self, winner: str, why: str) -> Decision:
+        self.champion, self.wins = winner, {}
+        return Decision(winner, CHANGE, why)
+
+
+def contest_due(champion: str | None, since_s: float | None, asked: str = "") -> str | None:
+    """Why a contest is held now, None where a refresh is enough.
+
+    ``since_s`` are the seconds since the last one, None where none is known; ``asked`` is why somebody asks for one.
+    """
+    if champion is None:
+        return "there is no champion"
+    if asked:
+        return asked
+    if since_s is None or since_s >= CONTEST_S:
+        return "the last contest is a week ago" if since_s else "no contest is on record"
+    return None
 
 
 def hold(
@@ -68,15 +113,26 @@ def hold(
     catalogue: Catalogue,
     inventory: Mapping[str, Instance],
     recipe: Recipe,
+    champion: tuple[str, Params] | None = None,
     families: Sequence[str] = tuple(FAMILIES),
 ) -> Contest:
-    """Fit every family to the rows of a space and choose between them; ``recipe`` gives all settings but the family."""
-    rows = as_rows(space.table)
+    """Fit every family to the rows of a space and choose between them.
+
+    ``recipe`` gives all settings but the family; the champion takes part with the level settings that it serves with,
+    the others choose their own.
+    """
+    trial = make_trial(space, catalogue, inventory, period_s=recipe.period_s, seed=recipe.seed)
     fits: dict[str, Fitted] = {}
     figures: dict[str, dict[str, float]] = {}
     for family in families:
-        fitted = fits[family] = fit_model(space, catalogue, replace(recipe, family=family, level={}))
-        figures[family] = contest_figures(fitted, space, rows, inventory)
+        level = champion[1] if champion is not None and champion[0] == family else {}
+        own = replace(recipe, family=family, level=level)
+        fitted = fits[family] = fit_model(space, catalogue, own)
+        figures[family] = {
+            **guard_figures(fitted, space, recipe.seed),
+            "alerts_per_instance_day": fitted.alerts,
+            "injected_vus_pr": injected_vus_pr(trial, catalogue, inventory, own),
+        }
     try:
         choice = choose(figures)
     except SelectionError:
@@ -84,27 +140,10 @@ def hold(
     return Contest(figures, choice, fits)
 
 
-def contest_figures(
-    fitted: Fitted, space: Space, rows: pd.DataFrame, inventory: Mapping[str, Instance]
-) -> dict[str, float]:
-    """What a family is chosen or vetoed by."""
-    labels = fitted.level_fit.map.assign(space.level).labels
-    recipe = fitted.recipe
-    return {
-        "fidelity": fitted.level_fit.figures["fidelity"],
-        "largest_cluster_share": float(np.bincount(labels).max() / len(labels)),
-        "prototypes": float(sum(fit.map.size for fit in fitted.member_fits)),
-        "alerts_per_instance_day": fitted.alerts,
-        "injected_vus_pr": injected_vus_pr(fitted.model, rows, inventory, seed=recipe.seed, period_s=recipe.period_s),
-    }
-
-
-def as_rows(table: MetricTable) -> pd.DataFrame:
-    """Metric rows of a table."""
-    return pd.DataFrame(
-        {
-            "instance_id": np.array(table.instances, object)[table.code],
-            "timestamp": pd.to_datetime(table.ms, unit="ms", utc=True).as_unit("ms"),
-            **dict(zip(table.features, table.values.T, strict=True)),
-        }
-    )
+def label_churn(before: FleetModel, after: FleetModel, table: MetricTable, inventory: Mapping[str, Instance]) -> float:
+    """Share of the rows that change their level from one model to another of the same features."""
+    given = []
+    for model in (before, after):
+        baseline = row_baselines(model.baselines, table, inventory)
+        given.append(np.array(model.level_names, object)[level_labels(model, table, baseline)])
+    return float(np.mean(given[0] != given[1]))

@@ -47,6 +47,7 @@ class Recipe:
     """What is decided before a fit, and kept by a refresh.
 
     ``level`` holds the settings of the level map that a family would otherwise choose itself, such as its clusters.
+    ``members`` are window in rows and share of a group's prototypes, ``prototypes`` is their sum over all groups.
     """
 
     family: str
@@ -54,6 +55,8 @@ class Recipe:
     seed: int = 0
     period_s: int = 300
     level: Params = field(default_factory=dict)
+    members: tuple[tuple[int, float], ...] = MEMBERS
+    prototypes: int = PROTOTYPES
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def fit_model(space: Space, catalogue: Catalogue, recipe: Recipe) -> Fitted:
         "groups": [int(group) for group in groups],
         "level": level,
         "members": members,
-        "context_rows": trailing.context_rows(max(window for window, _ in MEMBERS), space.trails),
+        "context_rows": trailing.context_rows(max(window for window, _ in recipe.members), space.trails),
         "max_gap_s": GAP_PERIODS * recipe.period_s,
         "rule": {**RULE, "paging_threshold": 1.0},
     }
@@ -114,6 +117,12 @@ def fit_model(space: Space, catalogue: Catalogue, recipe: Recipe) -> Fitted:
     document["rule"]["paging_threshold"] = threshold
     alerts = episodes_a_day(paging, threshold, RULE, recipe.period_s)
     return Fitted(recipe, document, arrays, model, level_fit, member_fits, measured, alerts)
+
+
+def kept_settings(fitted: Fitted) -> dict[str, float | int | str]:
+    """What a fit chose for its level map and a refresh keeps; the ensemble's two halves choose again."""
+    name = {"dbscan": "eps", "ensemble": None}.get(fitted.recipe.family, "clusters")
+    return {} if name is None else {name: fitted.level_fit.params[name]}
 
 
 def fit_level(space: Space, recipe: Recipe) -> tuple[FamilyFit, dict[str, Any], dict[str, FloatArray]]:
@@ -132,14 +141,14 @@ def _fit_members(
     """The members' documents, fits and prototypes: three for each group with rows enough for their windows."""
     fallback = int(groups.max())
     group_of_row = groups[space.baseline]
-    each = min(GROUP_PROTOTYPES, (PROTOTYPES - FALLBACK_PROTOTYPES) // max(1, fallback))
+    each = min(GROUP_PROTOTYPES, (recipe.prototypes - FALLBACK_PROTOTYPES) // max(1, fallback))
     foreign = _foreign(space)
     members: list[dict[str, Any]] = []
     fits: list[FamilyFit] = []
     arrays: dict[str, FloatArray] = {}
     for group in range(fallback + 1):
         prototypes = FALLBACK_PROTOTYPES if group == fallback else each
-        for slot, (window, share) in enumerate(MEMBERS):
+        for slot, (window, share) in enumerate(recipe.members):
             x = _group_vectors(space, group_of_row == group, window, recipe.seed)
             if group == fallback:
                 x = [_sampled(behaviour, part, window, recipe.seed, len(foreign)) for behaviour, part in foreign]

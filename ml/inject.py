@@ -1,24 +1,28 @@
-"""Injected incidents: known trouble written into the newest unlabelled rows, to compare candidates without labels.
+"""Injected incidents: known trouble written into unlabelled rows, to compare candidates without labels.
 
-Seven kinds, sized on the raw scale in multiples of the instance's own deviation and kept within the catalogue's bounds:
-spike, drop, level shift, drift, stuck metric, broken correlation, saturation. The same rows and seed give the same
-incidents, so every family is asked the same question.
+Seven kinds on the raw scale: spike, drop, level shift, drift, stuck metric, broken correlation, saturation. They last
+as long as such trouble does, minutes to hours, and are sized in multiples of the instance's own deviation, evenly in
+the logarithm from hardly visible to plain: incidents that every candidate finds, or none, tell no two of them apart.
+Trouble comes back: an instance has one form of each kind, the metrics it touches and how far, and meets it again and
+again. The same rows and seed give the same incidents, so every candidate is asked the same question.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 
-from ml.features import BoolArray, FloatArray
+from ml.features import BoolArray, FloatArray, IntArray, MetricTable
 
-SLOT_ROWS = 48  # one incident in each slot: room for the longest one and for quiet rows around it
-TAIL_SHARE = 0.2
-TAIL_ROWS = (SLOT_ROWS, 576)
-KEY = ["instance_id", "timestamp"]
+LEAST_ROWS = 48  # fewer rows have no room for an incident and for quiet rows around it
+INCIDENT_SHARE = 0.08  # of the rows, about: trouble is rare
+SHORT_S, LONG_S = 900, 4 * 3_600  # an incident that is not a spike lasts between a quarter of an hour and four hours
+LONGEST_SHARE = 0.02  # and at most this share of the rows of the instance, so that a short past holds several
+SIZES = (0.5, 6.0)  # deviations
+MOST_METRICS = 0.4  # share of the moving metrics that one incident touches
 
 
 @dataclass(frozen=True)
@@ -62,52 +66,58 @@ def _saturate(values: FloatArray, own: Own, size: float) -> FloatArray:
     return np.where(np.isfinite(values), ceiling, values)
 
 
-# kind: shape, least and most rows, least and most size in deviations
-KINDS: dict[str, tuple[Shape, tuple[int, int], tuple[float, float]]] = {
-    "spike": (_up, (1, 3), (3.0, 6.0)),
-    "drop": (_down, (3, 8), (2.0, 5.0)),
-    "level_shift": (_up, (12, 24), (1.5, 4.0)),
-    "drift": (_drift, (16, 24), (2.0, 5.0)),
-    "stuck": (_stuck, (16, 24), (1.0, 1.0)),
-    "broken_correlation": (_mirror, (8, 16), (1.0, 1.0)),
-    "saturation": (_saturate, (6, 12), (3.0, 6.0)),
+KINDS: dict[str, Shape] = {
+    "spike": _up,
+    "drop": _down,
+    "level_shift": _up,
+    "drift": _drift,
+    "stuck": _stuck,
+    "broken_correlation": _mirror,
+    "saturation": _saturate,
 }
+BRIEF = {"spike"}  # one to three rows
+BRIEF_ROWS = 3
 
 
 @dataclass(frozen=True)
 class Injected:
-    """The newest rows with incidents in them, sorted by (instance_id, timestamp), and what was done.
+    """The rows of a table with incidents in them, and what was done.
 
     ``labels`` (n,) marks the incidents' rows; ``kinds`` (n,) names them and is empty elsewhere.
     """
 
-    rows: pd.DataFrame
+    table: MetricTable
     labels: BoolArray
     kinds: list[str]
 
 
-def inject(
-    rows: pd.DataFrame, features: Sequence[str], bounds: Sequence[tuple[float | None, float | None]], *, seed: int
-) -> Injected:
-    """Write incidents into the newest fifth (48 to 576 rows) of each instance that has at least 48 rows.
+def newest_rows(table: MetricTable, share: float) -> BoolArray:
+    """The newest ``share`` of each instance's rows, (n,)."""
+    bounds = np.searchsorted(table.code, np.arange(len(table.instances) + 1))
+    newest = np.zeros(len(table), bool)
+    for low, high in pairwise(bounds.tolist()):
+        newest[high - int((high - low) * share) : high] = True
+    return newest
 
-    ``rows`` are metric rows, ``bounds`` the least and greatest possible value of each feature. Deviations are taken
-    over all the rows given. Metrics that never move, and instances that have no other, are left alone.
+
+def inject(
+    table: MetricTable, bounds: Sequence[tuple[float | None, float | None]], *, period_s: float, seed: int
+) -> Injected:
+    """Write incidents into the rows of each instance that has at least 48 of them.
+
+    ``table`` is sorted by instance and time, its rows ``period_s`` apart; ``bounds`` are the least and greatest
+    possible value of each metric in catalogue units. Metrics that never move, and instances that have no other, are
+    left alone.
     """
     rng = np.random.default_rng(seed)
-    parts, labels, kinds = [], [], []
-    for _, own_rows in rows.sort_values(KEY, kind="stable").groupby("instance_id", sort=True):
-        if len(own_rows) < SLOT_ROWS:
-            continue
-        tail = int(np.clip(len(own_rows) * TAIL_SHARE, *TAIL_ROWS))
-        values = own_rows[list(features)].to_numpy(np.float64)
-        changed, kind = _incidents(values[-tail:], _known(values, bounds), rng)
-        parts.append(own_rows.iloc[-tail:].assign(**dict(zip(features, changed.T, strict=True))))
-        labels.append(np.array([bool(name) for name in kind]))
-        kinds += kind
-    if not parts:
-        return Injected(rows.iloc[:0], np.zeros(0, bool), [])
-    return Injected(pd.concat(parts, ignore_index=True), np.concatenate(labels), kinds)
+    values, kinds = table.values.copy(), np.full(len(table), "", object)
+    for code in range(len(table.instances)):
+        rows = np.flatnonzero(table.code == code)
+        known = _known(values[rows], bounds)
+        moving = [i for i, own in enumerate(known) if own.deviation > 0 and np.isfinite(values[rows, i]).mean() > 0.5]
+        if len(rows) >= LEAST_ROWS and moving:
+            _write(values, kinds, rows, known, moving, period_s, rng)
+    return Injected(replace(table, values=values), kinds != "", kinds.tolist())
 
 
 def _known(values: FloatArray, bounds: Sequence[tuple[float | None, float | None]]) -> list[Own]:
@@ -119,24 +129,45 @@ def _known(values: FloatArray, bounds: Sequence[tuple[float | None, float | None
     return known
 
 
-def _incidents(values: FloatArray, known: Sequence[Own], rng: np.random.Generator) -> tuple[FloatArray, list[str]]:
-    """One incident in each slot of one instance's rows (n, d)."""
-    values, kinds = values.copy(), [""] * len(values)
-    moving = [i for i, own in enumerate(known) if own.deviation > 0 and np.isfinite(values[:, i]).mean() > 0.5]
-    if not moving:
-        return values, kinds
+def _write(
+    values: FloatArray,
+    kinds: np.ndarray,
+    rows: IntArray,
+    known: Sequence[Own],
+    moving: list[int],
+    period_s: float,
+    rng: np.random.Generator,
+) -> None:
+    """Change the rows of one instance in place: incidents of all kinds in turn, with quiet rows between them."""
+    forms = {name: _form(moving, rng) for name in KINDS}
     names = list(KINDS)
     turn = int(rng.integers(len(names)))
-    for slot in range(len(values) // SLOT_ROWS):
-        name = names[(turn + slot) % len(names)]
-        shape, length_range, size_range = KINDS[name]
-        length = int(rng.integers(length_range[0], length_range[1] + 1))
-        start = slot * SLOT_ROWS + int(rng.integers(SLOT_ROWS // 4, SLOT_ROWS - length))
-        touched = rng.choice(moving, size=int(rng.integers(1, max(1, len(moving) // 3) + 1)), replace=False)
-        span = slice(start, start + length)
-        for column in touched:
+    end = 0
+    while True:
+        name = names[turn % len(names)]
+        length = _length(name, len(rows), period_s, rng)
+        quiet = int(length / INCIDENT_SHARE) - length
+        start = end + int(rng.integers(quiet // 4, quiet + 1))
+        turn, end = turn + 1, start + length
+        if end > len(rows):
+            return
+        span = rows[start:end]
+        for column, size in forms[name]:
             own = known[column]
-            changed = shape(values[span, column], own, float(rng.uniform(*size_range)))
-            values[span, column] = np.clip(changed, own.lower, own.upper)
-        kinds[span] = [name] * length
-    return values, kinds
+            values[span, column] = np.clip(KINDS[name](values[span, column], own, size), own.lower, own.upper)
+        kinds[span] = name
+
+
+def _form(moving: list[int], rng: np.random.Generator) -> list[tuple[int, float]]:
+    """The metrics that one kind of trouble touches on an instance, each with its size in deviations."""
+    count = int(rng.integers(1, max(1, int(len(moving) * MOST_METRICS)) + 1))
+    columns = rng.choice(moving, size=count, replace=False)
+    return [(int(column), float(np.exp(rng.uniform(*np.log(SIZES))))) for column in columns]
+
+
+def _length(name: str, room: int, period_s: float, rng: np.random.Generator) -> int:
+    """Rows of an incident."""
+    if name in BRIEF:
+        return int(rng.integers(1, BRIEF_ROWS + 1))
+    longest = max(SHORT_S / period_s, min(LONG_S / period_s, LONGEST_SHARE * room))
+    return max(2, round(float(np.exp(rng.uniform(np.log(SHORT_S / period_s), np.log(longest))))))

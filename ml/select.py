@@ -1,4 +1,4 @@
-"""Choosing between families without labels: vetoes first, then injected incidents, then quiet.
+"""Choosing between candidates without labels: vetoes first, then injected incidents, then quiet.
 
 A candidate is ranked by the VUS-PR its scores reach on injected incidents; candidates that close to each other are
 ranked by their alerts for each instance and day on the untouched rows. Silhouette and its kind are logged, never
@@ -12,31 +12,76 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml.families.base import subsample
-from ml.features import as_table
-from ml.inject import inject
-from ml.scoring import FleetModel, row_baselines, score_table
-from ml.vus import vus_pr
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pandas as pd
-
-    from ml.inventory import Instance
-
     Figures = Mapping[str, float]
 
-LEAST_FIDELITY = 0.98
-GREATEST_SHARE = 0.97
-MOST_PROTOTYPES = 256
 CLOSE = 0.005  # a difference in VUS-PR smaller than this is noise
-MOST_INSTANCES = 24
-BUFFER_S = 3_600
 
 
 class SelectionError(RuntimeError):
     """No candidate may win; the message lists every veto."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A limit that a candidate must keep. ``says`` is the veto in words, with the figure as ``{0}``."""
+
+    figure: str
+    least: float
+    most: float
+    says: str
+
+    def veto(self, value: float) -> str | None:
+        """The reason to refuse a candidate with this value, or None."""
+        return None if self.least <= value <= self.most else self.says.format(value)
+
+
+INF = float("inf")
+LEAST_FIDELITY = 0.98  # below, what serves is not what was fitted
+GREATEST_SHARE = 0.97  # a level that nearly every row has tells nobody anything
+MOST_NOISE = 0.2  # a fifth of the rows outside every cluster: the clusters do not describe the fleet
+LEAST_STABILITY = 0.5  # half way between the same levels and chance, for two halves of one fleet
+LEAST_GAP = 0.5  # half a deviation: closer levels are two names for one load
+MOST_PROTOTYPES = 256
+MOST_BYTES = 40_000_000  # Lambda takes a zip of 50 MB in a request, and the code must fit in
+# 256 prototypes of the level map and 256 of windows of three rows come to 1,024; beyond, some part is over its budget.
+MOST_OPERATIONS = 1_024
+
+GUARDS = (
+    Guard("fidelity", LEAST_FIDELITY, INF, f"fidelity {{0:.3f}} of the level map is below {LEAST_FIDELITY}"),
+    Guard(
+        "largest_cluster_share",
+        0,
+        GREATEST_SHARE,
+        f"one level cluster holds {{0:.1%}} of the rows, more than {GREATEST_SHARE:.0%}",
+    ),
+    Guard(
+        "noise_share", 0, MOST_NOISE, f"{{0:.1%}} of the rows are noise to the level map, more than {MOST_NOISE:.0%}"
+    ),
+    Guard(
+        "level_stability",
+        LEAST_STABILITY,
+        INF,
+        f"two halves of the rows agree on levels by {{0:.2f}} (adjusted Rand), less than {LEAST_STABILITY}",
+    ),
+    Guard(
+        "severity_gap",
+        LEAST_GAP,
+        INF,
+        f"neighbouring levels are {{0:.2f}} deviations of severity apart on unseen rows, less than {LEAST_GAP}",
+    ),
+    Guard("prototypes", 1, MOST_PROTOTYPES, f"{{0:.0f}} prototypes, not between 1 and {MOST_PROTOTYPES}"),
+    Guard("model_bytes", 0, MOST_BYTES, f"{{0:,.0f}} bytes of parameters, more than {MOST_BYTES:,}"),
+    Guard(
+        "operations_per_column",
+        0,
+        MOST_OPERATIONS,
+        f"{{0:,.0f}} operations a row and column, more than {MOST_OPERATIONS:,}",
+    ),
+)
+RANKED_BY = ("injected_vus_pr", "alerts_per_instance_day")
 
 
 @dataclass(frozen=True)
@@ -52,44 +97,16 @@ class Choice:
         return self.ranking[0]
 
 
-def injected_vus_pr(
-    model: FleetModel, rows: pd.DataFrame, inventory: Mapping[str, Instance], *, seed: int, period_s: float
-) -> float:
-    """Mean VUS-PR over at most 24 instances on injected incidents in their newest rows; 0 where there is no instance.
-
-    The model has seen the rows as they were before the incidents, so nothing is held out and no family is fitted
-    twice: what is compared is how far each lifts the same incidents above the rows around them.
-    """
-    bounds = [(None if np.isnan(low) else low, None if np.isnan(high) else high) for low, high in model.bounds]
-    known = sorted(name for name in rows["instance_id"].astype(str).unique() if name in model.baselines.instances)
-    chosen = [known[i] for i in subsample(len(known), MOST_INSTANCES, seed)]
-    injected = inject(rows[rows["instance_id"].isin(chosen)], model.features, bounds, seed=seed)
-    if not injected.labels.any():
-        return 0.0
-    table = as_table(injected.rows, model.features, model.max_gap_s)
-    score = score_table(model, table, row_baselines(model.baselines, table, inventory)).score
-    buffer = int(np.clip(BUFFER_S / period_s, 1, 60))
-    found = [
-        vus_pr(injected.labels[table.code == code], score[table.code == code], buffer)
-        for code in range(len(table.instances))
-    ]
-    return float(np.nanmean(found)) if np.isfinite(found).any() else 0.0
-
-
 def vetoes(figures: Figures) -> list[str]:
-    """Reasons why a candidate with these figures may not serve, in words; empty where there are none."""
-    found = []
-    broken = sorted(name for name, value in figures.items() if not np.isfinite(value))
-    if broken:
-        found.append(f"not finite: {', '.join(broken)}")
-    if figures["fidelity"] < LEAST_FIDELITY:
-        found.append(f"fidelity {figures['fidelity']:.3f} of the level map is below {LEAST_FIDELITY}")
-    if figures["largest_cluster_share"] > GREATEST_SHARE:
-        share = figures["largest_cluster_share"]
-        found.append(f"one level cluster holds {share:.1%} of the rows, more than {GREATEST_SHARE:.0%}")
-    if figures["prototypes"] > MOST_PROTOTYPES:
-        found.append(f"{figures['prototypes']:.0f} prototypes, more than {MOST_PROTOTYPES}")
-    return found
+    """Reasons why a candidate with these figures may not serve, in words; empty where there are none.
+
+    A refresh has no contest to rank it for, so the figures that rank may be absent.
+    """
+    decisive = [*(guard.figure for guard in GUARDS), *(name for name in RANKED_BY if name in figures)]
+    broken = [name for name in decisive if not np.isfinite(figures[name])]
+    found = [f"not finite: {', '.join(broken)}"] if broken else []
+    judged = (guard.veto(figures[guard.figure]) for guard in GUARDS if guard.figure not in broken)
+    return found + [reason for reason in judged if reason]
 
 
 def choose(candidates: Mapping[str, Figures]) -> Choice:

@@ -34,11 +34,17 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 _TRAINING, _FAMILY, _DIGEST, _KEY = "training_id", "family", "digest", "s3_key"
 _ROLE = "riskwatch.role"
 _VETOES = "vetoes"
+MOST_TEXT = 1_000  # characters of a reason: a list of vetoes can be long, a tag cannot
+_DECISION = ("kind", "why", "refreshes", "ask")
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A registered version: ``digest`` is the SHA-256 of its zip in hexadecimal, ``s3_key`` where the zip lies."""
+    """A registered version: ``digest`` is the SHA-256 of its zip in hexadecimal, ``s3_key`` where the zip lies.
+
+    ``kind`` says whether it is a refresh or a change and ``why`` it was chosen. ``refreshes`` is the digest of the
+    champion that a refresh was made for, and ``ask`` the reason for which even a refresh waits for an approval.
+    """
 
     version: str
     digest: str
@@ -46,6 +52,10 @@ class Registered:
     training_id: str
     family: str
     s3_key: str
+    kind: str = ""
+    why: str = ""
+    refreshes: str = ""
+    ask: str = ""
 
 
 def open_training(settings: Settings, training_id: str, params: Mapping[str, Any]) -> str:
@@ -106,7 +116,8 @@ def register(
     """Register the winner of a training, make it the challenger, close the training run; returns the version.
 
     ``ranking`` has all candidates, best first: ``family``, ``run_id``, ``figures`` (by name), ``vetoes`` (texts).
-    ``winner`` is one of its rows with ``s3_key`` and ``digest`` (SHA-256 of ``zip_bytes``, hexadecimal) added.
+    ``winner`` is one of its rows with ``s3_key``, ``digest`` (SHA-256 of ``zip_bytes``, hexadecimal) and the decision
+    (``kind``, ``why``, ``refreshes``, ``ask``; see ``Registered``) added.
 
     Raises
     ------
@@ -130,6 +141,7 @@ def register(
             _TRAINING: training_id,
             _FAMILY: str(winner["family"]),
             "candidate_run_id": str(winner["run_id"]),
+            **{name: str(winner[name])[:MOST_TEXT] for name in _DECISION if winner.get(name)},
         }
         registered = _create_version(client, settings.model_name, uri, parent_run_id, tags, ranking, winner)
     client.set_registered_model_alias(settings.model_name, CHALLENGER, registered)
@@ -142,9 +154,9 @@ def close_training(
     parent_run_id: str,
     ranking: Sequence[Mapping[str, Any]],
     winner: Mapping[str, Any] | None = None,
+    why: str = "",
 ) -> None:
-    """End the run of a training with the comparison on it; without a winner too, so that the reason can be read
-    there."""
+    """End the run of a training with the comparison on it; without a winner ``why`` says what became of it."""
     client = connect(settings)
     metrics = [
         metric
@@ -152,8 +164,10 @@ def close_training(
         for metric in as_metrics({f"{k}.{row['family']}": v for k, v in row["figures"].items()})
     ]
     tags = {f"{_VETOES}.{row['family']}": "; ".join(row["vetoes"]) for row in ranking if row["vetoes"]}
-    tags["mlflow.note.content"] = comparison.describe(ranking, winner)
+    tags["mlflow.note.content"] = comparison.describe(ranking, winner, why)
     tags["winner"] = str(winner["family"]) if winner else "none"
+    decided = {name: str(winner[name]) for name in _DECISION if winner.get(name)} if winner else {"why": why}
+    tags |= {f"decision.{name}": text for name, text in decided.items() if text}
     if winner:
         metrics += as_metrics({f"best.{name}": value for name, value in winner["figures"].items()})
     log(client, parent_run_id, metrics=metrics, tags=tags)
@@ -285,4 +299,7 @@ def _by_alias(settings: Settings, alias: str) -> Registered | None:
             "it was not registered by a training; point the alias to a version that was"
         )
     tags = found.tags
-    return Registered(str(found.version), tags[_DIGEST], str(found.run_id), tags[_TRAINING], tags[_FAMILY], tags[_KEY])
+    decision = {name: tags.get(name, "") for name in _DECISION}
+    return Registered(
+        str(found.version), tags[_DIGEST], str(found.run_id), tags[_TRAINING], tags[_FAMILY], tags[_KEY], **decision
+    )

@@ -15,20 +15,23 @@ import numpy as np
 import pandas as pd
 
 from ml import clock
+from ml.contest import label_churn
 from ml.families import FAMILIES, FamilyFit
 from ml.families.base import Curves, cluster_indices, subsample
-from ml.fit import Fitted, Recipe, fit_model
+from ml.fit import Fitted, Recipe, fit_model, kept_settings
 from ml.golden import golden_records
+from ml.guards import guard_figures
 from ml.levels import LEVELS
 from ml.scoring import FleetModel, Scored, score_table
-from ml.select import injected_vus_pr
 from ml.space import KEY, Space, TrainingError, build_space, check_rows
+from ml.trial import injected_vus_pr, make_trial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from ml.catalogue import Catalogue
+    from ml.families.base import Params
     from ml.features import FloatArray, IntArray, MetricTable
     from ml.inventory import Instance
 
@@ -78,13 +81,16 @@ def fit_candidate(
     seed: int = 0,
     period_s: int = 300,
     trained_at: datetime | None = None,
+    level: Params | None = None,
+    champion: FleetModel | None = None,
 ) -> Candidate:
     """Fit one family to metric rows (instance_id, timestamp in UTC, features in catalogue units; NaN missing).
 
     ``budget`` is alerts for each instance and day on the training rows, ``period_s`` the time between rows. The family
-    is fitted once, to all rows; its figures come from the same rows and from incidents injected into the newest of
-    them, which no family has seen. Instances whose rows span less than a day are left to their role's baseline or the
-    fleet's.
+    is fitted to all rows, which gives the model and most figures, and once more for the trial of ``ml.trial``.
+    Instances whose rows span less than a day are left to their role's baseline or the fleet's. ``level`` holds the
+    settings that a refresh of the champion keeps; with ``champion``, the model that serves, the figures have
+    ``label_churn``, the share of rows whose level it would change.
     Equal arguments give equal candidates but for ``fit_seconds`` and, unless given, ``trained_at``.
 
     Raises TrainingError where the rows cannot be trained on or an argument makes no sense.
@@ -101,43 +107,49 @@ def fit_candidate(
     space = build_space(rows, catalogue, inventory, period_s)
 
     # Matrices this small are faster on one thread, and sums then do not depend on how many cores a machine has.
+    recipe = Recipe(family, budget, seed, period_s, level or {})
     with threadpool_limits(1):
-        fitted = fit_model(space, catalogue, Recipe(family, budget, seed, period_s))
-        model, level_fit, member_fits = fitted.model, fitted.level_fit, fitted.member_fits
+        fitted = fit_model(space, catalogue, recipe)
+        model = fitted.model
         scored = score_table(model, space.table, space.baseline, space.wide)
+        guards = guard_figures(fitted, space, seed)
+        trial = make_trial(space, catalogue, inventory, period_s=period_s, seed=seed)
+        injected = injected_vus_pr(trial, catalogue, inventory, recipe)
     document: dict[str, Any] = {
         **fitted.document,
         "model_id": f"{training_id}-{family}",
         "trained_at": clock.iso(trained_at or clock.now()),
         "training_id": training_id,
         "run_id": None,
+        "settings": kept_settings(fitted),
         "reference": _reference(model, scored, fitted.alerts),
         "golden": golden_records(model, scored, inventory, seed),
     }
     sizes = np.bincount(scored.label, minlength=len(model.level_names))
     figures = {
         **cluster_indices(space.level, scored.label, seed, PLOT_ROWS),
-        **_map_figures(level_fit, member_fits),
+        **guards,
+        **_map_figures(fitted.level_fit, fitted.member_fits),
         **_verdict_figures(document, sizes),
-        "injected_vus_pr": injected_vus_pr(model, rows, inventory, seed=seed, period_s=period_s),
-        "fit_seconds": time.process_time() - started,
+        "injected_vus_pr": injected,
     }
+    if champion is not None and champion.features == model.features:
+        figures["label_churn"] = label_churn(champion, model, space.table, inventory)
+    figures["fit_seconds"] = time.process_time() - started
     return Candidate(
         family=family,
         document=document,
         arrays={name: np.asarray(values, np.float32) for name, values in fitted.arrays.items()},
         figures=figures,
         params=_params(fitted),
-        plots=_plots(space, model, scored, level_fit, sizes, seed),
+        plots=_plots(space, model, scored, fitted.level_fit, sizes, seed),
     )
 
 
 def _map_figures(level_fit: FamilyFit, member_fits: list[FamilyFit]) -> dict[str, float]:
-    """How well and how compactly the maps say what the family found; ``prototypes`` are the behaviour space's."""
+    """How well the members' maps say what the family found, and the size of the level map."""
     return {
-        "fidelity": level_fit.figures["fidelity"],
         "behaviour_fidelity": float(np.mean([fit.figures["fidelity"] for fit in member_fits])),
-        "prototypes": float(sum(fit.map.size for fit in member_fits)),
         "level_prototypes": float(level_fit.map.size),
     }
 
@@ -147,7 +159,6 @@ def _verdict_figures(document: Mapping[str, Any], sizes: IntArray) -> dict[str, 
     reference = document["reference"]
     return {
         "level_clusters": float((sizes > 0).sum()),
-        "largest_cluster_share": float(sizes.max() / sizes.sum()),
         "alerts_per_instance_day": reference["alerts_per_instance_day"],
         "paging_threshold": document["rule"]["paging_threshold"],
         "unusual_share": reference["unusual"],

@@ -12,6 +12,9 @@ CANDIDATE = {
     "training_id": "T1",
     "figures": {"injected_vus_pr": 0.5, "alerts_per_instance_day": 0.75},
     "replaces": None,
+    "kind": "refresh",
+    "why": "kmeans stays",
+    "ask": "",
     "link": "http://mlflow/7",
 }
 
@@ -44,7 +47,20 @@ def test_the_approval_shows_the_figures_and_what_is_replaced(dagbag, replaces, w
     assert subject == "Promote kmeans to live?"
     assert "Version [7](http://mlflow/7), family **kmeans**" in body
     assert words in body
+    assert "Refresh: kmeans stays.\n" in body
     assert "| alerts_per_instance_day | 0.75 |\n| injected_vus_pr | 0.5 |" in body
+
+
+def test_the_approval_says_why_a_refresh_asks(dagbag):
+    # GIVEN
+    dag = dagbag.dags["promote_model"]
+    ti = Pulled({**CANDIDATE, "ask": "20.0% of the rows would change their level"})
+
+    # WHEN
+    body = dag.get_template_env().from_string(dag.task_dict["approval"].body).render(ti=ti)
+
+    # THEN
+    assert "kmeans stays. Asks because 20.0% of the rows would change their level." in body
 
 
 def test_the_keys_of_the_decision_are_those_of_the_template():

@@ -43,10 +43,10 @@ def test_assets_link_the_dags(dagbag):
     # GIVEN
     dags = dagbag.dags
 
-    # WHEN / THEN each asset has one producer
+    # WHEN / THEN each asset has one producer, but that a vetoed refresh asks for a retrain too
     assert {name: outlets(dag) for name, dag in dags.items() if outlets(dag)} == {
         "export_metrics": {"validated_metrics"},
-        "train_models": {"candidate_model"},
+        "train_models": {"candidate_model", "retrain_request"},
         "promote_model": {"live_model"},
         "watch_model": {"retrain_request"},
     }
@@ -58,18 +58,16 @@ def test_asset_uris_are_in_their_normal_form(asset):
     assert asset.uri == f"riskwatch://{asset.name}/"
 
 
-def test_the_families_are_those_of_the_trainer(dagbag):
-    from ml.families import FAMILIES
-
+def test_the_families_are_those_that_the_run_decides_on(dagbag):
     # GIVEN
-    mapped = dagbag.dags["train_models"].task_dict["train"]
+    tasks = dagbag.dags["train_models"].task_dict
 
-    # WHEN
-    names = mapped.op_kwargs_expand_input.value["family"]
-
-    # THEN
-    assert set(names) == set(FAMILIES)
-    assert mapped.map_index_template == "{{ family }}"
+    # WHEN / THEN a refresh maps over one family, a contest over five, and a vetoed refresh asks for a contest
+    assert tasks["train"].map_index_template == "{{ family }}"
+    assert tasks["train"].upstream_task_ids == {"prepare", "contestants"}
+    assert tasks["request_contest"].upstream_task_ids == {"choose"}
+    assert tasks["request_contest"].trigger_rule == "none_failed"
+    assert dagbag.dags["train_models"].params["contest"] is False
 
 
 def test_the_export_runs_once_for_each_account_and_region(dagbag):

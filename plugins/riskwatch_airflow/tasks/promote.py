@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 def decide(context: Mapping[str, Any]) -> str:
     """Look up the challenger and return the task that comes next: the approval or the release.
 
+    A change waits for an approval where the mode says so. A refresh of the model that serves does not, unless it would
+    change more labels than a refresh may: then it waits in mode auto too.
     What is decided on, the version with its digest, is handed on: a challenger that comes later waits for its own run.
     Skips where nothing waits, the challenger serves already, or the mode is off or dry_run (which is recorded).
     """
@@ -52,13 +54,19 @@ def decide(context: Mapping[str, Any]) -> str:
         "figures": _figures(store, challenger.s3_key),
         "replaces": None if champion is None else {"version": champion.version, "digest": champion.digest},
         "mode": config.promotion,
+        "kind": challenger.kind,
+        "why": challenger.why,
+        "ask": challenger.ask,
         "link": tracking.version_url(config, challenger.version),
     }
     if config.promotion == "dry_run":
         release.write_ledger(store, {**_entry(candidate), "action": "dry_run", "by": "policy"})
         raise AirflowSkipException(f"dry run: version {challenger.version} would have been promoted")
     context["ti"].xcom_push(key=CANDIDATE, value=candidate)
-    return APPROVAL if config.promotion == "approval" else RELEASE
+    # An older version that an operator made the challenger refreshes nothing that serves now: that is a change.
+    refresh = champion is not None and challenger.refreshes == champion.digest
+    asked = bool(challenger.ask) or (config.promotion == "approval" and not refresh)
+    return APPROVAL if asked else RELEASE
 
 
 def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +81,7 @@ def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
     config = settings.load()
     store = clients.store(config)
     candidate = context["ti"].xcom_pull(task_ids="decide", key=CANDIDATE)
-    approver = _approver(context["ti"].xcom_pull(task_ids=APPROVAL))
+    approver = _approver(context["ti"].xcom_pull(task_ids=APPROVAL), candidate["mode"])
     kept = f"artifacts/{candidate['digest']}.zip"
     # Candidates are deleted after a while; what served once is kept, and can serve again.
     zip_bytes = store.get_bytes(candidate["key"]) or store.get_bytes(kept)
@@ -132,12 +140,13 @@ def _promotion(candidate: Mapping[str, Any], released: Release, approver: str) -
 
 
 def _entry(candidate: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("version", "digest", "family", "training_id", "figures", "replaces", "mode")
+    names = ("version", "digest", "family", "training_id", "figures", "replaces", "mode", "kind", "why")
     return {name: candidate[name] for name in names}
 
 
-def _approver(answer: Mapping[str, Any] | None) -> str:
+def _approver(answer: Mapping[str, Any] | None, mode: str) -> str:
     if not answer:
-        return "policy auto"
+        # In mode approval only a refresh comes here without an answer.
+        return "policy auto" if mode == "auto" else "policy refresh"
     user = answer.get("responded_by_user") or {}
     return str(user.get("name") or user.get("id") or "an operator")

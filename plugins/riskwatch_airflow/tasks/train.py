@@ -1,29 +1,36 @@
-"""Tasks of train_models: the training rows, one candidate per family, and the choice between them."""
+"""Tasks of train_models: refresh or contest, the training rows, one candidate per family, and the decision."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from ml import catalogue, clock, inventory, settings
 from riskwatch_airflow import clients
-from riskwatch_airflow.assets import CANDIDATE_MODEL
+from riskwatch_airflow.assets import CANDIDATE_MODEL, RETRAIN_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ml.contest import Decision
+    from ml.scoring import FleetModel
+    from ml.settings import Settings
     from ml.store import Store
+
+AGAIN = "again"  # XCom of choose: why a contest must follow this refresh
 
 _log = logging.getLogger(__name__)
 
 
 def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect the validated rows of the newest `history_days` and open the training in MLflow; return ids and counts.
+    """Decide between refresh and contest, collect the newest `history_days` of rows, open the training in MLflow.
 
-    The training id comes from the run, so a retry writes over its own first attempt. Fails for good without rows.
+    Returns ids, counts, the families to fit and why. The training id comes from the run, so a retry writes over its own
+    first attempt. Fails for good without rows.
     """
     from ml import tracking
 
@@ -40,7 +47,10 @@ def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
     training_id = context["dag_run"].run_after.strftime("%Y%m%dT%H%M%SZ")
     key = f"training/{training_id}/rows.parquet"
     store.put_frame(key, rows)
+    plan = _plan(context, config, store, training_id)
     params = {
+        "kind": plan["kind"],
+        "why": plan["why"],
         "rows": len(rows),
         "instances": int(rows["instance_id"].nunique()),
         "first_row": clock.iso(rows["timestamp"].min().to_pydatetime()),
@@ -57,11 +67,48 @@ def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
         "key": key,
         "rows": len(rows),
         "instances": params["instances"],
+        **plan,
     }
 
 
+def _plan(context: Mapping[str, Any], config: Settings, store: Store, training_id: str) -> dict[str, Any]:
+    """What to fit and why: the champion alone, or all families."""
+    from ml import standing, tracking
+    from ml.contest import REFRESH, contest_due
+    from ml.families import FAMILIES
+
+    champion = tracking.champion(config)
+    family = None if champion is None else champion.family
+    before = standing.read(store, training_id, family)
+    at = context["dag_run"].run_after
+    since_s = None if before.contested_at is None else (at - before.contested_at).total_seconds()
+    why = contest_due(family, since_s, _asked(context))
+    kind = REFRESH if why is None else "contest"
+    return {
+        "kind": kind,
+        "why": why or f"{family} is refreshed: the last contest is less than a week ago",
+        "families": [family] if why is None else list(FAMILIES),
+        "champion": None if champion is None else asdict(champion),
+        "wins": dict(before.wins),
+        "at": clock.iso(at),
+    }
+
+
+def _asked(context: Mapping[str, Any]) -> str:
+    """Who asks for a contest and why; empty where nobody does."""
+    if (context.get("params") or {}).get("contest"):
+        return "asked for by an operator"
+    events = context.get("triggering_asset_events") or {}
+    requests = events.get(RETRAIN_REQUEST, [])
+    reasons = [str((event.extra or {}).get("reason", "")) for event in requests]
+    return f"a retrain was requested: {', '.join(filter(None, reasons)) or 'no reason given'}" if reasons else ""
+
+
 def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
-    """Fit one family, write its artifact and figures under `candidates/` and log it; return keys."""
+    """Fit one family, write its artifact and figures under `candidates/` and log it; return keys.
+
+    The champion's family keeps the champion's settings; every family is compared with the champion's levels.
+    """
     from ml import artifact, tracking
     from ml.train import fit_candidate
 
@@ -73,6 +120,8 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
             f"s3://{config.bucket}/{training['key']} is gone: clear the task prepare to write it again"
         )
     training_id = training["training_id"]
+    kept, serving = _serving(store, training["champion"])
+    own = training["champion"] is not None and training["champion"]["family"] == family
     candidate = fit_candidate(
         rows,
         catalogue.load(config.catalogue),
@@ -81,6 +130,8 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
         training_id=training_id,
         budget=config.budget,
         period_s=config.period_s,
+        level=kept if own else None,
+        champion=serving,
     )
     zip_bytes = artifact.pack(candidate.document, candidate.arrays)
     run_id = tracking.log_candidate(config, training["run_id"], candidate, zip_bytes)
@@ -105,10 +156,10 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
 def choose(
     context: Mapping[str, Any], training: Mapping[str, Any], trained: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Rank the candidates, register the winner as challenger and announce it.
+    """Decide what serves next by the policy of `ml.contest`, register it as challenger and announce it.
 
     A family that failed to train does not take part. Fails for good where none may serve: the training in MLflow shows
-    every veto.
+    every veto. Skips where the guards veto a refresh, and leaves the reason for `request`: a contest must follow.
     """
     from ml import select, tracking
 
@@ -120,31 +171,111 @@ def choose(
         choice = select.choose(figures)
     except select.SelectionError as error:
         vetoed = [_row(by_family[family], select.vetoes(figures[family])) for family in by_family]
-        tracking.close_training(config, training["run_id"], vetoed)
-        raise AirflowFailException(str(error)) from error
+        tracking.close_training(config, training["run_id"], vetoed, why=str(error))
+        if training["kind"] == "contest":
+            raise AirflowFailException(str(error)) from error
+        context["ti"].xcom_push(key=AGAIN, value=f"the guards vetoed the refresh of the champion: {error}")
+        raise AirflowSkipException(f"what serves stays, and a contest follows: {error}") from error
+    decision = _decide(store, training, figures, choice)
     ranking = [_row(by_family[family], []) for family in choice.ranking]
     ranking += [_row(by_family[family], why) for family, why in choice.vetoes.items()]
     for place, row in enumerate(ranking, 1):
         _log.info("%d. %s %s", place, row["family"], "; ".join(row["vetoes"]) or row["figures"])
-    store.put_json(f"candidates/{training['training_id']}/ranking.json", _finite({"ranking": ranking}))
-    winner = ranking[0]
+    _log.info("%s: %s", decision.kind, decision.why)
+    told = {**asdict(decision), "ask": _ask(decision, figures)}
+    store.put_json(f"candidates/{training['training_id']}/ranking.json", _finite({"ranking": ranking, **told}))
+    winner = next(row for row in ranking if row["family"] == decision.family)
     zip_bytes = store.get_bytes(winner["s3_key"])
     if zip_bytes is None:
         raise AirflowFailException(
             f"s3://{config.bucket}/{winner['s3_key']} is gone: clear the tasks train to write it again"
         )
     version = tracking.register(
-        config, training["run_id"], training["training_id"], ranking=ranking, winner=winner, zip_bytes=zip_bytes
+        config,
+        training["run_id"],
+        training["training_id"],
+        ranking=ranking,
+        winner={**winner, **told, "refreshes": _refreshes(training, decision)},
+        zip_bytes=zip_bytes,
     )
-    told = {
+    announced = {
         "training_id": training["training_id"],
         "family": winner["family"],
         "version": version,
         "digest": winner["digest"],
         "key": winner["s3_key"],
+        "kind": decision.kind,
+        "why": decision.why,
     }
-    context["outlet_events"][CANDIDATE_MODEL].extra.update(told)
+    context["outlet_events"][CANDIDATE_MODEL].extra.update(announced)
+    return announced
+
+
+def request(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Announce a retrain request where the refresh was vetoed, which holds a contest at once; skip otherwise."""
+    reason = context["ti"].xcom_pull(task_ids="choose", key=AGAIN)
+    if not reason:
+        raise AirflowSkipException("no contest must follow")
+    told = {"reason": reason}
+    context["outlet_events"][RETRAIN_REQUEST].extra.update(told)
     return told
+
+
+def _decide(
+    store: Store, training: Mapping[str, Any], figures: Mapping[str, Mapping[str, float]], choice: Any
+) -> Decision:
+    """A refresh that passed the guards serves; a contest is settled against the wins so far, and recorded."""
+    from ml import standing
+    from ml.contest import REFRESH, Contest, Decision, Policy
+
+    family = training["champion"]["family"] if training["champion"] else None
+    if training["kind"] == REFRESH:
+        return Decision(family, REFRESH, training["why"])
+    policy = Policy(family, dict(training["wins"]))
+    decision = policy.settle(Contest(figures, choice))
+    standing.write(
+        store,
+        training["training_id"],
+        at=clock.parse(training["at"]),
+        champion=policy.champion,
+        wins=policy.wins,
+        decision=asdict(decision),
+    )
+    return Decision(decision.family, decision.kind, f"Contest ({training['why']}): {decision.why}")
+
+
+def _ask(decision: Decision, figures: Mapping[str, Mapping[str, float]]) -> str:
+    """Why even a refresh waits for an approval; empty where it does not."""
+    from ml.contest import MOST_CHURN, REFRESH
+
+    churn = figures[str(decision.family)].get("label_churn", 0.0)
+    if decision.kind != REFRESH or churn <= MOST_CHURN:
+        return ""
+    return f"{churn:.1%} of the rows would change their level, more than {MOST_CHURN:.0%}"
+
+
+def _refreshes(training: Mapping[str, Any], decision: Decision) -> str:
+    """The digest of the model that this one refreshes; empty for a change."""
+    from ml.contest import REFRESH
+
+    return training["champion"]["digest"] if decision.kind == REFRESH else ""
+
+
+def _serving(store: Store, champion: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, FleetModel | None]:
+    """The level settings that a refresh keeps and the model that serves; None where there is none to read."""
+    from ml import artifact
+    from ml.scoring import FleetModel
+
+    if champion is None:
+        return None, None
+    zip_bytes = store.get_bytes(f"artifacts/{champion['digest']}.zip") or store.get_bytes(champion["s3_key"])
+    if zip_bytes is None:
+        raise AirflowFailException(
+            f"the artifact of the champion, version {champion['version']}, is neither under artifacts/ nor "
+            f"{champion['s3_key']}: restore it from the bucket's versions, or promote another model"
+        )
+    document, arrays = artifact.unpack(zip_bytes)
+    return document["settings"], FleetModel.load(document, arrays)
 
 
 def _newest_hour(store: Store) -> datetime | None:

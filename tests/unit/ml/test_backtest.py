@@ -4,8 +4,6 @@ import pytest
 
 from ml import backtest_report
 from ml.backtest import BacktestError, backtest
-from ml.contest import Contest, Policy
-from ml.select import Choice
 
 DAY = 288
 
@@ -98,20 +96,6 @@ def test_the_report_tells_what_was_met(result, replay, tmp_path):
     assert "1 of 1 incidents met" in text
     assert "refreshed" in text
     assert (tmp_path / "alerts.png").stat().st_size > 1000
-
-
-def contest(winner, **vus):
-    figures = {family: {"injected_vus_pr": value} for family, value in vus.items()}
-    return Contest(figures, Choice([winner], {}), {})
-
-
-def test_a_challenger_needs_three_wins_in_a_row():
-    policy = Policy()
-    assert policy.settle(contest("kmeans", kmeans=0.5, dbscan=0.4)) == "kmeans"
-    outcomes = [policy.settle(contest("dbscan", kmeans=0.5, dbscan=0.6)) for _ in range(2)]
-    outcomes.append(policy.settle(contest("kmeans", kmeans=0.6, dbscan=0.5)))
-    outcomes += [policy.settle(contest("dbscan", kmeans=0.5, dbscan=0.6)) for _ in range(3)]
-    assert outcomes == ["kmeans"] * 5 + ["dbscan"]
 
 
 @pytest.mark.parametrize(

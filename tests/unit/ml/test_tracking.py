@@ -113,7 +113,9 @@ def train(settings: Settings, training_id: str, zip_bytes: bytes) -> tuple[str, 
     other = tracking.log_candidate(settings, parent, candidate("dbscan"), b"another zip")
     ranking = [ranked("kmeans", best, 0.8), ranked("dbscan", other, 0.7, "noise share 0.6 is above 0.3")]
     ranking[1]["figures"]["silhouette"] = None  # what NaN becomes on its way through JSON
-    winner = {**ranking[0], "s3_key": f"candidates/{training_id}/kmeans.zip", "digest": digest_of(zip_bytes)}
+    decision = {"kind": "refresh", "why": "kmeans stays", "refreshes": "ab" * 32, "ask": ""}
+    key = f"candidates/{training_id}/kmeans.zip"
+    winner = {**ranking[0], **decision, "s3_key": key, "digest": digest_of(zip_bytes)}
     return parent, tracking.register(settings, parent, training_id, ranking, winner, zip_bytes)
 
 
@@ -185,6 +187,9 @@ def test_registered_becomes_challenger_and_crowned_becomes_champion(mine, client
         training_id="t-1",
         family="kmeans",
         s3_key="candidates/t-1/kmeans.zip",
+        kind="refresh",
+        why="kmeans stays",
+        refreshes="ab" * 32,
     )
     assert tracking.champion(mine) is None
     # THEN the training run is closed and can be read without opening its children
@@ -193,6 +198,7 @@ def test_registered_becomes_challenger_and_crowned_becomes_champion(mine, client
     assert run.data.metrics["best.injected_vus_pr"] == 0.8
     assert run.data.metrics["injected_vus_pr.dbscan"] == 0.7
     assert run.data.tags["winner"] == "kmeans"
+    assert (run.data.tags["decision.kind"], run.data.tags["decision.why"]) == ("refresh", "kmeans stays")
     assert run.data.tags["vetoes.dbscan"].startswith("noise share")
     # WHEN it is crowned THEN it is the champion, and remembers when
     tracking.crown(mine, version)
@@ -249,11 +255,13 @@ def test_a_zip_that_is_not_the_chosen_one_is_not_registered(mine):
 
 def test_a_training_without_a_winner_says_so(mine, client):
     parent = tracking.open_training(mine, "t-1", {})
-    tracking.close_training(mine, parent, [ranked("kmeans", "r", 0.8, "fidelity 0.9 is below 0.98")])
+    vetoed = [ranked("kmeans", "r", 0.8, "fidelity 0.9 is below 0.98")]
+    tracking.close_training(mine, parent, vetoed, why="no family may serve")
     run = client.get_run(parent)
     assert run.info.status == "FINISHED"
     assert run.data.tags["winner"] == "none"
     assert "all 1 were vetoed" in run.data.tags["mlflow.note.content"]
+    assert run.data.tags["decision.why"] == "no family may serve"
 
 
 def test_an_alias_on_a_foreign_version_is_an_error_not_a_champion(mine, client):
@@ -280,10 +288,11 @@ def test_comparison_table():
         {"family": "kmeans", "figures": {"odd": 12345.6, "injected_vus_pr": 0.81234}, "vetoes": []},
         {"family": "dbscan", "figures": {"injected_vus_pr": float("nan")}, "vetoes": ["a|b", "c"]},
     ]
-    # THEN known figures come first, the winner is bold, and no cell breaks the table
-    assert comparison.describe(ranking, ranking[0]).splitlines() == [
-        "**kmeans** was chosen: among the 1 candidates that no guard vetoed, it alerts least of those whose VUS-PR on "
-        "injected incidents lies within 0.005 of the best (1 vetoed).",
+    winner = {**ranking[0], "kind": "refresh", "why": "kmeans stays", "ask": "a fifth changes"}
+    # THEN the decision is told, known figures come first, the winner is bold, and no cell breaks the table
+    assert comparison.describe(ranking, winner).splitlines() == [
+        "**kmeans**, a refresh. kmeans stays. It waits for an approval: a fifth changes. Candidates are ranked by "
+        "VUS-PR on injected incidents, those within 0.005 of the best by their alerts; 1 of 2 vetoed.",
         "",
         "|  | family | injected vus pr | odd | vetoes |",
         "| --- | --- | --- | --- | --- |",

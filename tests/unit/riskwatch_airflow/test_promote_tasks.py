@@ -1,6 +1,7 @@
 """Tasks of promote_model: what each mode does, and that what was decided is what goes live."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -51,6 +52,43 @@ def test_the_mode_names_the_next_task(registry, context, mode, next_task):
     handed = context["ti"].xcom_pull("decide", "candidate")
     assert (handed["version"], handed["digest"], handed["figures"]) == ("7", DIGEST, {"injected_vus_pr": 0.5})
     assert handed["replaces"] == {"version": "6", "digest": "ab" * 32}
+
+
+@pytest.mark.parametrize(
+    ("mode", "refreshes", "ask", "next_task"),
+    [
+        pytest.param("approval", CHAMPION.digest, "", "release", id="a refresh needs no approval"),
+        pytest.param("approval", "cd" * 32, "", "approval", id="a refresh of another model is a change"),
+        pytest.param("approval", CHAMPION.digest, "20% change", "approval", id="labels would churn"),
+        pytest.param("auto", CHAMPION.digest, "20% change", "approval", id="labels would churn in mode auto"),
+        pytest.param("auto", "", "", "release", id="a change in mode auto"),
+    ],
+)
+def test_a_refresh_goes_live_without_an_approval_unless_labels_churn(
+    registry, context, monkeypatch, mode, refreshes, ask, next_task
+):
+    # GIVEN
+    registry.use(promotion=mode)
+    monkeypatch.setattr(tracking, "challenger", lambda config: replace(CHALLENGER, refreshes=refreshes, ask=ask))
+
+    # WHEN / THEN
+    assert promote.decide(context) == next_task
+    assert context["ti"].xcom_pull("decide", "candidate")["ask"] == ask
+
+
+def test_the_ledger_names_the_policy_that_let_a_refresh_through(registry, context, monkeypatch):
+    # GIVEN a refresh in mode approval
+    registry.use(promotion="approval")
+    refresh = replace(CHALLENGER, kind="refresh", why="kmeans stays", refreshes=CHAMPION.digest)
+    monkeypatch.setattr(tracking, "challenger", lambda config: refresh)
+    promote.decide(context)
+
+    # WHEN
+    promote.put_live(context)
+
+    # THEN
+    (entry,) = ledger(registry)
+    assert (entry["by"], entry["kind"], entry["why"]) == ("policy refresh", "refresh", "kmeans stays")
 
 
 def test_off_does_nothing_and_dry_run_records(registry, context):

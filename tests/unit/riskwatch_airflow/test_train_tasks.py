@@ -1,24 +1,33 @@
 """Tasks of train_models: which rows are taken, what is chosen, and what happens when nothing may serve."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from ml import tracking
-from riskwatch_airflow.assets import CANDIDATE_MODEL
+from ml import clock, standing, tracking
+from ml.tracking import Registered
+from riskwatch_airflow.assets import CANDIDATE_MODEL, RETRAIN_REQUEST
 from riskwatch_airflow.tasks import train
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 GOOD = {
     "fidelity": 1.0,
     "largest_cluster_share": 0.5,
+    "noise_share": 0.0,
+    "level_stability": 0.9,
+    "severity_gap": 1.0,
     "prototypes": 40.0,
+    "model_bytes": 1000.0,
+    "operations_per_column": 500.0,
     "injected_vus_pr": 0.5,
     "alerts_per_instance_day": 0.5,
 }
+CHAMPION = Registered("2", "ab" * 32, "old", "T0", "kmeans", "candidates/T0/kmeans.zip")
+FIVE = ["kmeans", "dbscan", "ensemble", "hierarchical", "kmedoids"]
 
 
 @pytest.fixture
@@ -32,9 +41,23 @@ def told(monkeypatch):
     """What MLflow was told."""
     told = {}
     monkeypatch.setattr(tracking, "open_training", lambda config, training_id, params: told.update(params) or "parent")
-    monkeypatch.setattr(tracking, "close_training", lambda config, run_id, rows: told.update(closed=rows))
+    monkeypatch.setattr(tracking, "close_training", lambda config, run_id, rows, why: told.update(closed=rows, why=why))
     monkeypatch.setattr(tracking, "register", lambda *given, **more: told.update(more) or "3")
+    monkeypatch.setattr(tracking, "champion", lambda config: told.get("champion"))
     return told
+
+
+@pytest.fixture
+def validated(aws):
+    """A row to train on."""
+    rows = pd.DataFrame({"instance_id": "a", "timestamp": pd.DatetimeIndex([TEN]).as_unit("ms"), "cpu": 1.0})
+    aws.store.write_hours("validated", rows, TEN, TEN + timedelta(hours=1))
+
+
+def training(kind="contest", champion=None, **more):
+    """What prepare returns, as far as choose needs it."""
+    known = {"training_id": "T1", "run_id": "parent", "kind": kind, "why": "weekly", "wins": {}, "at": clock.iso(TEN)}
+    return {**known, "champion": None if champion is None else asdict(champion), **more}
 
 
 def candidate(aws, family, **figures):
@@ -67,7 +90,8 @@ def test_the_newest_days_are_taken_whatever_the_time_is(aws, run, told):
     found = train.prepare(run)
 
     # THEN eight rows are four a day for two days: the interval ends with the newest hour
-    assert found == {
+    known = {name: found[name] for name in ("training_id", "run_id", "key", "rows", "instances")}
+    assert known == {
         "training_id": "20261122T033000Z",
         "run_id": "parent",
         "key": "training/20261122T033000Z/rows.parquet",
@@ -94,7 +118,7 @@ def test_the_best_of_those_that_trained_is_registered(aws, run, told):
     ]
 
     # WHEN
-    chosen = train.choose(run, {"training_id": "T1", "run_id": "parent"}, trained)
+    chosen = train.choose(run, training(), trained)
 
     # THEN
     assert (chosen["family"], chosen["version"], chosen["key"]) == ("ensemble", "3", "candidates/T1/ensemble.zip")
@@ -110,6 +134,122 @@ def test_nothing_may_serve(aws, run, told):
 
     # WHEN / THEN the training in MLflow is closed with the veto, and nothing is announced
     with pytest.raises(AirflowFailException, match="not finite: injected_vus_pr"):
-        train.choose(run, {"training_id": "T1", "run_id": "parent"}, trained)
+        train.choose(run, training(), trained)
     assert told["closed"][0]["vetoes"] == ["not finite: injected_vus_pr"]
+    assert "train on more varied rows" in told["why"]
     assert run["outlet_events"] == {}
+
+
+@pytest.mark.parametrize(
+    ("champion", "days", "more", "families", "why"),
+    [
+        pytest.param(None, 1, {}, FIVE, "there is no champion", id="first"),
+        pytest.param(CHAMPION, 1, {}, ["kmeans"], "kmeans is refreshed", id="daily"),
+        pytest.param(CHAMPION, 7, {}, FIVE, "a week ago", id="weekly"),
+        pytest.param(CHAMPION, None, {}, FIVE, "no contest is on record", id="unknown"),
+        pytest.param(CHAMPION, 1, {"params": {"contest": True}}, FIVE, "asked for by an operator", id="param"),
+        pytest.param(
+            CHAMPION,
+            1,
+            {"triggering_asset_events": {RETRAIN_REQUEST: [SimpleNamespace(extra={"reason": "label distribution"})]}},
+            FIVE,
+            "a retrain was requested: label distribution",
+            id="request",
+        ),
+    ],
+)
+def test_a_run_is_a_refresh_or_a_contest_and_says_why(aws, run, told, validated, champion, days, more, families, why):
+    # GIVEN a contest some days before this run
+    if days is not None:
+        at = run["dag_run"].run_after - timedelta(days=days)
+        standing.write(aws.store, "20261101T000000Z", at=at, champion="kmeans", wins={"dbscan": 2}, decision={})
+    told["champion"] = champion
+
+    # WHEN
+    found = train.prepare({**run, **more})
+
+    # THEN
+    assert sorted(found["families"]) == sorted(families)
+    assert found["kind"] == ("contest" if len(families) > 1 else "refresh")
+    assert why in found["why"]
+    assert (told["kind"], told["why"]) == (found["kind"], found["why"])
+    assert found["wins"] == ({"dbscan": 2} if champion and days else {})
+
+
+def test_a_refresh_is_registered_for_the_model_that_it_refreshes(aws, run, told):
+    # GIVEN the champion's family, fitted again, with a label in twenty changed
+    trained = [candidate(aws, "kmeans", label_churn=0.05)]
+
+    # WHEN
+    chosen = train.choose(run, training("refresh", CHAMPION, why="kmeans is refreshed"), trained)
+
+    # THEN no contest is recorded
+    assert (chosen["family"], chosen["kind"]) == ("kmeans", "refresh")
+    assert (told["winner"]["refreshes"], told["winner"]["ask"]) == (CHAMPION.digest, "")
+    assert aws.store.keys("contests/") == []
+
+
+def test_a_refresh_that_changes_many_labels_asks(aws, run, told):
+    # GIVEN / WHEN
+    train.choose(run, training("refresh", CHAMPION), [candidate(aws, "kmeans", label_churn=0.11)])
+
+    # THEN
+    assert told["winner"]["ask"] == "11.0% of the rows would change their level, more than 10%"
+
+
+def test_a_vetoed_refresh_is_followed_by_a_contest(aws, run, told):
+    # GIVEN
+    trained = [candidate(aws, "kmeans", noise_share=0.5)]
+
+    # WHEN / THEN nothing is announced, and the reason waits for the next task
+    with pytest.raises(AirflowSkipException, match="what serves stays"):
+        train.choose(run, training("refresh", CHAMPION), trained)
+    assert "noise" in told["closed"][0]["vetoes"][0]
+    assert run["outlet_events"] == {}
+    run["ti"].values["choose", train.AGAIN] = run["ti"].values.pop(("decide", train.AGAIN))
+    asked = train.request(run)
+    assert run["outlet_events"][RETRAIN_REQUEST].extra == asked
+    assert "50.0% of the rows are noise" in asked["reason"]
+
+
+def test_a_sound_refresh_asks_for_no_contest(run):
+    # GIVEN / WHEN / THEN
+    with pytest.raises(AirflowSkipException, match="no contest"):
+        train.request(run)
+
+
+def test_wins_are_kept_and_the_third_in_a_row_changes_the_family(aws, run, told):
+    # GIVEN a challenger that beats the champion
+    trained = [candidate(aws, "kmeans", injected_vus_pr=0.4), candidate(aws, "dbscan", injected_vus_pr=0.6)]
+
+    # WHEN it wins week after week
+    kinds = []
+    for week in ("T1", "T2", "T3"):
+        wins = standing.read(aws.store, week, "kmeans").wins
+        chosen = train.choose(run, training("contest", CHAMPION, training_id=week, wins=wins), trained)
+        kinds.append((chosen["family"], chosen["kind"], told["winner"]["refreshes"]))
+
+    # THEN the champion is refreshed twice, and then gives way
+    assert kinds == [("kmeans", "refresh", CHAMPION.digest)] * 2 + [("dbscan", "change", "")]
+    assert aws.store.get_json("contests/T2.json")["wins"] == {"dbscan": 2}
+    assert "won 3 contests in a row" in aws.store.get_json("contests/T3.json")["decision"]["why"]
+
+
+def test_a_vetoed_champion_gives_way_at_once(aws, run, told):
+    # GIVEN
+    trained = [candidate(aws, "kmeans", severity_gap=0.1), candidate(aws, "dbscan", injected_vus_pr=0.1)]
+
+    # WHEN / THEN
+    chosen = train.choose(run, training("contest", CHAMPION), trained)
+    assert (chosen["family"], chosen["kind"]) == ("dbscan", "change")
+    assert "was vetoed" in chosen["why"]
+
+
+def test_the_artifact_of_the_champion_must_be_there(aws, run):
+    # GIVEN rows, and a champion whose artifact is gone
+    rows = pd.DataFrame({"instance_id": "a", "timestamp": pd.DatetimeIndex([TEN]).as_unit("ms"), "cpu": 1.0})
+    aws.store.put_frame("training/T1/rows.parquet", rows)
+
+    # WHEN / THEN
+    with pytest.raises(AirflowFailException, match="restore it from the bucket's versions"):
+        train.train(training("refresh", CHAMPION, key="training/T1/rows.parquet"), "kmeans")

@@ -1,0 +1,125 @@
+"""The figures behind the vetoes: would this candidate say the same again, does it say anything, and what does it cost?
+
+Stability and the order of the levels come from fits of the same family and settings to random halves of the training
+rows. Two maps that saw different halves of one fleet should give its rows the same levels, and the levels that one half
+named should be as busy on the other half as their names say. Halves are drawn without replacement: a repeated row
+would look dense to DBSCAN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ml.families.base import subsample
+from ml.fit import fit_level, kept_settings
+from ml.levels import LEVELS, severity_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ml.families import ClusterMap
+    from ml.features import FloatArray, IntArray
+    from ml.fit import Fitted, Recipe
+    from ml.scoring import FleetModel
+    from ml.space import Space
+
+PAIRS = 2  # pairs of halves, two fits of a level map each
+ROWS = 6_000  # rows on which two maps are compared
+FLAT = 1e-6  # least spread within a level, so that a fleet that never moves divides by something
+
+
+def guard_figures(fitted: Fitted, space: Space, seed: int) -> dict[str, float]:
+    """Everything that a candidate may be vetoed by, computed on the training rows with the maps that serve."""
+    labels = fitted.level_fit.map.assign(space.level).labels
+    stability, gap = halves(space, fitted, seed)
+    operations = row_operations(fitted.model)
+    return {
+        "fidelity": fitted.level_fit.figures["fidelity"],
+        "largest_cluster_share": float(np.bincount(labels).max() / len(labels)),
+        "noise_share": noise_share(fitted.level_fit.map, space.level[subsample(len(space.level), ROWS, seed)]),
+        "level_stability": stability,
+        "severity_gap": gap,
+        "prototypes": float(sum(fit.map.size for fit in fitted.member_fits)),
+        "model_bytes": model_bytes(fitted.arrays),
+        "row_operations": operations,
+        "operations_per_column": operations / fitted.model.baselines.center.shape[2],
+    }
+
+
+def halves(space: Space, fitted: Fitted, seed: int) -> tuple[float, float]:
+    """Stability and severity gap of the levels over pairs of random halves of the rows.
+
+    Stability is the mean adjusted Rand index of the levels that the two maps of a pair give to the same rows: 1 for
+    the same levels, 0 for as many as chance would share. The gap is the least one of ``severity_gap``, of the levels of
+    one half on the rows of the other.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    recipe = replace(fitted.recipe, level=kept_settings(fitted))
+    n = len(space.level)
+    shown = space.level[subsample(n, ROWS, seed)]
+    columns = severity_columns(space.table.features, np.isfinite(space.table.values).mean(axis=0).tolist())
+    agreements, gaps = [], []
+    for pair in range(PAIRS):
+        order = np.random.default_rng([seed, pair]).permutation(n)
+        sides = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
+        if not len(sides[0]):
+            return 1.0, 0.0
+        maps = [_level_map(space, side, recipe) for side in sides]
+        given = [ranks[found.assign(shown).labels] for found, ranks in maps]
+        agreements.append(float(adjusted_rand_score(*given)))
+        for (found, ranks), other in zip(maps, reversed(sides), strict=True):
+            x = space.level[other[subsample(len(other), ROWS, seed)]]
+            gaps.append(severity_gap(x[:, columns].mean(axis=1), ranks[found.assign(x).labels]))
+    return float(np.mean(agreements)), min(gaps)
+
+
+def _level_map(space: Space, rows: IntArray, recipe: Recipe) -> tuple[ClusterMap, IntArray]:
+    """The level map fitted to some rows, and the rank of the level of each of its labels."""
+    part = replace(space, table=space.table.take(rows), level=space.level[rows], baseline=space.baseline[rows])
+    fit, document, _ = fit_level(part, recipe)
+    return fit.map, np.array([LEVELS.index(name) for name in document["names"]], np.int64)
+
+
+def severity_gap(busy: FloatArray, level: IntArray) -> float:
+    """Least distance between neighbouring levels, in deviations within them; 0 where there is one level only.
+
+    ``busy`` (n,) is how busy each row is and ``level`` (n,) the rank of its level, 0 for Idle. Below zero the levels
+    are in the wrong order.
+    """
+    present = [busy[level == rank] for rank in np.unique(level)]
+    gaps = [
+        float((upper.mean() - lower.mean()) / max(np.sqrt((lower.var() + upper.var()) / 2), FLAT))
+        for lower, upper in pairwise(present)
+    ]
+    return min(gaps, default=0.0)
+
+
+def noise_share(cluster_map: ClusterMap, x: FloatArray) -> float:
+    """Share of the vectors (n, d) that lie outside every cluster of a stage; of two stages the larger share."""
+    shares = [
+        float(np.mean(stage.assign(x)[1] > stage.radius)) for stage in cluster_map.stages if stage.radius is not None
+    ]
+    return max(shares, default=0.0)
+
+
+def row_operations(model: FleetModel) -> float:
+    """Subtractions and multiplications that labelling one row takes, in the group where it takes most.
+
+    Prototypes times the length of a vector, over the level map and every member: the Lambda has no more to do for a
+    row that depends on the family. Counted rather than timed, so that a busy machine vetoes nobody.
+    """
+    width = model.baselines.center.shape[2]
+    by_group: dict[int, int] = {}
+    for member in model.members:
+        by_group[member.group] = by_group.get(member.group, 0) + member.map.size * member.window * width
+    return float(model.level_map.size * len(model.features) + max(by_group.values(), default=0))
+
+
+def model_bytes(arrays: Mapping[str, FloatArray]) -> float:
+    """Bytes of the arrays as the artifact stores them, in float32."""
+    return float(sum(4 * np.size(values) for values in arrays.values()))

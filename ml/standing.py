@@ -1,0 +1,59 @@
+"""What is remembered between contests: one document a contest under ``contests/``, named after its training.
+
+The newest one says when the last contest was and which challenger has won how many in a row against whom. Wins count
+only against the champion that still serves: after a promotion, a rejected change or a rollback they start anew. A task
+that is tried again writes the same document again, so that no win counts twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ml import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from ml.store import Store
+
+PREFIX = "contests/"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The wins in a row of a challenger against the champion, and when (UTC) the last contest was, None before any."""
+
+    wins: Mapping[str, int] = field(default_factory=dict)
+    contested_at: datetime | None = None
+
+
+def read(store: Store, training_id: str, champion: str | None) -> Standing:
+    """How things stand before a training, which a document of its own from an earlier try does not change."""
+    before = [key for key in store.keys(PREFIX) if key < _key(training_id)]
+    newest = store.get_json(max(before)) if before else None
+    if not newest:
+        return Standing()
+    wins = newest["wins"] if newest["champion"] == champion else {}
+    return Standing({family: int(count) for family, count in wins.items()}, clock.parse(newest["at"]))
+
+
+def write(
+    store: Store,
+    training_id: str,
+    *,
+    at: datetime,
+    champion: str | None,
+    wins: Mapping[str, int],
+    decision: Mapping[str, Any],
+) -> str:
+    """Record a contest: the champion's family after it, the wins that count from here on, and what was decided."""
+    key = _key(training_id)
+    document = {"training_id": training_id, "at": clock.iso(at), "champion": champion, "wins": dict(wins)}
+    store.put_json(key, {**document, "decision": dict(decision)})
+    return key
+
+
+def _key(training_id: str) -> str:
+    return f"{PREFIX}{training_id}.json"

@@ -1,0 +1,98 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ml.contest import CHANGE, CONTEST_S, REFRESH, Contest, Policy, contest_due, hold, label_churn
+from ml.fit import Recipe, fit_model, kept_settings
+from ml.select import Choice
+from ml.space import build_space
+from tests.unit.ml.test_train import CATALOGUE, INVENTORY, rows
+
+
+def contest(winner, vetoes=None, **vus):
+    figures = {family: {"injected_vus_pr": value} for family, value in vus.items()}
+    return Contest(figures, Choice([winner], vetoes or {}))
+
+
+def test_the_first_winner_serves_at_once():
+    decision = Policy().settle(contest("kmeans", kmeans=0.5, dbscan=0.4))
+    assert (decision.family, decision.kind) == ("kmeans", CHANGE)
+    assert "no champion" in decision.why
+
+
+def test_a_challenger_needs_three_wins_in_a_row():
+    # GIVEN a champion
+    policy = Policy("kmeans")
+    # WHEN it loses twice, wins once and loses three times
+    wins = [contest("dbscan", kmeans=0.5, dbscan=0.6), contest("kmeans", kmeans=0.6, dbscan=0.5)]
+    decisions = [policy.settle(wins[place]) for place in (0, 0, 1, 0, 0, 0)]
+    # THEN only the last contest changes it
+    assert [decision.family for decision in decisions] == ["kmeans"] * 5 + ["dbscan"]
+    assert [decision.kind for decision in decisions] == [REFRESH] * 5 + [CHANGE]
+    assert "its win 2 of 3 in a row" in decisions[1].why
+    assert decisions[5].why == "dbscan won 3 contests in a row, the last by 0.100 over kmeans"
+
+
+def test_two_challengers_do_not_share_their_wins():
+    policy = Policy("kmeans")
+    for winner in ("dbscan", "ensemble", "dbscan"):
+        assert policy.settle(contest(winner, kmeans=0.5, dbscan=0.6, ensemble=0.6)).family == "kmeans"
+    assert policy.wins == {"dbscan": 1}
+
+
+def test_a_lead_within_noise_is_no_win():
+    policy = Policy("kmeans", {"dbscan": 2})
+    assert policy.settle(contest("dbscan", kmeans=0.500, dbscan=0.504)).kind == REFRESH
+    assert policy.wins == {}
+
+
+def test_a_vetoed_champion_is_replaced_at_once_and_the_reason_is_told():
+    decision = Policy("kmeans").settle(contest("dbscan", {"kmeans": ["it is too big"]}, kmeans=0.9, dbscan=0.1))
+    assert (decision.family, decision.kind) == ("dbscan", CHANGE)
+    assert "it is too big" in decision.why
+
+
+def test_where_all_are_vetoed_the_champion_stays():
+    assert Policy("kmeans").settle(Contest({}, None)).family == "kmeans"
+    assert Policy().settle(Contest({}, None)).family is None
+
+
+@pytest.mark.parametrize(
+    ("champion", "since_s", "asked", "why"),
+    [
+        (None, 60, "", "there is no champion"),
+        ("kmeans", 60, "drift", "drift"),
+        ("kmeans", None, "", "no contest is on record"),
+        ("kmeans", CONTEST_S, "", "the last contest is a week ago"),
+        ("kmeans", CONTEST_S - 1, "", None),
+    ],
+)
+def test_when_a_contest_is_due(champion, since_s, asked, why):
+    assert contest_due(champion, since_s, asked) == why
+
+
+def test_in_a_contest_the_champion_keeps_its_settings_and_the_others_choose():
+    # GIVEN a small fleet and a champion that serves with five level clusters
+    space = build_space(rows(names=("web-1", "db-1"), n=432), CATALOGUE, INVENTORY, 300)
+    # WHEN
+    found = hold(space, CATALOGUE, INVENTORY, Recipe("kmeans"), ("kmeans", {"clusters": 5}), ("kmeans", "dbscan"))
+    # THEN
+    assert kept_settings(found.fits["kmeans"]) == {"clusters": 5}
+    assert found.fits["dbscan"].recipe.level == {}
+    assert found.choice is not None
+    assert found.figures["kmeans"]["injected_vus_pr"] > 0.2
+
+
+def test_label_churn_counts_rows_under_another_level():
+    # GIVEN a model, and the same one with two of its levels swapped
+    space = build_space(rows(n=432), CATALOGUE, INVENTORY, 300)
+    model = fit_model(space, CATALOGUE, Recipe("kmeans")).model
+    swap = {"Idle": "High Load", "High Load": "Idle", "Normal": "Normal"}
+    other = replace(model, level_names=tuple(swap[name] for name in model.level_names))
+    # WHEN / THEN every row that is not Normal changes
+    labels = model.level_map.assign(space.level).labels
+    expected = np.mean(np.array(model.level_names, object)[labels] != "Normal")
+    assert label_churn(model, model, space.table, INVENTORY) == 0
+    assert label_churn(model, other, space.table, INVENTORY) == pytest.approx(expected)
+    assert 0.2 < expected < 0.9

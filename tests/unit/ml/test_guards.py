@@ -1,0 +1,86 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ml import guards
+from ml.families import FAMILIES
+from ml.families.base import ClusterMap, FamilyFit, make_stage
+from ml.fit import Recipe, fit_model
+from ml.select import vetoes
+from ml.space import build_space
+from tests.unit.ml.test_train import CATALOGUE, INVENTORY, rows
+
+
+@pytest.fixture(scope="module")
+def space():
+    return build_space(rows(n=432), CATALOGUE, INVENTORY, 300)
+
+
+@pytest.fixture(scope="module")
+def fitted(space):
+    return fit_model(space, CATALOGUE, Recipe("kmeans"))
+
+
+def test_a_sound_candidate_passes_every_guard(fitted, space):
+    assert vetoes(guards.guard_figures(fitted, space, 0)) == []
+
+
+def test_levels_drawn_by_lot_are_unstable_and_have_no_order(fitted, space, monkeypatch):
+    # GIVEN a family whose clusters depend on nothing but the rows that it happened to see
+    def lottery(x, params, seed):
+        rng = np.random.default_rng(int(np.abs(x).sum() * 1e6) % 2**32)
+        stage = make_stage(x[rng.choice(len(x), 200, replace=False)], rng.integers(0, 4, 200))
+        labels = ClusterMap((stage,)).assign(x).labels
+        return FamilyFit(ClusterMap((stage,)), np.arange(len(x)), labels, {"clusters": 4}, {"fidelity": 1.0})
+
+    monkeypatch.setitem(FAMILIES, "kmeans", lottery)
+    # WHEN
+    stability, gap = guards.halves(space, fitted, 0)
+    # THEN
+    reasons = vetoes({**guards.guard_figures(fitted, space, 0), "level_stability": stability, "severity_gap": gap})
+    assert {reason.split()[0] for reason in reasons} >= {"two", "neighbouring"}
+
+
+def test_the_gap_is_in_deviations_and_negative_in_the_wrong_order():
+    # GIVEN levels with means 0, 2, 6 and deviation 1 each
+    busy = np.array([-1.0, 1.0, 1.0, 3.0, 5.0, 7.0])
+    level = np.array([0, 0, 1, 1, 2, 2])
+    # WHEN / THEN the least of 2 and 4; swapped levels are below zero; one level has no gap
+    assert guards.severity_gap(busy, level) == pytest.approx(2.0)
+    assert guards.severity_gap(busy, 2 - level) == pytest.approx(-4.0)
+    assert guards.severity_gap(busy, np.zeros(6, int)) == 0.0
+
+
+def test_noise_is_what_lies_outside_every_cluster():
+    x = np.array([[0.0], [0.5], [3.0], [10.0]])
+    near = make_stage(np.array([[0.0]]), [0], radius=1.0, outside=1)
+    whole = make_stage(np.array([[0.0]]), [0])
+    assert guards.noise_share(ClusterMap((near,)), x) == 0.5
+    assert guards.noise_share(ClusterMap((whole,)), x) == 0.0
+    assert guards.noise_share(ClusterMap((whole, near), {(0, 0): 0, (0, 1): 1}), x) == 0.5
+
+
+def test_operations_count_the_level_map_and_the_costliest_group():
+    # GIVEN 3 level prototypes of 2 metrics; groups with 4 windows of 3 rows, and 10 and 1 single rows, 5 columns wide
+    def member(group, size, window):
+        return SimpleNamespace(group=group, window=window, map=SimpleNamespace(size=size))
+
+    model = SimpleNamespace(
+        features=("a", "b"),
+        level_map=SimpleNamespace(size=3),
+        baselines=SimpleNamespace(center=np.zeros((1, 24, 5))),
+        members=(member(0, 4, 3), member(1, 10, 1), member(1, 1, 1)),
+    )
+    # THEN 3 * 2 + max(4 * 3 * 5, 11 * 5)
+    assert guards.row_operations(model) == 6 + 60
+
+
+def test_bytes_are_those_of_float32():
+    assert guards.model_bytes({"a": np.zeros((3, 4)), "b": np.zeros(5)}) == 4 * 17
+
+
+def test_halves_of_one_row_say_nothing(fitted, space):
+    one = replace(space, table=space.table.take(np.array([0])), level=space.level[:1], baseline=space.baseline[:1])
+    assert guards.halves(one, fitted, 0) == (1.0, 0.0)
