@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from riskwatch_lambda.clock import iso
 from riskwatch_lambda.logs import log, metrics
 from riskwatch_lambda.records import DATA_LIMIT, RecordError, decode
-from riskwatch_lambda.registry import ConflictError, Registry, RegistryError
 from riskwatch_lambda.rows import labelled_row
 from riskwatch_lambda.scorer import score
-from riskwatch_lambda.sinks import Objects, Publisher, SinkError
-from riskwatch_lambda.telling import tell
+from riskwatch_lambda.sinks import Objects, SinkError
+from riskwatch_lambda.table import ConflictError, RegistryError
 from riskwatch_lambda.tracking import Change, Episode, Scored, Stamp, follow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from riskwatch_lambda.model import Model
+    from riskwatch_lambda.registry import Registry
+    from riskwatch_lambda.telling import Teller
 
 WRITE_TRIES = 3
 
 
 class Outputs(NamedTuple):
-    """Where a batch goes; ``link`` is put into messages."""
+    """Where a batch goes."""
 
     objects: Objects
     registry: Registry
-    publisher: Publisher
-    link: str | None
+    teller: Teller
 
 
 class Delivery(NamedTuple):
@@ -80,7 +80,7 @@ def process(records: Sequence[Mapping[str, Any]], model: Model, outputs: Outputs
         )
         return {"batchItemFailures": [{"itemIdentifier": first.sequence}]}
     pending = [episode for change in written for episode in change.to_tell]
-    told = tell(pending, model.rule, outputs.registry, outputs.publisher, link=outputs.link, now_ms=stamp.now_ms)
+    told = outputs.teller.page(pending, model.rule.group_s, stamp.now_ms)
     counts = {
         "RowsLabelled": len(labelled),
         "RowsQuarantined": len(refused),
@@ -91,6 +91,7 @@ def process(records: Sequence[Mapping[str, Any]], model: Model, outputs: Outputs
         "EpisodesClosed": sum(change.closed for change in written),
         "MessagesSent": told.sent,
         "MessagesFailed": told.failed,
+        "PagesHeld": told.held,
     }
     metrics(stamp.now_ms, stamp.model_version, counts, {"OldestArrival": max(0, stamp.now_ms - first.arrived_ms)})
     return {"batchItemFailures": []}
