@@ -91,8 +91,12 @@ def run(document: object, rule: Rule, teller: Teller, stamp: Stamp) -> dict[str,
 
 
 def _newest(listed: Episode, states: Mapping[tuple[str, str], Episode]) -> Episode:
+    """Give the state of a listed episode, or the listed one where another has taken its place in the state."""
     state = states.get(listed.key)
-    return state if state is not None and state.episode_id == listed.episode_id else listed
+    if state is None or state.episode_id != listed.episode_id:
+        return listed
+    # Claims of ticks are in the list alone.
+    return replace(state, notice=state.notice._replace(claimed_ms=listed.notice.claimed_ms))
 
 
 def _expiring(episodes: Iterable[Episode], now_ms: int) -> list[Change]:
