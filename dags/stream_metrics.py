@@ -13,10 +13,14 @@ DOC = """
 ### Stream metrics
 
 **Owner**: riskwatch. **Reads** the live function (what the model needs), CloudWatch, `config/inventory.json`,
-`stream/mark.json` (how far the stream is).
-**Writes** one record for each new row to the Kinesis stream, then `stream/mark.json`; then it sends the live function a
-tick, which sends unsent alerts again and closes episodes that had no row for a day. That an instance stopped reporting
-is not alerted on.
+`stream/mark.json` (how far the stream is), `stream/seen.json` (when each instance of the inventory last had a row).
+**Writes** one record for each new row to the Kinesis stream, then `stream/seen.json` and `stream/mark.json`; then it
+sends the live function a tick, which sends unsent alerts again, tells what is over, sends the digest at its hour, and
+closes episodes that had no row for a day.
+
+An instance of the inventory without a row for three periods is told as silent, with the others of its service; where
+nearly all of them are, one message says that. Instances that are in no inventory come and go without a word. A run by
+hand says nothing about silence.
 
 A run begins where the last complete one ended: late, failed and skipped runs leave no hole. At most six hours are
 caught up; what lies before is told in a warning of `publish`, with the start and end to give by hand.
