@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from riskwatch_lambda import handler
 from riskwatch_lambda.batch import Outputs
 from riskwatch_lambda.budget import Budget, Limits
-from riskwatch_lambda.maintenance import Windows
+from riskwatch_lambda.maintenance import Window, Windows
 from riskwatch_lambda.registry import Registry
 from riskwatch_lambda.sinks import Objects, Publisher
 from riskwatch_lambda.table import Table
@@ -76,6 +76,12 @@ class World:
         """Run the function on a tick; the wall clock says the same as the rows unless it is given."""
         event = {"tick": {"now": now, "overdue": overdue, "digest": digest}}
         return self.handle(event, now if wall is None else wall)
+
+    def window(self, scope: str, name: str, from_ms: int, until_ms: int) -> Window:
+        """Declare a maintenance window."""
+        declared = Window(f"w{len(self.windows.read())}", scope, name, from_ms, until_ms, "disk swap", "ada", from_ms)
+        self.windows.add(declared)
+        return declared
 
     def crash(self) -> None:
         """End the process at the next publishing, when the message is out and nothing is marked."""
