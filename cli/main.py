@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from cli import backtest, rows
+from cli import backtest, rows, silence
 from cli.explain import STATE, explained, say
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.registered_commands += rows.app.registered_commands
 app.command()(backtest.backtest)
+app.add_typer(silence.app, name="silence")
 console = Console()
 
 
