@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from airflow.sdk import dag, get_current_context, task
+from airflow.sdk import Param, dag, get_current_context, task
 
 from riskwatch_airflow.wiring import COMMON, interval_params, moments
 
@@ -26,7 +26,8 @@ A run begins where the last complete one ended: late, failed and skipped runs le
 caught up; what lies before is told in a warning of `publish`, with the start and end to give by hand.
 
 By hand, `start` and `end` stream a stretch of the past; the mark stays where it is. Rows that were streamed before keep
-their first label. A stretch that is too long for one run is refused, with the length that is not.
+their first label. A stretch that is too long for one run is refused, with the length that is not. `digest` sends
+what waits for the digest now.
 
 **When it is skipped**: no model is promoted yet; see `promote_model`.
 
@@ -40,7 +41,10 @@ their first label. A stretch that is too long for one run is refused, with the l
 
 @dag(
     schedule=moments("stream_metrics"),
-    params=interval_params("by hand: stretch to stream, in UTC"),
+    params={
+        **interval_params("by hand: stretch to stream, in UTC"),
+        "digest": Param(False, type="boolean", title="digest", description="send the digest now"),
+    },
     tags=["riskwatch", "live"],
     doc_md=DOC,
     **COMMON,
@@ -58,7 +62,7 @@ def stream_metrics() -> None:
     def tick(published: dict) -> dict:
         from riskwatch_airflow.tasks import streaming
 
-        return streaming.tick(published)
+        return streaming.tick(published, digest=get_current_context()["params"]["digest"])
 
     tick(publish())
 

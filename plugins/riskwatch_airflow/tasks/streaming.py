@@ -89,17 +89,20 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def tick(published: Mapping[str, Any]) -> dict[str, Any]:
+def tick(published: Mapping[str, Any], *, digest: bool = False) -> dict[str, Any]:
     """Tell the live function how far the rows reach and which instances are overdue; return what it did.
 
     The time is the end of the published stretch, so that nothing happens to an episode ahead of the rows that are still
     to be streamed. Overdue are instances of the inventory alone. After a stretch by hand silence is not judged.
+    `digest` asks for the digest now instead of at its hour.
     """
     config = settings.load()
     event: dict[str, Any] = {"now": clock.epoch_ms(clock.parse(published["end"]))}
     if not published["by_hand"]:
         store = clients.store(config)
         event["overdue"] = silence.overdue(store, inventory.load(config.inventory, store))
+    if digest:
+        event["digest"] = True
     answer = live.invoke(clients.client(config, "lambda"), config.function, config.alias, {"tick": event})
     _log.info("tick at %s with %s overdue: %s", published["end"], len(event.get("overdue", ())), answer)
     return answer
