@@ -47,10 +47,11 @@ class Teller:
     publisher: Publisher
     link: str | None
 
-    def page(self, episodes: Sequence[Episode], group_s: int, now_ms: int) -> Counts:
+    def page(self, episodes: Sequence[Episode], group_s: int, now_ms: int, reached_ms: int | None = None) -> Counts:
         """Page claimed openings and escalations, one message for what belongs together, or hold them.
 
-        A failure is logged and counted, and leaves its episodes claimed.
+        ``now_ms`` is the wall clock, ``reached_ms`` the time that the rows have reached, where it is known. A failure
+        is logged and counted, and leaves its episodes claimed.
         """
         if not episodes:
             return Counts()
@@ -70,7 +71,7 @@ class Teller:
                 counts = counts.plus(self._hold([episode], MAINTENANCE, window.window_id))
         for event, part in ((OPENED, _openings(free)), (ESCALATED, _escalations(free))):
             for together in group(part, group_s):
-                counts = counts.plus(self._page(event, tuple(together), now_ms))
+                counts = counts.plus(self._page(event, tuple(together), now_ms, reached_ms))
         return counts
 
     def resolve(self, episodes: Iterable[Episode], now_ms: int) -> Counts:
@@ -95,7 +96,7 @@ class Teller:
             counts = counts.plus(self._send(DIGEST, told, now_ms))
         return counts
 
-    def _page(self, event: str, episodes: tuple[Episode, ...], now_ms: int) -> Counts:
+    def _page(self, event: str, episodes: tuple[Episode, ...], now_ms: int, reached_ms: int | None) -> Counts:
         first = episodes[0]
         try:
             allowed = self.budget.take(first.service, _moment(first))
@@ -103,11 +104,11 @@ class Teller:
             log("ERROR", "message not sent", episodes=len(episodes), reason=str(error))
             return Counts(failed=1)
         if not allowed:
-            return self._hold(episodes, BUDGET)
+            return self._hold(episodes, BUDGET, held_ms=reached_ms)
         told = Told(opened=episodes) if event == OPENED else Told(escalated=episodes)
         return self._send(event, told, now_ms)
 
-    def _hold(self, episodes: Sequence[Episode], why: str, window_id: str = "") -> Counts:
+    def _hold(self, episodes: Sequence[Episode], why: str, window_id: str = "", held_ms: int | None = None) -> Counts:
         """Write that a page does not go out. The cool-down counts what was sent, so it is as it was before."""
         for episode in episodes:
             notice = episode.notice
@@ -117,7 +118,9 @@ class Teller:
                 self._note(episode, held._replace(claimed_ms=None))
                 continue
             held = notice._replace(notified=why, claimed_ms=None, told_since_ms=notice.told_before_ms)
-            self._note(episode, held._replace(window_id=window_id))
+            if why == BUDGET:
+                held = held._replace(told_ms=held_ms or _moment(episode))
+            self._note(episode, held._replace(window_id=window_id or notice.window_id))
         return Counts(held=len(episodes))
 
     def _claimed(self, episodes: Iterable[Episode], now_ms: int) -> tuple[Episode, ...]:
@@ -195,7 +198,7 @@ def _escalations(episodes: Iterable[Episode]) -> list[Episode]:
 
 def _moment(episode: Episode) -> int:
     """Give the time in the life of the fleet at which a page is due, in epoch milliseconds."""
-    late = episode.kind == SILENT or episode.notice.escalated
+    late = episode.kind == SILENT or episode.notice.escalated or episode.notice.window_id
     return (episode.state.last_ms or 0) if late else episode.since_ms
 
 

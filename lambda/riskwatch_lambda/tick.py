@@ -144,7 +144,7 @@ def _tell(
     pages = [each for each in due if PENDING in (each.notice.notified, each.notice.escalated)]
     ours = [each for each in pages if each.notice.claimed_ms == wall_ms or teller.claim(each, wall_ms)]
     ours += _released(due, rule, request.now_ms, teller, wall_ms)
-    counts = teller.page(ours, rule.group_s, wall_ms)
+    counts = teller.page(ours, rule.group_s, wall_ms, request.now_ms)
     over = [each for each in due if not each.state.is_open]
     counts = counts.plus(teller.resolve([each for each in over if each.notice.notified == SENT], wall_ms))
     told = {each.episode_id for each in ours}
@@ -191,9 +191,9 @@ def _waits_for_digest(episode: Episode, request: Request, teller: Teller) -> boo
     hour_ms = teller.budget.limits.digest_hour * HOUR_MS
     newest_digest = (now_ms - hour_ms) // DAY_MS * DAY_MS + hour_ms
     before = now_ms + 1 if request.digest else newest_digest
-    if notice.escalated == BUDGET:
+    if BUDGET in (notice.notified, notice.escalated):
         return (notice.told_ms or 0) < before
-    if notice.notified in (COOLDOWN, BUDGET):
+    if notice.notified == COOLDOWN:
         return episode.since_ms < before
     return notice.notified == DIGESTED and not episode.state.is_open and (episode.state.closed_ms or 0) < before
 

@@ -36,9 +36,9 @@ class Notice(NamedTuple):
     ``notified`` is one of the six words above, ``notified_ms`` when the opening was told. ``claimed_ms`` is when the
     message that is due was claimed; None while none is. ``told_since_ms`` is when the last episode of the instance
     opened that was claimed or told, ``told_before_ms`` what that was before this one. ``told_ms``, ``told_peak`` and
-    ``told_level`` say how bad it was when it was last told; ``escalated`` is pending or budget while it has become
-    worse than that and nobody knows. ``window_id`` is the maintenance window that held it; ``resolved_ms`` when its end
-    was told.
+    ``told_level`` say how bad it was when it was last told, or put
+    down for a digest; ``escalated`` is pending or budget while it has become worse than that and nobody knows.
+    ``window_id`` is the maintenance window that held it; ``resolved_ms`` when its end was told.
     """
 
     notified: str = COOLDOWN

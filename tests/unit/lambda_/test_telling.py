@@ -330,6 +330,23 @@ def test_a_window_id_that_is_taken_is_refused():
         world.windows.add(window)
 
 
+def test_what_outlasts_its_window_when_the_budget_is_used_up_waits_for_the_next_digest():
+    # GIVEN room for one page, which is taken, and an episode that goes on when its window ends at noon
+    world = World(limits=AT_NOON)
+    world.send(row(PAGING_CPU, instance="web-2"))
+    world.window("instance", "web-1", ELEVEN, NOON)
+    world.send(row(PAGING_CPU))
+
+    # WHEN ticks come at noon, after it, and at the next noon
+    for late in (0, 300_000, 23 * HOUR_MS):
+        world.tick(NOON + late)
+    assert told(world, "digest") == []
+    world.tick(NOON + 24 * HOUR_MS)
+
+    # THEN the next digest has it, once
+    assert told(world, "digest") == [[EPISODE]]
+
+
 def test_an_escalation_within_a_window_waits_for_its_end():
     # GIVEN an episode that was told, and that doubles within a window
     world = backlogged()
