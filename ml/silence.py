@@ -5,18 +5,23 @@ the newest row of each instance of the inventory, or, where it never had one, wh
 that leaves the inventory leaves the document; one that is in no inventory is never in it.
 """
 
-import logging
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
+from __future__ import annotations
 
-import pandas as pd
+import logging
+from typing import TYPE_CHECKING, Any
 
 from ml import clock
-from ml.inventory import Instance
-from ml.store import Store
 from riskwatch_lambda.records import NAME_LIMIT
 from riskwatch_lambda.silence import ALL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    import pandas as pd
+
+    from ml.inventory import Instance
+    from ml.store import Store
 
 SEEN = "stream/seen.json"
 # Whole periods without a row after which an instance is silent: one may be lost, and one come late.
