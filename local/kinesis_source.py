@@ -1,0 +1,177 @@
+"""Reads the shards of a Kinesis stream and delivers them to a function, as an event source mapping does.
+
+Checkpoints live in memory: whoever begins again says after which sequence numbers. Shards are those of the start;
+a stream that is split or merged meanwhile needs a new source.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from local.event_source import Delivery, EventSourceError, Record, Settings, full_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from local.lambda_runtime import Answer
+
+# Lambda's own base rate is four reads a second.
+POLL_S = 0.25
+READ_RECORDS = 10_000
+
+
+class Clients(NamedTuple):
+    """The boto3 clients of a source: Lambda to read the mapping, Kinesis for the records, SQS for what is given up."""
+
+    functions: Any
+    kinesis: Any
+    sqs: Any
+
+    @classmethod
+    def of(cls, make: Callable[[str], Any]) -> Clients:
+        """Make the clients with a function that takes the name of a service, such as ``boto3.client``."""
+        return cls(make("lambda"), make("kinesis"), make("sqs"))
+
+
+def take_over(clients: Clients, function: str, qualifier: str) -> Settings:
+    """Read the settings of the function's only mapping and turn it off, so that nobody else delivers.
+
+    Raises EventSourceError when the function has no mapping, or more than one.
+    """
+    found = clients.functions.list_event_source_mappings(FunctionName=f"{function}:{qualifier}")["EventSourceMappings"]
+    if len(found) != 1:
+        raise EventSourceError(f"{function}:{qualifier} has {len(found)} event source mappings, expected one")
+    clients.functions.update_event_source_mapping(UUID=found[0]["UUID"], Enabled=False)
+    return Settings.of(found[0])
+
+
+class KinesisSource:
+    """Delivers every shard of the mapping's stream; `after` gives the checkpoints by shard from which to go on."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        settings: Settings,
+        invoke: Callable[[dict[str, Any]], Answer],
+        after: Mapping[str, str | None] | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._stop = threading.Event()
+        self._sqs = clients.sqs
+        self._destination = settings.destination
+        listed = clients.kinesis.list_shards(StreamARN=settings.stream_arn)["Shards"]
+        self._shards = [
+            _Shard(
+                clients.kinesis,
+                settings,
+                Delivery(settings, shard["ShardId"], invoke, self._discard, self._stop.wait, now),
+                shard["ShardId"],
+                (after or {}).get(shard["ShardId"]),
+            )
+            for shard in listed
+        ]
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """The delivery of each shard, with its counts."""
+        return [shard.delivery for shard in self._shards]
+
+    @property
+    def checkpoints(self) -> dict[str, str | None]:
+        """The checkpoint of each shard."""
+        return {shard.name: shard.delivery.checkpoint for shard in self._shards}
+
+    def drain(self) -> None:
+        """Deliver what the stream holds by now, without waiting for batches to fill, and return."""
+        for shard in self._shards:
+            while shard.step(None):
+                pass
+
+    def run(self) -> None:
+        """Deliver until `stop` is called; raises what delivering raised."""
+        with ThreadPoolExecutor(len(self._shards)) as pool:
+            for done in [pool.submit(self._serve, shard) for shard in self._shards]:
+                done.result()
+
+    def stop(self) -> None:
+        """Let `run` and `drain` return once the invocation under way is answered."""
+        self._stop.set()
+
+    def _serve(self, shard: _Shard) -> None:
+        try:
+            while not self._stop.is_set():
+                shard.step(self._stop)
+        except BaseException:
+            self._stop.set()
+            raise
+
+    def _discard(self, message: dict[str, Any]) -> None:
+        if self._destination is None:
+            return
+        url = self._sqs.get_queue_url(QueueName=self._destination.rpartition(":")[2])["QueueUrl"]
+        self._sqs.send_message(QueueUrl=url, MessageBody=json.dumps(message))
+
+
+class _Shard:
+    """Reads one shard ahead of its delivery."""
+
+    def __init__(self, client: Any, settings: Settings, delivery: Delivery, name: str, after: str | None) -> None:
+        self.name = name
+        self.delivery = delivery
+        delivery.checkpoint = after
+        self._client = client
+        self._settings = settings
+        self._read_up_to = after
+        self._ahead: deque[Record] = deque()
+        self._iterator: str | None = self._position()
+
+    def step(self, stop: threading.Event | None) -> bool:
+        """Deliver one batch; with `stop`, wait for its window first. False when there was none, or it was cut short."""
+        batch = self._batch(stop)
+        return bool(batch) and self.delivery.deliver(batch)
+
+    def _batch(self, stop: threading.Event | None) -> list[Record]:
+        """Collect until the batch is full, until its window is over or, without `stop`, until the shard is read."""
+        deadline: float | None = None
+        while (length := full_batch(self._ahead, self.name, self._settings)) is None:
+            got = self._read()
+            if stop is None:
+                if not got:
+                    break
+                continue
+            if self._ahead and deadline is None:
+                deadline = time.monotonic() + self._settings.window_s
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+            if not got and stop.wait(POLL_S if deadline is None else min(POLL_S, deadline - time.monotonic())):
+                return []
+        return [self._ahead.popleft() for _ in range(len(self._ahead) if length is None else length)]
+
+    def _read(self) -> int:
+        """Read once and give the number of new records."""
+        if self._iterator is None:
+            return 0
+        try:
+            answer = self._client.get_records(ShardIterator=self._iterator, Limit=READ_RECORDS)
+        except self._client.exceptions.ExpiredIteratorException:
+            self._iterator = self._position()
+            return 0
+        self._iterator = answer.get("NextShardIterator")
+        for found in answer["Records"]:
+            arrived = found["ApproximateArrivalTimestamp"].timestamp()
+            self._ahead.append(Record(found["SequenceNumber"], found["PartitionKey"], found["Data"], arrived))
+        if answer["Records"]:
+            self._read_up_to = self._ahead[-1].sequence
+        return len(answer["Records"])
+
+    def _position(self) -> str:
+        where = {"ShardIteratorType": self._settings.starting_position}
+        if self._read_up_to is not None:
+            where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": self._read_up_to}
+        answer = self._client.get_shard_iterator(StreamARN=self._settings.stream_arn, ShardId=self.name, **where)
+        return str(answer["ShardIterator"])
