@@ -62,6 +62,7 @@ class FakeDynamoDB:
         self.failing_reads = 0
         self.busy = 0
         self.writes = 0
+        self.queries = 0
         self.page_size = 100
 
     def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:
@@ -95,6 +96,7 @@ class FakeDynamoDB:
         attribute = ExpressionAttributeNames["#key"]
         assert (IndexName, ConsistentRead) in (("unfinished", False), (None, True)), "AWS refuses consistent indexes"
         assert attribute == (IndexName or "pk")
+        self.queries += 1
         self._fail_read("Query")
         wanted = ExpressionAttributeValues[":value"]
         after = ("", "") if ExclusiveStartKey is None else self._key(ExclusiveStartKey)[::-1]
