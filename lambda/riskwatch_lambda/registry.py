@@ -87,9 +87,13 @@ class Registry:
             self._table.update(*chunk)
 
     def claim(self, episode: Episode, now_ms: int) -> None:
-        """Claim the message that is due about an episode; raises ConflictError when somebody else has it."""
+        """Claim the message that is due about an episode; raises ConflictError when somebody else has it, or had."""
         notice = episode.notice
-        guard: Changes = {"notified": {"S": notice.notified}, "claimed_ms": number(notice.claimed_ms)}
+        guard: Changes = {
+            "notified": {"S": notice.notified},
+            "claimed_ms": number(notice.claimed_ms),
+            "resolved_ms": number(notice.resolved_ms),
+        }
         self._table.update(update(_list_key(episode), {"claimed_ms": number(now_ms)}, guard))
 
     def note(

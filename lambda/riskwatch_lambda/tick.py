@@ -146,7 +146,8 @@ def _tell(
     ours += _released(due, rule, request.now_ms, teller, wall_ms)
     counts = teller.page(ours, rule.group_s, wall_ms, request.now_ms)
     over = [each for each in due if not each.state.is_open]
-    counts = counts.plus(teller.resolve([each for each in over if each.notice.notified == SENT], wall_ms))
+    ended = [each for each in over if each.notice.notified == SENT and each.notice.resolved_ms is None]
+    counts = counts.plus(teller.resolve(ended, wall_ms))
     told = {each.episode_id for each in ours}
     waiting = [each for each in due if each.episode_id not in told and _waits_for_digest(each, request, teller)]
     counts = counts.plus(teller.digest(waiting, wall_ms))
@@ -195,7 +196,8 @@ def _waits_for_digest(episode: Episode, request: Request, teller: Teller) -> boo
         return (notice.told_ms or 0) < before
     if notice.notified == COOLDOWN:
         return episode.since_ms < before
-    return notice.notified == DIGESTED and not episode.state.is_open and (episode.state.closed_ms or 0) < before
+    is_over = notice.notified == DIGESTED and not episode.state.is_open and notice.resolved_ms is None
+    return is_over and (episode.state.closed_ms or 0) < before
 
 
 def _read(document: object) -> Request:

@@ -51,7 +51,8 @@ class FakeDynamoDB:
 
     ``before_write`` runs once before the next write, to play a writer who comes in between; ``unprocessed`` is the
     number of next reads that answer only their first key; the next ``failing`` writes and ``failing_reads`` reads are
-    throttled, the next ``busy`` writes meet another one. A page of a query has ``page_size`` items.
+    throttled, the next ``busy`` writes meet another one. ``stale_index`` are items as
+    they were, for the index to read, which lags behind. A page of a query has ``page_size`` items.
     """
 
     def __init__(self) -> None:
@@ -61,6 +62,7 @@ class FakeDynamoDB:
         self.failing = 0
         self.failing_reads = 0
         self.busy = 0
+        self.stale_index: dict[tuple[str, str], Item] | None = None
         self.writes = 0
         self.queries = 0
         self.page_size = 100
@@ -99,11 +101,12 @@ class FakeDynamoDB:
         self.queries += 1
         self._fail_read("Query")
         wanted = ExpressionAttributeValues[":value"]
+        items = self.items if IndexName is None or self.stale_index is None else self.stale_index
         after = ("", "") if ExclusiveStartKey is None else self._key(ExclusiveStartKey)[::-1]
         # An index has only the items that have its attribute; both are sorted by sk.
-        keys = sorted(key[::-1] for key, item in self.items.items() if item.get(attribute) == wanted)
+        keys = sorted(key[::-1] for key, item in items.items() if item.get(attribute) == wanted)
         keys = [key[::-1] for key in keys if key > after]
-        page = [self.items[key] for key in keys[: self.page_size]]
+        page = [items[key] for key in keys[: self.page_size]]
         answer: dict[str, Any] = {"Items": copy.deepcopy(page)}
         if len(keys) > len(page):
             answer["LastEvaluatedKey"] = {name: page[-1][name] for name in ("pk", "sk")}
@@ -127,6 +130,10 @@ class FakeDynamoDB:
             raise client_error("TransactionCanceledException", "TransactWriteItems", CancellationReasons=reasons)
         for update in updates:
             self._apply(update)
+
+    def hold_index(self) -> None:
+        """Let the index stay as it is now."""
+        self.stale_index = copy.deepcopy(self.items)
 
     def state(self, instance_id: str) -> dict[str, Any]:
         """Give the plain values of an instance's state item."""

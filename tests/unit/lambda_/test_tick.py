@@ -282,6 +282,34 @@ def test_a_cooldown_that_an_episode_outlasts_is_paged_then(world):
     assert world.dynamodb.state("web-1")["notified"] == "sent"
 
 
+@pytest.mark.parametrize("newer", [False, True])
+def test_an_index_that_lags_behind_makes_nobody_hear_twice(newer):
+    # GIVEN an episode to send again, one that is over, and one that waits for the digest; maybe newer ones since
+    world = World()
+    world.sns.failing = 1
+    world.send(*incidents(0))
+    world.send(*[row(cpu, at, "web-2") for at, cpu in enumerate([PAGING_CPU, QUIET_CPU, QUIET_CPU, PAGING_CPU] * 2)])
+    if newer:
+        world.send(
+            *[row(cpu, 30 + at, name) for name in ("web-1", "web-2") for at, cpu in enumerate([PAGING_CPU, 10, 10])]
+        )
+    world.dynamodb.hold_index()
+
+    # WHEN ticks come that all see the index as it is now
+    for late in range(4):
+        world.tick(NOW + DAY_MS + late * 400_000)
+
+    # THEN no line came twice
+    assert {message["event"] for message in world.sns.messages} == {"opened", "resolved", "digest"}
+    lines = [
+        (part, each["episode_id"])
+        for message in world.sns.messages
+        for part in ("opened", "resolved")
+        for each in message[part]
+    ]
+    assert len(lines) == len(set(lines))
+
+
 def test_a_throttled_table_is_an_error_of_the_tick(world):
     # GIVEN a pending message and a table that refuses reads
     world.sns.failing = 1
