@@ -63,8 +63,9 @@ class Teller:
         counts = Counts()
         free: list[Episode] = []
         for episode in episodes:
-            # One that was released from a window has its id: it is not asked again.
-            window = None if episode.notice.window_id else covering(windows, episode, _moment(episode))
+            # An opening that was released from a window has its id: it is not asked again.
+            is_released = episode.notice.window_id and not episode.notice.escalated
+            window = None if is_released else covering(windows, episode, _moment(episode))
             if window is None:
                 free.append(episode)
             else:

@@ -360,6 +360,20 @@ def test_an_escalation_within_a_window_waits_for_its_end():
     assert told(world, "escalated") == [[EPISODE]]
 
 
+def test_an_escalation_within_a_second_window_is_held_too():
+    # GIVEN an episode that outlasted a window and was told, and that doubles in another window
+    world = backlogged()
+    world.window("all", "", ELEVEN, ELEVEN + 1)
+    world.send(row(PAGING_CPU))
+    world.tick(ELEVEN + PERIOD_MS)
+    assert told(world) == [[EPISODE]]
+    world.window("all", "", NOON, NOON + 2 * HOUR_MS)
+
+    # WHEN / THEN
+    world.send(row(TWICE_CPU, TWO_HOURS))
+    assert told(world, "escalated") == []
+
+
 def test_a_held_cooldown_does_not_end_within_a_window():
     # GIVEN an episode held by the cool-down, and a window in which the cool-down ends
     world = backlogged()
