@@ -1,6 +1,6 @@
 """Rows of a CSV file into the stream, at the pace asked for, and what became of each of them.
 
-The records are those that stream_metrics builds. A row counts as labelled or quarantined when the function has written
+The packs are those that stream_metrics makes. A row counts as labelled or quarantined when the function has written
 it, found by instance and time in the objects that appeared since the sending began.
 """
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ml.catalogue import Catalogue
-    from ml.inventory import Instance
-    from ml.live import LiveModel
     from ml.store import Store
 
 LABELLED, QUARANTINED = "labelled/arrived", "quarantine/records"
@@ -84,19 +82,11 @@ def select(rows: pd.DataFrame, metrics: Catalogue) -> Selection:
     return Selection(once, len(some) - len(once), len(rows) - len(some))
 
 
-def records(
-    rows: pd.DataFrame, instances: Mapping[str, Instance], live: LiveModel, metrics: Catalogue
-) -> Iterator[dict[str, Any]]:
-    """Yield the record of every row, as stream_metrics would; context is what the rows themselves hold."""
-    start = rows["timestamp"].min().to_pydatetime()
-    end = rows["timestamp"].max().to_pydatetime() + timedelta(milliseconds=1)
-    return stream.records(rows, instances, live.context_rows, live.max_gap_s, start, end, metrics)
-
-
 def send(
     client: Any,
     name: str,
-    items: Iterable[dict[str, Any]],
+    packer: stream.Packer,
+    wanted: Iterable[Key],
     *,
     rate: float | None = None,
     speed: float | None = None,
@@ -104,30 +94,31 @@ def send(
     wait: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.monotonic,
 ) -> int:
-    """Send records at once, `rate` a second, or `speed` times as fast as they happened; return how many went through.
+    """Send the wanted rows at once, `rate` a second, or `speed` times as fast as they happened; return how many went.
 
-    With a pace, no record goes before it is due, and those that are due go together.
+    With a pace, no row goes before it is due, and those that are due go together; rows of one time are due at once.
     """
-    if rate is None and speed is None:
-        return stream.put(client, name, items, replay=True, pause=wait, progress=progress).records
-    sent = 0
+    counts = Counter(ms for _, ms in wanted)
+    moments = sorted(counts)
     began = now()
-    first: int | None = None
-    group: list[dict[str, Any]] = []
-    for place, item in enumerate(items):
-        moment = int(item["ts"][-1])
-        first = moment if first is None else first
-        due = began + (place / rate if rate is not None else (moment - first) / 1000 / (speed or 1.0))
-        if group and (due > now() or len(group) == stream.MAX_RECORDS):
-            sent += stream.put(client, name, group, replay=True, pause=wait).records
-            progress(sent)
-            group = []
-        ahead = due - now()
-        if ahead > 0:
-            wait(ahead)
-        group.append(item)
-    sent += stream.put(client, name, group, replay=True, pause=wait).records
-    progress(sent)
+    due: list[float] = []
+    before = 0
+    for ms in moments:
+        behind = before / rate if rate is not None else (ms - moments[0]) / 1000 / speed if speed is not None else 0.0
+        due.append(began + behind)
+        before += counts[ms]
+    sent = place = 0
+    while place < len(moments):
+        if due[place] > now():
+            wait(due[place] - now())
+        last = place
+        while last + 1 < len(moments) and due[last + 1] <= now():
+            last += 1
+        queues = packer.packs(clock.from_epoch_ms(moments[place]), clock.from_epoch_ms(moments[last] + 1))
+        sent += stream.put(
+            client, name, queues, pause=wait, progress=lambda more, done=sent: progress(done + more)
+        ).rows
+        place = last + 1
     return sent
 
 
@@ -152,9 +143,8 @@ class Arrivals:
                     if row in wanted:
                         verdicts.labelled.setdefault(row, (str(document["level"]), str(document["risk"])))
                 else:
-                    refused = _refused(document)
-                    if refused in wanted:
-                        verdicts.quarantined.setdefault(refused, str(document["reason"]))
+                    for row in wanted.intersection(_refused(document)):
+                        verdicts.quarantined.setdefault(row, str(document["reason"]))
 
     def _keys(self) -> Iterator[str]:
         hour = self._since
@@ -202,13 +192,15 @@ def _documents(data: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in gzip.decompress(data).splitlines() if line] if data else []
 
 
-def _refused(document: Mapping[str, Any]) -> Key | None:
-    """The instance and time of a refused record, None where it cannot be read (then it is none of ours)."""
+def _refused(document: Mapping[str, Any]) -> list[Key]:
+    """The rows of a refused record by instance and time, none where it cannot be read (then it is none of ours)."""
     try:
         record = json.loads(base64.b64decode(document["data"]))
-        return str(record["instance_id"]), int(record["ts"][-1])
+        if "instances" not in record:
+            return [(str(record["instance_id"]), int(record["ts"][-1]))]
+        return [(str(each["id"]), int(ms)) for each in record["instances"] for ms in each["ts"][-each["newest"] :]]
     except (ValueError, KeyError, TypeError, IndexError):
-        return None
+        return []
 
 
 def keys(rows: pd.DataFrame) -> set[Key]:

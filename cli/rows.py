@@ -48,9 +48,7 @@ def import_csv(csv: _File, instance: _Name = None) -> None:
 @app.command("stream")
 def stream_csv(
     csv: _File,
-    rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Records a second; as fast as they go without it.")
-    ] = None,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Rows a second; as fast as they go without it.")] = None,
     speed: Annotated[
         float | None, typer.Option(min=0.001, help="Times real time: 300 sends five minutes of the file each second.")
     ] = None,
@@ -95,7 +93,7 @@ def _import(path: Path, instance: str | None) -> bool:
 
 def _stream(path: Path, rate: float | None, speed: float | None, instance: str | None) -> bool:
     from cli import feeding
-    from ml import aws, catalogue, csv_file, inventory, live, settings
+    from ml import aws, catalogue, csv_file, inventory, live, settings, stream
     from ml.store import Store
 
     config = settings.load()
@@ -110,7 +108,8 @@ def _stream(path: Path, rate: float | None, speed: float | None, instance: str |
         say(f"{path.name}: no row has a value of {', '.join(features.names)}, which the live model needs")
         return False
     wanted = feeding.keys(chosen.rows)
-    items = feeding.records(chosen.rows, inventory.load(config.inventory, store), model, features)
+    known = inventory.load(config.inventory, store)
+    packer = stream.Packer(chosen.rows, known, model.context_rows, model.max_gap_s, features)
     arrivals = feeding.Arrivals(store)
     with _progress() as progress:
         sending = progress.add_task("sent", total=len(wanted))
@@ -118,7 +117,8 @@ def _stream(path: Path, rate: float | None, speed: float | None, instance: str |
         sent = feeding.send(
             aws.client("kinesis"),
             config.stream,
-            items,
+            packer,
+            wanted,
             rate=rate,
             speed=speed,
             progress=lambda done: progress.update(sending, completed=done),
@@ -139,7 +139,7 @@ def _stream(path: Path, rate: float | None, speed: float | None, instance: str |
     _print("risk:  " + _row(verdicts.risks(), ("Idle", "Normal", "High Load", "Critical")))
     _print_counts(verdicts.reasons())
     if sent != len(wanted):
-        say(f"{sent:,} of {len(wanted):,} records went through")
+        say(f"{sent:,} of {len(wanted):,} rows went through")
     feeding.check_complete(wanted, verdicts, config.function)
     if not labelled:
         say(f"no row of {path.name} was labelled: correct what the reasons name")

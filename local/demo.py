@@ -169,11 +169,14 @@ class Demo:
         self._publish(self.source.newest(), "newest hours")
         asked = clock.now()
         run = self._run(airflow, "stream_metrics", _conf(self.source.cut, self.source.end))
-        sent = int(airflow.returned("stream_metrics", run, "publish")["records"])
+        published = airflow.returned("stream_metrics", run, "publish")
+        sent = int(published["rows"])
         labelled, quarantined = self._wait_for_rows(sent)
         alerts, messages = self._receive()
         self.figures["stream"] = {
             "sent": sent,
+            "records": published["records"],
+            "calls": published["calls"],
             "labelled": len(labelled),
             "quarantined": quarantined,
             "risk": dict(Counter(row["risk"] for row in labelled).most_common()),
@@ -188,7 +191,9 @@ class Demo:
             None if incidents is None else summary.met(incidents, alerts, self.source.cut, self.source.end)
         )
         chosen = settings.load()
-        self.figures["delay"] = summary.delays(messages, asked, chosen.settle_s, max(SCHEDULE_S, chosen.period_s))
+        put = {(row["instance_id"], row["timestamp"]): clock.parse(row["arrived"]) for row in labelled}
+        told = [(put[alert.instance_id, clock.iso(alert.since)], alert.sent) for alert in alerts]
+        self.figures["delay"] = summary.delays(told, asked, chosen.settle_s, max(SCHEDULE_S, chosen.period_s))
 
     def _wait_for_rows(self, sent: int) -> tuple[list[dict[str, Any]], int]:
         """Wait until every streamed row is labelled or quarantined; return the labelled rows and the others' count."""
@@ -199,7 +204,8 @@ class Demo:
                 if key not in seen:
                     seen[key] = _json_lines(store.get_bytes(key) or b"")
             labelled = [row for key, rows in seen.items() if key.startswith("labelled/") for row in rows]
-            quarantined = sum(len(rows) for key, rows in seen.items() if key.startswith("quarantine/"))
+            refused = [part for key, parts in seen.items() if key.startswith("quarantine/") for part in parts]
+            quarantined = sum(part["rows"] for part in refused)
             if len(labelled) + quarantined >= sent:
                 return labelled, quarantined
             self.system.supervisor.ensure_alive()

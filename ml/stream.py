@@ -1,14 +1,14 @@
-"""Stream records: each row to label with the rows before it, sent to Kinesis in order and without losing one.
+"""Packed stream records: rows to label with the rows before them, sent to Kinesis in order and without losing one.
 
-A record's rows are contiguous: never across a gap longer than the model allows, because training cuts its windows there
-too. PutRecords gives no order within a call, and a retried record comes after those that went through: so a call is
-through before the next one begins, and no call holds two records of one instance, unless a replay of the past asks for
-it and as long as nothing was refused.
+A pack holds rows of the instances of one service, in the form that `riskwatch_lambda.records` documents. The packs of a
+service follow each other in time. PutRecords gives no order within a call, and a pack that is sent again comes after
+those that went through: so a service has one pack at most on its way.
 """
 
 import json
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,15 +16,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ml import clock, inventory
 from ml.catalogue import Catalogue
+from ml.features import BoolArray, FloatArray, IntArray
 from ml.inventory import Instance
+from riskwatch_lambda.records import PACK, PACK_LIMIT
 
 MAX_RECORDS = 500
-MAX_BYTES = 5_000_000
-MAX_RECORD_BYTES = 1_000_000
+MAX_BYTES = 10 * 1024 * 1024
+# Large enough to make the context that packs repeat small, small enough for many services to share a call.
+PACK_BYTES = 256 * 1024
+# What the function takes; only a single row with its context may come near it.
+MOST_PACK_BYTES = PACK_LIMIT // 4 * 3
+# Most numbers are shorter, none is longer by much: a first guess of a pack's size.
+VALUE_BYTES = 20
 ATTEMPTS = 8
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
@@ -35,96 +41,156 @@ class StreamError(Exception):
 
 
 @dataclass(frozen=True)
-class Sent:
-    """What `put` did: records through, PutRecords calls made, records that had to be sent again."""
+class Pack:
+    """One stream record: JSON, its service, and how many rows it asks to label."""
 
+    service: str
+    data: bytes
+    rows: int
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What `put` did: rows and packs through, PutRecords calls made, packs that had to be sent again."""
+
+    rows: int
     records: int
     calls: int
     retried: int
 
 
-def records(
-    rows: pd.DataFrame,
-    instances: Mapping[str, Instance],
-    context_rows: int,
-    max_gap_s: int,
-    start: datetime,
-    end: datetime,
-    metrics: Catalogue,
-) -> Iterator[dict[str, Any]]:
-    """Yield one record per row with start <= timestamp < end, by time, at one time by instance.
+class Packer:
+    """Metric rows, ready to be cut into packs.
 
-    A row with a physically impossible value is sent alone, for the function to quarantine with its reason, and is
-    nobody's context: training never sees it either.
+    A row's context are the newest rows before it, never across a gap longer than the model allows, because training
+    cuts its windows there too. A row with a physically impossible value is sent, for the function to quarantine with
+    its reason, and is nobody's context: training never sees it either.
 
     Parameters
     ----------
     rows
-        Metric rows, any order, one per instance and time; those before `start` serve as context only.
+        Metric rows, any order, one per instance and time. A row without any of the features is left out.
     instances
         The inventory: role and service of each instance.
     context_rows
-        Rows a record holds at most, the labelled one included.
+        Rows that the model can use at most, the labelled one included.
     max_gap_s
-        Longest distance, in seconds, between two consecutive rows of a record.
-    start, end
-        Interval of the rows to label, aware.
+        Longest distance, in seconds, between two rows of one window.
     metrics
-        The model's features in its order, with their physical bounds. A row without any of them is left out.
+        The model's features in its order, with their physical bounds.
 
     Raises
     ------
     StreamError
-        A feature is missing in `rows`, an instance has two rows of one time, or `context_rows` is below 1.
+        A feature is missing in `rows` or is no number, an instance has two rows of one time, or `context_rows` is
+        below 1.
     """
-    features = list(metrics.names)
-    missing = [name for name in features if name not in rows.columns]
-    if missing:
-        raise StreamError(f"the rows have no {missing[0]}, which the model needs: add it to the catalogue")
-    if context_rows < 1:
-        raise StreamError(f"context_rows is {context_rows}: a record holds at least the row to label")
-    present = rows[rows[features].notna().any(axis=1)]
-    ordered = present.sort_values(["instance_id", "timestamp"], ignore_index=True)
-    names = ordered["instance_id"].to_numpy(dtype=object)
-    stamps = ordered["timestamp"].astype("datetime64[ms, UTC]").astype("int64").to_numpy()
-    values = ordered[features].to_numpy(dtype=np.float64)
-    possible = _possible(values, metrics)
-    usable = np.flatnonzero(possible)
-    rank = np.cumsum(possible) - 1
-    first = _first_rows(names[usable], stamps[usable], context_rows, max_gap_s * 1000)
-    wanted = np.flatnonzero((stamps >= clock.epoch_ms(start)) & (stamps < clock.epoch_ms(end)))
-    # Rows are ordered by instance already: a stable sort by time leaves the instances of one time in that order.
-    for place in wanted[np.argsort(stamps[wanted], kind="stable")]:
-        span = usable[first[rank[place]] : rank[place] + 1] if possible[place] else [place]
-        instance = inventory.lookup(instances, names[place])
-        yield {
-            "v": 1,
-            "service": instance.service,
+
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        instances: Mapping[str, Instance],
+        context_rows: int,
+        max_gap_s: int,
+        metrics: Catalogue,
+    ) -> None:
+        if context_rows < 1:
+            raise StreamError(f"context_rows is {context_rows}: a row to label is one itself")
+        values = _values(rows, metrics.names)
+        some = ~np.isnan(values).all(axis=1)
+        names = rows["instance_id"].astype(str)[some]
+        known = [inventory.lookup(instances, name) for name in names.unique()]
+        self._instances = sorted(known, key=lambda instance: (instance.service, instance.instance_id))
+        place = {instance.instance_id: code for code, instance in enumerate(self._instances)}
+        code = names.map(place).to_numpy(dtype=np.int64)
+        ms = rows["timestamp"][some].astype("datetime64[ms, UTC]").astype("int64").to_numpy()
+        order = np.lexsort((ms, code))
+        self._features = metrics.names
+        self._code, self._ms, self._values = code[order], ms[order], values[some][order]
+        self._refuse_twice()
+        self._possible = _possible(self._values, metrics)
+        usable = np.flatnonzero(self._possible)
+        first = _first_rows(self._code[usable], self._ms[usable], context_rows, max_gap_s * 1000)
+        self._oldest = np.arange(len(order))
+        self._oldest[usable] = usable[first]
+
+    def packs(self, start: datetime, end: datetime) -> list[Iterator[Pack]]:
+        """Cut the rows with start <= timestamp < end (aware) into packs: for each service its packs, oldest first."""
+        inside = (self._ms >= clock.epoch_ms(start)) & (self._ms < clock.epoch_ms(end))
+        wanted = np.flatnonzero(inside)
+        services = np.array([instance.service for instance in self._instances], dtype=object)[self._code[wanted]]
+        borders = np.flatnonzero(services[1:] != services[:-1]) + 1
+        return [self._cut(part) for part in np.split(wanted, borders) if len(part)]
+
+    def _cut(self, wanted: IntArray) -> Iterator[Pack]:
+        """Yield the rows of one service in as few packs as needed: halved in time, at one time by instance."""
+        blocks = np.split(wanted, np.flatnonzero(np.diff(self._code[wanted])) + 1)
+        contexts = [self._context(block) for block in blocks]
+        count = len(wanted) + sum(map(len, contexts))
+        if len(wanted) == 1 or count * (len(self._features) + 1) * VALUE_BYTES <= PACK_BYTES:
+            pack = self._pack(blocks, contexts)
+            if len(pack.data) <= PACK_BYTES or len(wanted) == 1:
+                yield pack
+                return
+        times = np.unique(self._ms[wanted])
+        early = self._ms[wanted] < times[len(times) // 2]
+        if len(times) == 1:
+            early = np.arange(len(wanted)) < len(wanted) // 2
+        yield from self._cut(wanted[early])
+        yield from self._cut(wanted[~early])
+
+    def _context(self, block: IntArray) -> IntArray:
+        """Return the rows before the block, of one instance, that its first possible row needs."""
+        possible = block[self._possible[block]]
+        if not len(possible):
+            return possible
+        oldest = self._oldest[possible[0]]
+        context: IntArray = oldest + np.flatnonzero(self._possible[oldest : block[0]])
+        return context
+
+    def _pack(self, blocks: list[IntArray], contexts: list[IntArray]) -> Pack:
+        service = self._instances[self._code[blocks[0][0]]].service
+        entries = [self._entry(block, context) for block, context in zip(blocks, contexts, strict=True)]
+        document = {"v": PACK, "service": service, "features": list(self._features), "instances": entries}
+        data = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+        if len(data) > MOST_PACK_BYTES:
+            raise StreamError(
+                f"a row of {entries[0]['id']} has {len(data)} bytes with its context, the function takes "
+                f"{MOST_PACK_BYTES}: use a model of fewer metrics"
+            )
+        return Pack(service, data, sum(map(len, blocks)))
+
+    def _entry(self, block: IntArray, context: IntArray) -> dict[str, Any]:
+        span = np.concatenate([context, block])
+        instance = self._instances[self._code[block[0]]]
+        columns = [[None if value != value else value for value in column] for column in self._values[span].T.tolist()]
+        return {
+            "id": instance.instance_id,
             "role": instance.role,
-            "instance_id": instance.instance_id,
-            "ts": stamps[span].tolist(),
-            "rows": [[value if value == value else None for value in row] for row in values[span].tolist()],
+            "newest": len(block),
+            "ts": self._ms[span].tolist(),
+            "columns": columns,
         }
+
+    def _refuse_twice(self) -> None:
+        twice = np.flatnonzero((np.diff(self._code) == 0) & (np.diff(self._ms) == 0))
+        if len(twice):
+            name, moment = self._instances[self._code[twice[0]]].instance_id, clock.iso(int(self._ms[twice[0]]))
+            raise StreamError(f"{name} has two rows of {moment}: keep one of them")
 
 
 def put(
     client: Any,
     stream: str,
-    items: Iterable[Mapping[str, Any]],
+    queues: Iterable[Iterator[Pack]],
     *,
-    replay: bool = False,
     pause: Callable[[float], None] = time.sleep,
     progress: Callable[[int], None] = lambda sent: None,
 ) -> Sent:
-    """Send records to a Kinesis stream, partition key = service, in the order given for every instance.
+    """Send packs to a Kinesis stream, partition key = service, each queue of packs in its order.
 
-    At most 500 records and 5 MB a call. Only the records that a call refused are sent again, with growing pauses,
-    before anything after them.
-
-    A replay puts rows of one instance into one call: one instance's year is then a few hundred calls instead of one for
-    each row. What could come out of order lies within one call. Labels do not depend on order, as a record carries
-    its context, and the function puts the rows of a batch in order of time before it follows episodes. The first
-    refusal ends it: from then on no call holds two records of one instance.
+    At most 500 packs and 10 MiB a call, one of each queue. Only the packs that a call refused are sent again, with
+    growing pauses, before anything else.
 
     Parameters
     ----------
@@ -132,100 +198,98 @@ def put(
         A boto3 Kinesis client.
     stream
         Name of the stream.
-    items
-        Records as `records` yields them; taken lazily.
-    replay
-        Whether a call may hold several records of one instance.
+    queues
+        Packs as `Packer.packs` gives them; taken lazily.
     pause
         Waits for the given seconds.
     progress
-        Told after each call how many records are through.
+        Told after each call how many rows are through.
 
     Raises
     ------
     StreamError
-        A record is larger than 1 MB, or some still fail after eight attempts: the counts are in the message.
+        Some packs still fail after eight attempts: the counts are in the message.
     """
-    sent = calls = retried = 0
-    batches = _Batches(items, together=replay)
-    for batch in batches:
-        waiting = batch
+    rows = records = calls = retried = 0
+    heads = deque(_heads(queues))
+    while heads:
+        batch = _take(heads)
+        waiting = [pack for pack, _ in batch]
         for attempt in range(ATTEMPTS):
-            answer = client.put_records(StreamName=stream, Records=waiting)
+            if attempt:
+                retried += len(waiting)
+                # Jitter keeps two publishers that were throttled together from meeting again.
+                pause(random.uniform(0.5, 1.0) * min(_FIRST_PAUSE_S * 2 ** (attempt - 1), _LONGEST_PAUSE_S))  # noqa: S311
+            entries = [{"Data": pack.data, "PartitionKey": pack.service} for pack in waiting]
+            results = client.put_records(StreamName=stream, Records=entries)["Records"]
             calls += 1
-            refused = [
-                (entry, result["ErrorCode"])
-                for entry, result in zip(waiting, answer["Records"], strict=True)
-                if result.get("ErrorCode")
-            ]
-            sent += len(waiting) - len(refused)
-            progress(sent)
+            refused = [pack for pack, result in zip(waiting, results, strict=True) if result.get("ErrorCode")]
+            rows += sum(pack.rows for pack in waiting) - sum(pack.rows for pack in refused)
+            records += len(waiting) - len(refused)
+            progress(rows)
             if not refused:
                 break
-            batches.together = False
-            waiting = [entry for entry, _ in refused]
-            if attempt + 1 == ATTEMPTS:
-                codes = ", ".join(sorted({code for _, code in refused}))
-                raise StreamError(
-                    f"stream {stream}: {len(refused)} of {len(batch)} records of a call still refused ({codes}) after "
-                    f"{ATTEMPTS} attempts; {sent} records are through: add shards, or send the same interval again"
-                )
-            retried += len(waiting)
-            # Jitter keeps two publishers that were throttled together from meeting again.
-            pause(random.uniform(0.5, 1.0) * min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S))  # noqa: S311
-    return Sent(sent, calls, retried)
+            codes = sorted({result["ErrorCode"] for result in results if result.get("ErrorCode")})
+            waiting = refused
+        else:
+            raise StreamError(
+                f"stream {stream}: {len(waiting)} of {len(batch)} records of a call still refused ({', '.join(codes)}) "
+                f"after {ATTEMPTS} attempts; {rows} rows are through: add shards, or send the same interval again"
+            )
+        heads.extend(_heads(queue for _, queue in batch))
+    return Sent(rows, records, calls, retried)
 
 
-def _possible(values: NDArray[np.float64], metrics: Catalogue) -> NDArray[np.bool_]:
+def _heads(queues: Iterable[Iterator[Pack]]) -> Iterator[tuple[Pack, Iterator[Pack]]]:
+    """Yield the first pack of each queue that has one left, with its queue."""
+    for queue in queues:
+        pack = next(queue, None)
+        if pack is not None:
+            yield pack, queue
+
+
+def _take(heads: deque[tuple[Pack, Iterator[Pack]]]) -> list[tuple[Pack, Iterator[Pack]]]:
+    """Take as many packs as a call holds."""
+    batch: list[tuple[Pack, Iterator[Pack]]] = []
+    size = 0
+    while heads and len(batch) < MAX_RECORDS:
+        pack = heads[0][0]
+        size += len(pack.data) + len(pack.service.encode())
+        if size > MAX_BYTES:
+            break
+        batch.append(heads.popleft())
+    return batch
+
+
+def _values(rows: pd.DataFrame, features: tuple[str, ...]) -> FloatArray:
+    """Return the features of all rows as floats (n, d), NaN where missing."""
+    missing = [name for name in features if name not in rows.columns]
+    if missing:
+        raise StreamError(f"the rows have no {missing[0]}, which the model needs: add it to the catalogue")
+    try:
+        values: FloatArray = rows[list(features)].to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise StreamError(f"the rows hold something that is no number: {error}") from error
+    infinite = np.argwhere(np.isinf(values))
+    if len(infinite):
+        row, column = infinite[0]
+        raise StreamError(f"{rows['instance_id'].iloc[row]} has an infinite {features[column]}: leave the value out")
+    return values
+
+
+def _possible(values: FloatArray, metrics: Catalogue) -> BoolArray:
     """Which rows lie within the physical bounds of every metric; a missing value is no violation."""
     low = [-np.inf if metric.lower is None else metric.lower for metric in metrics.metrics]
     high = [np.inf if metric.upper is None else metric.upper for metric in metrics.metrics]
-    impossible: NDArray[np.bool_] = np.any((values < low) | (values > high), axis=1)
+    impossible: BoolArray = np.any((values < low) | (values > high), axis=1)
     return ~impossible
 
 
-def _first_rows(names: np.ndarray, stamps: np.ndarray, context_rows: int, max_gap_ms: int) -> np.ndarray:
-    """Return, for each row, the position of the oldest row of its record."""
-    count = len(stamps)
-    if not count:
-        return np.zeros(0, dtype=np.int64)
-    same = names[1:] == names[:-1]
-    gaps = np.diff(stamps)
-    twice = np.flatnonzero(same & (gaps == 0))
-    if len(twice):
-        place = twice[0]
-        raise StreamError(f"{names[place]} has two rows of {clock.iso(int(stamps[place]))}: keep one of them")
-    begins = np.concatenate([[True], ~same | (gaps > max_gap_ms)])
-    places = np.arange(count)
-    run = np.maximum.accumulate(np.where(begins, places, 0))
-    return np.maximum(run, places - context_rows + 1)
-
-
-class _Batches:
-    """Records cut into calls; `together` says whether the calls to come may hold several of one instance."""
-
-    def __init__(self, items: Iterable[Mapping[str, Any]], *, together: bool) -> None:
-        self.together = together
-        self._items = items
-
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        batch: list[dict[str, Any]] = []
-        size = 0
-        held: set[str] = set()
-        for item in self._items:
-            data = json.dumps(item, separators=(",", ":"), allow_nan=False).encode()
-            key = str(item["service"])[:256]
-            weight = len(data) + len(key.encode())
-            if weight > MAX_RECORD_BYTES:
-                raise StreamError(
-                    f"the record of {item['instance_id']} has {weight} bytes, Kinesis takes 1 MB: fewer rows"
-                )
-            twice = item["instance_id"] in held and not self.together
-            if len(batch) == MAX_RECORDS or size + weight > MAX_BYTES or twice:
-                yield batch
-                batch, size, held = [], 0, set()
-            batch.append({"Data": data, "PartitionKey": key})
-            size += weight
-            held.add(item["instance_id"])
-        if batch:
-            yield batch
+def _first_rows(code: IntArray, ms: IntArray, context_rows: int, max_gap_ms: int) -> IntArray:
+    """Return, for each row, the position of the oldest row of its context."""
+    places = np.arange(len(ms))
+    begins = np.ones(len(ms), dtype=bool)
+    begins[1:] = (np.diff(code) != 0) | (np.diff(ms) > max_gap_ms)
+    run = np.maximum.accumulate(np.where(begins, places, 0)) if len(ms) else places
+    first: IntArray = np.maximum(run, places - context_rows + 1)
+    return first

@@ -16,10 +16,15 @@ def log(level: str, event: str, **fields: object) -> None:
     print(json.dumps({"level": level, "event": event, **fields}), flush=True)
 
 
-def metrics(now_ms: int, model_version: str, counts: Mapping[str, int], times_ms: Mapping[str, int]) -> None:
-    """Print one line in CloudWatch's embedded metric format: each metric in total and by version of the function."""
+def metrics(
+    now_ms: int, model_version: str, counts: Mapping[str, int], times_ms: Mapping[str, int], **about: object
+) -> None:
+    """Print one line in CloudWatch's embedded metric format: each metric in total and by version of the function.
+
+    ``about`` says what the line is about when it is read as a log; it becomes no metric.
+    """
     definitions = [{"Name": name, "Unit": "Count"} for name in counts]
     definitions += [{"Name": name, "Unit": "Milliseconds"} for name in times_ms]
     directive = {"Namespace": NAMESPACE, "Dimensions": [[], ["ModelVersion"]], "Metrics": definitions}
     line = {"_aws": {"Timestamp": now_ms, "CloudWatchMetrics": [directive]}, "ModelVersion": model_version}
-    print(json.dumps({**line, **counts, **times_ms}), flush=True)
+    print(json.dumps({**line, **about, **counts, **times_ms}), flush=True)

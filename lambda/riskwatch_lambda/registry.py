@@ -57,6 +57,14 @@ class Registry:
         """
         return [_episode(item) for item in self._table.find(UNFINISHED, YES, index=UNFINISHED)]
 
+    def opened(self, day: str) -> list[Episode]:
+        """Give the behaviour episodes that opened on a UTC day, ``YYYY-MM-DD``; raises RegistryError.
+
+        Peak and newest row are those of the last message until an episode closes.
+        """
+        listed = map(_episode, self._table.find("pk", _list_partition(day)))
+        return [episode for episode in listed if episode.kind == BEHAVIOUR]
+
     def write(self, change: Change) -> None:
         """Write a change if the stored state is still the one it was decided on.
 
@@ -127,10 +135,14 @@ def _state_key(instance_id: str, kind: str) -> Attributes:
     return {"pk": {"S": f"instance#{instance_id}"}, "sk": {"S": "current" if kind == BEHAVIOUR else kind}}
 
 
+def _list_partition(day: str) -> str:
+    return f"episodes#{day}"
+
+
 def _list_key(episode: Episode) -> Attributes:
     since = iso(episode.since_ms)
     kind = "" if episode.kind == BEHAVIOUR else f"~{episode.kind}"
-    return {"pk": {"S": f"episodes#{since[:10]}"}, "sk": {"S": f"{since}{kind}#{episode.instance_id}"}}
+    return {"pk": {"S": _list_partition(since[:10])}, "sk": {"S": f"{since}{kind}#{episode.instance_id}"}}
 
 
 def _facts(episode: Episode) -> Changes:

@@ -15,11 +15,17 @@ if TYPE_CHECKING:
     from riskwatch_lambda.scorer import Reason, Verdict
 
 CRITICAL = "Critical"
+RISKS = ("Idle", "Normal", "High Load", CRITICAL)
 
 
 def rounded_score(score: float) -> float | None:
     """Round a score for output; None where there is none."""
     return None if isnan(score) else round(score, 6)
+
+
+def risk_of(level: str, episode_id: str | None) -> str:
+    """Give the risk of a row: Critical where it lies in an open episode, else its level."""
+    return level if episode_id is None else CRITICAL
 
 
 def reason_document(reason: Reason) -> dict[str, Any]:
@@ -53,7 +59,7 @@ def labelled_row(
         **dict(zip(features, record.rows[-1], strict=True)),
         "score": rounded_score(verdict.score),
         "level": verdict.level,
-        "risk": verdict.level if episode_id is None else CRITICAL,
+        "risk": risk_of(verdict.level, episode_id),
         "unusual": verdict.unusual,
         "alert": episode_id is not None,
         "episode_id": episode_id,

@@ -53,6 +53,16 @@ class Verdict(NamedTuple):
     known: bool
 
 
+def verdicts(model: Model, record: Record) -> tuple[Verdict, ...]:
+    """Score the rows of a record that are to be labelled, oldest first, each in the light of the rows before it."""
+    reach = model.layout.context_rows
+    found = []
+    for end in range(len(record.ts) - record.newest + 1, len(record.ts) + 1):
+        first = max(0, end - reach)
+        found.append(score(model, record._replace(ts=record.ts[first:end], rows=record.rows[first:end], newest=1)))
+    return tuple(found)
+
+
 def score(model: Model, record: Record) -> Verdict:
     """Score the newest row of a record in the light of the rows before it."""
     index, known = model.baseline(record.instance_id, record.role)

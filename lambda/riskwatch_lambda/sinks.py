@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 LABELLED_PREFIX = "labelled/arrived"
 QUARANTINE_PREFIX = "quarantine/records"
 ALREADY_THERE = "PreconditionFailed"
+# Half the time of level 9, for objects a tenth larger.
+GZIP_LEVEL = 6
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 class SinkError(RuntimeError):
@@ -43,10 +47,9 @@ class Objects:
         self._put(f"{QUARANTINE_PREFIX}/{partition(arrived_ms)}/{name}.json.gz", records)
 
     def _put(self, key: str, documents: Iterable[Mapping[str, Any]]) -> None:
-        lines = [json.dumps(document, allow_nan=False, separators=(",", ":")) for document in documents]
-        if not lines:
+        body = _compressed(documents)
+        if body is None:
             return
-        body = gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0)
         try:
             self._client.put_object(
                 Bucket=self._bucket, Key=key, Body=body, ContentType="application/gzip", IfNoneMatch="*"
@@ -56,6 +59,20 @@ class Objects:
                 raise SinkError(f"cannot store s3://{self._bucket}/{key}: {error}") from error
         except BotoCoreError as error:
             raise SinkError(f"cannot store s3://{self._bucket}/{key}: {error}") from error
+
+
+def _compressed(documents: Iterable[Mapping[str, Any]]) -> bytes | None:
+    """Give gzip JSON lines, made line by line: a batch of packs is ten times as large in plain text. None without any.
+
+    The same documents give the same bytes.
+    """
+    buffer = BytesIO()
+    count = 0
+    with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=GZIP_LEVEL, mtime=0) as file:
+        for document in documents:
+            count += 1
+            file.write(_ENCODER.encode(document).encode() + b"\n")
+    return buffer.getvalue() if count else None
 
 
 class Publisher:

@@ -7,6 +7,7 @@ where the last complete one ended, whatever the schedule and the period are.
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
 MARK = "stream/mark.json"
 # An alert that comes later than this helps nobody: what a longer outage left out waits to be asked for.
 CATCH_UP = timedelta(hours=6)
-# What one run sends at most, so that it ends within its time limit: 1 MB/s and 1,000 records/s go through one shard,
-# and a call holds one row of an instance.
+# What one run sends at most, so that it ends within its time limit: 1 MB/s goes through one shard.
 MOST_ROWS = 200_000
-MOST_PERIODS = 5_000
 # CloudWatch lists as recently active what had data within three hours, roughly.
 RECENT = timedelta(hours=2)
 
@@ -59,7 +58,7 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
     The live function says which features, how many rows and which longest gap it needs. Skips where no model is
     promoted yet. Returns counts; `left_out` is the stretch that was too long ago to be caught up, or None.
 
-    The mark moves once all records are through, so a retry may send rows again: their first verdict stands. Without a
+    The mark moves once all packs are through, so a retry may send rows again: their first verdict stands. Without a
     mark the newest period alone is sent, and at most CATCH_UP is caught up. A stretch by hand leaves the mark alone.
 
     A datapoint that reaches CloudWatch later than `settle_s` after its period is not streamed: the rows of a period go
@@ -67,11 +66,18 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
     training. A period without any row is no error.
     """
     config = settings.load()
-    try:
-        model = live.ask(clients.client(config, "lambda"), config.function, config.alias)
-    except live.NoModelError as error:
-        raise AirflowSkipException(str(error)) from error
-    store, now = clients.store(config), clock.now()
+    function = clients.client(config, "lambda")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(live.ask, function, config.function, config.alias)
+        # What is slow to load is loaded while the function answers.
+        from ml import stream  # noqa: F401
+
+        kinesis, store = clients.client(config, "kinesis"), clients.store(config)
+        try:
+            model = asked.result()
+        except live.NoModelError as error:
+            raise AirflowSkipException(str(error)) from error
+    now = clock.now()
     stretch = _by_hand(context, model.period_s, now) or _since_the_mark(config, store, model.period_s, now)
     if stretch.left_out:
         _log.warning(
@@ -80,7 +86,7 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
             *map(clock.iso, stretch.left_out),
             CATCH_UP,
         )
-    told, newest = _send(config, store, model, stretch, now)
+    told, newest = _send(config, store, kinesis, model, stretch, now)
     if not (stretch.by_hand or stretch.is_empty):
         expected = inventory.load(config.inventory, store)
         silence.remember(store, expected, newest, clock.parse(told["end"]), model.period_s)
@@ -109,7 +115,7 @@ def tick(published: Mapping[str, Any], *, digest: bool = False) -> dict[str, Any
 
 
 def _send(
-    config: Settings, store: Store, model: LiveModel, stretch: Stretch, now: datetime
+    config: Settings, store: Store, kinesis: Any, model: LiveModel, stretch: Stretch, now: datetime
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Read and send the rows of the stretch, or as many whole periods from its start as one run may send.
 
@@ -123,7 +129,7 @@ def _send(
     except live.LiveError as error:
         raise AirflowFailException(str(error)) from error
     instances: list[str] = []
-    sent = stream.Sent(0, 0, 0)
+    sent = stream.Sent(0, 0, 0, 0)
     newest: dict[str, int] = {}
     if not stretch.is_empty:
         hook = CloudWatchMetricsHook(aws_conn_id=config.aws_conn_id)
@@ -134,8 +140,9 @@ def _send(
         found = hook.metric_rows(instances, metrics, oldest, stretch.end, period_s)
         newest = silence.newest_rows(found.rows)
         known = inventory.load(config.inventory, store)
-        records = stream.records(found.rows, known, context_rows, max_gap_s, stretch.start, stretch.end, metrics)
-        sent = stream.put(clients.client(config, "kinesis"), config.stream, records)
+        packer = stream.Packer(found.rows, known, context_rows, max_gap_s, metrics)
+        packs = packer.packs(stretch.start, stretch.end)
+        sent = stream.put(kinesis, config.stream, packs)
     counts = {
         "start": clock.iso(stretch.start),
         "end": clock.iso(stretch.end),
@@ -143,6 +150,7 @@ def _send(
         "by_hand": stretch.by_hand,
         "model_id": model.model_id,
         "instances": len(instances),
+        "rows": sent.rows,
         "records": sent.records,
         "calls": sent.calls,
         "retried": sent.retried,
@@ -187,7 +195,7 @@ def _mark(config: Settings, store: Store) -> datetime | None:
 
 def _bounded(stretch: Stretch, instances: int, period_s: int) -> Stretch:
     """Cut an automatic stretch to what one run may send, the next runs go on; refuse a longer one by hand."""
-    longest = timedelta(seconds=max(1, min(MOST_PERIODS, MOST_ROWS // max(1, instances))) * period_s)
+    longest = timedelta(seconds=max(1, MOST_ROWS // max(1, instances)) * period_s)
     if stretch.end - stretch.start <= longest:
         return stretch
     if stretch.by_hand:

@@ -16,13 +16,13 @@ from tests.unit.bucket import Bucket
 
 
 class Function:
-    """The live function: says which model it is, and writes a verdict on each record as it comes in."""
+    """The live function: says which model it is, and writes a verdict on each row as it comes in."""
 
     def __init__(self, s3):
         self.s3 = s3
         self.model_id = "m-1"
         self.records = []
-        self.loses = 0
+        self.seen = self.loses = 0
 
     def invoke(self, **asked):
         answer = {"model_id": self.model_id}
@@ -35,23 +35,32 @@ class Function:
         name = f"dt={clock.now():%Y-%m-%d}/hh={clock.now():%H}/shard-{len(self.records)}.json.gz"
         labelled, refused = [], []
         for item in asked["Records"]:
-            record = json.loads(item["Data"])
-            self.records.append(record)
-            cpu = record["rows"][-1][0]
-            if len(self.records) <= self.loses:
-                continue
-            if cpu is not None and cpu > 100:
-                reason = f"cpu_utilization is {cpu:.10g}, above its upper bound 100"
-                refused.append({"reason": reason, "data": base64.b64encode(item["Data"]).decode()})
-            else:
-                level = "High Load" if (cpu or 0) > 50 else "Normal"
-                stamp = clock.iso(record["ts"][-1])
-                row = {"instance_id": record["instance_id"], "timestamp": stamp, "level": level, "risk": level}
-                labelled.append(row)
+            self.records.append(json.loads(item["Data"]))
+            for row in self.rows(self.records[-1]):
+                self.seen += 1
+                if self.seen <= self.loses:
+                    continue
+                cpu = row["rows"][0][0]
+                if cpu is not None and cpu > 100:
+                    reason = f"cpu_utilization is {cpu:.10g}, above its upper bound 100"
+                    data = base64.b64encode(json.dumps(row).encode()).decode()
+                    refused.append({"reason": reason, "rows": 1, "data": data})
+                else:
+                    level = "High Load" if (cpu or 0) > 50 else "Normal"
+                    identity = {"instance_id": row["instance_id"], "timestamp": clock.iso(row["ts"][0])}
+                    labelled.append({**identity, "level": level, "risk": level})
         for layer, rows in (("labelled/arrived", labelled), ("quarantine/records", refused)):
             if rows:
                 self.s3.objects[f"{layer}/{name}"] = gzip.compress("\n".join(map(json.dumps, rows)).encode())
         return {"Records": [{"SequenceNumber": "1"} for _ in asked["Records"]]}
+
+    @staticmethod
+    def rows(pack):
+        """The rows to label, each as a record of its own."""
+        for entry in pack["instances"]:
+            values = list(zip(*entry["columns"], strict=True))
+            for ms, row in list(zip(entry["ts"], values, strict=True))[-entry["newest"] :]:
+                yield {"v": 1, "instance_id": entry["id"], "ts": [ms], "rows": [row]}
 
 
 @pytest.fixture

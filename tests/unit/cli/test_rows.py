@@ -1,15 +1,22 @@
 """`riskwatch import` and `riskwatch stream`: what they write, count and say, and how they end."""
 
+import base64
+import gzip
+import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from cli import feeding
 from cli.main import app
 from expectations.layers import TAKEN
+from ml import clock, stream
+from ml.catalogue import Catalogue, unknown
+from ml.inventory import Instance
 
 HEAD = "timestamp,CPUUtilization,Latency_ms\n"
 DAY = datetime(2025, 2, 17, tzinfo=UTC), datetime(2025, 2, 18, tzinfo=UTC)
@@ -154,18 +161,35 @@ def test_a_stream_says_what_became_of_each_row(cloud, run):
         "risk:  Idle 0, Normal 1, High Load 3, Critical 0",
         "  quarantined 1: cpu_utilization is above its upper bound 100",
     ]
-    # the impossible row is alone and in nobody's context, which holds three rows at most
-    assert [[row[0] for row in record["rows"]] for record in cloud.function.records] == [
-        [20],
-        [20, 60],
-        [288],
-        [20, 60, 61],
-        [60, 61, 63],
-    ]
+    # all of them went in one pack, which has no context to bring
+    (document,) = cloud.function.records
+    (entry,) = document["instances"]
+    assert (entry["newest"], entry["columns"][0]) == (5, [20, 60, 288, 61, 63])
+
+
+def test_a_pack_that_was_refused_whole_answers_for_all_its_rows(cloud, run, monkeypatch):
+    # GIVEN a function with a model that does not know the features of the pack any more
+    def refuse(**asked):
+        refused = [
+            {"reason": "features has no gpu", "rows": 2, "data": base64.b64encode(item["Data"]).decode()}
+            for item in asked["Records"]
+        ]
+        key = f"quarantine/records/dt={clock.now():%Y-%m-%d}/hh={clock.now():%H}/shard.json.gz"
+        cloud.s3.objects[key] = gzip.compress("\n".join(map(json.dumps, refused)).encode())
+        return {"Records": [{"SequenceNumber": "1"} for _ in asked["Records"]]}
+
+    monkeypatch.setattr(cloud.function, "put_records", refuse)
+
+    # WHEN
+    result = run("stream", rows(20, 21))
+
+    # THEN
+    assert "2 rows = 0 labelled + 2 quarantined" in result.stdout
+    assert "  quarantined 2: features has no gpu" in result.stdout
 
 
 def test_verdicts_of_an_earlier_stream_do_not_count(cloud, run, monkeypatch):
-    # GIVEN a file streamed once, and a function that now loses the first record
+    # GIVEN a file streamed once, and a function that now loses the first row
     run("stream", rows(20, 21))
     cloud.function.loses = 3
     monkeypatch.setattr(feeding, "PATIENCE_S", -1.0)
@@ -216,26 +240,38 @@ class Time:
 
 
 @pytest.mark.parametrize(
-    ("pace", "moments"),
-    [({"rate": 2.0}, [100.0, 100.5, 101.0, 101.5]), ({"speed": 300.0}, [100.0, 100.0, 101.0, 101.0])],
+    ("pace", "expected"),
+    [
+        ({"rate": 2.0}, [(100.0, 2), (101.0, 2), (102.0, 2)]),
+        ({"speed": 300.0}, [(100.0, 2), (101.0, 2), (103.0, 2)]),
+        ({}, [(100.0, 6)]),
+    ],
 )
-def test_records_go_when_they_are_due(pace, moments):
-    # GIVEN two instances at two times, five minutes apart
-    time, sent = Time(), []
+def test_rows_go_when_they_are_due(pace, expected):
+    # GIVEN two instances of one service at three times, five and ten minutes apart
+    time, sent, told = Time(), [], []
 
     class Client:
         def put_records(self, **asked):
-            sent.extend([time.at] * len(asked["Records"]))
+            packs = [json.loads(item["Data"]) for item in asked["Records"]]
+            sent.append((time.at, sum(entry["newest"] for pack in packs for entry in pack["instances"])))
             return {"Records": [{} for _ in asked["Records"]]}
 
-    items = [{"service": name, "instance_id": name, "ts": [ms], "rows": [[1]]} for ms in (0, 300_000) for name in "ab"]
+    stamps = pd.DatetimeIndex([DAY[0] + timedelta(minutes=passed) for passed in (0, 5, 15)] * 2).as_unit("ms")
+    frame = pd.DataFrame({"instance_id": ["a"] * 3 + ["b"] * 3, "timestamp": stamps, "cpu": 1.0})
+    inventory = {name: Instance(name, "web", "shop") for name in "ab"}
+    packer = stream.Packer(frame, inventory, 2, 1800, Catalogue((unknown("cpu", "Test"),)))
 
     # WHEN
-    count = feeding.send(Client(), "metrics", items, wait=time.wait, now=time.now, **pace)
+    wanted = feeding.keys(frame)
+    count = feeding.send(
+        Client(), "metrics", packer, wanted, wait=time.wait, now=time.now, progress=told.append, **pace
+    )
 
-    # THEN
-    assert count == 4
-    assert sent == moments
+    # THEN no row before it is due, those of one time together
+    assert count == 6
+    assert sent == expected
+    assert told[-1] == 6
 
 
 def test_an_error_of_the_outside_is_one_message_with_the_details_in_a_file(cloud, run, monkeypatch):

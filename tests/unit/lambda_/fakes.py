@@ -64,6 +64,7 @@ class FakeDynamoDB:
         self.busy = 0
         self.stale_index: dict[tuple[str, str], Item] | None = None
         self.writes = 0
+        self.queries = 0
         self.page_size = 100
 
     def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:
@@ -97,6 +98,7 @@ class FakeDynamoDB:
         attribute = ExpressionAttributeNames["#key"]
         assert (IndexName, ConsistentRead) in (("unfinished", False), (None, True)), "AWS refuses consistent indexes"
         assert attribute == (IndexName or "pk")
+        self.queries += 1
         self._fail_read("Query")
         wanted = ExpressionAttributeValues[":value"]
         items = self.items if IndexName is None or self.stale_index is None else self.stale_index

@@ -104,17 +104,17 @@ def labelled(fleet: Fleet, models: list[tuple[int, Model]], limits: Limits) -> W
     metrics = catalogue.Catalogue(tuple(known[name] for name in model.layout.features))
     start = fleet.replay["timestamp"].min().to_pydatetime()
     rows = pd.concat([fleet.history, fleet.replay], ignore_index=True)
-    batches: dict[int, list[dict[str, Any]]] = {}
-    for record in stream.records(
-        rows, fleet.inventory, model.layout.context_rows, model.max_gap_s, start, END, metrics
-    ):
-        batches.setdefault(record["ts"][-1], []).append(record)
-    for moment in range(clock.epoch_ms(start), clock.epoch_ms(END), PERIOD_MS):
+    packer = stream.Packer(rows, fleet.inventory, model.layout.context_rows, model.max_gap_s, metrics)
+    period = timedelta(milliseconds=PERIOD_MS)
+    while start < END:
+        moment = clock.epoch_ms(start)
         world.model = next(model for since, model in reversed(models) if since <= moment)
         wall = moment + PERIOD_MS + LATE_MS
-        if moment in batches:
-            assert world.send(*batches[moment], now=wall) == DONE
+        packs = [json.loads(pack.data) for packs in packer.packs(start, start + period) for pack in packs]
+        if packs:
+            assert world.send(*packs, now=wall) == DONE
         world.tick(moment + PERIOD_MS, [], wall=wall + 5_000)
+        start += period
     for days in range(1, 5):
         world.tick(clock.epoch_ms(END) + days * DAY_MS + 1, [])
     return world

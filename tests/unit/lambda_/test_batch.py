@@ -64,14 +64,29 @@ def test_every_record_is_labelled_or_quarantined(world, capsys):
     (refused,) = world.s3.lines("quarantine/")
     assert (refused["data"], refused["sequence_number"], refused["truncated"]) == ("bad!", "103", False)
     assert refused["reason"].startswith("data is not base64")
-    # AND the metrics count three rows in, and no payload is printed
+    # AND one line of metrics counts three rows in, by risk, and no payload is printed
     printed = capsys.readouterr().out
     (metrics,) = [json.loads(line) for line in printed.splitlines()]
-    assert (metrics["RowsLabelled"], metrics["RowsQuarantined"], metrics["OldestArrival"]) == (2, 1, 1500)
-    assert (metrics["EpisodesOpened"], metrics["MessagesSent"], metrics["RowsAlert"]) == (1, 1, 1)
+    assert (metrics["RowsLabelled"], metrics["RowsQuarantined"]) == (2, 1)
+    risks = {name: metrics[f"Rows{name}"] for name in ("Idle", "Normal", "HighLoad", "Critical")}
+    assert risks == {"Idle": 0, "Normal": 1, "HighLoad": 0, "Critical": 1}
+    assert (metrics["EpisodesOpened"], metrics["MessagesSent"]) == (1, 1)
     named = {metric["Name"] for metric in metrics["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
-    assert named == set(metrics) - {"_aws", "ModelVersion"}
+    assert named == set(metrics) - {"_aws", "ModelVersion", "batch", "records"}
+    assert (metrics["batch"], metrics["records"]) == ("shardId-000000000000-101-103", 3)
     assert "bad!" not in printed
+    # AND says how long the batch took since its put 1.5 s ago, and since the end of the period at 11:05
+    assert 1_500 <= metrics["PutToDone"] < 60_000
+    assert metrics["DatapointToDone"] == 0
+
+
+def test_the_delay_is_counted_from_the_end_of_the_newest_rows_period(world, capsys):
+    # GIVEN rows of 11:00 and of 10:30 in five-minute periods, WHEN they come at 11:08
+    world.send(row(QUIET_CPU), row(QUIET_CPU, -6, instance="web-2"), now=ELEVEN + 8 * 60_000)
+
+    # THEN the newest was ready to be seen for three minutes, whatever has been sent late on purpose
+    (metrics,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert 180_000 <= metrics["DatapointToDone"] < 240_000
 
 
 def test_an_episode_opens_goes_on_and_closes_over_batches(world):
@@ -328,10 +343,10 @@ def test_a_service_name_of_any_letters_gives_a_subject_that_sns_accepts(world):
 
 
 def test_oversized_data_is_quarantined_truncated(world):
-    # GIVEN data of 70,000 characters, WHEN it comes, THEN the first 65,536 are kept
-    world.send("A" * 70_000)
+    # GIVEN data of more than a MB, WHEN it comes, THEN the first MB is kept
+    world.send("A" * 1_100_000)
     (refused,) = world.s3.lines("quarantine/")
-    assert (len(refused["data"]), refused["truncated"]) == (65_536, True)
+    assert (len(refused["data"]), refused["truncated"], refused["rows"]) == (1_048_576, True, 1)
 
 
 def test_an_empty_batch_and_another_source_are_told_apart(world):

@@ -1,4 +1,4 @@
-"""Decoding: every record that cannot be scored is refused with a reason that says what is wrong."""
+"""Decoding a record of one row: what cannot be scored is refused with a reason that says what is wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from riskwatch_lambda.records import DATA_LIMIT, RecordError, decode, parse
+from riskwatch_lambda.records import ONE_ROW_LIMIT, PACK_LIMIT, RecordError, decode, parse
 from tests.unit.lambda_ import tiny
 
 LAYOUT = tiny.model().layout
@@ -24,20 +24,22 @@ def test_a_valid_record_keeps_the_rows_that_the_model_can_use():
     document = tiny.stream_record([[1, 1], [2, None], [3.5, 4]])
 
     # WHEN it is decoded
-    record = decode(encoded(document), LAYOUT)
+    ((record,), refused) = decode(encoded(document), LAYOUT)
 
     # THEN the two newest rows are left, as floats, and missing stays missing
     assert record.rows == ((2.0, None), (3.5, 4.0))
     assert all(type(value) is float for value in record.rows[1])
     assert record.ts == tuple(document["ts"][1:])
-    assert (record.service, record.role, record.instance_id) == ("shop", "web", "web-1")
+    assert (record.service, record.role, record.instance_id, record.newest) == ("shop", "web", "web-1", 1)
+    assert refused == ()
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (None, "not text"),
-        ("a" * (DATA_LIMIT + 4), f"limit is {DATA_LIMIT}"),
+        ("a" * (PACK_LIMIT + 4), f"limit is {PACK_LIMIT}"),
+        (encoded({**tiny.stream_record([[1, 2]]), "more": "a" * ONE_ROW_LIMIT}), f"limit of v 1 is {ONE_ROW_LIMIT}"),
         ("eyJ2IjoxfQ=", "not base64"),
         ("eyJ2\nIjoxfQ==", "not base64"),
         ("é", "not base64"),
@@ -48,6 +50,8 @@ def test_a_valid_record_keeps_the_rows_that_the_model_can_use():
         (encoded(b"[" * 40_000), "not JSON"),
         (encoded(b'{"v": NaN}'), "NaN is not a JSON number"),
         (encoded(b'{"v": -Infinity}'), "-Infinity is not a JSON number"),
+        (encoded(b'{"v": 1, "v": 2}'), "'v' twice in one object"),
+        (encoded(b'{"v": 1, "more": {"a": 1, "a": 1}}'), "'a' twice in one object"),
         (encoded([]), "not a JSON object"),
     ],
 )
@@ -62,7 +66,7 @@ def test_data_that_is_no_json_object_is_refused(data: object, reason: str):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"v": 2}, "v is 2"),
+        ({"v": 3}, "v is 3, this function reads 1 and 2"),
         ({"v": True}, "v is True"),
         ({"v": None}, "v is None"),
         ({"service": ""}, "service must be printable"),
@@ -72,17 +76,17 @@ def test_data_that_is_no_json_object_is_refused(data: object, reason: str):
         ({"instance_id": "ü" * 128}, "instance_id has 256 bytes"),
         ({"ts": []}, "ts must be a list"),
         ({"ts": [tiny.TEN]}, "as many rows"),
-        ({"ts": [tiny.TEN, tiny.TEN]}, r"ts\[1\] is 1795341600000, not later"),
+        ({"ts": [tiny.TEN, tiny.TEN]}, "ts is 1795341600000, not later than the time before it, 1795341600000"),
         ({"ts": [tiny.TEN, tiny.TEN - 1]}, "not later"),
         ({"ts": [1_795_341_600, tiny.TEN]}, r"ts\[0\] is 1795341600: not epoch milliseconds"),
         ({"ts": [float(tiny.TEN), tiny.TEN + 1]}, r"ts\[0\]"),
         ({"rows": None}, "rows must be a list"),
         ({"rows": [[1, 2], [1]]}, r"rows\[1\] has 1 values, the model has 2"),
         ({"rows": [[1, 2], 3]}, r"rows\[1\] has no list"),
-        ({"rows": [[1, True], [1, 2]]}, r"rows\[0\] net is True"),
-        ({"rows": [[1, 2], ["1", 2]]}, r"rows\[1\] cpu is '1'"),
-        ({"rows": [[1, 2], [1, 10**400]]}, r"rows\[1\] net is 1000"),
-        ({"rows": [[1, 2], [1, 2e15]]}, r"rows\[1\] net is 2000000000000000.0, expected null or a finite number"),
+        ({"rows": [[1, True], [1, 2]]}, "net of row 0 is True"),
+        ({"rows": [[1, 2], ["1", 2]]}, "cpu of row 1 is '1'"),
+        ({"rows": [[1, 2], [1, 10**400]]}, "net is 1000"),
+        ({"rows": [[1, 2], [1, 2e15]]}, "net is 2000000000000000.0, expected null or a finite number"),
         ({"rows": [[1, 2], [-0.5, 2]]}, "cpu is -0.5, below its lower bound 0"),
         ({"rows": [[1, 2], [100.01, 2]]}, "cpu is 100.01, above its upper bound 100"),
     ],
@@ -106,7 +110,13 @@ def test_numbers_that_overflow_in_json_are_refused():
         decode(encoded(text), LAYOUT)
 
 
-def test_bounds_hold_for_the_newest_row_alone():
-    # GIVEN an older row beyond a bound, which was quarantined when it was the newest
-    # WHEN it comes again as context, THEN it is no reason to refuse the newest
-    assert parse(tiny.stream_record([[150, 2], [3, 4]]), LAYOUT).rows[0] == (150.0, 2.0)
+@pytest.mark.parametrize(("ts", "row"), [(1, [150, 2]), (1, [3, 2e15]), (0, [3, 2])])
+def test_an_impossible_row_of_the_context_is_left_out(ts: int, row: list[float]):
+    # GIVEN a row of the context beyond a bound, or with the time of the row before it
+    document = tiny.stream_record([[1, 2], row, [5, 6]])
+    document["ts"][1] = document["ts"][ts]
+
+    # WHEN the record is parsed, THEN the newest row is labelled in the light of the others, as in training
+    record = parse(document, LAYOUT)
+    assert record.rows == ((1.0, 2.0), (5.0, 6.0))
+    assert record.ts == (document["ts"][0], document["ts"][2])

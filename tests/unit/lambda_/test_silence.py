@@ -149,3 +149,14 @@ def test_beyond_the_budget_silence_goes_to_the_digest():
     # WHEN noon has passed, THEN the digest has the other one
     world.tick(ELEVEN + HOUR_MS, [*silent("db-1", service="a"), *silent("web-1", service="b")])
     assert told(world, "digest") == [[SILENT_ID]]
+
+
+def test_a_late_row_within_a_silence_is_no_alert(world):
+    # GIVEN a silence from 11:00 to 11:25, and an incident at noon
+    world.tick(FOUND, silent("web-1"))
+    world.tick(FOUND + PERIOD_MS, [])
+    world.send(row(PAGING_CPU, 12))
+
+    # WHEN a row of 11:10 comes late, THEN it lies in no episode of rows
+    world.send(row(10.0, 2))
+    assert [label["alert"] for label in world.s3.lines("labelled/")] == [True, False]

@@ -58,11 +58,20 @@ def test_a_message_that_is_no_page_announces_nothing():
 
 
 def test_the_delay_is_the_sum_of_its_parts():
-    sent = [NOON + timedelta(seconds=seconds) for seconds in (10, 20, 30)]
-    parts = delays(sent, NOON, settle_s=180, schedule_s=300)
-    assert parts["read_to_message_median_s"] == 20
-    assert parts["read_to_message_p95_s"] == 30
-    assert parts["datapoint_to_alert_p95_s"] == 510
+    # GIVEN rows put into the stream 10 to 12 seconds after the run was asked for, and their messages 1 to 3 s later
+    told = [
+        (NOON + timedelta(seconds=10 + place), NOON + timedelta(seconds=11 + 2 * place, milliseconds=500))
+        for place in range(3)
+    ]
+
+    # WHEN / THEN
+    assert delays(told, NOON, settle_s=180, schedule_s=300) == {
+        "settle_s": 180,
+        "schedule_wait_max_s": 300,
+        "run_to_put_p95_s": 12,
+        "put_to_message_p95_s": 3.5,
+        "datapoint_to_message_p95_s": 495.5,
+    }
 
 
 def test_without_a_message_there_is_no_delay():

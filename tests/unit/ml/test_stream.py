@@ -1,8 +1,10 @@
-"""Stream records and their way into Kinesis: context, gaps, order, partial failures."""
+"""Packs and their way into Kinesis: context, gaps, sizes, order, partial failures."""
 
+import base64
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -11,12 +13,13 @@ import pytest
 from ml import stream
 from ml.catalogue import Catalogue, unknown
 from ml.inventory import Instance
-from ml.stream import StreamError
+from ml.stream import Pack, Packer, StreamError
+from riskwatch_lambda.records import Layout, decode
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 MS = int(TEN.timestamp() * 1000)
-FEATURES = ["cpu", "lat"]
-INVENTORY = {"a": Instance("a", "web", "shop"), "b": Instance("b", "web", "shop")}
+FEATURES = ("cpu", "lat")
+INVENTORY = {"a": Instance("a", "web", "shop"), "b": Instance("b", "web", "shop"), "c": Instance("c", "db", "bank")}
 
 
 def rows(*items):
@@ -25,41 +28,73 @@ def rows(*items):
         {
             "instance_id": [item[0] for item in items],
             "timestamp": pd.DatetimeIndex([TEN + timedelta(minutes=item[1]) for item in items]).as_unit("ms"),
-            "cpu": [float(item[2]) for item in items],
+            "cpu": [item[2] for item in items],
             "lat": [float(item[3]) for item in items],
         }
     )
 
 
-def build(frame, context_rows=3, start=0, end=1000, features=FEATURES):
-    interval = (TEN + timedelta(minutes=start), TEN + timedelta(minutes=end))
+def many(count, instances="a", step=5):
+    """Count rows of each instance with values of many digits."""
+    rng = np.random.default_rng(5)
+    return rows(*[(name, step * place, *rng.uniform(0, 100, 2)) for name in instances for place in range(count)])
+
+
+def packs(frame, context_rows=3, start=0, end=100_000, features=FEATURES):
     metrics = Catalogue(tuple(replace(unknown(name, "Test"), lower=0.0) for name in features))
-    return list(stream.records(frame, INVENTORY, context_rows, 1800, *interval, metrics))
+    packer = Packer(frame, INVENTORY, context_rows, 1800, metrics)
+    queues = packer.packs(TEN + timedelta(minutes=start), TEN + timedelta(minutes=end))
+    return [pack for queue in queues for pack in queue]
 
 
-def minutes(record):
-    return [(moment - MS) // 60_000 for moment in record["ts"]]
+def build(frame, **options):
+    """The documents of the packs."""
+    return [json.loads(pack.data) for pack in packs(frame, **options)]
+
+
+def minutes(entry):
+    """The times of an instance: those of its context, those to label."""
+    ts = [(moment - MS) // 60_000 for moment in entry["ts"]]
+    return ts[: -entry["newest"]], ts[-entry["newest"] :]
 
 
 def test_context_comes_from_before_the_interval_and_is_cut_to_size():
-    # GIVEN five rows of one instance
-    frame = rows(*[("a", 5 * place, place, place) for place in range(5)])
+    # GIVEN five rows of one instance WHEN the two newest are to be labelled
+    (document,) = build(rows(*[("a", 5 * place, place, place) for place in range(5)]), start=15)
 
-    # WHEN only the newest is to be labelled
-    (record,) = build(frame, start=20)
+    # THEN the first of them has the two before it, oldest first
+    assert (document["v"], document["service"], document["features"]) == (2, "shop", ["cpu", "lat"])
+    (entry,) = document["instances"]
+    assert (entry["id"], entry["role"]) == ("a", "web")
+    assert minutes(entry) == ([5, 10], [15, 20])
+    assert entry["columns"] == [[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]]
 
-    # THEN it carries the two before it, oldest first
-    assert minutes(record) == [10, 15, 20]
-    assert record["rows"] == [[2.0, 2.0], [3.0, 3.0], [4.0, 4.0]]
-    assert (record["service"], record["role"], record["instance_id"], record["v"]) == ("shop", "web", "a", 1)
+
+def test_an_impossible_row_is_sent_and_is_nobodys_context():
+    # GIVEN six rows, the second and the fifth with a negative value where none can be
+    frame = rows(*[("a", 5 * place, -3 if place in (1, 4) else place, 1) for place in range(6)])
+
+    # WHEN the three newest are to be labelled
+    ((entry,),) = [document["instances"] for document in build(frame, start=15)]
+
+    # THEN the window reaches past the one of the context, as in training, and the other is for the function to refuse
+    assert minutes(entry) == ([0, 10], [15, 20, 25])
+    assert entry["columns"][0] == [0.0, 2.0, 3.0, -3.0, 5.0]
 
 
-def test_an_impossible_row_is_sent_alone_and_is_nobodys_context():
-    # GIVEN four rows, the second of them with a negative value where none can be
-    frame = rows(("a", 0, 1, 1), ("a", 5, -3, 1), ("a", 10, 2, 2), ("a", 15, 3, 3))
+def test_an_impossible_row_at_the_start_leaves_the_next_its_context():
+    # GIVEN three rows and an impossible one, then a possible one
+    frame = rows(("a", 0, 0, 1), ("a", 5, 1, 1), ("a", 10, 2, 1), ("a", 15, -1, 1), ("a", 20, 4, 1))
 
-    # WHEN / THEN every row has its record, and windows reach past the impossible one, as in training
-    assert [minutes(record) for record in build(frame)] == [[0], [5], [0, 10], [0, 10, 15]]
+    # WHEN / THEN
+    ((entry,),) = [document["instances"] for document in build(frame, start=15)]
+    assert minutes(entry) == ([5, 10], [15, 20])
+
+
+def test_impossible_rows_alone_have_no_context():
+    # GIVEN / WHEN / THEN
+    ((entry,),) = [document["instances"] for document in build(rows(("a", 0, 1, 1), ("a", 5, -1, 1)), start=5)]
+    assert minutes(entry) == ([], [5])
 
 
 def test_context_never_crosses_a_long_gap():
@@ -67,171 +102,225 @@ def test_context_never_crosses_a_long_gap():
     frame = rows(("a", 0, 1, 1), ("a", 30, 1, 1), ("a", 65, 1, 1), ("a", 70, 1, 1))
 
     # WHEN / THEN 1800 s are allowed, 2100 s are not
-    assert [minutes(record) for record in build(frame, context_rows=10)] == [[0], [0, 30], [65], [65, 70]]
+    found = [build(frame, context_rows=10, start=start, end=start + 1) for start in (30, 65, 70)]
+    assert [minutes(document["instances"][0]) for (document,) in found] == [([0], [30]), ([], [65]), ([65], [70])]
 
 
-def test_all_instances_of_a_time_come_together():
-    # GIVEN two instances, rows in no order
-    frame = rows(("b", 5, 1, 1), ("a", 5, 1, 1), ("b", 0, 1, 1), ("a", 0, 1, 1), ("new", 5, 1, 1))
+def test_a_service_is_a_pack():
+    # GIVEN two instances of a service, one of another, one outside the inventory; rows in no order
+    frame = rows(("b", 5, 1, 1), ("a", 5, 1, 1), ("c", 0, 1, 1), ("b", 0, 1, 1), ("a", 0, 1, 1), ("new", 5, 1, 1))
 
     # WHEN
     found = build(frame)
 
-    # THEN by time, then by instance; an instance outside the inventory is its own service
-    assert [(record["instance_id"], minutes(record)[-1]) for record in found] == [
-        ("a", 0),
-        ("b", 0),
-        ("a", 5),
-        ("b", 5),
-        ("new", 5),
-    ]
-    assert found[-1]["service"] == "new"
-    assert found[-1]["role"] == "default"
+    # THEN an instance outside the inventory is its own service
+    names = {document["service"]: [entry["id"] for entry in document["instances"]] for document in found}
+    assert names == {"shop": ["a", "b"], "bank": ["c"], "new": ["new"]}
+    assert found[1]["service"] == "new"
+    assert found[1]["instances"][0]["role"] == "default"
+    assert sum(pack.rows for pack in packs(frame)) == 6
 
 
 def test_missing_values_are_null_and_rows_without_any_are_left_out():
     # GIVEN a row with one value and one without any
     frame = rows(("a", 0, np.nan, 2), ("a", 5, np.nan, np.nan), ("a", 10, 1, 2))
 
-    # WHEN
-    found = build(frame)
-
-    # THEN
-    assert [minutes(record) for record in found] == [[0], [0, 10]]
-    assert found[0]["rows"] == [[None, 2.0]]
-    json.dumps(found, allow_nan=False)
+    # WHEN / THEN
+    ((entry,),) = [document["instances"] for document in build(frame)]
+    assert minutes(entry) == ([], [0, 10])
+    assert entry["columns"] == [[None, 1.0], [2.0, 2.0]]
 
 
 def test_features_are_in_the_order_of_the_model():
     # GIVEN / WHEN
-    (record,) = build(rows(("a", 0, 1, 2)), features=["lat", "cpu"])
+    (document,) = build(rows(("a", 0, 1, 2)), features=("lat", "cpu"))
 
     # THEN
-    assert record["rows"] == [[2.0, 1.0]]
+    assert document["features"] == ["lat", "cpu"]
+    assert document["instances"][0]["columns"] == [[2.0], [1.0]]
 
 
 @pytest.mark.parametrize(
     ("frame", "arguments", "words"),
     [
         (rows(("a", 0, 1, 1)), {"features": ["mem"]}, "no mem, which the model needs"),
-        (rows(("a", 0, 1, 1), ("a", 0, 2, 2)), {}, "two rows of 2026-11-22T10:00:00.000Z"),
+        (rows(("a", 0, "hot", 1)), {}, "something that is no number: .*hot"),
+        (rows(("a", 0, 1, np.inf)), {}, "a has an infinite lat"),
+        (rows(("a", 0, 1, 1), ("a", 0, 2, 2)), {}, "a has two rows of 2026-11-22T10:00:00.000Z"),
         (rows(("a", 0, 1, 1)), {"context_rows": 0}, "context_rows is 0"),
     ],
 )
 def test_rows_that_cannot_be_streamed(frame, arguments, words):
     # GIVEN / WHEN / THEN
     with pytest.raises(StreamError, match=words):
-        build(frame, **arguments)
+        packs(frame, **arguments)
+
+
+def test_a_row_that_the_function_would_not_take_is_named(monkeypatch):
+    # GIVEN a function that takes less than a row has
+    monkeypatch.setattr(stream, "MOST_PACK_BYTES", 100)
+
+    # WHEN / THEN
+    with pytest.raises(StreamError, match=r"a row of a has .* bytes with its context"):
+        packs(rows(("a", 0, 1, 1)))
+
+
+def test_no_rows_are_no_packs():
+    # GIVEN / WHEN / THEN
+    assert packs(rows(("a", 0, 1, 1)), start=5) == []
+    assert packs(rows(("a", 0, np.nan, np.nan))) == []
+
+
+def test_packs_of_a_service_are_bounded_and_follow_in_time():
+    # GIVEN 9,000 rows of two instances of one service
+    frame = many(4_500, "ab")
+
+    # WHEN
+    found = packs(frame)
+
+    # THEN no pack is too large or needlessly small, none begins before the one before it has ended, and no row is lost
+    assert all(len(pack.data) <= stream.PACK_BYTES for pack in found)
+    assert len(found) <= 8
+    times = [
+        [ms for entry in json.loads(pack.data)["instances"] for ms in entry["ts"][-entry["newest"] :]] for pack in found
+    ]
+    assert all(max(earlier) < min(later) for earlier, later in pairwise(times))
+    assert sum(pack.rows for pack in found) == sum(map(len, times)) == 9_000
+
+
+def test_rows_of_one_time_that_do_not_fit_are_cut_by_instance(monkeypatch):
+    # GIVEN room for a few hundred bytes, and one time of two instances with context
+    monkeypatch.setattr(stream, "PACK_BYTES", 300)
+
+    # WHEN / THEN
+    found = build(many(5, "ab"), start=20)
+    assert [[entry["id"] for entry in document["instances"]] for document in found] == [["a"], ["b"]]
+
+
+def test_the_function_reads_what_is_packed():
+    # GIVEN two weeks of one instance with a missing and an impossible value, cut into packs
+    frame = many(4_032)
+    frame.loc[7, "cpu"] = np.nan
+    frame.loc[9, "cpu"] = -1.0
+    found = packs(frame)
+
+    # WHEN the function decodes them
+    layout = Layout(FEATURES, ((0.0, None), (0.0, None)), 3)
+    decoded = [decode(base64.b64encode(pack.data).decode(), layout) for pack in found]
+
+    # THEN every row is there once, to be labelled or refused, with two rows of context in every pack but the first
+    records = [record for part in decoded for record in part.records]
+    assert [len(record.ts) - record.newest for record in records] == [0, *[2] * (len(found) - 1)]
+    labelled = {ms: row for each in records for ms, row in list(zip(each.ts, each.rows, strict=True))[-each.newest :]}
+    assert len(labelled) == 4_031
+    assert labelled[MS + 7 * 300_000] == (None, frame.loc[7, "lat"])
+    assert [part.reason for each in decoded for part in each.refused] == ["cpu is -1, below its lower bound 0"]
 
 
 class Kinesis:
-    """A stream that refuses the records for which `refuses(call, place, record)` says so."""
+    """A stream that refuses the records for which `refuses(call, place, key)` says so."""
 
-    def __init__(self, refuses=lambda call, place, record: False):
+    def __init__(self, refuses=lambda call, place, key: False):
         self.refuses = refuses
         self.calls = []
         self.taken = []
 
     def put_records(self, **asked):
         items = asked["Records"]
+        keys = [item["PartitionKey"] for item in items]
         assert 0 < len(items) <= 500
-        assert sum(len(item["Data"]) + len(item["PartitionKey"]) for item in items) <= 5_000_000
+        assert len(set(keys)) == len(keys), "a service has one pack at most on its way"
+        assert sum(len(item["Data"]) + len(item["PartitionKey"]) for item in items) <= 10 * 1024 * 1024
         self.calls.append(len(items))
         answers = []
         for place, item in enumerate(items):
-            record = json.loads(item["Data"])
-            if self.refuses(len(self.calls), place, record):
+            if self.refuses(len(self.calls), place, item["PartitionKey"]):
                 answers.append({"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": "slow"})
             else:
-                self.taken.append((item["PartitionKey"], record["instance_id"], record["ts"][-1]))
+                self.taken.append((item["PartitionKey"], item["Data"][:1].decode()))
                 answers.append({"SequenceNumber": "1", "ShardId": "s"})
         return {"Records": answers, "FailedRecordCount": sum("ErrorCode" in item for item in answers)}
 
 
-def record(instance, moment, size=1):
-    return {"v": 1, "service": "shop", "role": "r", "instance_id": instance, "ts": [moment], "rows": [[0.5] * size]}
+def queue(service, count=1, size=10, of=3):
+    """A service's packs, numbered from 1, of so many bytes and rows."""
+    return iter([Pack(service, str(place + 1).encode().ljust(size), of) for place in range(count)])
+
+
+def test_two_weeks_of_five_minutes_take_a_handful_of_calls():
+    # GIVEN 4,032 rows of ten metrics of one instance
+    rng = np.random.default_rng(1)
+    names = tuple(f"metric_{place}" for place in range(10))
+    frame = many(4_032)[["instance_id", "timestamp"]].assign(**{name: rng.uniform(0, 100, 4_032) for name in names})
+    packer = Packer(frame, INVENTORY, 12, 1800, Catalogue(tuple(unknown(name, "Test") for name in names)))
+    client = Kinesis()
+
+    # WHEN
+    sent = stream.put(client, "metrics", packer.packs(TEN, TEN + timedelta(days=14)))
+
+    # THEN
+    assert sent.rows == 4_032
+    assert sent.calls <= 8
 
 
 def test_calls_hold_at_most_500_records():
-    # GIVEN 1,001 instances
-    client = Kinesis()
+    # GIVEN 1,001 services
+    client, told = Kinesis(), []
 
     # WHEN
-    sent = stream.put(client, "metrics", (record(f"i{place}", 1) for place in range(1001)))
+    sent = stream.put(client, "metrics", [queue(f"s{place}") for place in range(1001)], progress=told.append)
 
-    # THEN
+    # THEN rows are told as they go
     assert client.calls == [500, 500, 1]
-    assert (sent.records, sent.calls, sent.retried) == (1001, 3, 0)
+    assert (sent.rows, sent.records, sent.calls, sent.retried) == (3003, 1001, 3, 0)
+    assert told == [1500, 3000, 3003]
 
 
-def test_calls_hold_at_most_five_megabytes():
-    # GIVEN twelve records of about 0.8 MB ("0.5," is four bytes)
+def test_calls_hold_at_most_ten_megabytes():
+    # GIVEN fifteen packs of 0.75 MiB
     client = Kinesis()
 
     # WHEN
-    sent = stream.put(client, "metrics", [record(f"i{place}", 1, 200_000) for place in range(12)])
+    sent = stream.put(client, "metrics", [queue(f"s{place:02}", size=786_432 - 3) for place in range(15)])
 
-    # THEN six fit into 5 MB
-    assert client.calls == [6, 6]
-    assert sent.records == 12
+    # THEN thirteen fit into 10 MiB
+    assert client.calls == [13, 2]
+    assert sent.records == 15
 
 
-def test_only_refused_records_are_sent_again_before_what_follows():
-    # GIVEN three instances at two times; the second record is refused twice
-    client = Kinesis(lambda call, place, item: item["instance_id"] == "b" and call <= 2)
+def test_the_packs_of_a_service_go_one_after_the_other():
+    # GIVEN a service of three packs and one of one
+    client = Kinesis()
+
+    # WHEN
+    stream.put(client, "metrics", [queue("shop", 3), queue("bank")])
+
+    # THEN no call holds two of one service, and calls are shared
+    assert client.taken == [("shop", "1"), ("bank", "1"), ("shop", "2"), ("shop", "3")]
+    assert client.calls == [2, 1, 1]
+
+
+def test_only_refused_packs_are_sent_again_before_what_follows():
+    # GIVEN three services of two packs; the second service is refused twice
+    client = Kinesis(lambda call, place, key: key == "b" and call <= 2)
     pauses = []
 
     # WHEN
-    items = [record(instance, moment) for moment in (1, 2) for instance in "abc"]
-    sent = stream.put(client, "metrics", items, pause=pauses.append)
+    sent = stream.put(client, "metrics", [queue(name, 2) for name in "abc"], pause=pauses.append)
 
-    # THEN b of time 1 goes through before anything of time 2
+    # THEN its first pack goes through before the second of anybody
     assert client.calls == [3, 1, 1, 3]
-    assert [item[1:] for item in client.taken] == [("a", 1), ("c", 1), ("b", 1), ("a", 2), ("b", 2), ("c", 2)]
-    assert (sent.records, sent.calls, sent.retried) == (6, 4, 2)
+    assert client.taken == [("a", "1"), ("c", "1"), ("b", "1"), ("a", "2"), ("b", "2"), ("c", "2")]
+    assert (sent.rows, sent.records, sent.calls, sent.retried) == (18, 6, 4, 2)
     assert len(pauses) == 2
     assert 0.05 <= pauses[0] <= 0.1 <= pauses[1] <= 0.2
 
 
-def test_a_replay_shares_calls_between_rows_of_an_instance():
-    # GIVEN 600 rows of each of two instances, and a caller who wants to know how far it is
-    client, told = Kinesis(), []
-    items = [record(instance, moment) for moment in range(1, 601) for instance in "ab"]
-
-    # WHEN
-    sent = stream.put(client, "metrics", items, replay=True, progress=told.append)
-
-    # THEN three calls are enough, in the order given
-    assert client.calls == [500, 500, 200]
-    assert told == [500, 1000, 1200]
-    assert [item[1:] for item in client.taken] == [(item["instance_id"], item["ts"][-1]) for item in items]
-    assert sent.calls == 3
-
-
-def test_a_replay_that_was_refused_something_shares_no_call_any_more():
-    # GIVEN a stream that refuses one record of the first call
-    client = Kinesis(lambda call, place, item: call == 1 and place == 7)
-    items = [record("a", moment) for moment in range(1, 504)]
-
-    # WHEN
-    sent = stream.put(client, "metrics", items, replay=True, pause=lambda seconds: None)
-
-    # THEN the refused one goes first, and what follows goes one by one
-    assert client.calls == [500, 1, 1, 1, 1]
-    assert [item[2] for item in client.taken[-4:]] == [8, 501, 502, 503]
-    assert (sent.records, sent.retried) == (503, 1)
-
-
 def test_a_stream_that_keeps_refusing_is_an_error_with_counts():
-    # GIVEN one instance that never goes through
-    client = Kinesis(lambda call, place, item: item["instance_id"] == "b")
+    # GIVEN one service that never goes through
+    client = Kinesis(lambda call, place, key: key == "b")
 
     # WHEN / THEN
-    with pytest.raises(StreamError, match=r"1 of 3 records .*ProvisionedThroughput.* 2 records are through"):
-        stream.put(client, "metrics", [record(instance, 1) for instance in "abc"], pause=lambda seconds: None)
-
-
-def test_a_record_above_one_megabyte_is_refused():
-    # GIVEN / WHEN / THEN
-    with pytest.raises(StreamError, match="the record of a has"):
-        stream.put(Kinesis(), "metrics", [record("a", 1, 300_000)])
+    with pytest.raises(StreamError, match=r"1 of 3 records .*ProvisionedThroughput.* 6 rows are through"):
+        stream.put(client, "metrics", [queue(name, 2) for name in "abc"], pause=lambda seconds: None)
+    assert client.calls == [3, *[1] * 7]

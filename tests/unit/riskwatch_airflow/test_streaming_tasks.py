@@ -38,12 +38,17 @@ def at(monkeypatch):
 
 
 def streamed(aws):
-    """Return what was streamed, in minutes after ten, in order."""
-    return [minutes(record)[-1] for record in aws.kinesis.records]
+    """Return the rows that were to be labelled, in minutes after ten, in order."""
+    return [moment for entry in entries(aws) for moment in minutes(entry)[-entry["newest"] :]]
 
 
-def minutes(record):
-    return [round(moment / 1000 - TEN.timestamp()) / 60 for moment in record["ts"]]
+def entries(aws):
+    """Return the instances of all packs."""
+    return [entry for pack in aws.kinesis.records for entry in pack["instances"]]
+
+
+def minutes(entry):
+    return [round(moment / 1000 - TEN.timestamp()) / 60 for moment in entry["ts"]]
 
 
 def test_the_newest_settled_period_with_its_context(live, context):
@@ -51,13 +56,14 @@ def test_the_newest_settled_period_with_its_context(live, context):
     # WHEN
     told = streaming.publish(context)
 
-    # THEN one record in the model's features and rows
-    (record,) = live.kinesis.records
-    assert minutes(record) == [-15, -10, -5]
-    assert record["rows"] == [[3.0, 50.0]] * 3
-    assert (record["service"], record["role"]) == ("shop", "web")
+    # THEN one row in the model's features, with two of context
+    (pack,) = live.kinesis.records
+    (entry,) = pack["instances"]
+    assert (minutes(entry), entry["newest"]) == ([-15, -10, -5], 1)
+    assert (pack["features"], entry["columns"]) == (LIVE["features"], [[3.0] * 3, [50.0] * 3])
+    assert (pack["service"], entry["role"]) == ("shop", "web")
     assert (told["start"], told["end"]) == ("2026-11-22T09:55:00.000Z", "2026-11-22T10:00:00.000Z")
-    assert (told["records"], told["instances"], told["model_id"]) == (1, 1, "m-1")
+    assert (told["rows"], told["records"], told["instances"], told["model_id"]) == (1, 1, 1, "m-1")
     assert live.function.events == [("risk", "live", {"selftest": {}})]
 
 
@@ -74,7 +80,8 @@ def test_delayed_and_skipped_runs_leave_no_hole_and_double_nothing(live, context
         told.append(streaming.publish(context))
 
     # THEN each begins where the last ended: nothing yet, two periods, six periods
-    assert [each["records"] for each in told] == [0, 2, 6]
+    assert [each["rows"] for each in told] == [0, 2, 6]
+    assert [each["records"] for each in told] == [0, 1, 1]
     assert streamed(live) == [-5, 0, 5, 10, 15, 20, 25, 30, 35]
     assert live.store.get_json(streaming.MARK) == {"end": "2026-11-22T10:40:00.000Z"}
 
@@ -181,9 +188,9 @@ def test_context_may_lie_as_far_back_as_the_longest_gap_allows(live, context):
     streaming.publish(context)
 
     # THEN
-    (record,) = live.kinesis.records
-    assert minutes(record) == [-65, -35, -5]
-    assert record["rows"] == [[None, 1.0]] * 3
+    (entry,) = entries(live)
+    assert minutes(entry) == [-65, -35, -5]
+    assert entry["columns"] == [[None] * 3, [1.0] * 3]
 
 
 def test_a_stretch_by_hand(live, context):
@@ -193,10 +200,10 @@ def test_a_stretch_by_hand(live, context):
     # WHEN
     told = streaming.publish(context)
 
-    # THEN four rows, the first with the context from before the stretch
-    assert [minutes(record)[-1] for record in live.kinesis.records] == [-50, -45, -40, -35]
-    assert minutes(live.kinesis.records[0]) == [-60, -55, -50]
-    assert told["records"] == 4
+    # THEN four rows in one pack, with the context from before the stretch
+    (entry,) = entries(live)
+    assert (minutes(entry), entry["newest"]) == ([-60, -55, -50, -45, -40, -35], 4)
+    assert (told["rows"], told["records"]) == (4, 1)
     # AND the mark is not touched
     assert live.store.get_json(streaming.MARK) is None
 
