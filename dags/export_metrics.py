@@ -1,51 +1,73 @@
 """export_metrics: an interval of CloudWatch metrics to S3, validated by Great Expectations."""
 
-from airflow.sdk import dag, get_current_context, task
+from airflow.sdk import Param, dag, get_current_context, task
 
+from ml import settings
 from riskwatch_airflow.assets import VALIDATED_METRICS
 from riskwatch_airflow.wiring import COMMON, interval_params, intervals
 
 DOC = """
 ### Export metrics
 
-**Owner**: riskwatch. **Reads** CloudWatch (ListMetrics, GetMetricData), `config/inventory.json`.
-**Writes** `raw/`, `validated/` and `quarantine/` for exactly the run's interval; a rerun replaces it.
-**Announces** `validated_metrics`.
+**Owner**: riskwatch. **Reads** CloudWatch (ListMetrics, GetMetricData), tags, `config/inventory.json`.
+**Writes** `raw/`, `validated/` and `quarantine/` for exactly the run's interval, and `inventory/` as the tags say;
+a rerun replaces only what differs. **Announces** `validated_metrics`.
 
-A run works on its data interval; started by hand without one, give `start` and `end`. For days of the past:
-`airflow backfill create --dag-id export_metrics --from-date … --to-date …`. CloudWatch keeps 300 s data for 63 days.
+`fetch` runs once for each account and region of the settings. A run works on its data interval; a scheduled one reads
+the three hours before it again, the first one of a day (UTC) three days, because values come late. Started by hand
+without an interval, give `start` and `end`. For days of the past:
+`airflow backfill create --dag-id export_metrics --from-date … --to-date …`.
+
+CloudWatch keeps 60 s data for 15 days, 300 s for 63 days, 3,600 s for 455 days. An interval beyond its cliff is
+refused, or with `coarsen` (a backfill: `--dag-run-conf '{"coarsen": true}'`) read in coarser rows, which the log says.
+
+Each `fetch` is labelled with its rows, its calls beside the fewest possible, and metrics and dollars, predicted and
+actual; the asset event has the sums.
 
 **When it fails**
 - *no datapoint*: the message says what was asked. Wrong region or connection, or the agent does not report.
-- *may not be read*: the role lacks `cloudwatch:GetMetricData` or `cloudwatch:ListMetrics`.
+- *has no datapoint* of one metric (a warning): unknown, other dimensions, or vanished; the log says which.
+- *is not allowed*, *may not be read*: the role lacks the action that is named; `infra/stack.yaml` and
+  `infra/reader.yaml` grant them.
+- *credentials are not valid any more*: renew those of the connection, then clear the task.
+- *throttled for 10 minutes*: nothing was written; the retry begins anew. Raise the quota, or see what else calls.
+- *keeps periods of … for … days*: start later, or set `coarsen`.
+- *is no Parquet file*, *was replaced by another writer*: the message names the object and what to do.
 - *the rows are not a table of metric rows*: the catalogue changed between the two tasks; clear `fetch`.
 - *all rows were quarantined*: read `reasons` under `quarantine/`; a bound or a unit in the catalogue is wrong.
 """
+COARSEN = Param(
+    False, type="boolean", title="coarsen", description="read what is too old for the period in coarser rows"
+)
 
 
 @dag(
     schedule=intervals("export_metrics"),
-    params=interval_params("by hand: interval to export, in UTC"),
+    params={**interval_params("by hand: interval to export, in UTC"), "coarsen": COARSEN},
     tags=["riskwatch", "data"],
     doc_md=DOC,
     **COMMON,
 )
 def export_metrics() -> None:
-    """Wire fetch and validate."""
+    """Wire fetch, once for each shard, and validate."""
 
-    @task
-    def fetch() -> dict:
+    @task(map_index_template="{{ told }}")
+    def fetch(shard: str) -> dict:
         from riskwatch_airflow.tasks import export
 
-        return export.fetch(get_current_context())
+        context = get_current_context()
+        context["told"] = shard
+        fetched = export.fetch(context, shard)
+        context["told"] = fetched["told"]
+        return fetched
 
     @task(outlets=[VALIDATED_METRICS])
-    def validate(fetched: dict) -> dict:
+    def validate(fetched: list[dict]) -> dict:
         from riskwatch_airflow.tasks import export
 
-        return export.validate(get_current_context(), fetched)
+        return export.validate(get_current_context(), export.joined(fetched))
 
-    validate(fetch())
+    validate(fetch.expand(shard=[shard.name for shard in settings.shards()]))
 
 
 export_metrics()

@@ -14,9 +14,9 @@ DOC = """
 
 **Owner**: riskwatch. **Reads** the live function (what the model needs), CloudWatch, `config/inventory.json`,
 `stream/mark.json` (how far the stream is), `stream/seen.json` (when each instance of the inventory last had a row).
-**Writes** one record for each new row to the Kinesis stream, then `stream/seen.json` and `stream/mark.json`; then it
-sends the live function a tick, which sends unsent alerts again, tells what is over, sends the digest at its hour, and
-closes episodes that had no row for a day.
+**Writes** the new rows to the Kinesis stream, those of a service in packs, then `stream/seen.json` and
+`stream/mark.json`; then it sends the live function a tick, which sends unsent alerts again, tells what is over, sends
+the digest at its hour, and closes episodes that had no row for a day.
 
 An instance of the inventory without a row for three periods is told as silent, with the others of its service; where
 nearly all of them are, one message says that. Instances that are in no inventory come and go without a word. A run by

@@ -168,7 +168,8 @@ class Demo:
     def _stream(self, airflow: AirflowClient) -> None:
         self._publish(self.source.newest(), "newest hours")
         asked = clock.now()
-        run = self._run(airflow, "stream_metrics", _conf(self.source.cut, self.source.end))
+        run = airflow.trigger("stream_metrics", _conf(self.source.cut, self.source.end))
+        ended = airflow.wait("stream_metrics", run, RUN_S)
         published = airflow.returned("stream_metrics", run, "publish")
         sent = int(published["rows"])
         labelled, quarantined = self._wait_for_rows(sent)
@@ -177,6 +178,7 @@ class Demo:
             "sent": sent,
             "records": published["records"],
             "calls": published["calls"],
+            "run_s": round(ended["duration"], 1),
             "labelled": len(labelled),
             "quarantined": quarantined,
             "risk": dict(Counter(row["risk"] for row in labelled).most_common()),

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # Limits of one PutMetricData call: 1,000 datums and 1 MB, with some room.
 CALL_DATUMS = 1000
 CALL_BYTES = 900_000
-# Names in a datum are repeated for every point; the rest (keys, timestamp, value) takes about this much.
-DATUM_BYTES = 160
+# Names in a datum are repeated for every point; the rest (keys, timestamp, value, unit) takes about this much.
+DATUM_BYTES = 180
 # More does not help: the time goes into serialising here and storing there.
 THREADS = 2
 WINDOW = 4 * THREADS
@@ -108,6 +108,7 @@ def _batches(
                         "Dimensions": dimensions,
                         "Timestamp": moments[index],
                         "Value": float(values[index]),
+                        "Unit": metric.cloudwatch_unit or "None",
                     }
                 )
                 sizes[metric.namespace] = sizes.get(metric.namespace, 0) + room

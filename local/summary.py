@@ -145,12 +145,8 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             "promoted",
             "version {version}: {family}, digest {digest:.12}, self-test {selftest}".format(**summary["promoted"]),
         ),
-        (
-            "rows streamed",
-            "{sent} = {labelled} labelled + {quarantined} quarantined, in {records} records and {calls} calls".format(
-                **stream
-            ),
-        ),
+        ("rows streamed", f"{stream['sent']} = {stream['labelled']} labelled + {stream['quarantined']} quarantined"),
+        ("streaming run", "{run_s:.0f} s, {records} records in {calls} calls".format(**stream)),
         ("risk", ", ".join(f"{name} {count}" for name, count in stream["risk"].items())),
         ("alerts received", f"{summary['alerts']['messages']} messages, {summary['alerts']['episodes']} episodes"),
     ]

@@ -1,11 +1,11 @@
 """Metric rows out of what CloudWatch delivers: a row per instance and moment, a column per feature."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ml.catalogue import Catalogue
 
@@ -18,12 +18,12 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class Series:
-    """One feature of one instance as delivered: moments (aware) and CloudWatch values, equally many, not scaled."""
+    """One feature of one instance as delivered: moments in ms since 1970 and CloudWatch values, (n,), not scaled."""
 
     instance_id: str
     feature: str
-    timestamps: Sequence[datetime]
-    values: Sequence[float]
+    stamps: NDArray[np.int64]
+    values: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -44,58 +44,45 @@ def widen(series: Iterable[Series], catalogue: Catalogue) -> MetricRows:
 
     Of several values for one instance, moment and feature the last delivered is kept (a repeated request answers with
     the fuller value) and the others are counted. Values that are not finite count as missing. A row exists where at
-    least one value was delivered. Raises DatasetError for an unknown feature or a moment without time zone.
+    least one value was delivered. Raises DatasetError for an unknown feature or moments that do not match the values.
     """
-    long = _long(series, {name: place for place, name in enumerate(catalogue.names)})
-    delivered = len(long)
-    long = long.drop_duplicates(["instance_id", "timestamp", "feature"], keep="last")
-    duplicates = delivered - len(long)
-    groups = long.groupby(["instance_id", "timestamp"], sort=True, observed=True)
-    place = groups.ngroup().to_numpy()
-    values = np.full((groups.ngroups, len(catalogue.names)), np.nan)
+    places = {name: place for place, name in enumerate(catalogue.names)}
     scale = np.array([metric.scale for metric in catalogue.metrics])
-    feature = long["feature"].to_numpy()
-    values[place, feature] = long["value"].to_numpy() * scale[feature]
-    values[~np.isfinite(values)] = np.nan
-    keys = long.groupby(["instance_id", "timestamp"], sort=True, observed=True).size().index.to_frame(index=False)
-    return MetricRows(_frame(keys["instance_id"], keys["timestamp"], values, catalogue), duplicates)
-
-
-def _long(series: Iterable[Series], places: Mapping[str, int]) -> pd.DataFrame:
-    identities: list[str] = []
-    lengths: list[int] = []
-    features: list[int] = []
-    stamps: list[np.ndarray] = []
-    values: list[np.ndarray] = []
+    by_instance: dict[str, list[Series]] = {}
     for item in series:
         if item.feature not in places:
             raise DatasetError(f"{item.instance_id}: {item.feature} is not in the catalogue: add an entry for it")
-        if len(item.timestamps) != len(item.values):
+        if len(item.stamps) != len(item.values):
             raise DatasetError(
-                f"{item.instance_id}, {item.feature}: {len(item.timestamps)} moments for {len(item.values)} values"
+                f"{item.instance_id}, {item.feature}: {len(item.stamps)} moments for {len(item.values)} values"
             )
-        if item.timestamps and item.timestamps[0].tzinfo is None:
-            raise DatasetError(f"{item.instance_id}, {item.feature}: moments have no time zone: deliver them in UTC")
-        identities.append(item.instance_id)
-        lengths.append(len(item.values))
-        features.append(places[item.feature])
-        stamps.append(np.array([round(moment.timestamp() * 1000) for moment in item.timestamps], dtype=np.int64))
-        values.append(np.asarray(item.values, dtype=np.float64))
-    names, codes = np.unique(np.array(identities, dtype=object), return_inverse=True)
-    return pd.DataFrame(
-        {
-            "instance_id": pd.Categorical.from_codes(np.repeat(codes, lengths), names),
-            "timestamp": np.concatenate(stamps) if stamps else np.array([], dtype=np.int64),
-            "feature": np.repeat(np.array(features, dtype=np.int64), lengths),
-            "value": np.concatenate(values) if values else np.array([], dtype=np.float64),
-        }
-    )
+        if len(item.stamps):
+            by_instance.setdefault(item.instance_id, []).append(item)
+    names = sorted(by_instance)
+    moments = [np.unique(np.concatenate([item.stamps for item in by_instance[name]])) for name in names]
+    values = np.full((sum(map(len, moments)), len(places)), np.nan)
+    distinct = delivered = first = 0
+    for name, own in zip(names, moments, strict=True):
+        distinct += _fill(values[first : first + len(own)], own, by_instance[name], places)
+        delivered += sum(len(item.stamps) for item in by_instance.pop(name))
+        first += len(own)
+    values *= scale
+    values[~np.isfinite(values)] = np.nan
+    frame = pd.DataFrame(values, columns=list(catalogue.names), copy=False)
+    owners = np.repeat(np.array(names, dtype=object), [len(own) for own in moments])
+    stamps = np.concatenate([np.empty(0, np.int64), *moments])
+    frame.insert(0, "instance_id", pd.Series(owners, dtype="str"))
+    frame.insert(1, "timestamp", pd.DatetimeIndex(pd.to_datetime(stamps, unit="ms", utc=True)).as_unit("ms"))
+    return MetricRows(frame, delivered - distinct)
 
 
-def _frame(identities: pd.Series, moments: pd.Series, values: np.ndarray, catalogue: Catalogue) -> pd.DataFrame:
-    unit = "ms" if moments.dtype.kind == "i" else None
-    frame = pd.DataFrame(values, columns=list(catalogue.names), dtype=np.float64)
-    frame.insert(0, "instance_id", identities.astype(str).to_numpy())
-    frame.insert(1, "timestamp", pd.DatetimeIndex(pd.to_datetime(moments, unit=unit, utc=True)).as_unit("ms"))
-    frame["instance_id"] = frame["instance_id"].astype("str")
-    return frame
+def _fill(
+    values: NDArray[np.float64], moments: NDArray[np.int64], series: list[Series], places: Mapping[str, int]
+) -> int:
+    """Write one instance's series into its rows (n, features) and return how many places they filled."""
+    filled = np.zeros(values.shape, bool)
+    for item in series:
+        rows = np.searchsorted(moments, item.stamps)
+        values[rows, places[item.feature]] = item.values
+        filled[rows, places[item.feature]] = True
+    return int(filled.sum())

@@ -1,16 +1,30 @@
-"""Which role and service an instance has: read from a JSON file, or from `config/inventory.json` in the bucket.
+"""Which instances there are to expect, and which role and service each has.
 
-{"instances": {"web-1": {"role": "web", "service": "shop"}}}
+Said by hand in a JSON file, or in `config/inventory.json` in the bucket:
+
+    {"instances": {"web-1": {"role": "web", "service": "shop"}}}
+
+Said by the tags `riskwatch:role` and `riskwatch:service` of the resources: the hourly export reads them and leaves what
+it found in `inventory/SHARD.json`. What is said by hand wins. An instance in either should report; one that only
+CloudWatch knows has role "default" and is its own service.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from ml import shards
+from ml.catalogue import Catalogue
 
 KEY = "config/inventory.json"
+TAGGED = "inventory/"
 DEFAULT_ROLE = "default"
+ROLE_TAG, SERVICE_TAG = "riskwatch:role", "riskwatch:service"
+# Resources whose metrics a namespace holds, as the tagging API names them. Others get role and service by hand.
+RESOURCE_TYPES = {"AWS/EC2": "ec2:instance", "CWAgent": "ec2:instance", "AWS/RDS": "rds:db"}
 
 
 class InventoryError(ValueError):
@@ -19,11 +33,15 @@ class InventoryError(ValueError):
 
 @dataclass(frozen=True)
 class Instance:
-    """One instance: its role names the baseline used while it has none of its own, its service groups its alerts."""
+    """One instance: its role names the baseline used while it has none of its own, its service groups its alerts.
+
+    `shard` names the account and region it is read from where its id does not tell, see `ml.shards`.
+    """
 
     instance_id: str
     role: str = DEFAULT_ROLE
     service: str = ""
+    shard: str = ""
 
     def __post_init__(self) -> None:
         if not self.service:
@@ -32,6 +50,7 @@ class Instance:
 
 class _Reads(Protocol):
     def get_bytes(self, key: str) -> bytes | None: ...
+    def keys(self, prefix: str) -> list[str]: ...
 
 
 def parse(text: str) -> dict[str, Instance]:
@@ -48,7 +67,10 @@ def parse(text: str) -> dict[str, Instance]:
 
 def dumps(inventory: Mapping[str, Instance]) -> str:
     """Write the JSON form, sorted, so that equal inventories are equal texts."""
-    entries = {key: {"role": item.role, "service": item.service} for key, item in sorted(inventory.items())}
+    entries = {
+        key: {"role": item.role, "service": item.service, **({"shard": item.shard} if item.shard else {})}
+        for key, item in sorted(inventory.items())
+    }
     return json.dumps({"instances": entries}, indent=1) + "\n"
 
 
@@ -58,22 +80,82 @@ def lookup(inventory: Mapping[str, Instance], instance_id: str) -> Instance:
 
 
 def load(path: str | Path | None, store: _Reads) -> dict[str, Instance]:
-    """Read the inventory file, or without a path `config/inventory.json` in the bucket; empty where that is absent."""
+    """Return all instances that should report, with role and service, by instance id.
+
+    Tagged ones as the last export of each shard found them, then those of the file at `path`, or without a path of
+    `config/inventory.json` in the bucket, which win. Empty where nothing is said.
+    """
+    found: dict[str, Instance] = {}
+    for key in store.keys(TAGGED):
+        found |= _stored(key, store)
+    return found | _by_hand(path, store)
+
+
+def of_shard(inventory: Mapping[str, Instance], name: str) -> list[str]:
+    """Return the ids of the instances that are read from a shard, sorted."""
+    return sorted(key for key, item in inventory.items() if shards.of_instance(key, item.shard) == name)
+
+
+def tagged_key(shard: str) -> str:
+    """Return the key under which the export leaves a shard's tagged instances."""
+    return f"{TAGGED}{shard}.json"
+
+
+def resource_types(catalogue: Catalogue) -> list[str]:
+    """Return the types of the resources that the catalogue's metrics are about, as the tagging API names them."""
+    return sorted({RESOURCE_TYPES[item.namespace] for item in catalogue.metrics if item.namespace in RESOURCE_TYPES})
+
+
+def of_tags(resources: Iterable[Mapping[str, Any]], shard: str, qualify: Callable[[str], str]) -> dict[str, Instance]:
+    """Return the instances among tagged resources, by instance id.
+
+    Parameters
+    ----------
+    resources
+        Entries of GetResources: ResourceARN and Tags.
+    shard
+        Name of the shard that they were found in.
+    qualify
+        Makes the instance id of what the ARN ends in.
+    """
+    found = {}
+    for resource in resources:
+        instance_id = qualify(re.split("[:/]", resource["ResourceARN"])[-1])
+        tags = {tag["Key"]: tag["Value"].strip() for tag in resource["Tags"]}
+        role, service = tags.get(ROLE_TAG) or DEFAULT_ROLE, tags.get(SERVICE_TAG, "")
+        found[instance_id] = Instance(instance_id, role, service, shard)
+    return found
+
+
+def leftover_keys(keys: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Return those of the `keys` under TAGGED that belong to shards which are not among `names` any more."""
+    wanted = {tagged_key(name) for name in names}
+    return [key for key in keys if key not in wanted]
+
+
+def _by_hand(path: str | Path | None, store: _Reads) -> dict[str, Instance]:
     if path is not None:
         try:
             return parse(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise InventoryError(f"inventory {path} cannot be read ({error.strerror}): correct the path") from error
-    data = store.get_bytes(KEY)
-    return {} if data is None else parse(data.decode("utf-8"))
+    return _stored(KEY, store)
+
+
+def _stored(key: str, store: _Reads) -> dict[str, Instance]:
+    data = store.get_bytes(key)
+    try:
+        return {} if data is None else parse(data.decode("utf-8"))
+    except ValueError as error:
+        raise InventoryError(f"{key}: {error}") from error
 
 
 def _instance(instance_id: str, entry: object) -> Instance:
-    if not isinstance(entry, dict) or not set(entry) <= {"role", "service"}:
+    if not isinstance(entry, dict) or not set(entry) <= {"role", "service", "shard"}:
         raise InventoryError(f'{instance_id}: the entry is {entry!r}: use {{"role": "web", "service": "shop"}}')
     for key, value in entry.items():
         if not isinstance(value, str) or not value:
             raise InventoryError(
                 f"{instance_id}: {key} is {value!r}: use a name that is not empty, or leave the key out"
             )
-    return Instance(instance_id, entry.get("role", DEFAULT_ROLE), entry.get("service", instance_id))
+    return replace(Instance(instance_id), **{"service": instance_id, **entry})

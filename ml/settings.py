@@ -13,6 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ml.shards import Shard, all_shards
+
 PROMOTION_MODES = ("off", "dry_run", "approval", "auto")
 MANUAL = "manual"
 DEFAULT_SCHEDULES: Mapping[str, str | None] = MappingProxyType(
@@ -24,6 +26,8 @@ DEFAULT_SCHEDULES: Mapping[str, str | None] = MappingProxyType(
     }
 )
 _DAY_S = 86_400
+# CloudWatch accepts values of the last two weeks, and a scheduled run may begin a while after its interval.
+_REREAD_DAYS = 13
 
 
 class SettingsError(ValueError):
@@ -35,8 +39,10 @@ class Settings:
     """Everything that differs between two installations.
 
     `period_s` and `settle_s` are seconds, `history_days` days, `budget` alerts per instance and day. `schedules` maps a
-    DAG to its cron text, None where it runs only by hand. `catalogue` and `inventory` are paths of files, None for the
-    packaged catalogue and for the inventory kept in the bucket.
+    DAG to its cron text, None where it runs only by hand. `catalogue` is "ec2", "rds" or the path of a file, None for
+    "ec2"; `inventory` is the path of a file, None for the inventory kept in the bucket. `role_arns` and `regions` are
+    the accounts and regions to read, see `ml.shards`. Every scheduled export reads `reread_hours` before its interval
+    again, the first one of a day (UTC) `reread_days`.
     """
 
     bucket: str
@@ -51,6 +57,10 @@ class Settings:
     inventory: str | None = None
     period_s: int = 300
     settle_s: int = 180
+    role_arns: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    reread_hours: int = 3
+    reread_days: int = 3
     history_days: int = 28
     budget: float = 1.0
     promotion: str = "approval"
@@ -64,8 +74,14 @@ class Settings:
                 raise SettingsError(f"{item.name} is empty: {_how(item.name)}")
         if self.period_s < 60 or self.period_s % 60 or _DAY_S % self.period_s:
             raise SettingsError(f"period_s is {self.period_s}: use a multiple of 60 that divides a day, e.g. 60 or 300")
-        if self.settle_s < 0:
-            raise SettingsError(f"settle_s is {self.settle_s}: use 0 or more seconds, e.g. 180")
+        for name, example in (("settle_s", 180), ("reread_hours", 3), ("reread_days", 3)):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name} is {getattr(self, name)}: use 0 or more, e.g. {example}")
+        if self.reread_days > _REREAD_DAYS or self.reread_hours > 24 * _REREAD_DAYS:
+            raise SettingsError(
+                f"reread_hours is {self.reread_hours} and reread_days {self.reread_days}: use at most {_REREAD_DAYS} "
+                "days, CloudWatch takes no older values"
+            )
         if self.history_days < 1:
             raise SettingsError(f"history_days is {self.history_days}: use at least 1")
         if self.budget <= 0:
@@ -74,9 +90,19 @@ class Settings:
             )
         if self.promotion not in PROMOTION_MODES:
             raise SettingsError(f"promotion is {self.promotion!r}: use one of {', '.join(PROMOTION_MODES)}")
+        all_shards(self.role_arns, self.regions)
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The accounts and regions to read."""
+        return all_shards(self.role_arns, self.regions)
 
 
-_TYPES: dict[str, type] = {"period_s": int, "settle_s": int, "history_days": int, "budget": float}
+_TYPES: dict[str, type] = {
+    **dict.fromkeys(("period_s", "settle_s", "reread_hours", "reread_days", "history_days"), int),
+    **dict.fromkeys(("role_arns", "regions"), tuple),
+    "budget": float,
+}
 _OPTIONAL = ("catalogue", "inventory")
 
 
@@ -84,7 +110,8 @@ _OPTIONAL = ("catalogue", "inventory")
 def load() -> Settings:
     """Read the settings file and the environment once per process.
 
-    Raises SettingsError where a required key is missing, a key is unknown or a value cannot be used.
+    Raises SettingsError where a required key is missing, a key is unknown or a value cannot be used, ShardError where a
+    role or region cannot.
     """
     table = _file()
     known = {item.name for item in fields(Settings)}
@@ -118,6 +145,26 @@ def schedules() -> Mapping[str, str | None]:
     return chosen
 
 
+def shards() -> tuple[Shard, ...]:
+    """Return the accounts and regions to read. Only these two settings are read: nothing else has to be set.
+
+    Raises SettingsError or ShardError.
+    """
+    table = _file()
+    return all_shards(
+        *(_names(name, os.environ.get(_variable(name), table.get(name, ()))) for name in ("role_arns", "regions"))
+    )
+
+
+def _names(name: str, raw: Any) -> tuple[str, ...]:
+    """Return a list of names: an array in the file, separated by commas in the environment."""
+    if isinstance(raw, str):
+        raw = [part.strip() for part in raw.split(",") if part.strip()]
+    if not isinstance(raw, list | tuple) or not all(isinstance(part, str) for part in raw):
+        raise SettingsError(f'{name} is {raw!r}: write a list of names, ["…"], or in the environment "…,…"')
+    return tuple(raw)
+
+
 def _schedule_table() -> dict[str, Any]:
     variable = _variable("schedules")
     text = os.environ.get(variable)
@@ -141,6 +188,8 @@ def _is_schedule(text: str) -> bool:
 
 def _convert(name: str, raw: Any) -> Any:
     kind = _TYPES.get(name, str)
+    if kind is tuple:
+        return _names(name, raw)
     if kind is str:
         if not isinstance(raw, str):
             raise SettingsError(f"{name} is {raw!r}: write it in quotes")

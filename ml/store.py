@@ -1,17 +1,19 @@
 """The bucket as tables: hour partitions of Parquet that a rerun replaces exactly, and plain objects beside them.
 
 Frames hold `instance_id` (str), `timestamp` (datetime64[ms, UTC]) and further columns; one object holds one UTC hour.
-The same rows give the same bytes, so that a rerun is visible as "nothing changed".
+The same rows give the same bytes, so that a rerun is visible as "nothing changed". An object is replaced by one PUT of
+its new content, which S3 makes visible whole or not at all: a writer that is killed leaves each hour old or new.
 """
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,13 +23,17 @@ from botocore.exceptions import ClientError
 from ml import clock
 
 _HOUR = timedelta(hours=1)
+_HOUR_MS = 3_600_000
 _THREADS = 8
 _STAMP = pa.timestamp("ms", tz="UTC")
 _KEYS = ("instance_id", "timestamp")
+_SWAPS = 4
+# What S3 answers to a conditional write when somebody else was faster: 412, 409, and 404 where the object is gone.
+_OVERTAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey", "404"})
 
 
 class StoreError(ValueError):
-    """Rows or an interval cannot be stored as asked; the message says which."""
+    """Rows, an interval or an object cannot be used as asked; the message says which and what to do."""
 
 
 def hour_key(layer: str, hour: datetime, part: str = "default") -> str:
@@ -64,13 +70,7 @@ class Store:
 
     def get_bytes(self, key: str) -> bytes | None:
         """Return an object's bytes, None where there is none."""
-        try:
-            body: bytes = self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-        except ClientError as error:
-            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
-                return None
-            raise
-        return body
+        return self._get(key)[0]
 
     def put_json(self, key: str, value: object, if_absent: bool = False) -> bool:
         """Write a value as JSON: sorted keys, finite numbers only."""
@@ -109,40 +109,55 @@ class Store:
     def write_hours(
         self, layer: str, frame: pd.DataFrame, start: datetime, end: datetime, part: str = "default"
     ) -> list[str]:
-        """Make `frame` the content of [start, end) of a layer and return the keys written, sorted.
+        """Make `frame` the content of [start, end) of a layer and return the keys whose object changed, sorted.
 
-        Only the objects of the hours that the interval touches change: rows of such an hour outside the interval are
-        kept, and an hour left without rows loses its object. Raises StoreError where the interval is empty or a row
-        lies outside of it.
+        Only the objects of the hours that the interval touches change, and of these only those whose content differs:
+        rows of such an hour outside the interval are kept, and an hour left without rows loses its object. Raises
+        StoreError where the interval is empty, a row lies outside of it, or other writers keep replacing an object.
         """
         start, end = _interval(start, end)
         table = _to_table(frame)
         stamps = table.column("timestamp")
-        inside = _between(stamps, start, end)
-        if len(table) and not pc.all(inside).as_py():
+        if len(table) and not pc.all(_between(stamps, start, end)).as_py():
             raise StoreError(
                 f"rows from {pc.min(stamps).as_py()} to {pc.max(stamps).as_py()} do not all lie in "
                 f"[{clock.iso(start)}, {clock.iso(end)}): cut them to the interval first"
             )
-        written: list[str] = []
-        for hour in _hours(start, end):
-            fresh = table.filter(_between(stamps, hour, hour + _HOUR))
-            key = hour_key(layer, hour, part)
-            kept = self._kept(key, hour, start, end)
-            merged = fresh if kept is None else pa.concat_tables([fresh, kept], promote_options="permissive")
-            if len(merged):
-                self.put_bytes(key, _to_bytes(merged))
-                written.append(key)
-            else:
-                self.delete(key)
-        return written
+        hours = list(_hours(start, end))
+
+        def content(fresh: pa.Table, key: str, hour: datetime) -> Callable[[bytes | None], bytes | None]:
+            # Made before the first object is replaced, by one thread: each one that encodes holds memory of its own.
+            new = _to_bytes(fresh) if len(fresh) else None
+
+            def merged(old: bytes | None) -> bytes | None:
+                if old is None or (start <= hour and hour + _HOUR <= end):
+                    return new
+                kept = _from_bytes(old, self._name(key))
+                kept = kept.filter(pc.invert(_between(kept.column("timestamp"), start, end)))
+                both = pa.concat_tables([fresh, kept], promote_options="permissive")
+                return _to_bytes(both) if len(both) else None
+
+            return merged
+
+        keys = [hour_key(layer, hour, part) for hour in hours]
+        contents = [content(*item) for item in zip(_by_hour(table, hours), keys, hours, strict=True)]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return [key for key, changed in zip(keys, pool.map(self._swap, keys, contents), strict=True) if changed]
 
     def read_hours(
-        self, layer: str, start: datetime, end: datetime, *, part: str | None = None, without: str | None = None
+        self,
+        layer: str,
+        start: datetime,
+        end: datetime,
+        *,
+        part: str | None = None,
+        without: str | None = None,
+        keys_only: bool = False,
     ) -> pd.DataFrame:
         """Return the rows of a layer with start <= timestamp < end, sorted by instance and time.
 
-        All parts are read, or only `part`, or all but `without`.
+        All parts are read, or only `part`, or all but `without`; all columns, or only instance and time. Raises
+        StoreError where an object is no Parquet file.
         """
         start, end = _interval(start, end)
         wanted = {hour_key(layer, hour, "").rsplit("/", 1)[0] for hour in _hours(start, end)}
@@ -156,7 +171,8 @@ class Store:
                 and key.endswith(".parquet" if part is None else f"/part-{part}.parquet")
                 and not (without is not None and key.endswith(f"/part-{without}.parquet"))
             ]
-            tables = [table for table in pool.map(self._table, chosen) if table is not None]
+            columns = list(_KEYS) if keys_only else None
+            tables = [table for table in pool.map(lambda key: self._table(key, columns), chosen) if table is not None]
         if not tables:
             return _to_frame(
                 pa.schema([pa.field("instance_id", pa.string()), pa.field("timestamp", _STAMP)]).empty_table()
@@ -164,15 +180,49 @@ class Store:
         merged = pa.concat_tables(tables, promote_options="permissive")
         return _to_frame(_ordered(merged.filter(_between(merged.column("timestamp"), start, end))))
 
-    def _kept(self, key: str, hour: datetime, start: datetime, end: datetime) -> pa.Table | None:
-        if start <= hour and hour + _HOUR <= end:
-            return None
-        old = self._table(key)
-        return None if old is None else old.filter(pc.invert(_between(old.column("timestamp"), start, end)))
+    def _swap(self, key: str, content: Callable[[bytes | None], bytes | None]) -> bool:
+        """Replace an object by what `content` makes of it, None for no object; tell whether anything changed.
 
-    def _table(self, key: str) -> pa.Table | None:
+        The object may have been replaced since it was read: then it is read and made again.
+        """
+        for _ in range(_SWAPS):
+            old, tag = self._get(key)
+            new = content(old)
+            if new == old:
+                return False
+            if new is None:
+                self.delete(key)
+                return True
+            condition = {"IfNoneMatch": "*"} if old is None else {"IfMatch": tag} if tag else {}
+            try:
+                self.client.put_object(Bucket=self.bucket, Key=key, Body=new, **condition)
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in _OVERTAKEN:
+                    raise
+            else:
+                return True
+        raise StoreError(
+            f"{self._name(key)} was replaced by another writer {_SWAPS} times while it was being written: see that "
+            "only one export or import of this hour runs, and run it again"
+        )
+
+    def _get(self, key: str) -> tuple[bytes | None, str | None]:
+        """Return an object's bytes and its ETag, both None where there is no object."""
+        try:
+            answer = self.client.get_object(Bucket=self.bucket, Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                return None, None
+            raise
+        body: bytes = answer["Body"].read()
+        return body, answer.get("ETag")
+
+    def _table(self, key: str, columns: list[str] | None = None) -> pa.Table | None:
         data = self.get_bytes(key)
-        return None if data is None else pq.read_table(pa.BufferReader(data))
+        return None if data is None else _from_bytes(data, self._name(key), columns)
+
+    def _name(self, key: str) -> str:
+        return f"s3://{self.bucket}/{key}"
 
 
 def _interval(start: datetime, end: datetime) -> tuple[datetime, datetime]:
@@ -191,6 +241,17 @@ def _hours(start: datetime, end: datetime) -> Iterator[datetime]:
         hour += _HOUR
 
 
+def _by_hour(table: pa.Table, hours: list[datetime]) -> Iterator[pa.Table]:
+    """Yield the rows of each hour, in the table's order."""
+    hour = table.column("timestamp").cast(pa.int64()).to_numpy() // _HOUR_MS
+    order = np.argsort(hour, kind="stable")
+    first = clock.epoch_ms(hours[0]) // _HOUR_MS
+    cuts = np.searchsorted(hour[order], np.arange(first, first + len(hours) + 1))
+    ordered = table.take(order)
+    for low, high in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+        yield ordered.slice(low, high - low)
+
+
 def _between(stamps: pa.ChunkedArray, start: datetime, end: datetime) -> pa.ChunkedArray:
     low, high = pa.scalar(start.astimezone(UTC), _STAMP), pa.scalar(end.astimezone(UTC), _STAMP)
     return pc.and_(pc.greater_equal(stamps, low), pc.less(stamps, high))
@@ -205,7 +266,7 @@ def _to_table(frame: pd.DataFrame) -> pa.Table:
     columns = [*_KEYS, *(name for name in frame.columns if name not in _KEYS)]
     table = pa.Table.from_pandas(frame[columns], preserve_index=False).replace_schema_metadata(None)
     types = [_plain(item) for item in table.schema]
-    return _ordered(table.cast(pa.schema(types), safe=False))
+    return table.cast(pa.schema(types), safe=False)
 
 
 def _plain(item: pa.Field) -> pa.Field:
@@ -225,6 +286,16 @@ def _to_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(_ordered(table), sink, compression="zstd", store_schema=False)
     return sink.getvalue()
+
+
+def _from_bytes(data: bytes, name: str, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pq.read_table(pa.BufferReader(data), columns=columns)
+    except pa.ArrowInvalid as error:
+        raise StoreError(
+            f"{name} is no Parquet file ({error}): restore its previous version, or delete it and export or import its "
+            "hour again"
+        ) from error
 
 
 def _to_frame(table: pa.Table) -> pd.DataFrame:

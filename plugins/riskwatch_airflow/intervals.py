@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ml import clock
@@ -9,6 +10,10 @@ from ml import clock
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+
+    from ml.settings import Settings
+
+_DAY_S = 86_400
 
 
 class IntervalError(ValueError):
@@ -38,6 +43,23 @@ def of_run(context: Mapping[str, Any], period_s: int, now: datetime) -> tuple[da
     if start is None or end is None or start == end:
         raise IntervalError("this run has no data interval (it was started by hand or by an asset): give start and end")
     return _checked(start, end, period_s, now)
+
+
+def with_reread(
+    context: Mapping[str, Any], start: datetime, end: datetime, config: Settings
+) -> tuple[datetime, datetime]:
+    """Return [start, end) with the hours before it that a run reads again, because late values may have changed them.
+
+    A run on its schedule reads `reread_hours` again: agents that were cut off catch up, and GetMetricData is paid by
+    the metric, not by the hour. What is delivered a day or more late may take CloudWatch 48 hours and more to show, so
+    the first run of a day (UTC) reads `reread_days` again. Runs by hand and backfills read what they were asked for.
+    """
+    run = context.get("dag_run")
+    if run is None or run.run_type != "scheduled":
+        return start, end
+    first = clock.floor(start, _DAY_S) > start - (end - start)
+    hours = max(config.reread_hours, 24 * config.reread_days) if first else config.reread_hours
+    return clock.floor(start - timedelta(hours=hours), 3600), end
 
 
 def _checked(start: datetime, end: datetime, period_s: int, now: datetime) -> tuple[datetime, datetime]:

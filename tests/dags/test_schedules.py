@@ -72,6 +72,17 @@ def test_the_families_are_those_of_the_trainer(dagbag):
     assert mapped.map_index_template == "{{ family }}"
 
 
+def test_the_export_runs_once_for_each_account_and_region(dagbag):
+    # GIVEN no setting
+    mapped = dagbag.dags["export_metrics"].task_dict["fetch"]
+
+    # WHEN / THEN there is one shard; a run is labelled with what it read
+    assert mapped.op_kwargs_expand_input.value["shard"] == ["default"]
+    assert mapped.map_index_template == "{{ told }}"
+    assert dagbag.dags["export_metrics"].task_dict["validate"].upstream_task_ids == {"fetch"}
+    assert dagbag.dags["export_metrics"].params["coarsen"] is False
+
+
 def test_approval_stands_between_decision_and_release(dagbag):
     # GIVEN
     tasks = dagbag.dags["promote_model"].task_dict

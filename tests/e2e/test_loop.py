@@ -129,6 +129,27 @@ def test_mlflow_shows_five_candidates_under_one_training(loop):
     assert champion.run_id == children[0].data.tags["mlflow.parentRunId"]
 
 
+def test_an_hour_that_is_exported_again_changes_no_object(loop):
+    # GIVEN an hour of all instances in the middle of the history
+    demo, _ = loop
+    store, start = demo.system.store, clock.floor(demo.source.start, 3600) + timedelta(hours=20)
+    keys = [key for layer in ("raw", "validated", "quarantine") for key in store.keys(f"{layer}/dt=")]
+    before = {key: store.get_bytes(key) for key in keys}
+
+    # WHEN the live scheduler exports it again
+    airflow = demo.system.airflow()
+    given = {"start": clock.iso(start), "end": clock.iso(start + timedelta(hours=1))}
+    run = airflow.trigger("export_metrics", given)
+    airflow.wait("export_metrics", run, 300)
+    told = airflow.returned("export_metrics", run, "validate")
+    airflow.close()
+
+    # THEN every row is accounted for, for the price of its metrics, and the bucket is as it was
+    assert told["rows"] == told["validated"] + told["quarantined"] > 130
+    assert told["metrics_requested"] == 12 * 10
+    assert {key: store.get_bytes(key) for key in keys} == before
+
+
 def test_all_runs_are_green(loop):
     demo, _ = loop
     airflow = demo.system.airflow()

@@ -1,27 +1,46 @@
 """An S3 client over a dictionary: what `ml.store.Store` asks of the service, with its conditions and its errors."""
 
+import hashlib
 import io
 
 from botocore.exceptions import ClientError
 
 
+def tag(data):
+    """Return the ETag of an object's bytes."""
+    return f'"{hashlib.md5(data).hexdigest()}"'
+
+
 class Bucket:
-    """Objects by key in `objects`; `puts` lists the keys written, in order."""
+    """Objects by key in `objects`; `puts` lists the keys written, in order.
+
+    A put of the key `dies_at` fails; `overtaken` holds what another writer puts just before each put of ours.
+    """
 
     def __init__(self):
         self.objects = {}
         self.puts = []
+        self.dies_at = None
+        self.overtaken = []
 
     def put_object(self, **asked):
-        if asked.get("IfNoneMatch") == "*" and asked["Key"] in self.objects:
+        if asked["Key"] == self.dies_at:
+            raise ConnectionError("the machine went away")
+        if self.overtaken:
+            self.objects[asked["Key"]] = self.overtaken.pop(0)
+        old = self.objects.get(asked["Key"])
+        if asked.get("IfNoneMatch") == "*" and old is not None:
             raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "PutObject")
+        if "IfMatch" in asked and (old is None or asked["IfMatch"] != tag(old)):
+            raise ClientError({"Error": {"Code": "NoSuchKey" if old is None else "PreconditionFailed"}}, "PutObject")
         self.objects[asked["Key"]] = asked["Body"]
         self.puts.append(asked["Key"])
 
     def get_object(self, **asked):
         if asked["Key"] not in self.objects:
             raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
-        return {"Body": io.BytesIO(self.objects[asked["Key"]])}
+        data = self.objects[asked["Key"]]
+        return {"Body": io.BytesIO(data), "ETag": tag(data)}
 
     def delete_object(self, **asked):
         self.objects.pop(asked["Key"], None)

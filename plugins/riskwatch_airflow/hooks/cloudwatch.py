@@ -1,7 +1,7 @@
-"""Reading CloudWatch metrics: the instances that have them and their metric rows, within the limits of GetMetricData.
+"""Reading CloudWatch metrics of one account and region: the instances that have them, their tags, their metric rows.
 
-The provider's own CloudWatch hook reads logs. This one packs 500 queries and 100,800 datapoints into a call, follows
-the tokens, looks at the status of every result and asks again where a result stayed incomplete.
+The provider's own CloudWatch hook reads logs. Planning calls and reading them to the end is `ml.metric_plan` and
+`ml.metric_reader`; here are the connection, the role of the shard, and ids as the fleet knows them.
 """
 
 from __future__ import annotations
@@ -9,132 +9,117 @@ from __future__ import annotations
 import logging
 import math
 import re
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
-from ml import aws, clock
+from ml import aws, clock, inventory, metric_plan
+from ml.metric_plan import Query, Usage
+from ml.shards import Shard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    import boto3
 
     from ml.catalogue import Catalogue, Metric
-    from ml.dataset import MetricRows
+    from ml.dataset import MetricRows, Series
+    from ml.inventory import Instance
 
-MAX_QUERIES = 500
-MAX_POINTS = 100_800
-ATTEMPTS = 4
-THREADS = 4
-PRICE_PER_METRIC = 0.01 / 1000
-# (finest period still kept, for how long), https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/
-RETENTION = (
-    (60, timedelta(hours=3)),
-    (300, timedelta(days=15)),
-    (3600, timedelta(days=63)),
-)
+# A sum over a longer period than a row's is given for the row's.
+_SUMS = ("Sum", "SampleCount")
+# So many entries of a metric are enough to see with which dimensions it comes.
+_LISTED = 500
 
 _log = logging.getLogger(__name__)
 
 
-class CloudWatchError(Exception):
-    """CloudWatch refused or kept failing; the message names the metric and what to do."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """One metric of one instance in a GetMetricData call."""
-
-    instance_id: str
-    metric: Metric
-
-
-@dataclass
-class _Answer:
-    """What one query has received so far."""
-
-    timestamps: list[datetime] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    status: str = "missing"
-    messages: list[str] = field(default_factory=list)
-
-    def add(self, result: Mapping[str, Any]) -> None:
-        self.timestamps += result["Timestamps"]
-        self.values += result["Values"]
-        self.status = result["StatusCode"]
-        self.messages += [message.get("Value", "") for message in result.get("Messages", ())]
-
-
-def plan(queries: int, points: int) -> tuple[int, int]:
-    """Return (queries a call, points a query and call) that need the fewest calls within both limits.
-
-    `queries` metrics with `points` datapoints each. A long interval is either cut in time or read with fewer metrics at
-    once; which is cheaper depends on what fits.
-    """
-    best = (math.inf, 1, 1)
-    least = math.ceil(points / MAX_POINTS)
-    most = max(least, math.ceil(points / (MAX_POINTS // MAX_QUERIES)))
-    for cuts in range(least, most + 1):
-        span = math.ceil(points / cuts)
-        width = min(MAX_QUERIES, MAX_POINTS // span, queries)
-        calls = cuts * math.ceil(queries / width)
-        if calls < best[0]:
-            best = (calls, width, span)
-    return best[1], best[2]
-
-
-def aged_out(start: datetime, period_s: int, now: datetime) -> str | None:
-    """Return a sentence where CloudWatch no longer keeps data of this period from `start`, else None."""
-    for period, kept in RETENTION:
-        if period_s < period and now - start > kept:
-            span = f"{kept.days} days" if kept.days else f"{kept.seconds // 3600} hours"
-            return (
-                f"CloudWatch keeps periods below {period} s for {span} only: "
-                f"there is nothing at {period_s} s before {clock.iso(now - kept)}"
-            )
-    return None
-
-
 class CloudWatchMetricsHook(AwsBaseHook):
-    """CloudWatch metrics of a fleet.
+    """CloudWatch metrics of one shard.
 
     Parameters
     ----------
+    shard
+        Account and region; without one those of the connection.
     aws_conn_id
         Airflow connection; without it boto3's own chain finds region and credentials.
     **kwargs
         Further arguments of the provider's AwsBaseHook.
+
+    Attributes
+    ----------
+    usage : Usage
+        What reading has taken so far.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, shard: Shard | None = None, **kwargs: Any) -> None:
+        from ml.rate import Rate
+
+        self.shard = shard or Shard()
         kwargs["client_type"] = "cloudwatch"
         kwargs.setdefault("config", aws.CONFIG)
+        if self.shard.region:
+            kwargs["region_name"] = self.shard.region
         super().__init__(*args, **kwargs)
+        self.usage = Usage()
+        self.rate = Rate()
+
+    def get_session(self, region_name: str | None = None, deferrable: bool = False) -> boto3.session.Session:
+        """Return the connection's session, or that of the shard's role."""
+        session = super().get_session(region_name, deferrable)
+        if self.shard.role_arn is None:
+            return session
+        from ml.metric_reader import named
+
+        with named(f"sts:AssumeRole of {self.shard.role_arn}"):
+            return aws.assumed(session, self.shard.role_arn, self.conn_config.get_service_endpoint_url("sts"))
 
     def instances(self, catalogue: Catalogue, *, recently_active: bool = False) -> list[str]:
         """Return the instances that have at least one metric of the catalogue, sorted.
 
         CloudWatch lists what had data in the last two weeks; with `recently_active` in the last three hours. Metrics
-        with further dimensions than the catalogue names (per disk, per interface) do not count.
+        with further dimensions than the catalogue names (per disk, per interface) do not count. Raises CloudWatchError.
         """
         found: set[str] = set()
-        paginator = self.conn.get_paginator("list_metrics")
         for metric in catalogue.metrics:
-            arguments: dict[str, Any] = {
-                "Namespace": metric.namespace,
-                "MetricName": metric.metric,
-                "Dimensions": [_filter(name, template) for name, template in metric.dimensions.items()],
-            }
-            if recently_active:
-                arguments["RecentlyActive"] = "PT3H"
-            for page in paginator.paginate(**arguments):
-                found.update(filter(None, (_instance(entry["Dimensions"], metric) for entry in page["Metrics"])))
+            dimensions = [_filter(name, template) for name, template in metric.dimensions.items()]
+            arguments = {"RecentlyActive": "PT3H"} if recently_active else {}
+            for entry in self._listed(metric, Dimensions=dimensions, **arguments):
+                local = _instance(entry["Dimensions"], metric)
+                if local is not None:
+                    found.add(self.shard.qualify(local))
         return sorted(found)
 
+    def tagged(self, catalogue: Catalogue) -> dict[str, Instance]:
+        """Return the instances with tag `riskwatch:role` or `riskwatch:service`, by instance id.
+
+        Raises CloudWatchError. Empty where nothing in the catalogue belongs to a resource that the tagging API knows.
+        """
+        from ml.metric_reader import named
+
+        types = inventory.resource_types(catalogue)
+        client = self._client_of("resourcegroupstaggingapi")
+        found: dict[str, Mapping[str, Any]] = {}
+        for key in (inventory.ROLE_TAG, inventory.SERVICE_TAG) if types else ():
+            # Filters on two keys would ask for resources that have both.
+            with named("tag:GetResources"):
+                for page in client.get_paginator("get_resources").paginate(
+                    TagFilters=[{"Key": key}], ResourceTypeFilters=types
+                ):
+                    found |= {entry["ResourceARN"]: entry for entry in page["ResourceTagMappingList"]}
+        return inventory.of_tags(found.values(), self.shard.name, self.shard.qualify)
+
     def metric_rows(
-        self, instances: Sequence[str], catalogue: Catalogue, start: datetime, end: datetime, period_s: int
+        self,
+        instances: Sequence[str],
+        catalogue: Catalogue,
+        start: datetime,
+        end: datetime,
+        period_s: int,
+        sums_per_s: int | None = None,
     ) -> MetricRows:
         """Return the metric rows of the instances with start <= timestamp < end.
 
@@ -143,46 +128,102 @@ class CloudWatchMetricsHook(AwsBaseHook):
         Parameters
         ----------
         instances
-            Instance ids.
+            Instance ids of this shard.
         catalogue
             The metrics to read.
         start, end
             Interval, aware, both on the grid of `period_s`: CloudWatch would round them otherwise.
         period_s
             Period in seconds.
+        sums_per_s
+            Seconds that sums are given for, where it is not `period_s`: rows of a coarser period then stay comparable.
 
         Raises
         ------
         CloudWatchError
-            The interval is empty or off the grid, a metric is forbidden, or a result stayed incomplete.
+            The interval is empty or off the grid, a metric is forbidden, a result stayed incomplete, credentials are
+            not valid, or CloudWatch throttled for ten minutes.
         """
         from ml import dataset
+        from ml.metric_reader import CloudWatchError, Reader
 
         start, end = _checked(start, end, period_s)
-        warning = aged_out(start, period_s, clock.now())
-        if warning:
-            _log.warning(warning)
-        queries = [Query(instance_id, metric) for instance_id in instances for metric in catalogue.metrics]
-        calls = list(_calls(queries, start, end, period_s))
-        _log.info(
-            "GetMetricData: %d metrics of %d instances in %d calls, about $%.4f",
-            len(queries),
-            len(instances),
-            len(calls),
-            sum(len(part) for part, _, _ in calls) * PRICE_PER_METRIC,
+        queries = [
+            Query(self.shard.local(instance_id), metric, max(period_s, metric.period_s))
+            for instance_id in instances
+            for metric in catalogue.metrics
+        ]
+        for query in queries[: len(catalogue.metrics)]:
+            if query.period_s % period_s:
+                raise CloudWatchError(
+                    f"{query.metric.name}: its period of {query.period_s} s is no multiple of the rows' {period_s} s"
+                )
+        # Metrics of a longer period are asked for from the beginning of theirs.
+        grain = math.lcm(period_s, *(query.period_s for query in queries))
+        low = clock.floor(start, grain)
+        calls = list(metric_plan.calls(queries, low, end, period_s))
+        usage = Usage(
+            least_calls=metric_plan.least_calls(queries, low, end),
+            predicted_metrics=sum(len(call.queries) for call in calls),
         )
-        client = self.conn
-        series: list[dataset.Series] = []
-        with ThreadPoolExecutor(THREADS) as pool:
-            for (part, low, high), answers in zip(
-                calls, pool.map(lambda call: _read(client, *call, period_s), calls), strict=True
-            ):
-                for query, answer in zip(part, answers, strict=True):
-                    series.append(_series(query, answer, low, high))
+        _log.info(
+            "GetMetricData: %d metrics of %d instances over [%s, %s), predicted %d calls and %s",
+            *(len(queries), len(instances), clock.iso(start), clock.iso(end), len(calls)),
+            metric_plan.dollars(usage.predicted_metrics),
+        )
+        series: list[Series] = []
+        for call, answered, taken in Reader(self.conn, self.rate).read(calls) if calls else ():
+            usage += taken
+            for query, item in zip(call.queries, answered, strict=True):
+                factor = (sums_per_s or period_s) / query.period_s if query.metric.stat in _SUMS else 1.0
+                spread = _spread(item, factor, query.period_s, period_s)
+                series.append(self._owned(_within(spread, start, end)))
+        _log.info("%s", usage)
+        self.usage += usage
         return dataset.widen(series, catalogue)
+
+    def why_silent(self, metric: Metric) -> str:
+        """Say why a metric may have no datapoint at all, from what CloudWatch lists of it. Raises CloudWatchError."""
+        name = f"{metric.name} has no datapoint: {metric.namespace} {metric.metric}"
+        dimensions = [_filter(key, template) for key, template in metric.dimensions.items()]
+        if any(_instance(entry["Dimensions"], metric) for entry in self._listed(metric, Dimensions=dimensions)):
+            unit = f" in the unit {metric.cloudwatch_unit}" if metric.cloudwatch_unit else ""
+            return f"{name} is listed, but has no value{unit} in this interval: it vanished, or its unit changed"
+        listed = list(islice(self._listed(metric), _LISTED))
+        if not listed:
+            return (
+                f"{name} is unknown to CloudWatch, or has had no data for two weeks: see that namespace and metric are "
+                "spelled as there, and that it is collected"
+            )
+        seen = sorted({", ".join(sorted(item["Name"] for item in entry["Dimensions"])) for entry in listed})
+        return (
+            f"{name} is there, but not with the dimensions {', '.join(sorted(metric.dimensions))} alone: CloudWatch "
+            f"has it with {' | '.join(seen)}"
+        )
+
+    def _owned(self, series: Series) -> Series:
+        return replace(series, instance_id=self.shard.qualify(series.instance_id))
+
+    def _listed(self, metric: Metric, **arguments: Any) -> Iterator[Mapping[str, Any]]:
+        from ml.metric_reader import named
+
+        paginator = self.conn.get_paginator("list_metrics")
+        with named("cloudwatch:ListMetrics"):
+            for page in paginator.paginate(Namespace=metric.namespace, MetricName=metric.metric, **arguments):
+                yield from page["Metrics"]
+
+    def _client_of(self, service: str) -> Any:
+        return self.get_session(region_name=self.region_name).client(
+            service,
+            endpoint_url=self.conn_config.get_service_endpoint_url(service),
+            config=aws.CONFIG,
+            verify=self.verify,
+        )
 
 
 def _checked(start: datetime, end: datetime, period_s: int) -> tuple[datetime, datetime]:
+    from ml.metric_reader import CloudWatchError
+
     for name, moment in (("start", start), ("end", end)):
         if clock.floor(moment, period_s) != moment:
             raise CloudWatchError(f"{name} {clock.iso(moment)} is not on the grid of {period_s} s: round it first")
@@ -193,96 +234,23 @@ def _checked(start: datetime, end: datetime, period_s: int) -> tuple[datetime, d
     return clock.utc(start), clock.utc(end)
 
 
-def _calls(
-    queries: Sequence[Query], start: datetime, end: datetime, period_s: int
-) -> Iterator[tuple[Sequence[Query], datetime, datetime]]:
-    if not queries:
-        return
-    width, span = plan(len(queries), int((end - start).total_seconds()) // period_s)
-    step = timedelta(seconds=span * period_s)
-    for first in range(0, len(queries), width):
-        low = start
-        while low < end:
-            high = min(low + step, end)
-            yield queries[first : first + width], low, high
-            low = high
+def _spread(series: Series, factor: float, asked_s: int, period_s: int) -> Series:
+    """Give each row of a longer period its value."""
+    import numpy as np
 
-
-def _read(client: Any, queries: Sequence[Query], start: datetime, end: datetime, period_s: int) -> list[_Answer]:
-    answers = [_Answer() for _ in queries]
-    open_places = list(range(len(queries)))
-    for _ in range(ATTEMPTS):
-        for place in open_places:
-            # An incomplete result is asked for as a whole again: what it delivered is dropped, not doubled.
-            answers[place] = _Answer()
-        _pages(client, {f"m{place}": (queries[place], answers[place]) for place in open_places}, start, end, period_s)
-        open_places = [place for place in open_places if answers[place].status != "Complete"]
-        if not open_places:
-            return answers
-        _log.warning("GetMetricData left %d of %d results incomplete: asking again", len(open_places), len(queries))
-    place = open_places[0]
-    raise CloudWatchError(
-        f"{len(open_places)} results of GetMetricData stayed incomplete after {ATTEMPTS} attempts, the first is "
-        f"{_name(queries[place])}: {answers[place].status} {'; '.join(answers[place].messages)}. Run the task again."
+    repeats = asked_s // period_s
+    offsets = np.arange(repeats) * (period_s * 1000)
+    return replace(
+        series,
+        stamps=(series.stamps[:, None] + offsets).ravel(),
+        values=np.repeat(series.values * factor, repeats),
     )
 
 
-def _pages(
-    client: Any, asked: Mapping[str, tuple[Query, _Answer]], start: datetime, end: datetime, period_s: int
-) -> None:
-    arguments: dict[str, Any] = {
-        "MetricDataQueries": [_query(name, query, period_s) for name, (query, _) in asked.items()],
-        "StartTime": start,
-        "EndTime": end,
-        "ScanBy": "TimestampAscending",
-        "MaxDatapoints": MAX_POINTS,
-    }
-    while True:
-        page = client.get_metric_data(**arguments)
-        for message in page.get("Messages", ()):
-            _log.warning("GetMetricData: %s %s", message.get("Code"), message.get("Value"))
-        for result in page["MetricDataResults"]:
-            query, answer = asked[result["Id"]]
-            answer.add(result)
-            for message in result.get("Messages", ()):
-                _log.warning("%s: %s %s", _name(query), message.get("Code"), message.get("Value"))
-            if answer.status == "Forbidden":
-                raise CloudWatchError(
-                    f"{_name(query)} may not be read: allow cloudwatch:GetMetricData to the role of this connection"
-                )
-        if not page.get("NextToken"):
-            return
-        arguments["NextToken"] = page["NextToken"]
-
-
-def _query(name: str, query: Query, period_s: int) -> dict[str, Any]:
-    metric = query.metric
-    return {
-        "Id": name,
-        "MetricStat": {
-            "Metric": {
-                "Namespace": metric.namespace,
-                "MetricName": metric.metric,
-                "Dimensions": metric.dimensions_of(query.instance_id),
-            },
-            "Period": period_s,
-            "Stat": metric.stat,
-        },
-        "ReturnData": True,
-    }
-
-
-def _series(query: Query, answer: _Answer, start: datetime, end: datetime) -> Any:
-    from ml.dataset import Series
-
+def _within(series: Series, start: datetime, end: datetime) -> Series:
     # CloudWatch may round the interval of old data outwards: what lies outside belongs to another interval.
-    kept = [place for place, moment in enumerate(answer.timestamps) if start <= moment < end]
-    return Series(
-        query.instance_id,
-        query.metric.name,
-        [answer.timestamps[place] for place in kept],
-        [answer.values[place] for place in kept],
-    )
+    kept = (series.stamps >= clock.epoch_ms(start)) & (series.stamps < clock.epoch_ms(end))
+    return series if kept.all() else replace(series, stamps=series.stamps[kept], values=series.values[kept])
 
 
 def _filter(name: str, template: str) -> dict[str, str]:
@@ -299,7 +267,3 @@ def _instance(dimensions: Sequence[Mapping[str, str]], metric: Metric) -> str | 
             match = re.fullmatch(pattern, values[name])
             return match.group(1) if match else None
     return None
-
-
-def _name(query: Query) -> str:
-    return f"{query.metric.namespace} {query.metric.metric} of {query.instance_id}"

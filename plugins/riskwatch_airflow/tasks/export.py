@@ -1,60 +1,84 @@
-"""Tasks of export_metrics: an interval of CloudWatch metrics into `raw/`, then validated or quarantined."""
+"""Tasks of export_metrics: an interval of CloudWatch metrics into `raw/` by shard, then validated or quarantined.
+
+An interval is read in chunks that fit into memory; a chunk is read to its end before the first of its objects is
+replaced, and every object is replaced as a whole. A run that fails or is killed leaves each hour as it was or as it
+will be, and running it again completes it.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from ml import catalogue, clock, inventory, settings
+from ml import catalogue, clock, inventory, metric_plan, settings, shards
 from riskwatch_airflow import clients, intervals
 from riskwatch_airflow.assets import VALIDATED_METRICS
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
+
+    from ml.catalogue import Catalogue
+    from ml.dataset import MetricRows
+    from ml.inventory import Instance
+    from ml.metric_plan import Segment
+    from ml.settings import Settings
+    from ml.store import Store
+
+# One point is a value of a metric: so many are held at a time, about 48 MB of them.
+CHUNK_POINTS = 6_000_000
+# ListMetrics forgets an instance two weeks after its last datapoint.
+LISTED = timedelta(days=13)
 
 _log = logging.getLogger(__name__)
 
 
-def fetch(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the interval of the run from CloudWatch and write it to `raw/`; return the interval and counts.
+def fetch(context: Mapping[str, Any], shard_name: str = shards.DEFAULT) -> dict[str, Any]:
+    """Read the interval of the run from one shard's CloudWatch into `raw/`; return what was read and what it took.
 
-    The instances are those that CloudWatch lists (data within two weeks) and those of the inventory, so that an older
-    interval finds instances that are gone. A run that starts right at the end of its interval waits until the
-    datapoints have settled. Fails for good where the interval cannot be used or CloudWatch has nothing in it.
+    The instances are those that CloudWatch lists (data within two weeks), those of the inventory, and for an older
+    interval those that were exported before, so that it finds instances that are gone. A run that starts right at the
+    end of its interval waits until the datapoints have settled; a scheduled run reads the hours before it again. An
+    object whose content stays the same is not written.
+
+    Fails for good where the interval cannot be used, CloudWatch does not keep it any more, credentials or permissions
+    are missing, or the only shard has nothing in it.
     """
+    from ml.metric_reader import CredentialsError, ForbiddenError
+
     config = settings.load()
     try:
-        start, end = intervals.of_run(context, config.period_s, clock.now())
-    except (intervals.IntervalError, clock.ClockError) as error:
+        shard = shards.named(config.shards, shard_name)
+    except shards.ShardError as error:
         raise AirflowFailException(str(error)) from error
+    parts, end = _parts(context, config)
     _settle(end, config.settle_s)
-    metrics = catalogue.load(config.catalogue)
-    store = clients.store(config)
-    hook = CloudWatchMetricsHook(aws_conn_id=config.aws_conn_id)
-    known = inventory.load(config.inventory, store)
-    instances = sorted({*hook.instances(metrics), *known})
-    found = hook.metric_rows(instances, metrics, start, end, config.period_s)
-    if found.rows.empty:
-        names = ", ".join(sorted({metric.namespace for metric in metrics.metrics}))
-        raise AirflowFailException(
-            f"CloudWatch has no datapoint in [{clock.iso(start)}, {clock.iso(end)}): asked for {len(metrics.names)} "
-            f"metrics of {len(instances)} instances, namespaces {names}, region "
-            f"{hook.region_name or 'of the environment'}, period {config.period_s} s. Check region and connection "
-            f"{config.aws_conn_id}, and that the agent reports"
-        )
-    keys = store.write_hours("raw", found.rows, start, end)
+    hook = CloudWatchMetricsHook(aws_conn_id=config.aws_conn_id, shard=shard)
+    try:
+        return _Export(config, hook, clients.store(config), catalogue.load(config.catalogue)).run(parts)
+    except (ForbiddenError, CredentialsError) as error:
+        raise AirflowFailException(f"connection {config.aws_conn_id}, shard {shard.name}: {error}") from error
+
+
+def joined(fetched: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Put together what the shards' fetches returned: the chunks to validate, and sums of the counts.
+
+    Fails for good where none of them had a row.
+    """
+    chunks = [chunk for item in fetched for chunk in item["chunks"]]
+    if not chunks:
+        raise AirflowFailException("no shard has a datapoint in this interval: the logs of fetch say what was asked")
+    counts = ("rows", "instances", "duplicates", "objects", "calls", "least_calls", "metrics", "predicted_metrics")
     return {
-        "start": clock.iso(start),
-        "end": clock.iso(end),
-        "instances": int(found.rows["instance_id"].nunique()),
-        "rows": len(found.rows),
-        "duplicates": found.duplicates,
-        "objects": len(keys),
+        "start": min(chunk["start"] for chunk in chunks),
+        "end": max(chunk["end"] for chunk in chunks),
+        "chunks": chunks,
+        **{name: sum(item[name] for item in fetched) for name in counts},
     }
 
 
@@ -67,26 +91,161 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
     from expectations.validate import Interval, ValidationError
 
     config = settings.load()
-    store = clients.store(config)
-    start, end = clock.parse(fetched["start"]), clock.parse(fetched["end"])
-    try:
-        outcome = split_interval(store, catalogue.load(config.catalogue), Interval(start, end, config.period_s))
-    except ValidationError as error:
-        raise AirflowFailException(str(error)) from error
-    rows = outcome.results["rows"]
-    if outcome.validated.empty:
-        raise AirflowFailException(f"all {rows} rows were quarantined: {outcome.results['reasons']}")
-    counts = {
+    store, metrics = clients.store(config), catalogue.load(config.catalogue)
+    counts = {"rows": 0, "validated": 0, "quarantined": 0}
+    reasons: dict[str, int] = {}
+    instances: set[str] = set()
+    for chunk in fetched["chunks"]:
+        interval = Interval(clock.parse(chunk["start"]), clock.parse(chunk["end"]), chunk["period_s"])
+        try:
+            outcome = split_interval(store, metrics, interval, chunk["part"])
+        except ValidationError as error:
+            raise AirflowFailException(str(error)) from error
+        for name in counts:
+            counts[name] += outcome.results[name]
+        for reason, count in outcome.results["reasons"].items():
+            reasons[reason] = reasons.get(reason, 0) + count
+        instances.update(outcome.validated["instance_id"].unique())
+    if not counts["validated"]:
+        raise AirflowFailException(f"all {counts['rows']} rows were quarantined: {reasons}")
+    told = {
         "start": fetched["start"],
         "end": fetched["end"],
-        "rows": rows,
-        "validated": len(outcome.validated),
-        "quarantined": len(outcome.quarantined),
-        "instances": int(outcome.validated["instance_id"].nunique()),
+        **counts,
+        "instances": len(instances),
         "duplicates": int(fetched["duplicates"]),
+        "metrics_requested": int(fetched["metrics"]),
+        "cost": metric_plan.dollars(int(fetched["metrics"])),
     }
-    context["outlet_events"][VALIDATED_METRICS].extra.update(counts)
-    return {**counts, "reasons": outcome.results["reasons"]}
+    context["outlet_events"][VALIDATED_METRICS].extra.update(told)
+    return {**told, "reasons": reasons}
+
+
+class _Export:
+    """One shard's export."""
+
+    def __init__(self, config: Settings, hook: CloudWatchMetricsHook, store: Store, metrics: Catalogue) -> None:
+        self.config, self.hook, self.store, self.metrics = config, hook, store, metrics
+        self.shard = hook.shard.name
+
+    def run(self, parts: Sequence[Segment]) -> dict[str, Any]:
+        """Read and write all parts, chunk by chunk."""
+        listed = {*self._known(), *self.hook.instances(self.metrics)}
+        counts = {"rows": 0, "duplicates": 0, "objects": 0}
+        seen: set[str] = set()
+        silent = set(self.metrics.names)
+        chunks, nothing = [], ""
+        for part in parts:
+            for start, end in _chunks(part, len(listed) * len(self.metrics.names)):
+                instances = sorted(listed | self._gone(start, end))
+                found = self.hook.metric_rows(instances, self.metrics, start, end, part.period_s, self.config.period_s)
+                if found.rows.empty:
+                    nothing = self._nothing(start, end, part.period_s, len(instances))
+                    _log.warning("shard %s: %s. What was exported before stays", self.shard, nothing)
+                    continue
+                counts["objects"] += len(self.store.write_hours("raw", found.rows, start, end, self.shard))
+                counts["rows"] += len(found.rows)
+                counts["duplicates"] += found.duplicates
+                seen.update(found.rows["instance_id"].unique())
+                silent -= _with_values(found, silent)
+                chunks.append(
+                    {"start": clock.iso(start), "end": clock.iso(end), "period_s": part.period_s, "part": self.shard}
+                )
+        if chunks:
+            for name in sorted(silent):
+                _log.warning("%s", self.hook.why_silent(self.metrics.by_name[name]))
+        elif len(self.config.shards) == 1:
+            raise AirflowFailException(nothing)
+        return self._told(chunks, {**counts, "instances": len(seen)}, sorted(silent))
+
+    def _known(self) -> list[str]:
+        """Return the shard's instances of the inventory, after bringing what the tags say of them up to date."""
+        from ml.metric_reader import ForbiddenError
+
+        try:
+            tagged = self.hook.tagged(self.metrics)
+        except ForbiddenError as error:
+            _log.warning("%s: roles and services come from the inventory alone", error)
+        else:
+            self._keep_tagged(tagged)
+        known = inventory.load(self.config.inventory, self.store)
+        return sorted(known) if len(self.config.shards) == 1 else inventory.of_shard(known, self.shard)
+
+    def _keep_tagged(self, tagged: Mapping[str, Instance]) -> None:
+        key, data = inventory.tagged_key(self.shard), inventory.dumps(tagged).encode()
+        before = self.store.get_bytes(key)
+        if before != data and (tagged or before is not None):
+            self.store.put_bytes(key, data)
+        # What was found in a shard that the settings no longer have is not expected to report.
+        names = [shard.name for shard in self.config.shards]
+        for left in inventory.leftover_keys(self.store.keys(inventory.TAGGED), names):
+            self.store.delete(left)
+
+    def _gone(self, start: datetime, end: datetime) -> set[str]:
+        """Return the instances exported before from an interval so old that CloudWatch may not list them any more."""
+        if clock.now() - start < LISTED:
+            return set()
+        return set(self.store.read_hours("raw", start, end, part=self.shard, keys_only=True)["instance_id"])
+
+    def _nothing(self, start: datetime, end: datetime, period_s: int, instances: int) -> str:
+        names = ", ".join(sorted({metric.namespace for metric in self.metrics.metrics}))
+        return (
+            f"CloudWatch has no datapoint in [{clock.iso(start)}, {clock.iso(end)}): asked for "
+            f"{len(self.metrics.names)} metrics of {instances} instances, namespaces {names}, region "
+            f"{self.hook.region_name or 'of the environment'}, period {period_s} s. Check region and connection "
+            f"{self.config.aws_conn_id}, and that the agent reports"
+        )
+
+    def _told(self, chunks: list[dict[str, Any]], counts: Mapping[str, int], silent: list[str]) -> dict[str, Any]:
+        usage = self.hook.usage
+        told = f"{self.shard}: {counts['rows']} rows of {counts['instances']} instances by {usage}"
+        _log.info("%s", told)
+        return {
+            "shard": self.shard,
+            "told": told,
+            "chunks": chunks,
+            **counts,
+            "calls": usage.calls,
+            "least_calls": usage.least_calls,
+            "metrics": usage.metrics,
+            "predicted_metrics": usage.predicted_metrics,
+            "silent": silent,
+        }
+
+
+def _parts(context: Mapping[str, Any], config: Settings) -> tuple[list[Segment], datetime]:
+    """Return what a run reads, in parts of one period, and the end of its interval."""
+    now = clock.now()
+    try:
+        start, end = intervals.of_run(context, config.period_s, now)
+        start, end = intervals.with_reread(context, start, end, config)
+        coarsen = bool((context.get("params") or {}).get("coarsen"))
+        parts = metric_plan.segments(start, end, config.period_s, now, coarsen=coarsen)
+    except (intervals.IntervalError, clock.ClockError, metric_plan.RetentionError) as error:
+        raise AirflowFailException(str(error)) from error
+    for part in parts:
+        if part.period_s != config.period_s:
+            _log.warning(
+                "[%s, %s) is read in rows of %d s instead of %d s: CloudWatch keeps nothing finer of it",
+                *(clock.iso(part.start), clock.iso(part.end), part.period_s, config.period_s),
+            )
+    if not parts:
+        raise AirflowFailException(f"[{clock.iso(start)}, {clock.iso(end)}) holds no full row of the coarser period")
+    return parts, end
+
+
+def _chunks(part: Segment, queries: int) -> Iterator[tuple[datetime, datetime]]:
+    """Cut a part at full hours into pieces of at most CHUNK_POINTS, or of one hour."""
+    hours = max(1, CHUNK_POINTS // max(1, queries * 3600 // part.period_s))
+    low = part.start
+    while low < part.end:
+        high = min(clock.floor(low, 3600) + timedelta(hours=hours), part.end)
+        yield low, high
+        low = high
+
+
+def _with_values(found: MetricRows, names: set[str]) -> set[str]:
+    return {name for name in names if found.rows[name].notna().any()}
 
 
 def _settle(end: datetime, settle_s: int) -> None:

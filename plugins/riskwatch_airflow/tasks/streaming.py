@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from ml import catalogue, clock, inventory, live, settings, silence
 from riskwatch_airflow import clients, intervals
-from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
+from riskwatch_airflow.hooks.fleet import Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,7 +132,7 @@ def _send(
     sent = stream.Sent(0, 0, 0, 0)
     newest: dict[str, int] = {}
     if not stretch.is_empty:
-        hook = CloudWatchMetricsHook(aws_conn_id=config.aws_conn_id)
+        hook = Fleet(config)
         instances = hook.instances(metrics, recently_active=now - stretch.start <= RECENT)
         stretch = _bounded(stretch, len(instances), period_s)
         # Rows of a record may lie as far apart as the longest gap allows: all of them are read, not only the last few.

@@ -25,8 +25,14 @@ Loader.add_multi_constructor("!", _short_form)
 
 
 @pytest.fixture(scope="module")
-def template():
-    return yaml.load(deploy.TEMPLATE.read_text(encoding="utf-8"), Loader=Loader)
+def load():
+    """Return what reads a template of a path."""
+    return lambda path: yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
+
+
+@pytest.fixture(scope="module")
+def template(load):
+    return load(deploy.TEMPLATE)
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ INJECTED = {"upload_file", "upload_fileobj", "download_file", "download_fileobj"
 
 # Where the action is not service:Operation. Every entry of TransactWriteItems is an Update here.
 ACTIONS = {
+    "resourcegroupstaggingapi:GetResources": "tag:GetResources",
     "s3:ListObjectsV2": "s3:ListBucket",
     "lambda:Invoke": "lambda:InvokeFunction",
     "dynamodb:TransactWriteItems": "dynamodb:UpdateItem",
@@ -121,6 +122,19 @@ def test_the_function_may_do_what_it_does_and_nothing_else(resources):
 
 def test_the_dags_and_pages_may_do_what_they_do_and_nothing_else(resources):
     assert granted(resources["AirflowPolicy"]["Properties"]["PolicyDocument"]) == needed(AIRFLOW)
+
+
+def test_the_reader_of_another_account_may_do_what_the_hook_does_there(load):
+    # GIVEN the template for further accounts, and the modules that work with the credentials of its role
+    role = load(deploy.TEMPLATE.with_name("reader.yaml"))["Resources"]["Reader"]["Properties"]
+    sources = ("plugins/riskwatch_airflow/hooks/cloudwatch.py", "ml/metric_reader.py")
+
+    # WHEN / THEN
+    wanted = set().union(*(called((ROOT / path).read_text(encoding="utf-8"), path) for path in sources))
+    assert granted(role["Policies"][0]["PolicyDocument"]) == wanted
+    # The name is the one that the stack lets Airflow assume.
+    assert role["RoleName"] == "riskwatch-reader"
+    assert "role/riskwatch-reader" in deploy.TEMPLATE.read_text(encoding="utf-8")
 
 
 def test_every_write_of_a_transaction_is_an_update():

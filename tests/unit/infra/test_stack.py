@@ -10,7 +10,7 @@ from ml import labelled
 from riskwatch_lambda import logs
 
 # Actions for which AWS knows no resource-level permissions.
-WITHOUT_RESOURCE = {"cloudwatch:GetMetricData", "cloudwatch:ListMetrics"}
+WITHOUT_RESOURCE = {"cloudwatch:GetMetricData", "cloudwatch:ListMetrics", "tag:GetResources"}
 
 
 def listed(value):
@@ -65,7 +65,7 @@ def test_the_function_writes_only_its_own_prefixes(resources):
 def test_ledger_and_artifacts_cannot_be_deleted_by_the_dags(resources):
     deletes = [item for item in statements(resources) if "s3:DeleteObject" in listed(item["Action"])]
     prefixes = {resource["Fn::Sub"].split("/")[1] for item in deletes for resource in item["Resource"]}
-    assert prefixes == {"raw", "validated", "quarantine", "labelled"}
+    assert prefixes == {"raw", "validated", "quarantine", "labelled", "inventory"}
 
 
 def test_the_data_are_kept_versioned_encrypted_and_private(resources):

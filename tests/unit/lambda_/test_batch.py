@@ -261,7 +261,10 @@ def test_a_failed_write_reports_the_first_record_and_the_next_try_completes(worl
     assert len(world.s3.lines("labelled/")) == 2
     assert len(world.s3.lines("quarantine/")) == 1
     assert len(world.sns.messages) == 1
-    assert json.loads(capsys.readouterr().out.splitlines()[0])["event"] == "batch not stored"
+    # AND the log names the batch, and nothing of what was in it
+    line = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert (line["event"], line["batch"]) == ("batch not stored", "shardId-000000000000-101-103")
+    assert set(line) == {"level", "event", "batch", "records", "rows", "reason"}
 
 
 def test_a_conflict_is_decided_anew_on_what_is_stored(world):

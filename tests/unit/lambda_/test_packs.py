@@ -216,3 +216,42 @@ def test_the_rows_of_a_pack_get_the_verdicts_that_each_would_get_alone():
     # THEN they are the same, and the first row behind the gap has no context
     assert together == tuple(alone)
     assert [verdict.context for verdict in together] == [True, True, True, False, True, True]
+
+
+JUNK: list[Any] = [None, True, -1, 0.5, 1e300, 10**400, "", "x\n", [], {}, [[]], {"id": "web-1"}]
+
+
+def places(node: Any) -> Any:
+    """Give every place in a document, as container and key."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        yield node, key
+        if isinstance(value, dict | list):
+            yield from places(value)
+
+
+def test_whatever_is_damaged_every_row_is_labelled_or_refused_with_a_reason():
+    # GIVEN packs of seven rows with something wrong at every place in turn, though not in how many rows there are
+    whole = pack(entry("web-1", [[1, 1], [2, 2], [3, 3]], 2), entry("web-2", [[4, 4]] * 5, 5))
+    count = len(list(places(whole)))
+    outcomes = {"labelled": 0, "refused": 0, "raised": 0}
+    for number in range(count):
+        for junk in JUNK:
+            damaged = json.loads(json.dumps(whole))
+            container, key = list(places(damaged))[number]
+            if key in ("v", "instances", "newest", "ts") or container is damaged["instances"]:
+                continue
+            container[key] = junk
+
+            # WHEN they are decoded
+            try:
+                records, refused = decoded(damaged)
+            except RecordError as error:
+                rows, kind = error.rows, "raised"
+            else:
+                rows = sum(each.newest for each in records) + sum(each.rows for each in refused)
+                kind = "refused" if refused else "labelled"
+
+            # THEN nothing else is raised, and the rows add up
+            assert rows == 7, (key, junk)
+            outcomes[kind] += 1
+    assert min(outcomes.values()) > 20, outcomes

@@ -1,9 +1,14 @@
 """The catalogue: the packaged defaults, files, and what is refused."""
 
+import json
+from pathlib import Path
+
+import botocore.session
 import pytest
 
 from ml import catalogue
 from ml.catalogue import Catalogue, CatalogueError, Metric
+from ml.levels import SEVERITY_FEATURES
 
 
 def test_packaged_defaults():
@@ -39,7 +44,7 @@ def test_packaged_defaults():
 
 def test_written_catalogue_reads_back_equal(tmp_path):
     # GIVEN a catalogue with an awkward alias and a metric outside of the defaults
-    odd = Metric('q"uote'.replace('"', ""), "My/App", 'Q "x" \\ ü', aliases=('a "b"',), lower=-1.5)
+    odd = Metric('q"uote'.replace('"', ""), "My/App", 'Q "x" \\ ü', aliases=('a "b"',), lower=-1.5, period_s=900)
     written = Catalogue((*catalogue.load().metrics, odd, catalogue.unknown("CPUCreditBalance", "AWS/EC2")))
     path = tmp_path / "catalogue.toml"
 
@@ -82,6 +87,17 @@ def test_columns_of_labelled_rows_are_reserved(name):
         ('name = "a"\nnamespace = "n"\nmetric = "m"\ndirection = "left"', "direction is 'left'"),
         ('name = "a"\nnamespace = "n"\nmetric = "m"\ndimensions = { Host = "x" }', "no dimension names the instance"),
         ('name = "a"\nnamespace = "n"\nmetric = "m"\nupper = "9"', "write a number"),
+        ('name = "a"\nnamespace = "n"\nmetric = "m"\nperiod_s = "300"', "write whole seconds"),
+        ('name = "a"\nnamespace = "n"\nmetric = "m"\nperiod_s = 90', "period_s is 90: use a multiple of 60"),
+        ('name = "a"\nnamespace = "n"\nmetric = "m"\nstat = "Mean"', "stat is 'Mean': use Average"),
+        (
+            'name = "a"\nnamespace = "n"\nmetric = "m"\ncloudwatch_unit = "Byte"',
+            "cloudwatch_unit is 'Byte': use one of",
+        ),
+        ('name = "a"\nnamespace = "n"\nmetric = "m"\nunit = 3', "unit is 3: write it in quotes"),
+        ('name = "a"\nnamespace = "n"\nmetric = "m"\naliases = "x"', "write a list of names"),
+        ('name = "a"\nnamespace = "n"\nmetric = "m"\ndimensions = "x"', "dimensions is 'x'"),
+        ('name = "a"\nnamespace = "n"\nmetric = "m"\nexhaustion = 9\ndirection = "down"', "harm lies downwards"),
     ],
 )
 def test_wrong_entries_are_named(tmp_path, entry, words):
@@ -89,9 +105,52 @@ def test_wrong_entries_are_named(tmp_path, entry, words):
     path = tmp_path / "catalogue.toml"
     path.write_text(f"[[metrics]]\n{entry}\n")
 
-    # WHEN / THEN
-    with pytest.raises(CatalogueError, match=words):
+    # WHEN / THEN the message names the file too
+    with pytest.raises(CatalogueError, match=words) as error:
         catalogue.load(path)
+    assert str(path) in str(error.value)
+
+
+def test_databases_have_a_profile():
+    # GIVEN / WHEN the catalogue of databases is asked for by its name
+    found = catalogue.load("rds")
+
+    # THEN its metrics are those of a database, in the units that AWS publishes, and the levels find theirs
+    assert {metric.namespace for metric in found.metrics} == {"AWS/RDS"}
+    assert found.by_name["cpu_utilization"].dimensions_of("db-1") == [{"Name": "DBInstanceIdentifier", "Value": "db-1"}]
+    latency = found.by_name["latency_ms"]
+    assert (latency.metric, latency.cloudwatch_unit, latency.scale) == ("ReadLatency", "Seconds", 1000.0)
+    assert set(SEVERITY_FEATURES) <= set(found.names)
+    assert catalogue.load("ec2") == catalogue.load()
+
+
+def test_units_are_those_of_cloudwatch():
+    # GIVEN the units in botocore's model of the service
+    model = botocore.session.get_session().get_service_model("cloudwatch")
+
+    # WHEN / THEN
+    assert set(model.shape_for("StandardUnit").enum) == catalogue.UNITS
+
+
+def test_a_catalogue_that_is_not_there_names_the_profiles(tmp_path):
+    # GIVEN / WHEN / THEN
+    with pytest.raises(CatalogueError, match=r"cannot be read .* or name one of ec2, rds"):
+        catalogue.load(tmp_path / "absent.toml")
+
+
+def test_the_agent_is_told_to_collect_what_the_catalogue_reads():
+    # GIVEN the agent's configuration beside the template
+    agent = json.loads((Path(catalogue.__file__).parents[1] / "infra" / "cloudwatch-agent.json").read_text())["metrics"]
+    collected = {
+        name if name.startswith(f"{plugin}_") or plugin == "statsd" else f"{plugin}_{name}"
+        for plugin, options in agent["metrics_collected"].items()
+        for name in options.get("measurement", ["latency_ms"])
+    }
+
+    # WHEN / THEN every metric of its namespace is one of them, by instance
+    wanted = {metric.metric for metric in catalogue.load().metrics if metric.namespace == agent["namespace"]}
+    assert wanted == collected
+    assert agent["aggregation_dimensions"] == [["InstanceId"]]
 
 
 def test_an_alias_belongs_to_one_metric():

@@ -1,19 +1,24 @@
-"""The inventory: defaults, files, the object in the bucket."""
+"""The inventory: defaults, files, objects in the bucket, tags."""
 
 import pytest
 
-from ml import inventory
+from ml import catalogue, inventory
+from ml.catalogue import Catalogue
 from ml.inventory import Instance, InventoryError
+from ml.shards import Shard
 
 
 class Objects:
-    """The one method that the inventory needs of a store."""
+    """The methods that the inventory needs of a store."""
 
     def __init__(self, objects):
         self.objects = objects
 
     def get_bytes(self, key):
         return self.objects.get(key)
+
+    def keys(self, prefix):
+        return sorted(key for key in self.objects if key.startswith(prefix))
 
 
 def test_parse_fills_in_defaults():
@@ -54,3 +59,74 @@ def test_load_prefers_the_file_and_lives_without_either(tmp_path):
     assert inventory.load(None, Objects({})) == {}
     with pytest.raises(InventoryError, match="cannot be read"):
         inventory.load(tmp_path / "absent.json", stored)
+
+
+def resource(arn, **tags):
+    return {"ResourceARN": arn, "Tags": [{"Key": f"riskwatch:{key}", "Value": value} for key, value in tags.items()]}
+
+
+def test_tags_give_role_and_service():
+    # GIVEN an instance, a database and a resource with one tag only, as the tagging API lists them
+    found = inventory.of_tags(
+        [
+            resource("arn:aws:ec2:eu-west-1:123456789012:instance/i-0123456789abcdef0", role="web", service="shop"),
+            resource("arn:aws:rds:eu-west-1:123456789012:db:orders", service="shop"),
+            resource("arn:aws:ec2:eu-west-1:123456789012:instance/i-00000000", role=" "),
+        ],
+        "eu-west-1",
+        Shard(region="eu-west-1").qualify,
+    )
+
+    # WHEN / THEN a database is known by its shard, an absent or empty tag is as none
+    assert found == {
+        "i-0123456789abcdef0": Instance("i-0123456789abcdef0", "web", "shop", "eu-west-1"),
+        "eu-west-1:orders": Instance("eu-west-1:orders", "default", "shop", "eu-west-1"),
+        "i-00000000": Instance("i-00000000", "default", "i-00000000", "eu-west-1"),
+    }
+    assert inventory.parse(inventory.dumps(found)) == found
+
+
+def test_what_is_said_by_hand_wins_over_tags():
+    # GIVEN two shards' tags, and one of their instances by hand
+    stored = Objects(
+        {
+            inventory.tagged_key("a"): b'{"instances": {"x": {"role": "web"}, "y": {"role": "web"}}}',
+            inventory.tagged_key("b"): b'{"instances": {"b:z": {"role": "database"}}}',
+            inventory.KEY: b'{"instances": {"y": {"role": "worker"}}}',
+        }
+    )
+
+    # WHEN
+    found = inventory.load(None, stored)
+
+    # THEN
+    assert {key: item.role for key, item in found.items()} == {"x": "web", "y": "worker", "b:z": "database"}
+
+
+def test_an_instance_belongs_to_one_shard():
+    # GIVEN one that says its shard, one whose id does, and one that says nothing
+    known = inventory.parse('{"instances": {"i-00000000": {"shard": "eu-west-1"}, "eu-west-1:db": {}, "host": {}}}')
+
+    # WHEN / THEN
+    assert inventory.of_shard(known, "eu-west-1") == ["eu-west-1:db", "i-00000000"]
+    assert inventory.of_shard(known, "default") == ["host"]
+    assert inventory.of_shard(known, "us-east-1") == []
+
+
+def test_a_broken_object_is_named():
+    # GIVEN / WHEN / THEN
+    with pytest.raises(InventoryError, match=r"inventory/a\.json: the inventory is not JSON"):
+        inventory.load(None, Objects({inventory.tagged_key("a"): b"{"}))
+
+
+def test_shards_that_are_gone_leave_nothing():
+    # GIVEN / WHEN / THEN
+    keys = ["inventory/a.json", "inventory/b.json"]
+    assert inventory.leftover_keys(keys, ["b"]) == ["inventory/a.json"]
+
+
+def test_types_of_resources_follow_the_catalogue():
+    # GIVEN / WHEN / THEN
+    assert inventory.resource_types(catalogue.load()) == ["ec2:instance"]
+    assert inventory.resource_types(catalogue.load("rds")) == ["rds:db"]
+    assert inventory.resource_types(Catalogue((catalogue.unknown("Depth", "My/App"),))) == []

@@ -3,6 +3,7 @@
 import pytest
 
 from ml import settings
+from ml.shards import ShardError
 
 REQUIRED = {
     "bucket": "b",
@@ -67,6 +68,9 @@ def test_environment_alone_is_enough(monkeypatch):
         ("budget = 0", ["budget", "above 0"]),
         ('history_days = "many"', ["history_days", "many", "number"]),
         ("history_days = 1.5", ["history_days", "1.5", "whole"]),
+        ("reread_hours = -1", ["reread_hours", "-1", "0 or more"]),
+        ("reread_days = 14", ["reread_days 14", "at most 13"]),
+        ("regions = 7", ["regions", "7", "list of names"]),
         ("colour = 1", ["colour", "known keys"]),
         ('[schedules]\nexport_metric = "manual"', ["schedules.export_metric", "export_metrics"]),
         ('[schedules]\nexport_metrics = "hourly"', ["schedules.export_metrics", "hourly", "manual"]),
@@ -99,3 +103,22 @@ def test_schedules_need_no_other_setting(monkeypatch):
 
     # WHEN / THEN
     assert settings.schedules()["train_models"] is None
+
+
+def test_accounts_and_regions_need_no_other_setting(tmp_path, monkeypatch):
+    # GIVEN none, then a file with regions, then a variable with roles
+    assert [shard.name for shard in settings.shards()] == ["default"]
+    config(tmp_path, monkeypatch, 'regions = ["eu-west-1", "us-east-1"]')
+    monkeypatch.setenv("RISKWATCH_ROLE_ARNS", "own, arn:aws:iam::123456789012:role/r")
+
+    # WHEN / THEN both are multiplied out, for DAG files and for tasks alike
+    names = ["eu-west-1", "us-east-1", "123456789012.eu-west-1", "123456789012.us-east-1"]
+    assert [shard.name for shard in settings.shards()] == names
+    assert settings.load().shards == settings.shards()
+
+
+def test_a_role_that_is_none_is_refused(tmp_path, monkeypatch):
+    # GIVEN / WHEN / THEN
+    config(tmp_path, monkeypatch, 'role_arns = ["reader"]')
+    with pytest.raises(ShardError, match="role_arns has 'reader'"):
+        settings.load()

@@ -77,23 +77,101 @@ def test_an_hour_without_rows_loses_its_object(store):
     # WHEN it is written again without a row
     keys = store.write_hours("raw", rows(("a", 0, 0)).iloc[:0], TEN, TEN + HOUR)
 
-    # THEN
-    assert keys == []
+    # THEN that is a change, and the last one
+    assert keys == [hour_key("raw", TEN)]
     assert store.keys("raw/") == []
+    assert store.write_hours("raw", rows(("a", 0, 0)).iloc[:0], TEN, TEN + HOUR) == []
     assert store.read_hours("raw", TEN, TEN + HOUR).empty
 
 
-def test_equal_rows_are_equal_bytes(store):
-    # GIVEN the same rows in two orders
-    frame = rows(("b", 0, 1), ("a", 5, 2), ("a", 0, 3))
-    store.write_hours("raw", frame, TEN, TEN + HOUR)
-    first = store.client.objects[hour_key("raw", TEN)]
+def test_equal_rows_are_equal_bytes_and_not_written_again(store):
+    # GIVEN rows of three hours, the middle one without any
+    frame = rows(("b", 0, 1), ("a", 5, 2), ("a", 0, 3), ("a", 130, 4))
+    store.write_hours("raw", frame, TEN, TEN + 3 * HOUR)
+    first = dict(store.client.objects)
+    store.client.puts.clear()
 
-    # WHEN they are written again the other way round
-    store.write_hours("raw", frame.iloc[::-1], TEN, TEN + HOUR)
+    # WHEN they are written again the other way round, then with one other value
+    again = store.write_hours("raw", frame.iloc[::-1], TEN, TEN + 3 * HOUR)
+    puts = list(store.client.puts)
+    changed = store.write_hours("raw", frame.assign(cpu=[1.0, 2.0, 3.0, 5.0]), TEN, TEN + 3 * HOUR)
 
-    # THEN
-    assert store.client.objects[hour_key("raw", TEN)] == first
+    # THEN the first time nothing is written, the second time only the hour that differs
+    assert (again, puts) == ([], [])
+    assert changed == store.client.puts == [hour_key("raw", TEN + 2 * HOUR)]
+    assert store.client.objects[hour_key("raw", TEN)] == first[hour_key("raw", TEN)]
+
+
+def test_a_killed_writer_leaves_each_hour_old_or_new(store):
+    # GIVEN four hours, and a machine that goes away at the third write
+    before = rows(*(("a", 60 * hour, 1) for hour in range(4)))
+    after = before.assign(cpu=2.0)
+    store.write_hours("raw", before, TEN, TEN + 4 * HOUR)
+    old = dict(store.client.objects)
+    other = Store(Bucket(), "bucket")
+    other.write_hours("raw", after, TEN, TEN + 4 * HOUR)
+    new = dict(other.client.objects)
+    store.client.dies_at = hour_key("raw", TEN + 2 * HOUR)
+
+    # WHEN they are written anew
+    with pytest.raises(ConnectionError):
+        store.write_hours("raw", after, TEN, TEN + 4 * HOUR)
+
+    # THEN each object is whole, the one that failed is the old one, and a rerun completes the rest
+    found = store.client.objects
+    assert found.keys() == old.keys()
+    assert all(found[key] in (old[key], new[key]) for key in old)
+    assert found[store.client.dies_at] == old[store.client.dies_at]
+    store.client.dies_at = None
+    store.write_hours("raw", after, TEN, TEN + 4 * HOUR)
+    assert store.client.objects == new
+
+
+def test_an_object_that_is_replaced_meanwhile_is_read_again(store):
+    # GIVEN half an hour to write, and another writer that replaces the other half between our reading and writing
+    store.write_hours("raw", rows(("a", 40, 1)), TEN, TEN + HOUR)
+    other = Store(Bucket(), "bucket")
+    other.write_hours("raw", rows(("a", 40, 7)), TEN, TEN + HOUR)
+    store.client.overtaken = [other.client.objects[hour_key("raw", TEN)]]
+
+    # WHEN
+    store.write_hours("raw", rows(("a", 0, 2)), TEN, TEN + HOUR / 2)
+
+    # THEN the other writer's rows are kept
+    assert values(store.read_hours("raw", TEN, TEN + HOUR)) == [("a", 0, 2.0), ("a", 40, 7.0)]
+
+
+def test_an_object_that_is_replaced_over_and_over_is_named(store):
+    # GIVEN a writer that is always faster
+    versions = []
+    for value in range(9):
+        store.write_hours("raw", rows(("a", 40, value)), TEN, TEN + HOUR)
+        versions.append(store.client.objects[hour_key("raw", TEN)])
+    store.client.overtaken = versions
+
+    # WHEN / THEN
+    with pytest.raises(StoreError, match=r"hh=10/part-default.parquet was replaced by another writer 4 times"):
+        store.write_hours("raw", rows(("a", 0, 2)), TEN, TEN + HOUR)
+
+
+def test_a_corrupt_object_is_named_and_a_whole_export_replaces_it(store):
+    # GIVEN an hour whose object is cut off
+    store.write_hours("raw", rows(("a", 0, 1), ("a", 40, 1)), TEN, TEN + HOUR)
+    key = hour_key("raw", TEN)
+    store.client.objects[key] = store.client.objects[key][:100]
+
+    # WHEN / THEN reading it, or keeping a part of it, says which it is and what to do, and changes nothing
+    for use in (
+        lambda: store.read_hours("raw", TEN, TEN + HOUR),
+        lambda: store.write_hours("raw", rows(("a", 0, 2)), TEN, TEN + HOUR / 2),
+    ):
+        with pytest.raises(StoreError, match=r"s3://bucket/raw/.*hh=10.* is no Parquet file .* restore"):
+            use()
+    assert len(store.client.objects[key]) == 100
+
+    # AND exporting the whole hour again replaces it
+    assert store.write_hours("raw", rows(("a", 0, 2)), TEN, TEN + HOUR) == [key]
+    assert values(store.read_hours("raw", TEN, TEN + HOUR)) == [("a", 0, 2.0)]
 
 
 def test_reading_cuts_to_the_interval_and_takes_all_parts(store):

@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from botocore.exceptions import ClientError
 
 from ml import clock, settings
+from ml.rate import Rate
 from riskwatch_airflow import clients
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 from tests.unit.bucket import Bucket
 
+STATISTICS = {"Average": lambda values: sum(values) / len(values), "Sum": sum}
 NOW = datetime(2026, 11, 22, 10, 7, 30, tzinfo=UTC)
 
 
@@ -42,10 +45,15 @@ class FakeLambda:
 
 
 class FakeCloudWatch:
-    """Metrics as {(metric, instance): {moment: value}}."""
+    """Metrics as {(metric, instance): {moment: value}}; `dies_at` is the call, counted from 1, that fails.
+
+    Sums, averages and extremes over a longer period are made of the values in it.
+    """
 
     def __init__(self):
         self.values = {}
+        self.calls = []
+        self.dies_at = None
 
     def fill(self, metric, instance, start, count, value=1.0, step=timedelta(minutes=5)):
         series = self.values.setdefault((metric, instance), {})
@@ -65,32 +73,68 @@ class FakeCloudWatch:
         yield {"Metrics": [{"Dimensions": [{"Name": "InstanceId", "Value": name}]} for name in names]}
 
     def get_metric_data(self, **asked):
+        self.calls.append(asked)
+        if len(self.calls) == self.dies_at:
+            raise ConnectionError("the machine went away")
         results = []
         for query in asked["MetricDataQueries"]:
             metric = query["MetricStat"]["Metric"]
             series = self.values.get((metric["MetricName"], metric["Dimensions"][0]["Value"]), {})
-            found = sorted(item for item in series.items() if asked["StartTime"] <= item[0] < asked["EndTime"])
+            found = {}
+            for moment, value in sorted(series.items()):
+                if asked["StartTime"] <= moment < asked["EndTime"]:
+                    found.setdefault(clock.floor(moment, query["MetricStat"]["Period"]), []).append(value)
+            made = STATISTICS[query["MetricStat"]["Stat"]]
             results.append(
                 {
                     "Id": query["Id"],
-                    "Timestamps": [item[0] for item in found],
-                    "Values": [item[1] for item in found],
+                    "Timestamps": list(found),
+                    "Values": [made(values) for values in found.values()],
                     "StatusCode": "Complete",
                 }
             )
         return {"MetricDataResults": results}
 
 
+class FakeTagging:
+    """The tagging API: resources as {arn: {tag: value}}."""
+
+    def __init__(self):
+        self.resources = {}
+        self.asked = []
+        self.denied = False
+
+    def get_paginator(self, name):
+        assert name == "get_resources"
+        return self
+
+    def paginate(self, **asked):
+        self.asked.append(asked)
+        if self.denied:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetResources")
+        for arn, tags in self.resources.items():
+            if asked["TagFilters"][0]["Key"] in tags:
+                listed = [{"Key": key, "Value": value} for key, value in tags.items()]
+                yield {"ResourceTagMappingList": [{"ResourceARN": arn, "Tags": listed}]}
+
+
 @pytest.fixture
 def aws(monkeypatch):
     """The fakes, with settings that point to them and the clock at ten past ten."""
     made = SimpleNamespace(
-        s3=Bucket(), kinesis=FakeKinesis(), function=FakeLambda(), cloudwatch=FakeCloudWatch(), dynamodb=object()
+        s3=Bucket(),
+        kinesis=FakeKinesis(),
+        function=FakeLambda(),
+        cloudwatch=FakeCloudWatch(),
+        tagging=FakeTagging(),
+        dynamodb=object(),
     )
     by_name = {"s3": made.s3, "kinesis": made.kinesis, "lambda": made.function, "dynamodb": made.dynamodb}
     monkeypatch.setattr(clients, "client", lambda config, name: by_name[name])
     monkeypatch.setattr(CloudWatchMetricsHook, "conn", made.cloudwatch)
+    monkeypatch.setattr(CloudWatchMetricsHook, "_client_of", lambda hook, service: made.tagging)
     monkeypatch.setattr(CloudWatchMetricsHook, "region_name", "eu-west-1")
+    monkeypatch.setattr(Rate, "wait", lambda rate, points, age_s: None)
     monkeypatch.setattr(clock, "now", lambda: NOW)
     config = settings.Settings(
         bucket="bucket", stream="metrics", table="table", function="risk", mlflow_uri="http://mlflow"

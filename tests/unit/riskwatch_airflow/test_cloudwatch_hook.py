@@ -1,17 +1,26 @@
-"""The CloudWatch hook: calls within the limits, tokens, statuses, instances."""
+"""The CloudWatch hook: instances and tags of a shard, rows of any interval, and why a metric is silent."""
 
-import math
+import logging
+import re
 from datetime import UTC, datetime, timedelta
 
+import boto3
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
 
-from ml import catalogue
-from riskwatch_airflow.hooks import cloudwatch
-from riskwatch_airflow.hooks.cloudwatch import CloudWatchError, CloudWatchMetricsHook, aged_out, plan
+from ml import aws, catalogue
+from ml.catalogue import Catalogue, Metric
+from ml.metric_reader import CloudWatchError, CredentialsError, ForbiddenError
+from ml.rate import Rate
+from ml.shards import Shard
+from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 ALL = catalogue.load()
-TWO = catalogue.Catalogue(ALL.metrics[:3:2])  # cpu_utilization, and disk_read_mb with scale 1e-6
+TWO = Catalogue(ALL.metrics[:3:2])  # cpu_utilization, and disk_read_mb with scale 1e-6
+ROLE = "arn:aws:iam::123456789012:role/riskwatch-reader"
 
 
 class CloudWatch:
@@ -63,36 +72,16 @@ class CloudWatch:
 
 @pytest.fixture
 def hook(monkeypatch):
-    """A hook whose client is the CloudWatch given to it."""
+    """A hook whose client is the CloudWatch given to it, and whose allowance is never used up."""
 
-    def build(client):
-        made = CloudWatchMetricsHook(aws_conn_id=None)
+    def build(client, **kwargs):
+        made = CloudWatchMetricsHook(aws_conn_id=None, **kwargs)
         monkeypatch.setattr(CloudWatchMetricsHook, "conn", client)
+        monkeypatch.setattr(Rate, "wait", lambda rate, points, age_s: None)
+        monkeypatch.setattr(made.rate, "sleep", lambda seconds: None)
         return made
 
     return build
-
-
-@pytest.mark.parametrize(
-    ("queries", "points", "calls"),
-    [
-        (1, 1, 1),
-        (500, 201, 1),  # 100,500 points
-        (500, 202, 2),  # 101,000 points
-        (501, 1, 2),
-        (200, 8064, 16),  # 28 days at 300 s: 1,612,800 points are 16 calls exactly
-        (1, 100_801, 2),
-        (100_000, 13, 200),
-    ],
-)
-def test_plan_needs_the_fewest_calls_within_both_limits(queries, points, calls):
-    # GIVEN / WHEN
-    width, span = plan(queries, points)
-
-    # THEN
-    assert width <= 500
-    assert width * span <= 100_800
-    assert math.ceil(queries / width) * math.ceil(points / span) == calls
 
 
 def test_rows_of_a_long_interval_come_in_one_piece(hook):
@@ -101,10 +90,11 @@ def test_rows_of_a_long_interval_come_in_one_piece(hook):
     instances = [f"i-{place:03d}" for place in range(300)]
 
     # WHEN
-    found = hook(client).metric_rows(instances, TWO, TEN - timedelta(days=2), TEN, 300)
+    made = hook(client)
+    found = made.metric_rows(instances, TWO, TEN - timedelta(days=2), TEN, 300)
 
     # THEN 345,600 points need four calls at least, every point is there once, values are scaled
-    assert len(client.calls) == 4
+    assert len(client.calls) == made.usage.calls == made.usage.least_calls == 4
     assert len(found.rows) == 300 * 576
     assert found.duplicates == 0
     assert found.rows["timestamp"].min() == TEN - timedelta(days=2)
@@ -138,28 +128,83 @@ def test_incomplete_results_are_asked_for_again_alone(hook, status):
         ["m0", "m1", "m2", "m3"],
         ["m1"],
     ]
-    assert found.rows.notna().all(axis=None) or found.rows[list(TWO.names)].notna().all(axis=None)
+    assert found.rows[list(TWO.names)].notna().all(axis=None)
     assert found.duplicates == 0
 
 
-def test_results_that_stay_incomplete_are_an_error(hook):
-    # GIVEN
-    client = CloudWatch(script=lambda call, name: "InternalError" if name == "m1" else "Complete")
+def test_the_log_has_calls_and_dollars_beside_the_least(hook, caplog):
+    # GIVEN one result that has to be asked for again
+    client = CloudWatch(script=lambda call, name: "InternalError" if (call, name) == (1, "m1") else "Complete")
+    caplog.set_level(logging.INFO)
 
-    # WHEN / THEN
-    with pytest.raises(CloudWatchError, match=r"1 results .* AWS/EC2 EBSReadBytes of a: InternalError"):
-        hook(client).metric_rows(["a"], TWO, TEN, TEN + timedelta(hours=1), 300)
-    assert len(client.calls) == cloudwatch.ATTEMPTS
+    # WHEN
+    hook(client).metric_rows(["a", "b"], TWO, TEN, TEN + timedelta(hours=1), 300)
+
+    # THEN both are there before and after
+    assert "4 metrics of 2 instances over" in caplog.text
+    assert "predicted 1 calls and $0.0000" in caplog.text
+    assert (
+        "2 calls of GetMetricData (the limits allow no fewer than 1), 5 metrics (4 predicted), $0.0001 ($0.0000 "
+        "predicted)" in caplog.text
+    )
 
 
-def test_forbidden_is_an_error_at_once(hook):
-    # GIVEN
-    client = CloudWatch(script=lambda call, name: "Forbidden")
+def test_sums_of_a_coarser_period_are_given_for_the_rows_own(hook):
+    # GIVEN an hour at 3,600 s in a fleet of 300 s rows; every value asked for is 2.0
+    found = hook(CloudWatch()).metric_rows(["a"], TWO, TEN, TEN + timedelta(hours=1), 3600, sums_per_s=300)
 
-    # WHEN / THEN
-    with pytest.raises(CloudWatchError, match="AWS/EC2 CPUUtilization of a may not be read: allow"):
-        hook(client).metric_rows(["a"], TWO, TEN, TEN + timedelta(hours=1), 300)
-    assert len(client.calls) == 1
+    # THEN an average stays, a sum is the twelfth of it
+    assert found.rows["cpu_utilization"].tolist() == [2.0]
+    assert found.rows["disk_read_mb"].tolist() == pytest.approx([2e-6 / 12])
+
+
+def test_a_metric_of_a_longer_period_stands_in_each_of_its_rows(hook):
+    # GIVEN a sum that is published every 15 minutes beside a metric of 5 minutes, from 10:05 to 10:25
+    slow = Metric("slow", "My/App", "Slow", "Sum", period_s=900)
+    client = CloudWatch()
+
+    # WHEN
+    found = hook(client).metric_rows(
+        ["a"], Catalogue((ALL.metrics[0], slow)), TEN + timedelta(minutes=5), TEN + timedelta(minutes=25), 300
+    )
+
+    # THEN it is asked for from the beginning of its period, and a row has its share of the sum
+    assert client.calls[0]["StartTime"] == TEN
+    assert [query["MetricStat"]["Period"] for query in client.calls[0]["MetricDataQueries"]] == [300, 900]
+    assert found.rows["timestamp"].tolist() == [TEN + timedelta(minutes=minute) for minute in (5, 10, 15, 20)]
+    assert found.rows["slow"].tolist() == pytest.approx([2 / 3] * 4)
+
+
+def test_a_period_that_rows_do_not_divide_is_refused(hook):
+    # GIVEN / WHEN / THEN
+    with pytest.raises(CloudWatchError, match="slow: its period of 900 s is no multiple of the rows' 600 s"):
+        hook(CloudWatch()).metric_rows(
+            ["a"],
+            Catalogue((Metric("slow", "My/App", "Slow", period_s=900),)),
+            TEN - timedelta(hours=1),
+            TEN,
+            600,
+        )
+
+
+def test_duplicated_and_missing_values(hook):
+    # GIVEN a service that delivers 10:00 twice, and one value that is not a number
+    class Odd(CloudWatch):
+        def _result(self, query, asked, points, period):
+            return {
+                "Id": query["Id"],
+                "Timestamps": [TEN, TEN, TEN + timedelta(minutes=5)],
+                "Values": [1.0, 2.0, float("nan")],
+                "StatusCode": "Complete",
+            }
+
+    # WHEN
+    found = hook(Odd()).metric_rows(["a"], Catalogue(ALL.metrics[:1]), TEN, TEN + timedelta(minutes=10), 300)
+
+    # THEN the later of the two counts and the repetition is counted; what is no number is missing
+    assert found.rows["cpu_utilization"].tolist()[:1] == [2.0]
+    assert found.rows["cpu_utilization"].isna().tolist() == [False, True]
+    assert found.duplicates == 1
 
 
 @pytest.mark.parametrize(
@@ -203,12 +248,71 @@ def test_no_instance_is_no_call(hook):
     assert client.calls == []
 
 
-def test_the_retention_cliff_is_named():
+class Lists:
+    """ListMetrics as it answers for one metric, whose entries have these dimensions."""
+
+    def __init__(self, *dimensions, error=None):
+        self.dimensions, self.error = dimensions, error
+
+    def get_paginator(self, name):
+        return self
+
+    def paginate(self, **asked):
+        if self.error:
+            raise ClientError({"Error": {"Code": self.error, "Message": "said the service"}}, "ListMetrics")
+        named = {item["Name"] for item in asked.get("Dimensions", ())}
+        entries = [list(item) for item in self.dimensions if named <= set(item)]
+        yield {"Metrics": [{"Dimensions": [{"Name": name, "Value": "x"} for name in item]} for item in entries]}
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "words"),
+    [
+        ((), "is unknown to CloudWatch, or has had no data for two weeks"),
+        (
+            (("InstanceId", "path"), ("ImageId",)),
+            r"not with the dimensions InstanceId alone: CloudWatch has it with ImageId \| InstanceId, path",
+        ),
+        ((("InstanceId",),), "is listed, but has no value in the unit Percent in this interval"),
+    ],
+)
+def test_a_silent_metric_is_explained(hook, dimensions, words):
+    # GIVEN / WHEN / THEN an unknown one, one with other dimensions, one that vanished or changed its unit
+    assert re.search(words, hook(Lists(*dimensions)).why_silent(ALL.metrics[0]))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        ("AccessDenied", ForbiddenError, "cloudwatch:ListMetrics is not allowed"),
+        ("ExpiredToken", CredentialsError, "cloudwatch:ListMetrics: the credentials are not valid any more"),
+    ],
+)
+def test_refusals_of_listing_are_named(hook, code, kind, words):
     # GIVEN / WHEN / THEN
-    assert aged_out(TEN - timedelta(days=62), 300, TEN) is None
-    assert "63 days" in aged_out(TEN - timedelta(days=64), 300, TEN)
-    assert "15 days" in aged_out(TEN - timedelta(days=16), 60, TEN)
-    assert "3 hours" in aged_out(TEN - timedelta(hours=4), 30, TEN)
+    with pytest.raises(kind, match=words):
+        hook(Lists(error=code)).instances(TWO)
+
+
+def test_ids_of_a_shard_are_its_own(hook):
+    # GIVEN a database that CloudWatch of another region calls "orders"
+    rds = Catalogue(catalogue.load("rds").metrics[:1])
+    client = CloudWatch()
+    client.paginate = lambda **asked: iter(
+        [{"Metrics": [{"Dimensions": [{"Name": "DBInstanceIdentifier", "Value": "orders"}]}]}]
+    )
+
+    # WHEN
+    made = hook(client, shard=Shard(region="eu-west-1"))
+    names = made.instances(rds)
+    found = made.metric_rows(names, rds, TEN, TEN + timedelta(minutes=10), 300)
+
+    # THEN the fleet knows it with the shard, CloudWatch is asked for it without
+    assert names == ["eu-west-1:orders"]
+    assert found.rows["instance_id"].unique().tolist() == names
+    asked = client.calls[0]["MetricDataQueries"][0]["MetricStat"]["Metric"]
+    assert asked["Dimensions"] == [{"Name": "DBInstanceIdentifier", "Value": "orders"}]
+    assert made.region_name == "eu-west-1"
 
 
 def test_the_hook_is_the_providers_with_long_reads():
@@ -218,3 +322,43 @@ def test_the_hook_is_the_providers_with_long_reads():
     # THEN
     assert made.client_type == "cloudwatch"
     assert made.config.read_timeout == 180
+
+
+@pytest.fixture
+def sts(monkeypatch):
+    """A session whose STS answers what the test gives."""
+    session = boto3.session.Session("own", "secret", region_name="eu-west-1")
+    client = session.client("sts", config=Config(retries={"max_attempts": 1}))
+    monkeypatch.setattr(boto3.session.Session, "client", lambda self, name, **_: client)
+    with Stubber(client) as stubber:
+        yield stubber, session
+
+
+def test_a_role_is_assumed_and_renewed(sts):
+    # GIVEN credentials that are about to expire, then others
+    answers, session = sts
+    soon, later = datetime.now(UTC) + timedelta(seconds=30), datetime.now(UTC) + timedelta(hours=1)
+    for key, expires in (("first" * 4, soon), ("second" * 3, later)):
+        credentials = {"AccessKeyId": key, "SecretAccessKey": "s", "SessionToken": "t", "Expiration": expires}
+        answers.add_response(
+            "assume_role", {"Credentials": credentials}, {"RoleArn": ROLE, "RoleSessionName": "riskwatch"}
+        )
+
+    # WHEN
+    made = aws.assumed(session, ROLE)
+
+    # THEN using them asks for new ones
+    assert made.region_name == "eu-west-1"
+    assert made.get_credentials().get_frozen_credentials().access_key == "second" * 3
+    answers.assert_no_pending_responses()
+
+
+def test_a_role_that_may_not_be_assumed_is_named(sts, monkeypatch):
+    # GIVEN
+    answers, session = sts
+    answers.add_client_error("assume_role", "AccessDenied", "not you", 403)
+    monkeypatch.setattr("airflow.providers.amazon.aws.hooks.base_aws.AwsGenericHook.get_session", lambda *_: session)
+
+    # WHEN / THEN
+    with pytest.raises(ForbiddenError, match=f"sts:AssumeRole of {ROLE} is not allowed .not you.: allow it"):
+        CloudWatchMetricsHook(aws_conn_id=None, shard=Shard(ROLE)).get_session()

@@ -1,6 +1,7 @@
 """Which interval a run works on."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,3 +45,24 @@ def test_intervals_that_cannot_be_used(context, words):
     # GIVEN / WHEN / THEN
     with pytest.raises(IntervalError, match=words):
         intervals.of_run(context, 300, NOW)
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "hours", "since"),
+    [
+        ("scheduled", TEN, 1, TEN - timedelta(hours=3)),
+        ("scheduled", TEN + timedelta(minutes=15), 0.25, TEN - timedelta(hours=3)),
+        ("scheduled", datetime(2026, 11, 22, tzinfo=UTC), 1, datetime(2026, 11, 19, tzinfo=UTC)),
+        ("scheduled", datetime(2026, 11, 22, tzinfo=UTC), 24, datetime(2026, 11, 19, tzinfo=UTC)),
+        ("backfill", TEN, 1, TEN),
+        ("manual", TEN, 1, TEN),
+    ],
+)
+def test_a_run_on_its_schedule_reads_the_hours_before_again(kind, start, hours, since):
+    # GIVEN
+    config = SimpleNamespace(reread_hours=3, reread_days=3)
+    end = start + timedelta(hours=hours)
+
+    # WHEN / THEN whole hours before the interval, three days for the first run of a day
+    found = intervals.with_reread({"dag_run": SimpleNamespace(run_type=kind)}, start, end, config)
+    assert found == (since, end)

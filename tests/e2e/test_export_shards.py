@@ -1,0 +1,107 @@
+"""An export of two accounts and two regions of the embedded AWS, by assumed roles, over HTTP."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import boto3
+import pytest
+
+from infra import deploy
+from local import publish
+from local.embedded_aws import EmbeddedAws, client_environment
+from local.processes import Supervisor
+from ml import aws as clients
+from ml import catalogue, clock, settings
+from ml.catalogue import Catalogue
+from ml.shards import Shard
+from ml.store import Store
+from riskwatch_airflow.tasks import export
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+ROLE = "arn:aws:iam::123456789012:role/riskwatch-reader"
+METRICS = Catalogue(catalogue.load().metrics[:2])
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory):
+    """A stack on an embedded AWS; this process is a client of it and reads two accounts in two regions."""
+    before = dict(os.environ)
+    path = tmp_path_factory.mktemp("aws")
+    with Supervisor() as supervisor:
+        server = EmbeddedAws.start(supervisor, path)
+        for key in [key for key in os.environ if key.startswith(("AWS_", "RISKWATCH_"))]:
+            del os.environ[key]
+        os.environ.update(client_environment(server.endpoint, {}))
+        stack = deploy.deploy(boto3.client("cloudformation"), parameters={"EndpointUrl": server.endpoint}, poll_s=0.05)
+        (path / "catalogue.toml").write_text(catalogue.dumps(METRICS), encoding="utf-8")
+        chosen = {
+            "BUCKET": stack.bucket,
+            "STREAM": stack.stream,
+            "TABLE": stack.table,
+            "FUNCTION": stack.function,
+            "MLFLOW_URI": "http://127.0.0.1:1",
+            "CATALOGUE": str(path / "catalogue.toml"),
+            "ROLE_ARNS": f"own,{ROLE}",
+            "REGIONS": "us-east-1,eu-west-1",
+        }
+        os.environ.update({f"RISKWATCH_{key}": value for key, value in chosen.items()})
+        os.environ["AIRFLOW_CONN_AWS_DEFAULT"] = "aws://"
+        settings.load.cache_clear()
+        yield SimpleNamespace(store=Store(boto3.client("s3"), stack.bucket))
+    os.environ.clear()
+    os.environ.update(before)
+    settings.load.cache_clear()
+    clients.forget()
+
+
+def put(shard, names, start, value):
+    """Publish an hour of metrics of some instances in one account and region."""
+    import pandas as pd
+
+    session = boto3.session.Session(region_name=shard.region)
+    if shard.role_arn:
+        session = clients.assumed(session, shard.role_arn)
+    times = pd.date_range(start, periods=12, freq="300s").as_unit("ms")
+    rows = pd.concat(
+        [
+            pd.DataFrame({"instance_id": name, "timestamp": times, **dict.fromkeys(METRICS.names, value)})
+            for name in names
+        ]
+    )
+    publish.publish(session.client("cloudwatch"), rows, METRICS)
+
+
+def test_accounts_and_regions_are_read_under_their_own_roles(aws):
+    # GIVEN a host of the same name in three of four shards, with values of its own in each
+    start = clock.floor(datetime.now(UTC), 3600) - timedelta(hours=2)
+    put(Shard(None, "us-east-1"), ["host", "i-00000000000000001"], start, 10.0)
+    put(Shard(ROLE, "us-east-1"), ["host"], start, 20.0)
+    put(Shard(ROLE, "eu-west-1"), ["host"], start, 30.0)
+    context = {"params": {}, "data_interval_start": start, "data_interval_end": start + timedelta(hours=1)}
+
+    # WHEN every shard is fetched
+    fetched = [export.fetch(context, shard.name) for shard in settings.shards()]
+
+    # THEN each has seen its own account and region, one of them nothing, with one call of the fewest possible
+    assert {item["shard"]: item["rows"] for item in fetched} == {
+        "us-east-1": 24,
+        "eu-west-1": 0,
+        "123456789012.us-east-1": 12,
+        "123456789012.eu-west-1": 12,
+    }
+    rows = aws.store.read_hours("raw", start, start + timedelta(hours=1))
+    assert rows.groupby("instance_id")["cpu_utilization"].agg(["min", "max", "size"]).to_dict("index") == {
+        "us-east-1:host": {"min": 10.0, "max": 10.0, "size": 12},
+        "i-00000000000000001": {"min": 10.0, "max": 10.0, "size": 12},
+        "123456789012.us-east-1:host": {"min": 20.0, "max": 20.0, "size": 12},
+        "123456789012.eu-west-1:host": {"min": 30.0, "max": 30.0, "size": 12},
+    }
+    joined = export.joined(fetched)
+    assert (joined["calls"], joined["least_calls"], joined["rows"]) == (3, 3, 48)
+    assert len(joined["chunks"]) == 3
+
+    # AND again, nothing is written
+    assert [item["objects"] for item in fetched] == [1, 0, 1, 1]
+    assert [export.fetch(context, shard.name)["objects"] for shard in settings.shards()] == [0, 0, 0, 0]

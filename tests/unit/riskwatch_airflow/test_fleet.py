@@ -1,0 +1,40 @@
+"""All shards as one fleet."""
+
+from datetime import UTC, datetime, timedelta
+
+from ml import catalogue, settings
+from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
+from riskwatch_airflow.hooks.fleet import Fleet
+from tests.unit.riskwatch_airflow.conftest import FakeCloudWatch
+
+TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
+CPU = catalogue.Catalogue(catalogue.load().metrics[:1])
+
+
+def test_rows_of_all_shards_come_together(aws, monkeypatch):
+    # GIVEN two regions with a host of one name, and an instance in the second
+    regions = {"eu-west-1": FakeCloudWatch(), "us-east-1": FakeCloudWatch()}
+    for place, fake in enumerate(regions.values()):
+        fake.fill("CPUUtilization", "host", TEN - timedelta(minutes=10), 2, 10.0 * place)
+    regions["us-east-1"].fill("CPUUtilization", "i-00000000", TEN - timedelta(minutes=10), 2, 30.0)
+    monkeypatch.setattr(CloudWatchMetricsHook, "conn", property(lambda hook: regions[hook.shard.region]))
+    aws.use(regions=tuple(regions))
+    # WHEN
+    fleet = Fleet(settings.load())
+    names = fleet.instances(CPU, recently_active=True)
+    found = fleet.metric_rows(names, CPU, TEN - timedelta(minutes=10), TEN, 300)
+
+    # THEN each instance was asked for where it is, and nowhere else
+    assert names == ["eu-west-1:host", "i-00000000", "us-east-1:host"]
+    assert found.rows["instance_id"].tolist() == [name for name in names for _ in range(2)]
+    assert found.rows["cpu_utilization"].tolist() == [0.0, 0.0, 30.0, 30.0, 10.0, 10.0]
+    assert [len(fake.calls[0]["MetricDataQueries"]) for fake in regions.values()] == [1, 2]
+
+
+def test_one_shard_is_as_its_hook(aws):
+    # GIVEN the default shard, empty
+    fleet = Fleet(aws.config)
+
+    # WHEN / THEN
+    assert fleet.instances(CPU) == []
+    assert fleet.metric_rows([], CPU, TEN - timedelta(minutes=10), TEN, 300).rows.empty
