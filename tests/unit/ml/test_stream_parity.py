@@ -1,0 +1,83 @@
+"""Rows that travel in packs get the verdicts of training's own path, however the packs are cut."""
+
+import base64
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml import artifact, catalogue, scoring, stream, train
+from ml.inventory import Instance
+from riskwatch_lambda import model as served
+from riskwatch_lambda import scorer
+from riskwatch_lambda.records import decode
+
+START = pd.Timestamp("2026-11-01", tz="UTC")
+INVENTORY = {name: Instance(name, "web", "shop") for name in ("web-1", "web-2", "web-9")}
+
+
+def fleet_rows(names, rows, seed):
+    rng = np.random.default_rng(seed)
+    frames = []
+    for name in names:
+        times = pd.date_range(START, periods=rows, freq="5min").as_unit("ms")
+        wave = 40 + 25 * np.sin(np.arange(rows) * 2 * np.pi / 288) + rng.normal(0, 3, rows)
+        columns = {metric: np.clip(wave + rng.normal(0, 2, rows), 0, 100) for metric in catalogue.load().names}
+        frames.append(pd.DataFrame({"instance_id": name, "timestamp": times} | columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A model as training holds it and as the function reads it."""
+    rows = fleet_rows(["web-1", "web-2"], 400, 0)
+    fitted = train.fit_candidate(rows, catalogue.load(), INVENTORY, "kmeans", training_id="t", seed=2)
+    document, arrays = artifact.unpack(artifact.pack(fitted.document, fitted.arrays))
+    blob = b"".join(arrays[name].astype("<f4").tobytes() for name in sorted(arrays))
+    return document, arrays, served.from_bytes(json.dumps(document).encode(), blob)
+
+
+@pytest.mark.parametrize("pack_bytes", [stream.PACK_BYTES, 4_000])
+def test_packs_get_the_verdicts_of_training(monkeypatch, trained, pack_bytes):
+    # GIVEN a model, and rows with gaps, spikes, missing and impossible values, an unseen instance among them
+    document, arrays, model = trained
+    metrics = catalogue.load()
+    rows = fleet_rows(["web-1", "web-9", "stranger"], 150, 7)
+    rng = np.random.default_rng(3)
+    features = list(metrics.names)
+    values = rows[features].to_numpy(copy=True)
+    values[rng.random(values.shape) < 0.05] = np.nan
+    values[rng.random(len(values)) < 0.1, 0] = 100.0
+    impossible = rng.random(len(values)) < 0.05
+    values[impossible, 0] = 288.0
+    rows[features] = values
+    keep = rng.random(len(rows)) > 0.2
+    keep[60:75] = False
+    rows, impossible = rows[keep].reset_index(drop=True), impossible[keep]
+
+    # WHEN they are packed and scored as the function does, and by training without the impossible ones
+    monkeypatch.setattr(stream, "PACK_BYTES", pack_bytes)
+    packer = stream.Packer(rows, INVENTORY, document["context_rows"], document["max_gap_s"], metrics)
+    packs = [pack for queue in packer.packs(START, START + pd.Timedelta(days=9)) for pack in queue]
+    decoded = [decode(base64.b64encode(pack.data).decode(), model.layout) for pack in packs]
+    got = {
+        (record.instance_id, ms): verdict
+        for part in decoded
+        for record in part.records
+        for ms, verdict in zip(record.ts[-record.newest :], scorer.verdicts(model, record), strict=True)
+    }
+    table = scoring.label_rows(document, arrays, rows[~impossible].reset_index(drop=True), INVENTORY)
+
+    # THEN every possible row has the same verdict, and every other one was refused
+    assert len(got) == len(table) == (~impossible).sum()
+    assert sum(part.rows for each in decoded for part in each.refused) == impossible.sum() > 0
+    for want in table.itertuples():
+        verdict = got[want.instance_id, int(want.timestamp.timestamp() * 1000)]
+        assert verdict.score == pytest.approx(want.score, abs=1e-9, nan_ok=True)
+        assert (verdict.level, verdict.unusual, verdict.pages, verdict.context) == (
+            want.level,
+            want.unusual,
+            want.pages,
+            want.context,
+        )
