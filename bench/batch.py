@@ -43,6 +43,10 @@ class Services:
         """Find nothing."""
         return {}
 
+    def query(self, **asked: Any) -> dict[str, Any]:
+        """Find nothing."""
+        return {}
+
     def transact_write_items(self, **asked: Any) -> None:
         """Take a change."""
 
@@ -115,14 +119,21 @@ def one_rows(pack: dict[str, Any]) -> list[bytes]:
 def measure(form: str, files: dict[str, bytes], datas: list[str]) -> dict[str, Any]:
     """Process the batch once as the function does."""
     from riskwatch_lambda.batch import Outputs, process
+    from riskwatch_lambda.budget import Budget, Limits
+    from riskwatch_lambda.maintenance import Windows
     from riskwatch_lambda.model import from_files
     from riskwatch_lambda.registry import Registry
     from riskwatch_lambda.sinks import Objects, Publisher
+    from riskwatch_lambda.table import Table
+    from riskwatch_lambda.telling import Teller
     from riskwatch_lambda.tracking import Stamp
 
     services = Services()
     model = from_files(files)
-    outputs = Outputs(Objects(services, "bucket"), Registry(services, "table"), Publisher(services, "topic"), None)
+    table = Table(services, "table")
+    registry = Registry(table)
+    teller = Teller(registry, Windows(table), Budget(table, Limits()), Publisher(services, "topic"), None)
+    outputs = Outputs(Objects(services, "bucket"), registry, teller)
     now_ms = int(END.timestamp() * 1000)
     event = [
         {

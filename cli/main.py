@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from cli import backtest, quarantine, rows
+from cli import backtest, quarantine, rows, silence
 from cli.explain import STATE, explained, say
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.registered_commands += rows.app.registered_commands
 app.command()(backtest.backtest)
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(silence.app, name="silence")
 console = Console()
 
 

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from airflow.sdk import dag, get_current_context, task
+from airflow.sdk import Param, dag, get_current_context, task
 
 from riskwatch_airflow.wiring import COMMON, interval_params, moments
 
@@ -13,16 +13,21 @@ DOC = """
 ### Stream metrics
 
 **Owner**: riskwatch. **Reads** the live function (what the model needs), CloudWatch, `config/inventory.json`,
-`stream/mark.json` (how far the stream is).
-**Writes** the new rows to the Kinesis stream, those of a service in packs, then `stream/mark.json`; then it sends the
-live function a tick, which sends unsent alerts again and closes episodes that had no row for a day. That an instance
-stopped reporting is not alerted on.
+`stream/mark.json` (how far the stream is), `stream/seen.json` (when each instance of the inventory last had a row).
+**Writes** the new rows to the Kinesis stream, those of a service in packs, then `stream/seen.json` and
+`stream/mark.json`; then it sends the live function a tick, which sends unsent alerts again, tells what is over, sends
+the digest at its hour, and closes episodes that had no row for a day.
+
+An instance of the inventory without a row for three periods is told as silent, with the others of its service; where
+nearly all of them are, one message says that. Instances that are in no inventory come and go without a word. A run by
+hand says nothing about silence.
 
 A run begins where the last complete one ended: late, failed and skipped runs leave no hole. At most six hours are
 caught up; what lies before is told in a warning of `publish`, with the start and end to give by hand.
 
 By hand, `start` and `end` stream a stretch of the past; the mark stays where it is. Rows that were streamed before keep
-their first label. A stretch that is too long for one run is refused, with the length that is not.
+their first label. A stretch that is too long for one run is refused, with the length that is not. `digest` sends
+what waits for the digest now.
 
 **When it is skipped**: no model is promoted yet; see `promote_model`.
 
@@ -36,7 +41,10 @@ their first label. A stretch that is too long for one run is refused, with the l
 
 @dag(
     schedule=moments("stream_metrics"),
-    params=interval_params("by hand: stretch to stream, in UTC"),
+    params={
+        **interval_params("by hand: stretch to stream, in UTC"),
+        "digest": Param(False, type="boolean", title="digest", description="send the digest now"),
+    },
     tags=["riskwatch", "live"],
     doc_md=DOC,
     **COMMON,
@@ -54,7 +62,7 @@ def stream_metrics() -> None:
     def tick(published: dict) -> dict:
         from riskwatch_airflow.tasks import streaming
 
-        return streaming.tick(published)
+        return streaming.tick(published, digest=get_current_context()["params"]["digest"])
 
     tick(publish())
 

@@ -220,7 +220,7 @@ class Demo:
             time.sleep(0.5)
 
     def _receive(self) -> tuple[list[summary.Alert], list[datetime]]:
-        """Empty the alert queue until nothing came for `QUEUE_WAIT_S`; return episodes and arrival times."""
+        """Empty the alert queue until nothing came for `QUEUE_WAIT_S`; return episodes and arrival times of pages."""
         queue, url = aws.client("sqs"), self.system.outputs.alert_queue_url
         alerts: list[summary.Alert] = []
         arrived: list[datetime] = []
@@ -235,8 +235,9 @@ class Demo:
                 return alerts, arrived
             for message in answer["Messages"]:
                 sent_ms = int(message["Attributes"]["SentTimestamp"])
-                alerts += summary.parse_message(message["Body"], sent_ms)
-                arrived.append(clock.from_epoch_ms(sent_ms))
+                paged = summary.parse_message(message["Body"], sent_ms)
+                alerts += paged
+                arrived += [clock.from_epoch_ms(sent_ms)] if paged else []
                 queue.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
     def _watch(self, airflow: AirflowClient) -> None:

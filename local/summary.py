@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from ml import clock
+from riskwatch_lambda.messages import OPENED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ TOLERANCE = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Alert:
-    """One episode that a message in the alert queue announced; `sent` is when the queue received that message (UTC)."""
+    """One episode that a page in the alert queue announced; `sent` is when the queue received that message (UTC)."""
 
     instance_id: str
     since: datetime
@@ -36,9 +37,14 @@ class Alert:
 
 
 def parse_message(body: str, sent_ms: int) -> list[Alert]:
-    """Return the episodes that one message announces. Raises ValueError where the body is no Riskwatch message."""
+    """Return the episodes that a message pages, none where it is of another kind.
+
+    Raises ValueError where the body is no Riskwatch message.
+    """
     message = json.loads(body)
     sent = clock.from_epoch_ms(sent_ms)
+    if message["event"] != OPENED:
+        return []
     return [Alert(item["instance_id"], clock.parse(item["since"]), sent) for item in message["opened"]]
 
 

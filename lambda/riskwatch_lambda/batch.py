@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from riskwatch_lambda.clock import DAY_MS, iso
 from riskwatch_lambda.logs import log, metrics
 from riskwatch_lambda.records import PACK_LIMIT, RecordError, decode
-from riskwatch_lambda.registry import ConflictError, Registry, RegistryError
 from riskwatch_lambda.rows import RISKS, labelled_row, risk_of
 from riskwatch_lambda.scorer import verdicts
-from riskwatch_lambda.sinks import Objects, Publisher, SinkError
-from riskwatch_lambda.telling import tell
+from riskwatch_lambda.sinks import Objects, SinkError
+from riskwatch_lambda.table import ConflictError, RegistryError
 from riskwatch_lambda.tracking import Change, Episode, Scored, Stamp, follow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from riskwatch_lambda.model import Model
+    from riskwatch_lambda.registry import Registry
+    from riskwatch_lambda.telling import Teller
 
 WRITE_TRIES = 3
 
@@ -33,12 +34,11 @@ EpisodeIds = dict[tuple[str, int], str | None]
 
 
 class Outputs(NamedTuple):
-    """Where a batch goes; ``link`` is put into messages."""
+    """Where a batch goes."""
 
     objects: Objects
     registry: Registry
-    publisher: Publisher
-    link: str | None
+    teller: Teller
 
 
 class Delivery(NamedTuple):
@@ -81,7 +81,7 @@ def process(records: Sequence[Mapping[str, Any]], model: Model, outputs: Outputs
         log("ERROR", "batch not stored", batch=name, records=len(records), rows=len(labelled), reason=str(error))
         return {"batchItemFailures": [{"itemIdentifier": first.sequence}]}
     pending = [episode for change in written for episode in change.to_tell]
-    told = tell(pending, model.rule, outputs.registry, outputs.publisher, link=outputs.link, now_ms=stamp.now_ms)
+    told = outputs.teller.page(pending, model.rule.group_s, stamp.now_ms)
     counts = {
         **_row_counts(labelled, episode_ids),
         "RowsQuarantined": sum(document["rows"] for document in refused),
@@ -89,6 +89,7 @@ def process(records: Sequence[Mapping[str, Any]], model: Model, outputs: Outputs
         "EpisodesClosed": sum(change.closed for change in written),
         "MessagesSent": told.sent,
         "MessagesFailed": told.failed,
+        "PagesHeld": told.held,
     }
     done_ms = stamp.now_ms + round((time.monotonic() - began) * 1000)
     latencies = _latencies(deliveries, labelled, model.period_s, done_ms)

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+# How many times what was told of an open episode is markedly worse, and the level that is so at once.
+ESCALATION = 2.0
+BUSIEST = "High Load"
+
 
 class RuleError(ValueError):
     """The rule of a model cannot be applied."""
@@ -153,3 +157,11 @@ def cooling(rule: Rule, told_since_ms: int | None, since_ms: int) -> bool:
     This is event time: rows that come late, or hours of them at once, are told of as they would have been live.
     """
     return told_since_ms is not None and since_ms - told_since_ms < rule.cooldown_s * 1000
+
+
+def worse(told_peak: float, told_level: str, peak: float, level: str) -> bool:
+    """Tell whether an open episode is markedly worse than what was told of it.
+
+    Its peak is ``ESCALATION`` times the told one, or the instance has come under high load, which it was not.
+    """
+    return peak >= ESCALATION * told_peak or (level == BUSIEST != told_level)

@@ -15,19 +15,25 @@ from typing import Any
 
 from riskwatch_lambda import batch
 from riskwatch_lambda.batch import Outputs
+from riskwatch_lambda.budget import Budget, Limits
+from riskwatch_lambda.maintenance import Windows
 from riskwatch_lambda.model import Model, load
 from riskwatch_lambda.registry import Registry
 from riskwatch_lambda.sinks import Objects, Publisher
+from riskwatch_lambda.table import Table
+from riskwatch_lambda.telling import Teller
 from riskwatch_lambda.tracking import Stamp
 
 MODEL_DIRECTORY = Path(__file__).resolve().parent.parent / "model"
 CONNECT_TIMEOUT_S = 3
 READ_TIMEOUT_S = 10
 ATTEMPTS = 4
+LIMITS = ("SERVICE_PAGES", "FLEET_PAGES", "DIGEST_HOUR")
+LAST_HOUR = 23
 
 
 class SetupError(RuntimeError):
-    """The environment of the function lacks a variable."""
+    """The environment of the function lacks a variable, or has one that cannot be used."""
 
 
 class EventError(ValueError):
@@ -57,8 +63,8 @@ def answer(event: Any, model: Model, outputs_of: Callable[[], Outputs], version:
     if "tick" in event:
         from riskwatch_lambda import tick
 
-        to = outputs_of()
-        return tick.run(event["tick"], model.rule, to.registry, to.publisher, link=to.link)
+        stamp = Stamp(model.model_id, version, now_ms)
+        return tick.run(event["tick"], model.rule, outputs_of().teller, stamp)
     if isinstance(event.get("Records"), list):
         return batch.process(event["Records"], model, outputs_of(), Stamp(model.model_id, version, now_ms))
     raise EventError(f"the event has {sorted(event)[:5]}, expected Records of a Kinesis stream, selftest or tick")
@@ -72,7 +78,7 @@ def served_model() -> Model:
 
 @cache
 def outputs() -> Outputs:
-    """Make the AWS clients; raises SetupError when a variable of the environment is missing."""
+    """Make the AWS clients; raises SetupError when a variable of the environment is missing or wrong."""
     import boto3
     from botocore.config import Config
 
@@ -83,8 +89,32 @@ def outputs() -> Outputs:
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
     )
     s3, dynamodb, sns = (boto3.client(name, config=config) for name in ("s3", "dynamodb", "sns"))
-    link = os.environ.get("RISKWATCH_LINK") or None
-    return Outputs(Objects(s3, bucket), Registry(dynamodb, table), Publisher(sns, topic), link)
+    episodes = Table(dynamodb, table)
+    registry = Registry(episodes)
+    teller = Teller(
+        registry,
+        Windows(episodes),
+        Budget(episodes, _limits()),
+        Publisher(sns, topic),
+        os.environ.get("RISKWATCH_LINK") or None,
+    )
+    return Outputs(Objects(s3, bucket), registry, teller)
+
+
+def _limits() -> Limits:
+    """Read the budget of pages; what is not set has its default."""
+    known = Limits()
+    chosen = Limits(*(_number(f"RISKWATCH_{name}", default) for name, default in zip(LIMITS, known, strict=True)))
+    if chosen.digest_hour > LAST_HOUR:
+        raise SetupError(f"RISKWATCH_DIGEST_HOUR is {chosen.digest_hour}: use an hour of the day in UTC, 0 to 23")
+    return chosen
+
+
+def _number(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not (value.isascii() and value.isdigit()):
+        raise SetupError(f"{name} is {value!r}: use a whole number of at least 0")
+    return int(value)
 
 
 def _variable(name: str) -> str:

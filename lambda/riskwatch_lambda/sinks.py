@@ -88,7 +88,8 @@ class Publisher:
             answer = self._client.publish(
                 TopicArn=self._topic_arn,
                 Subject=message.subject,
-                Message=message.body,
+                Message=message.forms,
+                MessageStructure="json",
                 MessageAttributes=message.attributes,
             )
         except (ClientError, BotoCoreError) as error:

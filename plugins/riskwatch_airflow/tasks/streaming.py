@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from ml import catalogue, clock, inventory, live, settings
+from ml import catalogue, clock, inventory, live, settings, silence
 from riskwatch_airflow import clients, intervals
 from riskwatch_airflow.hooks.fleet import Fleet
 
@@ -86,35 +86,41 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
             *map(clock.iso, stretch.left_out),
             CATCH_UP,
         )
-    told = _send(config, store, kinesis, model, stretch, now)
+    told, newest = _send(config, store, kinesis, model, stretch, now)
     if not (stretch.by_hand or stretch.is_empty):
+        expected = inventory.load(config.inventory, store)
+        silence.remember(store, expected, newest, clock.parse(told["end"]), model.period_s)
         store.put_json(MARK, {"end": told["end"]})
     _log.info("%s", told)
     return told
 
 
-def tick(published: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell the live function what time it is and whose episodes to look at; return what it did.
+def tick(published: Mapping[str, Any], *, digest: bool = False) -> dict[str, Any]:
+    """Tell the live function how far the rows reach and which instances are overdue; return what it did.
 
-    The time is the end of the published stretch, so that an episode does not expire ahead of the rows that are still to
-    be streamed. The instances are those with data within two weeks and those of the inventory: an episode expires after
-    a day without rows, when its instance is no longer among the recently active ones.
+    The time is the end of the published stretch, so that nothing happens to an episode ahead of the rows that are still
+    to be streamed. Overdue are instances of the inventory alone. After a stretch by hand silence is not judged.
+    `digest` asks for the digest now instead of at its hour.
     """
     config = settings.load()
-    hook = Fleet(config)
-    known = inventory.load(config.inventory, clients.store(config))
-    instances = sorted({*hook.instances(catalogue.load(config.catalogue)), *known})
-    moment = clock.epoch_ms(clock.parse(published["end"]))
-    event = {"tick": {"now": moment, "instances": instances}}
-    answer = live.invoke(clients.client(config, "lambda"), config.function, config.alias, event)
-    _log.info("tick at %s with %d instances: %s", published["end"], len(instances), answer)
+    event: dict[str, Any] = {"now": clock.epoch_ms(clock.parse(published["end"]))}
+    if not published["by_hand"]:
+        store = clients.store(config)
+        event["overdue"] = silence.overdue(store, inventory.load(config.inventory, store))
+    if digest:
+        event["digest"] = True
+    answer = live.invoke(clients.client(config, "lambda"), config.function, config.alias, {"tick": event})
+    _log.info("tick at %s with %s overdue: %s", published["end"], len(event.get("overdue", ())), answer)
     return answer
 
 
 def _send(
     config: Settings, store: Store, kinesis: Any, model: LiveModel, stretch: Stretch, now: datetime
-) -> dict[str, Any]:
-    """Read and send the rows of the stretch, or as many whole periods from its start as one run may send."""
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Read and send the rows of the stretch, or as many whole periods from its start as one run may send.
+
+    Gives counts, and the time of each instance's newest row in epoch ms.
+    """
     from ml import stream
 
     period_s, context_rows, max_gap_s = model.period_s, model.context_rows, model.max_gap_s
@@ -124,6 +130,7 @@ def _send(
         raise AirflowFailException(str(error)) from error
     instances: list[str] = []
     sent = stream.Sent(0, 0, 0, 0)
+    newest: dict[str, int] = {}
     if not stretch.is_empty:
         hook = Fleet(config)
         instances = hook.instances(metrics, recently_active=now - stretch.start <= RECENT)
@@ -131,14 +138,16 @@ def _send(
         # Rows of a record may lie as far apart as the longest gap allows: all of them are read, not only the last few.
         oldest = clock.floor(stretch.start - timedelta(seconds=(context_rows - 1) * max_gap_s), period_s)
         found = hook.metric_rows(instances, metrics, oldest, stretch.end, period_s)
+        newest = silence.newest_rows(found.rows)
         known = inventory.load(config.inventory, store)
         packer = stream.Packer(found.rows, known, context_rows, max_gap_s, metrics)
         packs = packer.packs(stretch.start, stretch.end)
         sent = stream.put(kinesis, config.stream, packs)
-    return {
+    counts = {
         "start": clock.iso(stretch.start),
         "end": clock.iso(stretch.end),
         "left_out": stretch.left_out and dict(zip(("start", "end"), map(clock.iso, stretch.left_out), strict=True)),
+        "by_hand": stretch.by_hand,
         "model_id": model.model_id,
         "instances": len(instances),
         "rows": sent.rows,
@@ -146,6 +155,7 @@ def _send(
         "calls": sent.calls,
         "retried": sent.retried,
     }
+    return counts, newest
 
 
 def _by_hand(context: Mapping[str, Any], period_s: int, now: datetime) -> Stretch | None:

@@ -138,7 +138,7 @@ def test_the_reader_of_another_account_may_do_what_the_hook_does_there(load):
 
 
 def test_every_write_of_a_transaction_is_an_update():
-    source = (ROOT / "lambda/riskwatch_lambda/registry.py").read_text(encoding="utf-8")
+    source = (ROOT / "lambda/riskwatch_lambda/table.py").read_text(encoding="utf-8")
     kinds = {text for text in ("Put", "Update", "Delete", "ConditionCheck") if f'{{"{text}":' in source}
     assert kinds == {"Update"}
 

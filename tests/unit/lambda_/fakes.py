@@ -50,8 +50,9 @@ class FakeDynamoDB:
     """Items by key; evaluates the conditions and the SET and REMOVE expressions of single and transactional updates.
 
     ``before_write`` runs once before the next write, to play a writer who comes in between; ``unprocessed`` is the
-    number of next reads that answer only their first key; the next ``failing`` writes fail. A page of a query reads
-    ``page_size`` items before it filters them.
+    number of next reads that answer only their first key; the next ``failing`` writes and ``failing_reads`` reads are
+    throttled, the next ``busy`` writes meet another one. ``stale_index`` are items as
+    they were, for the index to read, which lags behind. A page of a query has ``page_size`` items.
     """
 
     def __init__(self) -> None:
@@ -59,6 +60,9 @@ class FakeDynamoDB:
         self.before_write: Callable[[], None] | None = None
         self.unprocessed = 0
         self.failing = 0
+        self.failing_reads = 0
+        self.busy = 0
+        self.stale_index: dict[tuple[str, str], Item] | None = None
         self.writes = 0
         self.queries = 0
         self.page_size = 100
@@ -68,6 +72,7 @@ class FakeDynamoDB:
         assert 1 <= len(keys) <= 100
         assert len({json.dumps(key) for key in keys}) == len(keys), "AWS refuses a key that comes twice"
         assert RequestItems["table"]["ConsistentRead"] is True
+        self._fail_read("BatchGetItem")
         answered, left = keys, []
         if self.unprocessed:
             self.unprocessed -= 1
@@ -83,29 +88,26 @@ class FakeDynamoDB:
         *,
         TableName: str,
         KeyConditionExpression: str,
+        ExpressionAttributeNames: dict[str, str],
         ExpressionAttributeValues: Item,
-        ConsistentRead: bool,
-        FilterExpression: str | None = None,
-        ExpressionAttributeNames: dict[str, str] | None = None,
+        ConsistentRead: bool = False,
+        IndexName: str | None = None,
         ExclusiveStartKey: Item | None = None,
     ) -> dict[str, Any]:
-        assert (TableName, KeyConditionExpression, ConsistentRead) == ("table", "pk = :day", True)
+        assert (TableName, KeyConditionExpression) == ("table", "#key = :value")
+        attribute = ExpressionAttributeNames["#key"]
+        assert (IndexName, ConsistentRead) in (("unfinished", False), (None, True)), "AWS refuses consistent indexes"
+        assert attribute == (IndexName or "pk")
         self.queries += 1
-        partition = ExpressionAttributeValues[":day"]
-        after = "" if ExclusiveStartKey is None else ExclusiveStartKey["sk"]["S"]
-        keys = sorted(key for key in self.items if key[0] == partition["S"] and key[1] > after)
-        page = [self.items[key] for key in keys[: self.page_size]]
-        wanted = page
-        if FilterExpression is None:
-            assert ExpressionAttributeNames is None
-            assert set(ExpressionAttributeValues) == {":day"}, "AWS refuses values that no expression uses"
-        else:
-            assert FilterExpression == "notified = :pending OR #status = :open"
-            assert ExpressionAttributeNames == {"#status": "status"}, "AWS refuses the reserved word status"
-            assert set(ExpressionAttributeValues) == {":day", ":pending", ":open"}
-            pending, is_open = ExpressionAttributeValues[":pending"], ExpressionAttributeValues[":open"]
-            wanted = [item for item in page if item.get("notified") == pending or item.get("status") == is_open]
-        answer: dict[str, Any] = {"Items": [copy.deepcopy(item) for item in wanted]}
+        self._fail_read("Query")
+        wanted = ExpressionAttributeValues[":value"]
+        items = self.items if IndexName is None or self.stale_index is None else self.stale_index
+        after = ("", "") if ExclusiveStartKey is None else self._key(ExclusiveStartKey)[::-1]
+        # An index has only the items that have its attribute; both are sorted by sk.
+        keys = sorted(key[::-1] for key, item in items.items() if item.get(attribute) == wanted)
+        keys = [key[::-1] for key in keys if key > after]
+        page = [items[key] for key in keys[: self.page_size]]
+        answer: dict[str, Any] = {"Items": copy.deepcopy(page)}
         if len(keys) > len(page):
             answer["LastEvaluatedKey"] = {name: page[-1][name] for name in ("pk", "sk")}
         return answer
@@ -129,6 +131,10 @@ class FakeDynamoDB:
         for update in updates:
             self._apply(update)
 
+    def hold_index(self) -> None:
+        """Let the index stay as it is now."""
+        self.stale_index = copy.deepcopy(self.items)
+
     def state(self, instance_id: str) -> dict[str, Any]:
         """Give the plain values of an instance's state item."""
         return self._plain(self.items[f"instance#{instance_id}", "current"])
@@ -138,14 +144,24 @@ class FakeDynamoDB:
         return [self._plain(item) for (pk, _), item in sorted(self.items.items()) if pk.startswith("episodes#")]
 
     def set(self, instance_id: str, **values: dict[str, Any]) -> None:
-        """Change attributes of a state item behind the function's back."""
-        self.items[f"instance#{instance_id}", "current"] |= values
+        """Change attributes of a state item as another writer would."""
+        item = self.items[f"instance#{instance_id}", "current"]
+        item |= {"revision": {"N": str(int(item["revision"]["N"]) + 1)}, **values}
+
+    def _fail_read(self, operation: str) -> None:
+        if self.failing_reads:
+            self.failing_reads -= 1
+            raise client_error("ProvisionedThroughputExceededException", operation)
 
     def _start(self, operation: str) -> None:
         self.writes += 1
         if self.failing:
             self.failing -= 1
             raise client_error("ProvisionedThroughputExceededException", operation)
+        if self.busy:
+            self.busy -= 1
+            reasons = [{"Code": "TransactionConflict"}]
+            raise client_error("TransactionCanceledException", operation, CancellationReasons=reasons)
         hook, self.before_write = self.before_write, None
         if hook is not None:
             hook()
@@ -153,16 +169,25 @@ class FakeDynamoDB:
     def _holds(self, update: dict[str, Any]) -> bool:
         item = self.items.get(self._key(update["Key"]), {})
         condition = update.get("ConditionExpression")
-        return condition is None or all(self._clause(update, item, clause) for clause in condition.split(" AND "))
+        if condition is None:
+            return True
+        return any(
+            all(self._clause(update, item, clause) for clause in either.split(" AND "))
+            for either in condition.split(" OR ")
+        )
 
     @staticmethod
     def _clause(update: dict[str, Any], item: Item, clause: str) -> bool:
-        absent = re.fullmatch(r"attribute_not_exists\((\w+)\)", clause)
+        names, values = update["ExpressionAttributeNames"], update["ExpressionAttributeValues"]
+        absent = re.fullmatch(r"attribute_not_exists\((#\w+)\)", clause)
         if absent:
-            return absent[1] not in item
-        equal = re.fullmatch(r"(#\w+) = (:\w+)", clause)
-        assert equal, f"this fake does not know the condition {clause!r}"
-        return item.get(update["ExpressionAttributeNames"][equal[1]]) == update["ExpressionAttributeValues"][equal[2]]
+            return names[absent[1]] not in item
+        compared = re.fullmatch(r"(#\w+) ([=<]) (:\w+)", clause)
+        assert compared, f"this fake does not know the condition {clause!r}"
+        found, wanted = item.get(names[compared[1]]), values[compared[3]]
+        if compared[2] == "=":
+            return found == wanted
+        return found is not None and float(found["N"]) < float(wanted["N"])
 
     def _apply(self, update: dict[str, Any]) -> None:
         assert update["TableName"] == "table"
@@ -175,9 +200,14 @@ class FakeDynamoDB:
         assignments, _, removals = expression.removeprefix("SET ").partition(" REMOVE ")
         for name in filter(None, removals.split(", ")):
             item.pop(names[name], None)
-        for assignment in assignments.split(", "):
+        for assignment in re.split(r", (?=#\w+ = )", assignments):
             name, value = assignment.split(" = ")
-            item[names[name]] = copy.deepcopy(values[value])
+            counted = re.fullmatch(r"if_not_exists\((#\w+), (:\w+)\) \+ (:\w+)", value)
+            if counted:
+                before = item.get(names[counted[1]], values[counted[2]])
+                item[names[name]] = {"N": str(int(before["N"]) + int(values[counted[3]]["N"]))}
+            else:
+                item[names[name]] = copy.deepcopy(values[value])
 
     @staticmethod
     def _key(key: Item) -> tuple[str, str]:
@@ -197,15 +227,20 @@ class FakeSNS:
         self.failing = 0
 
     def publish(
-        self, *, TopicArn: str, Subject: str, Message: str, MessageAttributes: dict[str, Any]
+        self, *, TopicArn: str, Subject: str, Message: str, MessageStructure: str, MessageAttributes: dict[str, Any]
     ) -> dict[str, str]:
-        assert TopicArn == "topic"
+        assert (TopicArn, MessageStructure) == ("topic", "json")
         assert len(Subject) <= 100
         assert re.fullmatch(r"[\x20-\x7e]+", Subject)
-        assert len(Message.encode()) <= 256 * 1024
+        assert len(Message.encode()) + len(json.dumps(MessageAttributes)) <= 256 * 1024
         if self.failing:
             self.failing -= 1
             raise client_error("Throttled", "Publish")
         attributes = {name: value["StringValue"] for name, value in MessageAttributes.items()}
-        self.messages.append({"subject": Subject, "attributes": attributes, **json.loads(Message)})
+        assert all(attributes.values()), "AWS refuses an empty attribute"
+        forms = json.loads(Message)
+        assert forms.keys() == {"default", "email", "sms", "https"}
+        self.messages.append(
+            {"subject": Subject, "attributes": attributes, "forms": forms, **json.loads(forms["default"])}
+        )
         return {"MessageId": f"message-{len(self.messages)}"}

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from riskwatch_lambda.batch import DeliveryError
-from riskwatch_lambda.registry import RegistryError
+from riskwatch_lambda.table import RegistryError
 from tests.unit.lambda_ import tiny
 from tests.unit.lambda_.tiny import CPU, PERIOD_MS
 from tests.unit.lambda_.world import (
@@ -101,8 +101,8 @@ def test_an_episode_opens_goes_on_and_closes_over_batches(world):
     assert (state["status"], state["episode_id"], state["peak"], state["below"]) == ("closed", EPISODE, 3.0, 2)
     assert (state["since_ms"], state["closed_ms"]) == (ELEVEN, ELEVEN + 4 * PERIOD_MS)
     assert (listed["pk"], listed["sk"]) == ("episodes#2026-11-22", "2026-11-22T11:00:00.000Z#web-1")
-    same = set(listed) - {"pk", "sk", "message_id"}
-    assert same == set(state) - {"pk", "sk", "recent", "told_since_ms"}
+    same = set(listed) - {"pk", "sk", "message_id", "unfinished"}
+    assert same == set(state) - {"pk", "sk", "recent", "revision"}
     assert {name: listed[name] for name in same} == {name: state[name] for name in same}
     # AND one message went out, for the opening
     assert len(world.sns.messages) == 1
@@ -153,19 +153,20 @@ def test_two_incidents_of_an_instance_two_hours_apart_in_one_batch_are_both_told
     state = world.dynamodb.state("web-1")
     assert (state["episode_id"], state["notified"], state["notified_ms"]) == (TWO_HOURS_LATER, "sent", NOW)
     assert json.dumps(list(world.dynamodb.items.values())) == items
-    # AND nothing is left for a tick
-    assert world.tick(NOW + HOUR_MS)["resent"] == 0
+    # AND no opening is left for a tick, only that both are over
+    assert world.tick(NOW + HOUR_MS)["sent"] == 1
+    assert told(world, "resolved") == [[EPISODE, TWO_HOURS_LATER]]
 
 
 def test_two_incidents_of_an_instance_half_an_hour_apart_in_one_batch_give_one_message(world):
     # GIVEN a backlog with two incidents within the cool-down, WHEN it comes
     world.send(*incidents(0, HALF_AN_HOUR))
 
-    # THEN the first is told and the second is quiet, and the state knows when the message went out
+    # THEN the first is told and the second is quiet, and the state knows which one was told
     assert told(world) == [[EPISODE]]
     assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "cooldown"]
     state = world.dynamodb.state("web-1")
-    assert (state["notified"], state["notified_ms"], state["told_since_ms"]) == ("cooldown", NOW, ELEVEN)
+    assert (state["notified"], state["told_since_ms"]) == ("cooldown", ELEVEN)
 
 
 def test_an_instance_without_a_baseline_of_its_own_is_labelled_and_calls_nobody(world):
@@ -211,9 +212,10 @@ def test_the_message_says_what_when_and_why(world):
 
     # THEN it carries what the contract names
     (message,) = world.sns.messages
-    assert message["attributes"] == {"service": "shop", "risk": "Critical"}
-    assert message["version"] == 1
-    assert (message["model_id"], message["model_version"], message["link"]) == ("tiny-1", "7", "https://link")
+    assert message["attributes"] == {"event": "opened", "service": "shop", "risk": "Critical"}
+    assert (message["version"], message["event"], message["service"]) == (1, "opened", "shop")
+    assert (message["model_id"], message["model_version"]) == ("tiny-1", "7")
+    assert message["link"] == "https://link/riskwatch/?instance=web-1"
     (opened,) = message["opened"]
     assert (opened["episode_id"], opened["since"], opened["score"]) == (EPISODE, "2026-11-22T11:00:00.000Z", 2.0)
     assert opened["reasons"][0] == {
@@ -237,9 +239,9 @@ def test_an_episode_within_the_cooldown_is_written_and_not_told():
     within = world.dynamodb.state("web-1")
     world.send(row(QUIET_CPU, AN_HOUR), row(QUIET_CPU, AN_HOUR + 1), row(PAGING_CPU, AN_HOUR + 2))
 
-    # THEN the second is kept quiet whatever the clock says, still remembering the message before it, and the third,
+    # THEN the second is kept quiet whatever the clock says, still remembering the one that was told, and the third,
     # an hour and more after the first, is told
-    assert (within["status"], within["notified"], within["notified_ms"]) == ("open", "cooldown", NOW)
+    assert (within["status"], within["notified"], within["told_since_ms"]) == ("open", "cooldown", ELEVEN)
     assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "cooldown", "sent"]
     assert len(world.sns.messages) == 2
 
@@ -309,7 +311,7 @@ def test_reads_that_come_back_in_part_are_asked_again(world):
     assert world.pauses == [0.05, 0.1]
     world.dynamodb.unprocessed = 99
     with pytest.raises(RegistryError, match="left 53 keys unread"):
-        world.tick(NOW, *(f"web-{number}" for number in range(1, 60)))
+        world.tick(NOW, [[f"web-{number}", "shop", ELEVEN] for number in range(1, 57)])
 
 
 def test_a_backlog_with_more_episodes_than_a_transaction_holds_is_written_whole():

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from riskwatch_lambda import handler
 from riskwatch_lambda.batch import Outputs
+from riskwatch_lambda.budget import Budget, Limits
+from riskwatch_lambda.maintenance import Window, Windows
 from riskwatch_lambda.registry import Registry
 from riskwatch_lambda.sinks import Objects, Publisher
+from riskwatch_lambda.table import Table
+from riskwatch_lambda.telling import Teller
 from tests.unit.lambda_ import tiny
 from tests.unit.lambda_.fakes import FakeDynamoDB, FakeS3, FakeSNS
 from tests.unit.lambda_.tiny import CPU, NET, PERIOD_MS, TEN
@@ -18,6 +22,7 @@ from tests.unit.lambda_.tiny import CPU, NET, PERIOD_MS, TEN
 if TYPE_CHECKING:
     from riskwatch_lambda.model import Model
 
+PLENTY = Limits(1000, 1000)
 QUIET_CPU = CPU
 # A score of 2, with the paging threshold at 1.5.
 PAGING_CPU = CPU + math.e**2 - 1
@@ -31,16 +36,15 @@ EPISODE = "web-1@2026-11-22T11:00:00.000Z"
 class World:
     """A function with a model and fake services."""
 
-    def __init__(self, model: Model | None = None) -> None:
+    def __init__(self, model: Model | None = None, limits: Limits = PLENTY) -> None:
         self.s3, self.dynamodb, self.sns = FakeS3(), FakeDynamoDB(), FakeSNS()
         self.pauses: list[float] = []
         self.model = model or tiny.model(baselines=INSTANCES)
-        self.outputs = Outputs(
-            Objects(self.s3, "bucket"),
-            Registry(self.dynamodb, "table", pause=self.pauses.append),
-            Publisher(self.sns, "topic"),
-            "https://link",
-        )
+        table = Table(self.dynamodb, "table", pause=self.pauses.append)
+        registry, self.windows = Registry(table), Windows(table)
+        publisher = Publisher(self.sns, "topic")
+        teller = Teller(registry, self.windows, Budget(table, limits), publisher, "https://link/")
+        self.outputs = Outputs(Objects(self.s3, "bucket"), registry, teller)
         self.sequence = 100
 
     def event(self, *datas: Any) -> dict[str, Any]:
@@ -66,13 +70,33 @@ class World:
         """Run the function on a batch of records."""
         return self.handle(self.event(*datas), now)
 
-    def tick(self, now: int, *instances: str) -> dict[str, Any]:
-        """Run the function on a tick."""
-        return self.handle({"tick": {"now": now, "instances": list(instances or INSTANCES["instances"])}})
+    def tick(
+        self, now: int, overdue: list[list[Any]] | None = None, *, wall: int | None = None, digest: bool = False
+    ) -> dict[str, Any]:
+        """Run the function on a tick; the wall clock says the same as the rows unless it is given."""
+        event = {"tick": {"now": now, "overdue": overdue, "digest": digest}}
+        return self.handle(event, now if wall is None else wall)
 
-    def tick_of_nobody(self, now: int) -> dict[str, Any]:
-        """Run the function on a tick that names no instance."""
-        return self.handle({"tick": {"now": now, "instances": []}})
+    def window(self, scope: str, name: str, from_ms: int, until_ms: int) -> Window:
+        """Declare a maintenance window."""
+        declared = Window(f"w{len(self.windows.read())}", scope, name, from_ms, until_ms, "disk swap", "ada", from_ms)
+        self.windows.add(declared)
+        return declared
+
+    def crash(self) -> None:
+        """End the process at the next publishing, when the message is out and nothing is marked."""
+        publish = self.sns.publish
+
+        def last(**message: Any) -> None:
+            publish(**message)
+            self.sns.publish = publish  # type: ignore[method-assign]
+            raise CrashError
+
+        self.sns.publish = last  # type: ignore[assignment, method-assign]
+
+
+class CrashError(BaseException):
+    """The process is gone: nothing may catch this."""
 
 
 def row(cpu: float, at: int = 0, instance: str = "web-1", service: str = "shop") -> dict[str, Any]:
@@ -85,14 +109,19 @@ def incidents(*starts: int) -> list[dict[str, Any]]:
     return [row(cpu, at + n) for at in starts for n, cpu in enumerate([PAGING_CPU, QUIET_CPU, QUIET_CPU])]
 
 
-def backlogged() -> World:
+def backlogged(limits: Limits = PLENTY) -> World:
     """Give a world whose normal values are the same at every hour."""
-    return World(tiny.model({"center": [tiny.baseline(50, 500), tiny.baseline(30, 300), tiny.baseline(CPU, NET)]}))
+    return World(
+        tiny.model({"center": [tiny.baseline(50, 500), tiny.baseline(30, 300), tiny.baseline(CPU, NET)]}), limits
+    )
 
 
-def told(world: World) -> list[list[str]]:
-    """Give the episodes that each message told of."""
-    return [[each["episode_id"] for each in message["opened"]] for message in world.sns.messages]
+def told(world: World, event: str = "opened") -> list[list[str]]:
+    """Give the episodes that each message of an event told of."""
+    lines = {"digest": "opened"}.get(event, event)
+    return [
+        [each["episode_id"] for each in message[lines]] for message in world.sns.messages if message["event"] == event
+    ]
 
 
 DONE = {"batchItemFailures": []}

@@ -35,6 +35,7 @@ def test_one_message_may_open_several_episodes():
     body = json.dumps(
         {
             "version": 1,
+            "event": "opened",
             "opened": [
                 {"instance_id": "web-1", "since": "2026-11-22T12:00:00.000Z"},
                 {"instance_id": "web-2", "since": "2026-11-22T12:05:00.000Z"},
@@ -46,6 +47,14 @@ def test_one_message_may_open_several_episodes():
         Alert("web-1", NOON, NOON),
         Alert("web-2", NOON + 5 * MINUTE, NOON),
     ]
+
+
+def test_a_message_that_is_no_page_announces_nothing():
+    # GIVEN a digest, which has lines about episodes, too
+    body = json.dumps({"event": "digest", "opened": [{"instance_id": "web-1", "since": "2026-11-22T12:00:00.000Z"}]})
+
+    # WHEN / THEN
+    assert parse_message(body, int(NOON.timestamp() * 1000)) == []
 
 
 def test_the_delay_is_the_sum_of_its_parts():

@@ -24,7 +24,7 @@ LIVE = {
 @pytest.fixture
 def live(aws):
     """A promoted model and an hour of an instance, until ten past ten; the clock stands at 10:07:30."""
-    aws.function.answers = {"selftest": LIVE, "tick": {"resent": 0, "expired": 0, "open": 1}}
+    aws.function.answers = {"selftest": LIVE, "tick": {"sent": 0, "expired": 0, "open": 1}}
     aws.cloudwatch.fill("CPUUtilization", "a", TEN - timedelta(hours=1), 14, 50.0)
     aws.cloudwatch.fill("EBSReadBytes", "a", TEN - timedelta(hours=1), 14, 3e6)
     aws.store.put_bytes("config/inventory.json", b'{"instances": {"a": {"role": "web", "service": "shop"}}}')
@@ -247,15 +247,38 @@ def test_a_function_that_raises_is_an_error_with_its_words(live, context):
         streaming.publish(context)
 
 
-def test_the_tick_has_the_end_of_the_stretch_and_everybody_who_may_have_an_episode(live):
-    # GIVEN an instance that is silent since yesterday, and one that only the inventory knows
-    live.cloudwatch.fill("CPUUtilization", "silent", TEN - timedelta(days=1), 1)
-    live.store.put_bytes("config/inventory.json", b'{"instances": {"a": {}, "known": {}}}')
+def ticked(aws):
+    """Return the ticks that were sent."""
+    return [event["tick"] for _, _, event in aws.function.events if "tick" in event]
 
-    # WHEN
-    answer = streaming.tick({"end": "2026-11-22T10:00:00.000Z"})
 
-    # THEN
-    event = {"tick": {"now": round(TEN.timestamp() * 1000), "instances": ["a", "known", "silent"]}}
-    assert live.function.events == [("risk", "live", event)]
+def test_the_tick_names_those_of_the_inventory_that_are_silent(live, context, at):
+    # GIVEN an inventory with two instances that report and one that stopped at 9:25, and a stranger that stopped then
+    for name in ("silent", "stranger"):
+        live.cloudwatch.fill("CPUUtilization", name, TEN - timedelta(hours=1), 6)
+    live.cloudwatch.fill("CPUUtilization", "b", TEN - timedelta(hours=1), 14)
+    live.store.put_bytes(
+        "config/inventory.json", b'{"instances": {"a": {}, "b": {}, "silent": {"role": "db", "service": "shop"}}}'
+    )
+    live.store.put_json(streaming.MARK, {"end": "2026-11-22T09:00:00.000Z"})
+
+    # WHEN a run has streamed from nine to ten
+    published = streaming.publish(context)
+    answer = streaming.tick(published)
+
+    # THEN the tick has the end of the stretch, and the one instance with its service and its last row
+    (tick,) = ticked(live)
+    last = round((TEN - timedelta(minutes=35)).timestamp() * 1000)
+    assert tick == {"now": round(TEN.timestamp() * 1000), "overdue": [["silent", "shop", last]]}
     assert answer["open"] == 1
+
+
+def test_after_a_stretch_by_hand_nobody_is_called_silent(live, context):
+    # GIVEN a stretch of the past, in which nobody of today's inventory reports
+    live.store.put_bytes("config/inventory.json", b'{"instances": {"new": {}}}')
+    context["params"] = {"start": "2026-11-22T09:10:00Z", "end": "2026-11-22T09:30:00Z"}
+
+    # WHEN it is streamed, THEN the tick says nothing about silence, and no row of it counts as seen
+    streaming.tick(streaming.publish(context), digest=True)
+    assert ticked(live) == [{"now": round((TEN - timedelta(minutes=30)).timestamp() * 1000), "digest": True}]
+    assert live.store.get_json("stream/seen.json") is None

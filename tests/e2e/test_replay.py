@@ -1,0 +1,23 @@
+"""Four simulated days of the whole fleet through the function, beside the backtest of the same days."""
+
+import pytest
+
+from riskwatch_lambda.budget import Limits
+from tests.unit.lambda_ import replaying
+
+pytestmark = pytest.mark.e2e
+
+
+def test_four_days_are_opened_as_backtested_and_told_once():
+    # GIVEN twelve instances, four days to learn from and four to replay, with a refresh a day
+    fleet = replaying.simulated(4, 4)
+    before = replaying.backtested(fleet, refit_hours=24)
+    assert len(before.models) == 4
+
+    # WHEN the function labels them as they would have come
+    world = replaying.labelled(fleet, before.models, Limits())
+
+    # THEN it opened every episode of the backtest at the same row, and told each once, and its end once
+    replaying.check(fleet, before, world)
+    kinds = [message["event"] for message in world.sns.messages]
+    print(f"{len(before.openings)} episodes: { ({kind: kinds.count(kind) for kind in sorted(set(kinds))}) } messages")

@@ -1,0 +1,42 @@
+"""Backtest and function open the same episodes at the same rows, and people read of each twice: it opens, it ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from riskwatch_lambda.budget import Limits
+from tests.unit.lambda_ import replaying
+
+
+@pytest.fixture(scope="module")
+def fleet() -> replaying.Fleet:
+    """Two days to learn from and a day with incidents, of three instances."""
+    return replaying.simulated(2, 1, ("web-1", "database-1", "cache-2"))
+
+
+@pytest.fixture(scope="module")
+def before(fleet) -> replaying.Backtested:
+    """What the backtest says of them, with two models."""
+    return replaying.backtested(fleet, refit_hours=12)
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(1, 1), Limits(0)], ids=["pages", "one a day", "digests"])
+def test_every_episode_of_the_backtest_is_opened_and_told_once(fleet, before, limits):
+    # GIVEN what the backtest opened, with a model and its refresh
+    assert len(before.openings) >= 3
+    assert len(before.models) == 2
+
+    # WHEN the function labels the same rows
+    world = replaying.labelled(fleet, before.models, limits)
+
+    # THEN it opened the same, and each episode and its end was told once
+    replaying.check(fleet, before, world)
+    # AND no day has more pages than the budget
+    pages = Counter(
+        (message["service"], message["opened"][0]["since"][:10])
+        for message in world.sns.messages
+        if message["event"] == "opened"
+    )
+    assert max(pages.values(), default=0) <= limits.service

@@ -1,0 +1,133 @@
+"""Who is overdue: by hand on small inventories, and the size of what a large fleet sends."""
+
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pytest
+
+from ml import clock, silence
+from ml.inventory import Instance
+from ml.store import Store
+from tests.unit.bucket import Bucket
+
+TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
+PERIOD_S = 300
+
+
+@pytest.fixture
+def store():
+    return Store(Bucket(), "bucket")
+
+
+def before_ten(periods):
+    """Epoch ms so many periods before ten."""
+    return clock.epoch_ms(TEN - timedelta(seconds=periods * PERIOD_S))
+
+
+def fleet(*names):
+    return {name: Instance(name, service="shop") for name in names}
+
+
+def test_the_newest_row_of_each_instance():
+    # GIVEN rows of two instances in any order
+    moments = pd.to_datetime([TEN, TEN - timedelta(minutes=5), TEN - timedelta(minutes=5)]).as_unit("ms")
+    rows = pd.DataFrame({"instance_id": ["a", "a", "b"], "timestamp": moments})
+
+    # WHEN / THEN
+    assert silence.newest_rows(rows) == {"a": before_ten(0), "b": before_ten(1)}
+    assert silence.newest_rows(rows.iloc[:0]) == {}
+
+
+@pytest.mark.parametrize(("periods", "is_silent"), [(1, False), (3, False), (4, True), (5, True)])
+def test_silent_is_who_misses_three_whole_periods(store, periods, is_silent):
+    # GIVEN the newest row so many periods before the end: a row of one period before is that of the last period
+    expected = fleet("a", "b", "c")
+    silence.remember(store, expected, {"a": before_ten(periods), "b": before_ten(1), "c": before_ten(1)}, TEN, PERIOD_S)
+
+    # WHEN / THEN
+    found = silence.overdue(store, expected)
+    assert found == ([["a", "shop", before_ten(periods)]] if is_silent else [])
+
+
+def test_an_instance_that_never_reported_is_expected_from_when_it_was_listed(store):
+    # GIVEN an instance that is new in the inventory at ten
+    expected = fleet("old", "new")
+    silence.remember(store, expected, {"old": before_ten(1)}, TEN, PERIOD_S)
+
+    # WHEN periods pass in which only the other one reports
+    found = []
+    for passed in (1, 2, 3):
+        silence.remember(
+            store, expected, {"old": before_ten(1 - passed)}, TEN + timedelta(minutes=5 * passed), PERIOD_S
+        )
+        found.append(silence.overdue(store, expected))
+
+    # THEN it is silent after three
+    assert found == [[], [], [["new", "shop", before_ten(1)]]]
+
+
+def test_who_leaves_the_inventory_is_not_silent_and_who_is_in_none_is_never(store):
+    # GIVEN one that stopped long ago, and one that is in no inventory
+    rows = {"gone": before_ten(20), "a": before_ten(1), "stranger": before_ten(20)}
+    silence.remember(store, fleet("gone", "a"), rows, TEN, PERIOD_S)
+    assert [name for name, *_ in silence.overdue(store, fleet("gone", "a"))] == ["gone"]
+
+    # WHEN it leaves, THEN it is not named, and the document forgets it
+    assert silence.overdue(store, fleet("a")) == []
+    silence.remember(store, fleet("a"), {}, TEN, PERIOD_S)
+    assert store.get_json(silence.SEEN)["last"] == {"a": before_ten(1)}
+
+
+@pytest.mark.parametrize(("silent", "count"), [(18, 18), (19, 1), (20, 1)])
+def test_where_nearly_all_are_silent_one_entry_says_so(store, silent, count):
+    # GIVEN twenty instances, so many of them silent
+    names = [f"web-{number:02}" for number in range(20)]
+    newest = {name: before_ten(9 if place < silent else 1) for place, name in enumerate(names)}
+    silence.remember(store, fleet(*names), newest, TEN, PERIOD_S)
+
+    # WHEN / THEN
+    found = silence.overdue(store, fleet(*names))
+    assert len(found) == count
+    assert (found == [["*", "*", before_ten(9)]]) is (count == 1)
+
+
+def test_one_instance_alone_is_not_everybody(store):
+    # GIVEN / WHEN / THEN
+    silence.remember(store, fleet("a"), {"a": before_ten(9)}, TEN, PERIOD_S)
+    assert silence.overdue(store, fleet("a")) == [["a", "shop", before_ten(9)]]
+
+
+def test_the_event_of_ten_thousand_instances_with_the_longest_names_fits(store):
+    # GIVEN ten thousand names of 254 bytes that JSON escapes, nine thousand of them silent
+    expected = {
+        name: Instance(name, service=name) for name in (f"{number:06}" + "\u00fc" * 124 for number in range(10_000))
+    }
+    newest = {name: before_ten(9 if place < 9_000 else 1) for place, name in enumerate(expected)}
+    silence.remember(store, expected, newest, TEN, PERIOD_S)
+
+    # WHEN / THEN
+    found = silence.overdue(store, expected)
+    assert len(found) == silence.MOST_NAMED
+    assert len(json.dumps({"tick": {"now": 1, "overdue": found}})) < 6_000_000
+
+
+@pytest.mark.parametrize("damage", [b"no json", b"[]", b"{}", b'{"end": 5, "period_s": 300, "last": {}}'])
+def test_a_damaged_document_is_begun_anew(store, caplog, damage):
+    # GIVEN / WHEN / THEN
+    store.put_bytes(silence.SEEN, damage)
+    with caplog.at_level(logging.WARNING):
+        assert silence.overdue(store, fleet("a")) == []
+    assert "judged anew" in caplog.text
+    silence.remember(store, fleet("a"), {"a": before_ten(1)}, TEN, PERIOD_S)
+    assert store.get_json(silence.SEEN)["last"] == {"a": before_ten(1)}
+
+
+def test_names_that_no_record_may_have_are_left_out(store):
+    # GIVEN an inventory with a name that cannot be printed, and a service that is too long
+    odd = {"a\nb": Instance("a\nb"), "c": Instance("c", service="s" * 300), "d": Instance("d")}
+    silence.remember(store, odd, dict.fromkeys(odd, before_ten(9)), TEN, PERIOD_S)
+
+    # WHEN / THEN
+    assert silence.overdue(store, odd) == [["d", "d", before_ten(9)]]
