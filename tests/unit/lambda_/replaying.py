@@ -14,7 +14,7 @@ import pytest
 
 from local import simulator
 from ml import artifact, backtest, catalogue, clock, stream
-from riskwatch_lambda.model import Model, from_bytes
+from riskwatch_lambda.model import Model, from_files
 from tests.unit.lambda_.world import DONE, World
 
 if TYPE_CHECKING:
@@ -151,6 +151,4 @@ def _served(fitted: Any) -> Model:
     reference = {"rows": 0, "levels": {}, "unusual": 0.0, "alerts_per_instance_day": 0.0}
     golden = {"records": [], "expected": []}
     document = {**fitted.document, **facts, "reference": reference, "golden": golden}
-    text, arrays = artifact.unpack(artifact.pack(document, fitted.arrays))
-    blob = b"".join(arrays[name].astype("<f4").tobytes() for name in sorted(arrays))
-    return from_bytes(json.dumps(text).encode(), blob)
+    return from_files(artifact.model_files(artifact.pack(document, fitted.arrays)))
