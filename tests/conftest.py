@@ -1,4 +1,4 @@
-"""What test modules share: one run of the whole loop, at the end of a session."""
+"""What test modules share: one run of the whole loop, and which tests must share a worker of pytest-xdist."""
 
 import os
 
@@ -6,8 +6,15 @@ import pytest
 
 
 def pytest_collection_modifyitems(items):
-    """Put the tests on the running loop last: it takes this process's environment and most of a small machine."""
-    items.sort(key=lambda item: "loop" in getattr(item, "fixturenames", ()))
+    """Begin with the running loop, which takes longest; tests of one file share a worker, as its fixtures do."""
+    for item in items:
+        group = "loop" if _needs_loop(item) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: not _needs_loop(item))
+
+
+def _needs_loop(item):
+    return "loop" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")
@@ -19,8 +26,7 @@ def loop(tmp_path_factory):
     from local import system
     from local.demo import Demo
     from local.processes import Supervisor
-    from ml import aws, clock
-    from ml import settings as configuration
+    from ml import clock
 
     source = sources.simulated(clock.now(), stream_hours=6, days=2)
     before = dict(os.environ)
@@ -31,9 +37,37 @@ def loop(tmp_path_factory):
             )
             demo = Demo(source, running, Console(quiet=True))
             summary = demo.run()
+            demo.environment = {name: value for name, value in os.environ.items() if before.get(name) != value}
+            _restore(before)
             yield demo, summary
     finally:
-        os.environ.clear()
-        os.environ.update(before)
-        configuration.load.cache_clear()
-        aws.forget()
+        _restore(before)
+
+
+@pytest.fixture(autouse=True)
+def _environment_of_the_loop(request):
+    """Point this process at the running loop for the tests that use it, and only for those."""
+    if "loop" not in request.fixturenames:
+        yield
+        return
+    demo, _ = request.getfixturevalue("loop")
+    before = dict(os.environ)
+    os.environ.update(demo.environment)
+    _forget()
+    yield
+    _restore(before)
+
+
+def _restore(environment):
+    os.environ.clear()
+    os.environ.update(environment)
+    _forget()
+
+
+def _forget():
+    """Drop what this process has made of its environment."""
+    from ml import aws
+    from ml import settings as configuration
+
+    configuration.load.cache_clear()
+    aws.forget()
