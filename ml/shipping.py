@@ -44,9 +44,8 @@ def _cut(source: str) -> str:
     starts = [0, *accumulate(len(line) for line in content.splitlines(keepends=True))]
 
     def span(node: ast.expr | ast.stmt | ast.arg) -> tuple[int, int]:
-        return starts[node.lineno - 1] + node.col_offset, starts[(node.end_lineno or 0) - 1] + (
-            node.end_col_offset or 0
-        )
+        last_line, last_column = node.end_lineno or 0, node.end_col_offset or 0
+        return starts[node.lineno - 1] + node.col_offset, starts[last_line - 1] + last_column
 
     cuts: list[Cut] = []
     for node in ast.walk(ast.parse(source)):
@@ -60,9 +59,13 @@ def _cut(source: str) -> str:
             cuts.append((begin + len(node.arg.encode()), end, b""))
         if not isinstance(node, ast.ClassDef):
             cuts += _unused(node, span)
-    for begin, end, instead in sorted(cuts, reverse=True):
-        content = content[:begin] + instead + b"\n" * content.count(b"\n", begin, end) + content[end:]
-    return content.decode()
+    parts: list[bytes] = []
+    reached = 0
+    for begin, end, instead in sorted(cuts):
+        if begin >= reached:  # else it lies in one that is gone
+            parts += content[reached:begin], instead, b"\n" * content.count(b"\n", begin, end)
+            reached = end
+    return b"".join([*parts, content[reached:]]).decode()
 
 
 def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, span: Span) -> list[Cut]:

@@ -84,7 +84,7 @@ def test_comments_and_docstrings_go_and_strings_stay():
     ("source", "expected"),
     [
         ("def f(a: int = 1, *, b: dict[str,\n    int]) -> int:\n    return a\n", "def f(a=1,*,b\n):\n return a\n"),
-        ("if TYPE_CHECKING:\n    import a\nimport b\n", "\n\nimport b\n"),
+        ("if TYPE_CHECKING:\n    def a(b: int): ...\nimport b\n", "\n\nimport b\n"),
         ("def f():\n    x: int = 1\n    y: int\n", "def f():\n x=1\n y:int\n"),
         ("class A:\n    x: int = 1\n    def f(self) -> None: ...\n", "class A:\n x:int=1\n def f(self):...\n"),
         ("x = (\n    a\n    if b else 'c'\n)\n", "x=(\na\nif b else 'c'\n)\n"),
