@@ -320,7 +320,7 @@ def _faults(ts: Sequence[int], columns: Sequence[Sequence[Any]], kinds: set[type
     present = columns
     if type(None) in kinds:
         present = [
-            [value for value in column if value is not None] or [low]
+            [value for value in column if value is not None] or [low] if None in column else column
             for column, low in zip(columns, lowest, strict=True)
         ]
     if all(map(le, lowest, map(min, present))) and all(map(ge, highest, map(max, present))):
