@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -217,6 +218,41 @@ def test_counters_that_cannot_be_written_leave_the_page_for_the_tick():
 
     # WHEN the tick comes, THEN it sends the page
     world.tick(NOW + HOUR_MS)
+    assert told(world) == [[EPISODE]]
+
+
+def test_a_message_that_fails_costs_no_page_of_the_budget():
+    # GIVEN a budget of one page a day, and a topic that is down for twenty ticks
+    world = backlogged(AT_NOON)
+    world.sns.failing = 21
+    world.send(row(PAGING_CPU))
+    for n in range(1, 21):
+        assert world.tick(ELEVEN + PERIOD_MS, wall=NOW + n * 600_000)["failed"] == 1
+
+    # WHEN it is back
+    world.tick(ELEVEN + PERIOD_MS, wall=NOW + 21 * 600_000)
+
+    # THEN the page goes out as one, and the counters say one
+    assert told(world) == [[EPISODE]]
+    counters = [item["pages"] for key, item in world.dynamodb.items.items() if key[0] == "budget#2026-11-22"]
+    assert counters == [{"N": "1"}, {"N": "1"}]
+
+
+def test_a_page_that_cannot_be_given_back_is_told_all_the_same():
+    # GIVEN a message that fails, and a table that fails when the page is to be given back
+    world = backlogged()
+    publish = world.sns.publish
+
+    def fail(**message: Any) -> None:
+        world.dynamodb.failing = 1
+        world.sns.failing, world.sns.publish = 1, publish
+        publish(**message)
+
+    world.sns.publish = fail
+    assert world.send(row(PAGING_CPU)) == DONE
+
+    # WHEN a tick comes, THEN it sends the message
+    world.tick(ELEVEN + PERIOD_MS, wall=NOW + 300_001)
     assert told(world) == [[EPISODE]]
 
 
