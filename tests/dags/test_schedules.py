@@ -77,7 +77,12 @@ def test_the_export_runs_once_for_each_account_and_region(dagbag):
     # WHEN / THEN there is one shard; a run is labelled with what it read
     assert mapped.op_kwargs_expand_input.value["shard"] == ["default"]
     assert mapped.map_index_template == "{{ told }}"
-    assert dagbag.dags["export_metrics"].task_dict["validate"].upstream_task_ids == {"fetch"}
+    tasks = dagbag.dags["export_metrics"].task_dict
+    assert tasks["validate"].upstream_task_ids == {"fetch"}
+    # AND one that fails does not stop the others, and is named at the end
+    assert tasks["validate"].trigger_rule == "all_done_min_one_success"
+    assert tasks["complete"].trigger_rule == "all_done_min_one_success"
+    assert tasks["complete"].downstream_task_ids == set()
     assert dagbag.dags["export_metrics"].params["coarsen"] is False
 
 

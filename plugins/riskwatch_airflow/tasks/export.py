@@ -71,7 +71,8 @@ def fetch(context: Mapping[str, Any], shard_name: str = shards.DEFAULT) -> dict[
 def joined(fetched: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Put together what the shards' fetches returned: the chunks to validate, and sums of the counts.
 
-    Fails for good where none of them had a row.
+    A shard whose fetch failed has returned nothing: the others are validated, and `complete` names it. Fails for good
+    where none of them had a row.
     """
     chunks = [chunk for item in fetched for chunk in item["chunks"]]
     if not chunks:
@@ -83,6 +84,17 @@ def joined(fetched: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "chunks": chunks,
         **{name: sum(item[name] for item in fetched) for name in counts},
     }
+
+
+def complete(fetched: Sequence[Mapping[str, Any]]) -> None:
+    """Fail for good, with their names, where shards of the settings have returned nothing."""
+    done = {item["shard"] for item in fetched}
+    missing = [shard.name for shard in settings.load().shards if shard.name not in done]
+    if missing:
+        raise AirflowFailException(
+            f"no rows of {', '.join(missing)}: fetch failed there, its log says why. The rows of the other shards were "
+            "validated; clear the failed fetch with what comes after it once the cause is gone"
+        )
 
 
 def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str, Any]:

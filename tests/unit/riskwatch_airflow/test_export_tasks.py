@@ -372,6 +372,23 @@ def test_a_shard_without_rows_does_not_stop_the_others(aws, run):
         export.joined([empty, empty])
 
 
+def test_a_shard_that_fails_is_named_after_the_others_were_validated(aws, run):
+    # GIVEN two regions, of which the first may not be read: its fetch returns nothing
+    aws.use(regions=("eu-west-1", "us-east-1"))
+    aws.cloudwatch.fill("CPUUtilization", "host", NINE, 12, 50.0)
+    fetched = [export.fetch(run, "us-east-1")]
+
+    # WHEN
+    told = export.validate(run, export.joined(fetched))
+
+    # THEN the rows of the other are validated, and the run ends in an error that names the first
+    assert told["validated"] == 12
+    with pytest.raises(AirflowFailException, match="no rows of eu-west-1: fetch failed there"):
+        export.complete(fetched)
+    # AND with all of them there is no error
+    export.complete([*fetched, export.fetch(run, "eu-west-1")])
+
+
 def test_a_shard_that_the_settings_lost_is_named(aws, run):
     # GIVEN / WHEN / THEN
     with pytest.raises(AirflowFailException, match="no shard 'eu-west-1' any more"):
