@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ml.catalogue import Catalogue, Metric
     from ml.dataset import MetricRows, Series
     from ml.inventory import Instance
+    from ml.metric_reader import Reader
 
 # A sum over a longer period than a row's is given for the row's.
 _SUMS = ("Sum", "SampleCount")
@@ -44,6 +45,8 @@ class CloudWatchMetricsHook(AwsBaseHook):
     ----------
     shard
         Account and region; without one those of the connection.
+    patience_s
+        How long throttling is waited out, in seconds; without it as `ml.metric_reader` does.
     aws_conn_id
         Airflow connection; without it boto3's own chain finds region and credentials.
     **kwargs
@@ -55,7 +58,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
         What reading has taken so far.
     """
 
-    def __init__(self, *args: Any, shard: Shard | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, shard: Shard | None = None, patience_s: float | None = None, **kwargs: Any) -> None:
         from ml.rate import Rate
 
         self.shard = shard or Shard()
@@ -66,6 +69,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
         super().__init__(*args, **kwargs)
         self.usage = Usage()
         self.rate = Rate()
+        self._patience_s = patience_s
 
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> boto3.session.Session:
         """Return the connection's session, or that of the shard's role."""
@@ -142,10 +146,10 @@ class CloudWatchMetricsHook(AwsBaseHook):
         ------
         CloudWatchError
             The interval is empty or off the grid, a metric is forbidden, a result stayed incomplete, credentials are
-            not valid, or CloudWatch throttled for ten minutes.
+            not valid, or CloudWatch throttled for longer than is waited.
         """
         from ml import dataset
-        from ml.metric_reader import CloudWatchError, Reader
+        from ml.metric_reader import CloudWatchError
 
         start, end = _checked(start, end, period_s)
         queries = [
@@ -172,7 +176,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
             metric_plan.dollars(usage.predicted_metrics),
         )
         series: list[Series] = []
-        for call, answered, taken in Reader(self.conn, self.rate).read(calls) if calls else ():
+        for call, answered, taken in self._reader().read(calls) if calls else ():
             usage += taken
             for query, item in zip(call.queries, answered, strict=True):
                 factor = (sums_per_s or period_s) / query.period_s if query.metric.stat in _SUMS else 1.0
@@ -200,6 +204,11 @@ class CloudWatchMetricsHook(AwsBaseHook):
             f"{name} is there, but not with the dimensions {', '.join(sorted(metric.dimensions))} alone: CloudWatch "
             f"has it with {' | '.join(seen)}"
         )
+
+    def _reader(self) -> Reader:
+        from ml.metric_reader import PATIENCE_S, Reader
+
+        return Reader(self.conn, self.rate, PATIENCE_S if self._patience_s is None else self._patience_s)
 
     def _owned(self, series: Series) -> Series:
         return replace(series, instance_id=self.shard.qualify(series.instance_id))
