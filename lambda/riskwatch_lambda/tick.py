@@ -176,7 +176,9 @@ def _released(due: Iterable[Episode], rule: Rule, now_ms: int, teller: Teller, w
     for episode in held:
         told_since = episode.notice.told_since_ms
         is_cooling = episode.notice.notified == COOLDOWN and cooling(rule, told_since, now_ms)
-        if is_cooling or covering(windows, episode, now_ms) is not None:
+        # A tick after a stretch of the past comes while its rows go on: where they are now, a window may hold.
+        reached_ms = max(now_ms, episode.state.last_ms or 0)
+        if is_cooling or covering(windows, episode, reached_ms) is not None:
             continue
         notice = episode.notice._replace(
             notified=PENDING, claimed_ms=wall_ms, told_since_ms=episode.since_ms, told_before_ms=told_since

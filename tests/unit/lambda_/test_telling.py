@@ -340,6 +340,21 @@ def test_an_episode_that_outlasts_its_window_is_told_then():
     assert world.dynamodb.listed()[0]["window_id"]
 
 
+def test_a_tick_of_the_past_releases_nothing_into_a_window():
+    # GIVEN an episode that a window holds
+    world = backlogged()
+    world.window("service", "shop", ELEVEN, NOON)
+    world.send(row(PAGING_CPU))
+
+    # WHEN somebody streams a stretch of yesterday while the window is active, and it ends later
+    world.tick(ELEVEN - 24 * HOUR_MS, wall=NOW)
+    assert world.sns.messages == []
+    world.tick(NOON, wall=NOW + HOUR_MS)
+
+    # THEN the episode is told at the end
+    assert told(world) == [[EPISODE]]
+
+
 def test_a_window_that_is_removed_ends_then_and_stays_on_record():
     # GIVEN an episode within a window that somebody removes at 11:30
     world = backlogged()
