@@ -113,14 +113,15 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
     reasons: Counter[str] = Counter()
     findings: Counter[str] = Counter()
     instances: set[str] = set()
-    pages = []
+    keys, pages = [], []
     for chunk in fetched["chunks"]:
         interval = Interval(clock.parse(chunk["start"]), clock.parse(chunk["end"]), chunk["period_s"])
         try:
             outcome = split_interval(store, metrics, interval, chunk["part"], _expected(config, store, chunk))
         except ValidationError as error:
             raise AirflowFailException(str(error)) from error
-        pages.append(page.link(store, page.write(store, outcome.outcomes, interval, chunk["part"])))
+        keys.append(page.write(store, outcome.outcomes, interval, chunk["part"]))
+        pages.append(page.link(store, keys[-1]))
         _log.info("Data Docs of this validation: %s", pages[-1])
         counts["rows"] += outcome.rows
         counts["validated"] += len(outcome.validated)
@@ -128,6 +129,7 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
         reasons.update(outcome.reasons)
         findings.update(finding.check for finding in outcome.findings)
         instances.update(outcome.validated["instance_id"].unique())
+    page.tidy(store, keys)
     # Rows that another source brought are no sign of anything wrong.
     if counts["quarantined"] - reasons[TAKEN] > counts["validated"] or not counts["validated"]:
         shown = f"{counts['quarantined']} of {counts['rows']}" if counts["validated"] else f"all {counts['rows']}"
@@ -217,7 +219,7 @@ class _Export:
         """Return the instances exported before from an interval so old that CloudWatch may not list them any more."""
         if clock.now() - start < LISTED:
             return set()
-        return set(self.store.read_hours("raw", start, end, part=self.shard, keys_only=True)["instance_id"])
+        return set(self.store.read_hours("raw", start, end, part=self.shard, columns=())["instance_id"])
 
     def _nothing(self, start: datetime, end: datetime, period_s: int, instances: int) -> str:
         names = ", ".join(sorted({metric.namespace for metric in self.metrics.metrics}))
