@@ -20,7 +20,7 @@ from ml.metric_plan import Query, Usage
 from ml.shards import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     import boto3
@@ -152,11 +152,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
         from ml.metric_reader import CloudWatchError
 
         start, end = _checked(start, end, period_s)
-        queries = [
-            Query(self.shard.local(instance_id), metric, max(period_s, metric.period_s))
-            for instance_id in instances
-            for metric in catalogue.metrics
-        ]
+        queries = self._queries(instances, catalogue, period_s)
         for query in queries[: len(catalogue.metrics)]:
             if query.period_s % period_s:
                 raise CloudWatchError(
@@ -186,6 +182,12 @@ class CloudWatchMetricsHook(AwsBaseHook):
         self.usage += usage
         return dataset.widen(series, catalogue)
 
+    def least_calls(
+        self, instances: Iterable[str], catalogue: Catalogue, start: datetime, end: datetime, period_s: int
+    ) -> int:
+        """Return the number of calls below which the limits allow nothing, were all of [start, end) read at once."""
+        return metric_plan.least_calls(self._queries(instances, catalogue, period_s), start, end)
+
     def why_silent(self, metric: Metric) -> str:
         """Say why a metric may have no datapoint at all, from what CloudWatch lists of it. Raises CloudWatchError."""
         name = f"{metric.name} has no datapoint: {metric.namespace} {metric.metric}"
@@ -204,6 +206,13 @@ class CloudWatchMetricsHook(AwsBaseHook):
             f"{name} is there, but not with the dimensions {', '.join(sorted(metric.dimensions))} alone: CloudWatch "
             f"has it with {' | '.join(seen)}"
         )
+
+    def _queries(self, instances: Iterable[str], catalogue: Catalogue, period_s: int) -> list[Query]:
+        return [
+            Query(self.shard.local(instance_id), metric, max(period_s, metric.period_s))
+            for instance_id in instances
+            for metric in catalogue.metrics
+        ]
 
     def _reader(self) -> Reader:
         from ml.metric_reader import PATIENCE_S, Reader

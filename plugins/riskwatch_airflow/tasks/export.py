@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -169,9 +170,18 @@ class _Export:
         seen: set[str] = set()
         silent = set(self.metrics.names)
         chunks, nothing = [], ""
+        least_calls = 0
         for part in parts:
-            for start, end in _chunks(part, len(listed) * len(self.metrics.names)):
+            asked: set[str] = set()
+            spans = list(_chunks(part, len(listed) * len(self.metrics.names)))
+            if len(spans) > 1:
+                _log.warning(
+                    "shard %s: read in %d stretches that fit into memory. Each asks for every metric anew, and is paid",
+                    *(self.shard, len(spans)),
+                )
+            for start, end in spans:
                 instances = sorted(listed | self._gone(start, end))
+                asked.update(instances)
                 found = self.hook.metric_rows(instances, self.metrics, start, end, part.period_s, self.config.period_s)
                 if found.rows.empty:
                     nothing = self._nothing(start, end, part.period_s, len(instances))
@@ -185,12 +195,13 @@ class _Export:
                 chunks.append(
                     {"start": clock.iso(start), "end": clock.iso(end), "period_s": part.period_s, "part": self.shard}
                 )
+            least_calls += self.hook.least_calls(asked, self.metrics, part.start, part.end, part.period_s)
         if chunks:
             for name in sorted(silent):
                 _log.warning("%s", self.hook.why_silent(self.metrics.by_name[name]))
         elif len(self.config.shards) == 1:
             raise AirflowFailException(nothing)
-        return self._told(chunks, {**counts, "instances": len(seen)}, sorted(silent))
+        return self._told(chunks, {**counts, "instances": len(seen)}, least_calls, sorted(silent))
 
     def _known(self) -> list[str]:
         """Return the shard's instances of the inventory, after bringing what the tags say of them up to date."""
@@ -230,8 +241,11 @@ class _Export:
             f"{self.config.aws_conn_id}, and that the agent reports"
         )
 
-    def _told(self, chunks: list[dict[str, Any]], counts: Mapping[str, int], silent: list[str]) -> dict[str, Any]:
-        usage = self.hook.usage
+    def _told(
+        self, chunks: list[dict[str, Any]], counts: Mapping[str, int], least_calls: int, silent: list[str]
+    ) -> dict[str, Any]:
+        # The least that reading takes is that of the whole: stretches that fit into memory are our own affair.
+        usage = replace(self.hook.usage, least_calls=least_calls)
         told = f"{self.shard}: {counts['rows']} rows of {counts['instances']} instances by {usage}"
         _log.info("%s", told)
         return {
