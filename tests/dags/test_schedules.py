@@ -86,6 +86,13 @@ def test_the_export_runs_once_for_each_account_and_region(dagbag):
     assert dagbag.dags["export_metrics"].params["coarsen"] is False
 
 
+def test_the_tick_of_the_stream_comes_before_what_names_a_failed_account(dagbag):
+    # GIVEN / WHEN / THEN the tick follows the publishing alone
+    tasks = dagbag.dags["stream_metrics"].task_dict
+    assert tasks["tick"].upstream_task_ids == {"publish"}
+    assert tasks["complete"].upstream_task_ids == {"publish", "tick"}
+
+
 def test_approval_stands_between_decision_and_release(dagbag):
     # GIVEN
     tasks = dagbag.dags["promote_model"].task_dict
