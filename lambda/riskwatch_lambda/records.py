@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import binascii
 import json
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -235,20 +236,40 @@ def _instance(
     kept_ts, kept_rows, left = _kept(ts, wanted, newest, faults, layout.context_rows)
     if int in kinds:
         kept_rows = _floats(kept_rows)
+    possible = [position for position in range(len(ts)) if position not in faults] if faults else []
     impossible = [
-        Refused(reason, 1, _one_row(header["service"], role, instance_id, ts[position], wanted, position))
+        Refused(reason, 1, _alone(header, entry, [*_before(possible, position, layout.context_rows), position]))
         for position, reason in sorted(faults.items())
         if position >= len(ts) - newest
     ]
     return Record(header["service"], role, instance_id, kept_ts, kept_rows, left), impossible
 
 
-def _one_row(
-    service: str, role: str, instance_id: str, ms: int, columns: Sequence[Sequence[Any]], position: int
-) -> dict[str, Any]:
-    """Give one row of an instance as a record of its own, without context."""
-    row = [column[position] for column in columns]
-    return {"v": ONE_ROW, "service": service, "role": role, "instance_id": instance_id, "ts": [ms], "rows": [row]}
+def _before(possible: list[int], position: int, context_rows: int) -> list[int]:
+    """Give the possible rows before a row that are its context, at most as many as the model can use."""
+    end = bisect_left(possible, position)
+    return possible[max(0, end - context_rows + 1) : end]
+
+
+def _alone(header: Mapping[str, Any], entry: Mapping[str, Any], positions: Sequence[int]) -> dict[str, Any]:
+    """Give the last of some rows of an instance, with the others as its context, as a pack of its own.
+
+    It names its features, all that the pack has values of: a model that comes later may need others.
+    """
+    ts = entry["ts"]
+    named = [
+        (name, [column[position] for position in positions])
+        for name, column in zip(header["features"], entry["columns"], strict=True)
+        if isinstance(column, list) and len(column) == len(ts)
+    ]
+    alone = {
+        "id": entry["id"],
+        "role": entry["role"],
+        "newest": 1,
+        "ts": [ts[position] for position in positions],
+        "columns": [column for _, column in named],
+    }
+    return {**header, "features": [name for name, _ in named], "instances": [alone]}
 
 
 def _count(entry: object) -> int:
