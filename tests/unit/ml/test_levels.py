@@ -100,8 +100,8 @@ def test_quiet_rows_of_the_simulated_fleet_get_their_roles_true_level(simulated,
 def wave(n_instances, seed, day):
     """The rows of four days of a daily wave of CPU with noise: a continuum of load."""
     rng = np.random.default_rng(seed)
-    stamps = pd.date_range("2026-11-01", periods=5 * 48, freq="30min", tz="UTC").as_unit("ms")
-    angle = np.arange(len(stamps)) * 2 * np.pi / 48
+    stamps = pd.date_range("2026-11-01", periods=5 * 96, freq="15min", tz="UTC").as_unit("ms")
+    angle = np.arange(len(stamps)) * 2 * np.pi / 96
     parts = [
         pd.DataFrame(
             {
@@ -114,7 +114,7 @@ def wave(n_instances, seed, day):
             zip(rng.uniform(20, 45, n_instances), rng.uniform(8, 18, n_instances), strict=True)
         )
     ]
-    return pd.concat([part.iloc[day * 48 : (day + 4) * 48] for part in parts], ignore_index=True)
+    return pd.concat([part.iloc[day * 96 : (day + 4) * 96] for part in parts], ignore_index=True)
 
 
 @pytest.mark.parametrize("n_instances", [1, 3, 8])
@@ -123,7 +123,7 @@ def test_the_levels_of_a_daily_wave_stay_when_a_day_passes(family, n_instances):
     # GIVEN a fleet whose load has no gaps to cut at, and its rows a day later
     found = []
     watched = Catalogue((Metric("cpu_utilization", "Bench", "cpu"),))
-    spaces = [build_space(wave(n_instances, 5, day), watched, {}, 1800) for day in (0, 1)]
+    spaces = [build_space(wave(n_instances, 5, day), watched, {}, 900) for day in (0, 1)]
     # WHEN each day's levels are asked about the last day's rows
     values = spaces[-1].table.values
     for space in spaces:
