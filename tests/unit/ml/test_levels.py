@@ -98,10 +98,11 @@ def test_quiet_rows_of_the_simulated_fleet_get_their_roles_true_level(simulated,
 
 
 def wave(n_instances, seed, day):
-    """The rows of four days of a daily wave of CPU with noise: a continuum of load."""
+    """The rows of four days of a daily wave of CPU with noise, a continuum of load: at least a thousand of them."""
+    a_day = 288 if n_instances == 1 else 96
     rng = np.random.default_rng(seed)
-    stamps = pd.date_range("2026-11-01", periods=5 * 96, freq="15min", tz="UTC").as_unit("ms")
-    angle = np.arange(len(stamps)) * 2 * np.pi / 96
+    stamps = pd.date_range("2026-11-01", periods=5 * a_day, freq=pd.Timedelta(days=1) / a_day, tz="UTC").as_unit("ms")
+    angle = np.arange(len(stamps)) * 2 * np.pi / a_day
     parts = [
         pd.DataFrame(
             {
@@ -114,7 +115,7 @@ def wave(n_instances, seed, day):
             zip(rng.uniform(20, 45, n_instances), rng.uniform(8, 18, n_instances), strict=True)
         )
     ]
-    return pd.concat([part.iloc[day * 96 : (day + 4) * 96] for part in parts], ignore_index=True)
+    return pd.concat([part.iloc[day * a_day : (day + 4) * a_day] for part in parts], ignore_index=True)
 
 
 @pytest.mark.parametrize("n_instances", [1, 3, 8])
