@@ -5,6 +5,8 @@ import os
 import pytest
 
 
+# Before pytest-xdist looks at the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Begin with the running loop, which takes longest; tests of one file share a worker, as its fixtures do."""
     for item in items:
