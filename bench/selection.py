@@ -36,7 +36,7 @@ from ml.families.base import ClusterMap, FamilyFit, agreement, make_stage, neare
 from ml.features import as_table, level_space
 from ml.fit import Recipe, fit_model
 from ml.guards import guard_figures
-from ml.levels import severity_columns
+from ml.levels import severity_of
 from ml.scoring import measure, row_baselines
 from ml.select import SelectionError, choose, vetoes
 from ml.space import GAP_PERIODS, Space, space_of
@@ -153,10 +153,9 @@ def run_set(folder: Path) -> pd.DataFrame:
 
 def load_score(space: Space, table: MetricTable) -> FloatArray:
     """How busy each row is, in the level space of the training rows."""
-    reported = np.isfinite(space.table.values).mean(axis=0).tolist()
     values = space.baselines.impute(table, row_baselines(space.baselines, table, {}))
     level = level_space(values, space.level_center, space.level_scale)
-    mean: FloatArray = level[:, severity_columns(table.features, reported)].mean(axis=1)
+    mean: FloatArray = level[:, severity_of(space.table.values, table.features)].mean(axis=1)
     return mean
 
 

@@ -28,12 +28,11 @@ from ml import catalogue as catalogues
 from ml import trails as trailing
 from ml.boundaries import alert_rows
 from ml.catalogue import Catalogue, Metric
-from ml.contest import contest_figures
-from ml.families import FAMILIES
+from ml.contest import hold
 from ml.features import as_table
 from ml.fit import Recipe, fit_model
 from ml.scoring import exhausted_rows, harmful_rows, level_labels, measure, row_baselines
-from ml.select import SelectionError, choose
+from ml.select import vetoes
 from ml.space import GAP_PERIODS, KEY, Space, build_space
 
 if TYPE_CHECKING:
@@ -137,10 +136,9 @@ def stability(fleet: Fleet, seeds: int) -> pd.DataFrame:
     thinned = [space_of(fleet, without_a_tenth(past, seed)) for seed in range(seeds)]
     table = as_table(fleet.rows, fleet.catalogue.names, GAP_PERIODS * fleet.period_s)
     wide = trailing.widen(table, space.trails)
-    found, figures = {}, {}
-    for family in FAMILIES:
-        fitted = fit(fleet, space, family, 0)
-        figures[family] = contest_figures(fitted, space, past, fleet.inventory)
+    contest = hold(space, fleet.catalogue, fleet.inventory, Recipe("kmeans", period_s=fleet.period_s))
+    found = {}
+    for family, fitted in contest.fits.items():
         first = labels(fleet, table, wide, fitted)
         again = labels(fleet, table, wide, fit(fleet, shuffled, family, 0))
         other = [labels(fleet, table, wide, fit(fleet, space, family, seed)) for seed in range(1, seeds + 1)]
@@ -156,11 +154,9 @@ def stability(fleet: Fleet, seeds: int) -> pd.DataFrame:
             "behaviour fidelity": min(one.figures["fidelity"] for one in fitted.member_fits),
             "true levels": accuracy(fleet, first),
         }
-    try:
-        winner = choose(figures).winner
-    except SelectionError as error:
-        print(error)
-        winner = ""
+    winner = contest.choice.winner if contest.choice else ""
+    for family, figures in contest.figures.items():
+        print(f"{fleet.name}, {family}: {'; '.join(vetoes(figures)) or 'may serve'}")
     return pd.DataFrame(found).T.rename(index={winner: f"{winner} *"}).rename_axis("family").infer_objects()
 
 

@@ -45,7 +45,7 @@ def pack(document: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes
     index: dict[str, dict[str, Any]] = {}
     parts: list[bytes] = []
     offset = 0
-    for name, values in sorted(_stored(arrays).items()):
+    for name, values in sorted(stored_arrays(arrays).items()):
         index[name] = {"type": values.dtype.str[1:], "offset": offset, "shape": list(values.shape)}
         parts.append(values.astype(values.dtype.newbyteorder("<")).tobytes(order="C"))
         offset += len(parts[-1])
@@ -112,8 +112,11 @@ def code_sha256(zip_bytes: bytes) -> str:
     return base64.b64encode(hashlib.sha256(zip_bytes).digest()).decode()
 
 
-def _stored(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Give the arrays as they are stored: rounded to float32, centre and scale on their grid."""
+def stored_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Give the arrays as they are stored: rounded to float32, centre and scale on their grid.
+
+    Raises ArtifactError where rounding would change one.
+    """
     rounded = {name: _float32(name, values) for name, values in arrays.items()}
     try:
         profile = profile_grid.encode(rounded.pop("center"), rounded.pop("scale"))

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ml.artifact import stored_arrays
 from ml.families.base import subsample
 from ml.fit import fit_level, kept_settings
-from ml.levels import LEVELS, severity_columns
+from ml.levels import LEVELS, severity_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,10 +36,13 @@ FLAT = 1e-6  # least spread within a level, so that a fleet that never moves div
 def guard_figures(fitted: Fitted, space: Space, seed: int) -> dict[str, float]:
     """Everything that a candidate may be vetoed by, computed on the training rows with the maps that serve."""
     labels = fitted.level_fit.map.assign(space.level).labels
+    ranks = _ranks(fitted.document["level"])
+    columns = severity_of(space.table.values, space.table.features)
     stability, gap = halves(space, fitted, seed)
     operations = row_operations(fitted.model)
     return {
-        "fidelity": fitted.level_fit.figures["fidelity"],
+        "fidelity": least_fidelity(fitted),
+        "severity_explained": severity_explained(space.level[:, columns].mean(axis=1), ranks[labels]),
         "largest_cluster_share": float(np.bincount(labels).max() / len(labels)),
         "noise_share": noise_share(fitted.level_fit.map, space.level[subsample(len(space.level), ROWS, seed)]),
         "level_stability": stability,
@@ -62,7 +66,7 @@ def halves(space: Space, fitted: Fitted, seed: int) -> tuple[float, float]:
     recipe = replace(fitted.recipe, level=kept_settings(fitted))
     n = len(space.level)
     shown = space.level[subsample(n, ROWS, seed)]
-    columns = severity_columns(space.table.features, np.isfinite(space.table.values).mean(axis=0).tolist())
+    columns = severity_of(space.table.values, space.table.features)
     agreements, gaps = [], []
     for pair in range(PAIRS):
         order = np.random.default_rng([seed, pair]).permutation(n)
@@ -82,15 +86,49 @@ def _level_map(space: Space, rows: IntArray, recipe: Recipe) -> tuple[ClusterMap
     """The level map fitted to some rows, and the rank of the level of each of its labels."""
     part = replace(space, table=space.table.take(rows), level=space.level[rows], baseline=space.baseline[rows])
     fit, document, _ = fit_level(part, recipe)
-    return fit.map, np.array([LEVELS.index(name) for name in document["names"]], np.int64)
+    return fit.map, _ranks(document)
+
+
+def _ranks(document: Mapping[str, Any]) -> IntArray:
+    """Rank of the level of each label of a level map, 0 for Idle."""
+    return np.array([LEVELS.index(name) for name in document["names"]], np.int64)
+
+
+def least_fidelity(fitted: Fitted) -> float:
+    """Least share of a sample that a map labels as the family did: of the level map and of each slot's members.
+
+    A slot's share is the mean over its groups by the rows that each labels, so that a group of one instance among many
+    does not decide; where the groups' members label no training row all count alike.
+    """
+    slots: dict[str, list[tuple[float, int]]] = {}
+    for member, fit, (ends, _) in zip(
+        fitted.document["members"], fitted.member_fits, fitted.measured.nearest, strict=True
+    ):
+        slots.setdefault(member["boundary"], []).append((fit.figures["fidelity"], len(ends)))
+    found = [fitted.level_fit.figures["fidelity"]]
+    for slot in slots.values():
+        shares, rows = np.array(slot).T
+        found.append(float(np.average(shares, weights=rows if rows.any() else None)))
+    return min(found)
+
+
+def severity_explained(busy: FloatArray, level: IntArray) -> float:
+    """Share of the variance of how busy rows are, (n,), that their levels (n,) explain; 1 where there is none."""
+    if np.ptp(busy) < FLAT:
+        return 1.0
+    counts = np.bincount(level)
+    means = np.bincount(level, weights=busy) / np.maximum(counts, 1)
+    return float(1 - np.mean((busy - means[level]) ** 2) / busy.var())
 
 
 def severity_gap(busy: FloatArray, level: IntArray) -> float:
     """Least distance between neighbouring levels, in deviations within them; 0 where there is one level only.
 
     ``busy`` (n,) is how busy each row is and ``level`` (n,) the rank of its level, 0 for Idle. Below zero the levels
-    are in the wrong order.
+    are in the wrong order. Where all rows are equally busy one level is all there is to say, and the gap is 1.
     """
+    if np.ptp(busy) < FLAT:
+        return 1.0
     present = [busy[level == rank] for rank in np.unique(level)]
     gaps = [
         float((upper.mean() - lower.mean()) / max(np.sqrt((lower.var() + upper.var()) / 2), FLAT))
@@ -121,5 +159,5 @@ def row_operations(model: FleetModel) -> float:
 
 
 def model_bytes(arrays: Mapping[str, FloatArray]) -> float:
-    """Bytes of the arrays as the artifact stores them, in float32."""
-    return float(sum(4 * np.size(values) for values in arrays.values()))
+    """Bytes of the arrays as the artifact stores them."""
+    return float(sum(values.nbytes for values in stored_arrays(arrays).values()))

@@ -24,6 +24,16 @@ SEVERITY_FEATURES = (("cpu_utilization",), ("latency_ms", "active_connections"))
 LEAST_REPORTED = 0.5  # share of the rows in which a metric must have a value to speak for the fleet
 
 
+def severity_of(values: FloatArray, features: Sequence[str]) -> list[int]:
+    """Columns of metric rows ``values`` (n, d), NaN for missing, that say how busy a row is.
+
+    A metric that never moves says nothing and counts as missing, unless none moves.
+    """
+    finite = np.isfinite(values)
+    moves = np.where(finite, values, -np.inf).max(axis=0) > np.where(finite, values, np.inf).min(axis=0)
+    return severity_columns(features, (finite.mean(axis=0) * (moves if moves.any() else 1)).tolist())
+
+
 def severity_columns(features: Sequence[str], reported: Sequence[float]) -> list[int]:
     """Columns that say how busy a row is; ``reported`` is the share of rows in which each has a value.
 

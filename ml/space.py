@@ -20,7 +20,7 @@ from ml.features import (
     fit_level_scaling,
     level_space,
 )
-from ml.levels import severity_columns
+from ml.levels import severity_of
 from ml.scoring import row_baselines
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def space_of(
     roles = {name: fleet.lookup(inventory, name).role for name in table.instances}
     baselines = fit_baselines(wide, roles)
     baseline = row_baselines(baselines, table, inventory)
-    columns = severity_columns(table.features, np.isfinite(table.values).mean(axis=0).tolist())
+    columns = severity_of(table.values, table.features)
     center, scale = fit_level_scaling(table.values, table.code, columns)
     return Space(
         table=table,

@@ -17,8 +17,9 @@ from ml.features import FloatArray, IntArray, float32
 
 CHUNK_CELLS = 4_000_000  # cells of one block of a distance matrix: 32 MB
 TIE = 1e-9
-CLUSTERS = range(2, 10)  # more than nine clusters are more than a reader can tell apart
-LEAST_CLUSTERS = 3
+# Load is mostly a continuum. The levels are runs of clusters, so a cluster must be small beside a level: cut from four
+# clusters, two levels change places with the next day's rows; cut from thirty, a twentieth of the rows do.
+CLUSTERS = range(24, 49, 6)
 
 Curves = dict[str, dict[str, list[float]]]
 Params = Mapping[str, Any]
@@ -219,20 +220,20 @@ def distinct(x: FloatArray, limit: int) -> int:
 
 
 def candidate_clusters(most: int) -> list[int]:
-    """Numbers of clusters to try where at most ``most`` are possible: 2 is there for the elbow to bend at 3."""
+    """Numbers of clusters to try where at most ``most`` are possible."""
     return [k for k in CLUSTERS if k <= most] or [most]
 
 
 def elbow(ks: Sequence[int], costs: Sequence[float]) -> int:
     """The k after which the cost falls slowest: farthest below the line from the first point to the last.
 
-    Never fewer than three where three are possible: three levels need three clusters.
+    The least k where the cost does not fall.
     """
-    if len(ks) < 3 or costs[0] <= costs[-1]:
-        return min(ks[-1], LEAST_CLUSTERS)
+    if costs[0] <= costs[-1]:
+        return ks[0]
     x = (np.asarray(ks, float) - ks[0]) / (ks[-1] - ks[0])
     y = (np.asarray(costs, float) - costs[-1]) / (costs[0] - costs[-1])
-    return max(ks[int(np.argmax(1 - x - y))], LEAST_CLUSTERS)
+    return ks[int(np.argmax(1 - x - y))]
 
 
 def by_elbow(

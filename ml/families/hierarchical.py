@@ -31,9 +31,9 @@ FAITHFUL = 0.98
 def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     """Fit vectors (n, d) on at most 3,000 of them; the map has at most ``params["budget"]`` prototypes.
 
-    O(n squared) time and memory in the sample. The tree is cut at the elbow of 3..9, and its labels are repeated by a
-    condensed nearest-neighbour set. With ``params["clusters"]`` the prototypes come from a cut into so many, and the
-    labels from the finest cut that they can repeat.
+    O(n squared) time and memory in the sample. The tree is cut at the elbow of 24..48, or into as many clusters as the
+    budget where ``params["clusters"]`` asks for that, and then merged to the finest cut that the prototypes can repeat.
+    Fewer than the budget, as a refresh asks for, are kept: the figure says how faithfully.
     """
     from scipy.cluster.hierarchy import linkage
 
@@ -52,7 +52,7 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
         clusters, curves["hierarchical"] = by_elbow(sample.x, costs, {k: _cut(tree, k) for k in ks}, seed)
     labels = _cut(tree, clusters)
     prototypes, owner = condense(sample.x, labels, params["budget"], seed)
-    if params.get("clusters"):
+    if params.get("clusters", params["budget"]) == params["budget"]:
         labels, owner = _faithful(tree, labels, owner, nearest(sample.x, prototypes)[0])
     return fitted(
         ClusterMap((make_stage(prototypes, owner),)),

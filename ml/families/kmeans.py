@@ -17,6 +17,7 @@ from ml.families.base import (
     fitted,
     make_stage,
 )
+from ml.features import float32
 
 if TYPE_CHECKING:
     from ml.features import FloatArray
@@ -25,7 +26,7 @@ SAMPLE = 6_000
 
 
 def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
-    """Fit vectors (n, d): k-means++ on at most 6,000 of them, ``params["clusters"]`` or the elbow of 3..9.
+    """Fit vectors (n, d): k-means++ on at most 6,000 of them, ``params["clusters"]`` or the elbow of 24..48.
 
     O(n k d) a pass. Raises nothing: fewer different vectors than clusters give fewer clusters.
     """
@@ -38,11 +39,13 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
         costs, labels = ({k: getattr(m, name) for k, m in models.items()} for name in ("inertia_", "labels_"))
         clusters, curves["kmeans"] = by_elbow(sample.x, costs, labels, seed)
         model = models[clusters]
+    # Centroids closer than float32 can tell are one prototype, or the map could not give the second one's label.
+    centroids, merged = np.unique(float32(model.cluster_centers_), axis=0, return_inverse=True)
     return fitted(
-        ClusterMap((make_stage(model.cluster_centers_, np.arange(model.n_clusters)),)),
+        ClusterMap((make_stage(centroids, np.arange(len(centroids))),)),
         sample,
-        model.labels_.astype(np.int64),
-        params={"clusters": int(model.n_clusters)},
+        merged.ravel()[model.labels_].astype(np.int64),
+        params={"clusters": len(centroids)},
         figures={"inertia": float(model.inertia_)},
         curves=curves,
     )

@@ -27,7 +27,7 @@ SAMPLE = 2_500
 
 
 def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
-    """Fit vectors (n, d) on at most 2,500 of them: ``params["clusters"]`` medoids or the elbow of 3..9.
+    """Fit vectors (n, d) on at most 2,500 of them: ``params["clusters"]`` medoids or the elbow of 24..48.
 
     O(n squared) time and memory in the sample (50 MB). Fewer different vectors than clusters give fewer clusters.
     """

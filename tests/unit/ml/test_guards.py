@@ -4,12 +4,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ml import guards
+from ml import artifact, guards
 from ml.families import FAMILIES
 from ml.families.base import ClusterMap, FamilyFit, make_stage
 from ml.fit import Recipe, fit_model
 from ml.select import vetoes
 from ml.space import build_space
+from riskwatch_lambda.model import ARRAYS_FILE
+from tests.unit.lambda_ import tiny
 from tests.unit.ml.test_train import CATALOGUE, INVENTORY, rows
 
 
@@ -53,6 +55,36 @@ def test_the_gap_is_in_deviations_and_negative_in_the_wrong_order():
     assert guards.severity_gap(busy, np.zeros(6, int)) == 0.0
 
 
+def test_a_fleet_that_never_moves_lacks_no_gap_and_no_explanation():
+    assert guards.severity_gap(np.zeros(6), np.zeros(6, int)) == 1.0
+    assert guards.severity_explained(np.zeros(6), np.zeros(6, int)) == 1.0
+
+
+def test_the_levels_explain_what_does_not_vary_within_them():
+    # GIVEN a variance of 4.25, 0.25 of it within the levels
+    busy = np.array([0.0, 1.0, 4.0, 5.0])
+    assert guards.severity_explained(busy, np.array([0, 0, 2, 2])) == pytest.approx(1 - 0.25 / 4.25)
+    assert guards.severity_explained(busy, np.ones(4, int)) == pytest.approx(0.0)
+
+
+def test_the_least_faithful_slot_counts_by_the_rows_of_its_groups():
+    # GIVEN a level map of 1.0; slot a with groups of 90 and 10 rows, slot b with a fallback group that labels no row
+    parts = [("a", 1.0, 90), ("a", 0.8, 10), ("b", 1.0, 100), ("b", 0.0, 0)]
+
+    def model(parts):
+        return SimpleNamespace(
+            level_fit=SimpleNamespace(figures={"fidelity": 1.0}),
+            document={"members": [{"boundary": name} for name, _, _ in parts]},
+            member_fits=[SimpleNamespace(figures={"fidelity": share}) for _, share, _ in parts],
+            measured=SimpleNamespace(nearest=[(np.arange(rows), None) for _, _, rows in parts]),
+        )
+
+    # THEN (90 * 1.0 + 10 * 0.8) / 100; groups without a row count alike; no members leave the level map
+    assert guards.least_fidelity(model(parts)) == pytest.approx(0.98)
+    assert guards.least_fidelity(model([("a", 1.0, 0), ("a", 0.8, 0)])) == pytest.approx(0.9)
+    assert guards.least_fidelity(model([])) == 1.0
+
+
 def test_noise_is_what_lies_outside_every_cluster():
     x = np.array([[0.0], [0.5], [3.0], [10.0]])
     near = make_stage(np.array([[0.0]]), [0], radius=1.0, outside=1)
@@ -77,8 +109,12 @@ def test_operations_count_the_level_map_and_the_costliest_group():
     assert guards.row_operations(model) == 6 + 60
 
 
-def test_bytes_are_those_of_float32():
-    assert guards.model_bytes({"a": np.zeros((3, 4)), "b": np.zeros(5)}) == 4 * 17
+def test_bytes_are_those_that_the_artifact_holds():
+    # GIVEN a packed model, whose profiles are counts on a grid rather than floats
+    arrays = {name: np.array(values, np.float32) for name, values in tiny.ARRAYS.items()}
+    files = artifact.model_files(artifact.pack(tiny.document(), arrays))
+    # THEN
+    assert guards.model_bytes(arrays) == len(files[ARRAYS_FILE])
 
 
 def test_halves_of_one_row_say_nothing(fitted, space):

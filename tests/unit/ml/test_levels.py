@@ -1,13 +1,16 @@
 from datetime import UTC, datetime
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from local import simulator
 from ml import catalogue
+from ml.catalogue import Catalogue, Metric
 from ml.families import FAMILIES
+from ml.features import level_space
 from ml.fit import Recipe, fit_level
-from ml.levels import name_levels, severities, severity_columns
+from ml.levels import name_levels, severities, severity_columns, severity_of
 from ml.space import build_space
 
 
@@ -25,6 +28,16 @@ def test_cpu_alone_says_how_busy_a_row_is_where_half_of_the_rows_report_it():
 def test_without_those_metrics_all_reported_ones_count():
     assert severity_columns(("x", "y", "z"), [1.0, 0.0, 0.1]) == [0, 2]
     assert severity_columns(("x", "cpu_utilization"), [1.0, 0.3]) == [0, 1]
+
+
+def test_a_metric_that_never_moves_says_nothing():
+    # GIVEN a CPU that always reads the same beside metrics that move
+    features = ("cpu_utilization", "memory_utilization", "latency_ms")
+    values = np.array([[5.0, 1.0, 3.0], [5.0, 2.0, np.nan], [np.nan, 3.0, 4.0]])
+    # THEN latency speaks, else memory, and CPU where nothing moves
+    assert severity_of(values, features) == [2]
+    assert severity_of(values[:2], features) == [1]
+    assert severity_of(values[:1], features) == [0]
 
 
 def test_severity_is_the_mean_of_a_clusters_rows():
@@ -82,3 +95,42 @@ def test_quiet_rows_of_the_simulated_fleet_get_their_roles_true_level(simulated,
         # THEN
         assert np.mean(found[-1][quiet] == truth[quiet]) >= 0.95
     assert np.mean(found[0] == found[1]) >= 0.98
+
+
+def wave(n_instances, seed, day):
+    """The rows of four days of a daily wave of CPU with noise, a continuum of load: at least a thousand of them."""
+    a_day = 288 if n_instances == 1 else 96
+    rng = np.random.default_rng(seed)
+    stamps = pd.date_range("2026-11-01", periods=5 * a_day, freq=pd.Timedelta(days=1) / a_day, tz="UTC").as_unit("ms")
+    angle = np.arange(len(stamps)) * 2 * np.pi / a_day
+    parts = [
+        pd.DataFrame(
+            {
+                "instance_id": f"i{number}",
+                "timestamp": stamps,
+                "cpu_utilization": low + swing * np.sin(angle) + rng.normal(0, 3, len(stamps)),
+            }
+        )
+        for number, (low, swing) in enumerate(
+            zip(rng.uniform(20, 45, n_instances), rng.uniform(8, 18, n_instances), strict=True)
+        )
+    ]
+    return pd.concat([part.iloc[day * a_day : (day + 4) * a_day] for part in parts], ignore_index=True)
+
+
+@pytest.mark.parametrize("n_instances", [1, 3, 8])
+@pytest.mark.parametrize("family", ["kmeans", "kmedoids", "hierarchical", "ensemble"])
+def test_the_levels_of_a_daily_wave_stay_when_a_day_passes(family, n_instances):
+    # GIVEN a fleet whose load has no gaps to cut at, and its rows a day later
+    found = []
+    watched = Catalogue((Metric("cpu_utilization", "Bench", "cpu"),))
+    spaces = [build_space(wave(n_instances, 5, day), watched, {}, 900) for day in (0, 1)]
+    # WHEN each day's levels are asked about the last day's rows
+    values = spaces[-1].table.values
+    for space in spaces:
+        fit, level, _ = fit_level(space, Recipe(family))
+        labels = fit.map.assign(level_space(values, space.level_center, space.level_scale)).labels
+        found.append(np.array(level["names"], object)[labels])
+    # THEN at most a tenth of the rows change theirs
+    assert np.mean(found[0] != found[1]) <= 0.1
+    assert len(set(found[-1])) == 3

@@ -33,7 +33,7 @@ def test_among_close_ones_the_quieter_wins():
 @pytest.mark.parametrize(
     ("figure", "bad", "limit", "words"),
     [
-        ("fidelity", 0.979, 0.98, "fidelity 0.979 of the level map is below 0.98"),
+        ("fidelity", 0.979, 0.98, "fidelity 0.979 of the level map or a behaviour map is below 0.98"),
         ("largest_cluster_share", 0.971, 0.97, "one level cluster holds 97.1% of the rows, more than 97%"),
         ("noise_share", 0.21, 0.2, "21.0% of the rows are noise to the level map, more than 20%"),
         ("level_stability", 0.49, 0.5, "two halves of the rows agree on levels by 0.49 (adjusted Rand)"),
@@ -47,6 +47,12 @@ def test_a_guard_refuses_beyond_its_limit_in_words_and_allows_at_it(figure, bad,
     (reason,) = vetoes(figures(**{figure: bad}))
     assert reason.startswith(words)
     assert vetoes(figures(**{figure: limit})) == []
+
+
+def test_a_giant_cluster_is_no_veto_where_the_levels_tell_most_of_the_load():
+    # GIVEN a fleet that is idle but for a nightly job, and a map that puts nearly all of a busy fleet in one cluster
+    assert vetoes(figures(largest_cluster_share=0.99, severity_explained=0.5)) == []
+    assert len(vetoes(figures(largest_cluster_share=0.99, severity_explained=0.49))) == 1
 
 
 def test_every_guard_has_a_test_above():
