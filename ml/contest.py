@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ml.select import Choice
     from ml.space import Space
 
-REFRESH, CHANGE = "refresh", "change"
+REFRESH, CHANGE, NOTHING = "refresh", "change", "nothing"
 WINS_TO_CHANGE = 3
 CONTEST_S = 7 * 86_400
 MOST_CHURN = 0.1  # a tenth of the fleet's rows under another level than yesterday is not a refresh to an operator
@@ -85,7 +85,7 @@ class Policy:
         against it.
         """
         if contest.choice is None:
-            return Decision(self.champion, REFRESH, "every family was vetoed: what serves stays")
+            return Decision(self.champion, NOTHING, "every family was vetoed: what serves stays")
         winner = contest.choice.winner
         if self.champion is None:
             return self._change(winner, f"there was no champion: {winner} won the first contest")

@@ -91,6 +91,7 @@ def _plan(context: Mapping[str, Any], config: Settings, store: Store, training_i
         "families": [family] if why is None else list(FAMILIES),
         "champion": None if champion is None else asdict(champion),
         "given_up": serving.given_up,
+        "in_vain": before.in_vain,
         "wins": dict(before.wins),
         "at": clock.iso(at),
     }
@@ -192,6 +193,8 @@ def choose(
         if training["kind"] == "contest":
             _decide(store, training, Contest(figures, None, given_up=given_up))
             raise AirflowFailException(str(error)) from error
+        if training["in_vain"]:
+            raise AirflowSkipException(f"what serves stays, and the last contest was in vain: {error}") from error
         context["ti"].xcom_push(key=AGAIN, value=f"the guards vetoed the refresh of the champion: {error}")
         raise AirflowSkipException(f"what serves stays, and a contest follows: {error}") from error
     decision = _decide(store, training, Contest(figures, choice, given_up=given_up))

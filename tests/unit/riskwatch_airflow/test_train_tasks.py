@@ -70,7 +70,15 @@ def kept(aws, served):
 
 def training(kind="contest", champion=None, **more):
     """What prepare returns, as far as choose needs it."""
-    known = {"training_id": "T1", "run_id": "parent", "kind": kind, "why": "weekly", "wins": {}, "at": clock.iso(TEN)}
+    known = {
+        "training_id": "T1",
+        "run_id": "parent",
+        "kind": kind,
+        "why": "weekly",
+        "wins": {},
+        "at": clock.iso(TEN),
+        "in_vain": False,
+    }
     return {**known, "champion": None if champion is None else asdict(champion), **more}
 
 
@@ -226,6 +234,19 @@ def test_a_vetoed_refresh_is_followed_by_a_contest(aws, run, told):
     asked = train.request(run)
     assert run["outlet_events"][RETRAIN_REQUEST].extra == asked
     assert "50.0% of the rows are noise" in asked["reason"]
+
+
+def test_a_contest_in_vain_is_not_repeated_daily(aws, run, told):
+    # GIVEN a contest in which every family was vetoed
+    with pytest.raises(AirflowFailException):
+        train.choose(run, training("contest", CHAMPION), [candidate(aws, "kmeans", noise_share=0.5)])
+    in_vain = standing.read(aws.store, "T2", "kmeans").in_vain
+    assert in_vain
+
+    # WHEN the refresh of the day after is vetoed too / THEN nothing follows before the week is over
+    with pytest.raises(AirflowSkipException, match="the last contest was in vain"):
+        train.choose(run, training("refresh", CHAMPION, in_vain=in_vain), [candidate(aws, "kmeans", noise_share=0.5)])
+    assert run["ti"].values == {}
 
 
 def test_a_sound_refresh_asks_for_no_contest(run):
