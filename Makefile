@@ -19,7 +19,7 @@ demo: install  ## Run the whole loop on the embedded AWS; stays up until Ctrl-C 
 	@exec $(BIN)/riskwatch demo $(if $(filter 1,$(EXIT)),--exit) $(if $(FLEET),--fleet $(FLEET))
 
 test: install  ## Run the tests
-	@$(BIN)/pytest --numprocesses auto --dist loadgroup $(ARGS)
+	@$(BIN)/pytest --numprocesses auto $(ARGS)
 
 lint: install  ## Check format, lint and types
 	@$(BIN)/ruff format --check .

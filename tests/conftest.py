@@ -1,20 +1,29 @@
-"""What test modules share: one run of the whole loop, and which tests must share a worker of pytest-xdist."""
+"""What test modules share: one run of the whole loop, and how files are shared out among workers."""
 
 import os
 
 import pytest
 
+# The files whose tests look at the one running loop.
+LOOP_FILES = ("tests/browser/test_page.py", "tests/e2e/test_loop.py")
+
 
 def pytest_collection_modifyitems(items):
-    """Begin with the running loop, which takes longest; tests of one file share a worker, as its fixtures do."""
-    for item in items:
-        group = "loop" if _needs_loop(item) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not _needs_loop(item))
+    """Begin with the running loop, which takes longest."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LOOP_FILES))
 
 
-def _needs_loop(item):
-    return "loop" in getattr(item, "fixturenames", ())
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give a file to one worker, as its fixtures are shared, and all that needs the running loop to one."""
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "loop" if nodeid.startswith(LOOP_FILES) else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
