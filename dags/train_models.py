@@ -56,7 +56,8 @@ def train_models() -> None:
     def contestants(training: dict) -> list[str]:
         return training["families"]
 
-    # Two at a time: a family on 28 days of a fleet takes a core and up to a gigabyte.
+    # Two at a time: a family takes a core and, by `python -m bench.fit`, about a gigabyte for a million rows of ten
+    # metrics (28 days of 120 instances). Memory grows with the rows: plan 9 GB for 1,000 instances, or less history.
     @task(map_index_template="{{ family }}", max_active_tis_per_dagrun=2)
     def train(training: dict, family: str) -> dict:
         from riskwatch_airflow.tasks import train as body
