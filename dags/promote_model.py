@@ -21,7 +21,7 @@ MLflow, one entry under `ledger/`. **Announces** `live_model`. Runs when `candid
 The setting `promotion` decides: `off` does nothing, `dry_run` records what would happen, `approval` waits for Approve
 under *Required Actions* (Reject after 20 hours), `auto` releases at once. A refresh of the champion, with its family
 and settings, needs no approval in either of the last two, unless it would change the level of more than a tenth of the
-rows: then it waits for one in both.
+rows, or the model it refreshes was replaced meanwhile: then it waits for one in both.
 
 **When it fails**
 - *failed its self-test*: the alias has not moved; train again.

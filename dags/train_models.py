@@ -15,13 +15,20 @@ training with a child per family, `contests/<id>.json` after a contest, and what
 version with the alias `challenger`. **Announces** `candidate_model`. Runs daily, and when `retrain_request` asks.
 
 A **refresh** fits the champion's family and settings to the newest rows: that is the daily run. A **contest** fits all
-five families: weekly, on a retrain request, where there is no champion, or with the param `contest`. A challenger takes
-over after three contests won in a row, at once where there is no champion or the guards veto it. Which of both a run
-was, and why, is in the log of `prepare` and `choose` and on the training in MLflow. A family that fails does not stop
-the others.
+five families: weekly, on a retrain request, where there is no champion, with the param `contest`, or where the champion
+cannot be refreshed (the catalogue names other metrics, another version packed it). A challenger takes over after three
+contests won in a row, at once where there is no champion or one that cannot go on. A champion that the guards veto
+takes part with settings chosen anew, and its win is a change that waits for an approval like any other. Which of both a
+run was, and why, is in the log of `prepare` and `choose` and on the training in MLflow. A family that fails does not
+stop the others; where it is the champion's, what serves stays.
+
+Wins count against the champion that serves and in a row: a contest without a clear lead starts them anew, and so does
+an approval that nobody gave. With promotion `off` or `dry_run` there is no champion, so every daily run is a contest of
+five families: pause this DAG where nothing shall ever be promoted.
 
 **When it fails**
 - *no rows to train on*: run or backfill `export_metrics`.
+- *no family was trained* or *the champion failed to train*: memory or storage; the logs of the `train` tasks say which.
 - *no family may serve*: every candidate was vetoed; the description of the training in MLflow lists the reasons. A
   vetoed refresh does not fail: `choose` skips and `request_contest` asks for a contest at once.
 - *the artifact of the champion is gone*: restore it from the bucket's versions, or promote another model.
@@ -49,7 +56,8 @@ def train_models() -> None:
     def contestants(training: dict) -> list[str]:
         return training["families"]
 
-    # Two at a time: a family on 28 days of a fleet takes a core and up to a gigabyte.
+    # Two at a time: a family takes a core and, by `python -m bench.fit`, about a gigabyte for a million rows of ten
+    # metrics (28 days of 120 instances). Memory grows with the rows: plan 9 GB for 1,000 instances, or less history.
     @task(map_index_template="{{ family }}", max_active_tis_per_dagrun=2)
     def train(training: dict, family: str) -> dict:
         from riskwatch_airflow.tasks import train as body

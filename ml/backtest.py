@@ -4,7 +4,8 @@ The first model is fitted to the history. From then on every replay row is label
 at its moment, from itself and the rows before it, by the scorer and the episode rule of the inference function; the
 model is refreshed on the rows of the last 28 days every ``refit_hours`` and contested by the other families every seven
 days or where the guards veto a refresh, as `train_models` does it. Retrain requests, which come from watching served
-rows, are not replayed.
+rows, are not replayed. Where the guards veto every family `train_models` serves nothing; a replay needs labels all the
+same, those of a fall-back that the report names, and holds the next contest a week later rather than every day.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from ml.space import Space
 
 AUTO = "auto"
+FALL_BACK = "kmeans"  # labels a replay while the guards veto every family
+REFRESH_PAIRS = 1  # a replay has many refreshes: one pair of halves each is half their guards' time
 HISTORY_MS = 28 * 86_400_000
 LEAST_SPAN_MS = 86_400_000  # a refresh on less than a day of rows would forget more than it learns
 HOUR_MS = 3_600_000
@@ -47,7 +50,10 @@ class BacktestError(ValueError):
 
 @dataclass(frozen=True)
 class Refresh:
-    """One refit: when (UTC epoch ms), of which family, from how many rows, and what came of it."""
+    """One refit: when (UTC epoch ms), of which family, from how many rows, and what came of it.
+
+    ``serves`` is False where the guards have vetoed every family: the schedule would serve nothing yet.
+    """
 
     ms: int
     family: str
@@ -56,6 +62,7 @@ class Refresh:
     paging_threshold: float
     alerts_expected: float
     contest: Contest | None
+    serves: bool = True
 
 
 @dataclass
@@ -102,7 +109,7 @@ def backtest(
     period_s = usual_period(rows)
     table = as_table(rows, watched.names, GAP_PERIODS * period_s)
     trails = trailing.trails_for(len(watched.names), period_s)
-    recipe = Recipe("kmeans" if family == AUTO else family, budget, seed, period_s)
+    recipe = Recipe(FALL_BACK if family == AUTO else family, budget, seed, period_s)
     replayer = _Replayer(table, trails, watched, inventory or {}, recipe, rows["replayed"].to_numpy(), family == AUTO)
     with threadpool_limits(1):
         refreshes = []
@@ -134,6 +141,7 @@ class _Replayer:
         self.level = np.full(n, "Normal", object)
         self.states: dict[int, EpisodeState] = {}
         self.told: dict[int, list[dict[str, object]]] = {}
+        self.in_vain = False  # whether the guards vetoed every family of the last contest
         self._place = np.cumsum(replayed) - 1
         self._opened: list[int] = []
 
@@ -144,15 +152,17 @@ class _Replayer:
         start = int(due.min())
         chunks = np.unique((due - start) // step_ms)
         policy, fitted, refreshes = Policy(), None, []
-        contested_ms = start
+        contested_ms: int | None = None
         for chunk in chunks:
             moment = start + int(chunk) * step_ms
             past = self._past(moment, first=fitted is None)
             if past is not None:
                 space = self._space(past)
-                fitted, contest = self._renew(space, policy, fitted, (moment - contested_ms) / 1000)
+                since_s = None if contested_ms is None else (moment - contested_ms) / 1000
+                fitted, contest = self._renew(space, policy, fitted, since_s)
                 contested_ms = contested_ms if contest is None else moment
-                refreshes.append(_refresh(moment, fitted, space, contest))
+                serves = not self.contested or policy.champion is not None
+                refreshes.append(_refresh(moment, fitted, space, contest, serves))
             assert fitted is not None  # noqa: S101 - the first past is the history
             wanted = self.replayed & (table.ms >= moment) & (table.ms < moment + step_ms)
             self._label(fitted, wanted)
@@ -179,20 +189,29 @@ class _Replayer:
         return space_of(_part(self.table, past), _part(self.wide, past), self.trails, self.inventory)
 
     def _renew(
-        self, space: Space, policy: Policy, serving: Fitted | None, since_s: float
+        self, space: Space, policy: Policy, serving: Fitted | None, since_s: float | None
     ) -> tuple[Fitted, Contest | None]:
-        """The model that serves from now on, and the contest where one was held ``since_s`` after the one before."""
+        """The model that labels from now on, and the contest where one was held ``since_s`` after the one before."""
         family = self.recipe.family if serving is None else serving.recipe.family
         level = {} if serving is None else kept_settings(serving)
-        if not self.contested or contest_due(policy.champion, since_s) is None:
+        given_up = ""
+        if not self.contested or contest_due(family, since_s) is None:
             fitted = fit_model(space, self.catalogue, replace(self.recipe, family=family, level=level))
-            if not self.contested or not vetoes(guard_figures(fitted, space, self.recipe.seed)):
+            if not self.contested or policy.champion is None:
                 return fitted, None
-        contest = hold(space, self.catalogue, self.inventory, self.recipe, None if serving is None else (family, level))
+            given_up = "; ".join(vetoes(guard_figures(fitted, space, self.recipe.seed, REFRESH_PAIRS)))
+            if not given_up:
+                return fitted, None
+            if self.in_vain:
+                return serving or fitted, None
+        champion = None if policy.champion is None else (policy.champion, level)
+        contest = hold(space, self.catalogue, self.inventory, self.recipe, champion, given_up=given_up)
         decision = policy.settle(contest)
-        if contest.choice is None or decision.family is None:
-            # Nothing may serve. A replay needs labels all the same: those of the model that would have stayed.
-            return serving or contest.fits[family], contest
+        self.in_vain = contest.choice is None
+        if decision.family is None:
+            return contest.fits[FALL_BACK], contest
+        if contest.choice is None and serving is not None:
+            return serving, contest
         return contest.fits[decision.family], contest
 
     def _label(self, fitted: Fitted, wanted: BoolArray) -> None:
@@ -273,7 +292,7 @@ def _part(table: MetricTable, rows: IntArray) -> MetricTable:
     )
 
 
-def _refresh(moment: int, fitted: Fitted, space: Space, contest: Contest | None) -> Refresh:
+def _refresh(moment: int, fitted: Fitted, space: Space, contest: Contest | None, serves: bool) -> Refresh:
     return Refresh(
         ms=moment,
         family=fitted.recipe.family,
@@ -282,6 +301,7 @@ def _refresh(moment: int, fitted: Fitted, space: Space, contest: Contest | None)
         paging_threshold=float(fitted.model.rule["paging_threshold"]),
         alerts_expected=fitted.alerts,
         contest=contest,
+        serves=serves,
     )
 
 

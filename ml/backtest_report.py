@@ -193,10 +193,16 @@ def _refreshes(refreshes: list[Refresh]) -> list[dict[str, Any]]:
                 "rows": f"{refresh.rows:,}",
                 "paging threshold": f"{refresh.paging_threshold:.3f}",
                 "alerts a day on its own rows": f"{refresh.alerts_expected:.2f}",
-                "change": "; ".join(changes) or ("first model" if before is None else "refreshed"),
+                "change": "; ".join(changes) or _first_or_not(before, refresh),
             }
         )
     return table
+
+
+def _first_or_not(before: Refresh | None, refresh: Refresh) -> str:
+    if not refresh.serves:
+        return "nothing would serve: a fall-back"
+    return "first model" if before is None else "refreshed"
 
 
 def _contests(refreshes: list[Refresh]) -> list[str]:
@@ -204,8 +210,8 @@ def _contests(refreshes: list[Refresh]) -> list[str]:
     for refresh in refreshes:
         if refresh.contest is None:
             continue
-        vetoes = {} if refresh.contest.choice is None else refresh.contest.choice.vetoes
-        lines += [f"Contest of {clock.iso(refresh.ms)}, **{refresh.family}** serves:", ""]
+        vetoes = refresh.contest.vetoes
+        lines += [f"Contest of {clock.iso(refresh.ms)}, {_outcome(refresh)}:", ""]
         table = [
             {
                 "family": family,
@@ -217,6 +223,16 @@ def _contests(refreshes: list[Refresh]) -> list[str]:
         ]
         lines += [*_table(table), ""]
     return lines
+
+
+def _outcome(refresh: Refresh) -> str:
+    if not refresh.serves:
+        return (
+            f"every family is vetoed, **the DAG would serve nothing**; {refresh.family} labels the replay all the same"
+        )
+    if refresh.contest is not None and refresh.contest.choice is None:
+        return f"every family is vetoed, **{refresh.family}** goes on serving as it was"
+    return f"**{refresh.family}** serves"
 
 
 def _table(table: list[dict[str, Any]]) -> list[str]:

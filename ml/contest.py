@@ -1,9 +1,14 @@
 """Who serves: the policy that `train_models` and the backtest share, and the contest of the families that it asks for.
 
 A *refresh* fits the champion's family and settings to the newest rows: daily, judged by the guards and by how many rows
-change their level. A *contest* fits all families: weekly, when a retrain is asked for, when there is no champion or
-when the guards veto the champion's refresh. It ends in a *change* where a challenger has won three in a row, at once
-where there is no champion or a vetoed one, and in a refresh otherwise.
+change their level. A *contest* fits all families: weekly, when a retrain is asked for, when there is no champion, or
+when the champion cannot be refreshed: the guards veto it, it watches other metrics, or it is of another version. It
+ends in a *change* where a challenger has won three in a row, at once where there is no champion or one that cannot go
+on, and in a refresh otherwise. A champion that cannot go on takes part with settings chosen anew, and its win is a
+change like any other.
+
+Wins are against the champion that serves. A contest without a clear lead, a change, and a change that nobody approved
+all start them anew: after silence, or with promotion ``off`` or ``dry_run``, a challenger needs three weeks again.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from ml.families import FAMILIES
 from ml.fit import Fitted, Recipe, fit_model
 from ml.guards import guard_figures
 from ml.scoring import level_labels, row_baselines
-from ml.select import CLOSE, SelectionError, choose
+from ml.select import CLOSE, SelectionError, choose, vetoes
 from ml.trial import injected_vus_pr, make_trial
 
 if TYPE_CHECKING:
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     from ml.select import Choice
     from ml.space import Space
 
-REFRESH, CHANGE = "refresh", "change"
+REFRESH, CHANGE, NOTHING = "refresh", "change", "nothing"
 WINS_TO_CHANGE = 3
 CONTEST_S = 7 * 86_400
 MOST_CHURN = 0.1  # a tenth of the fleet's rows under another level than yesterday is not a refresh to an operator
@@ -39,11 +44,22 @@ MOST_CHURN = 0.1  # a tenth of the fleet's rows under another level than yesterd
 
 @dataclass(frozen=True)
 class Contest:
-    """Who took part with which figures, and the outcome; ``choice`` is None where every family was vetoed."""
+    """Who took part with which figures, and the outcome; ``choice`` is None where every family was vetoed.
+
+    ``given_up`` says why the champion cannot go on as it is: its family took part with settings chosen anew.
+    """
 
     figures: Mapping[str, Mapping[str, float]]
     choice: Choice | None
     fits: Mapping[str, Fitted] = field(default_factory=dict)
+    given_up: str = ""
+
+    @property
+    def vetoes(self) -> Mapping[str, list[str]]:
+        """Why each vetoed family may not serve."""
+        if self.choice is not None:
+            return self.choice.vetoes
+        return {family: vetoes(figures) for family, figures in self.figures.items()}
 
 
 @dataclass(frozen=True)
@@ -65,19 +81,21 @@ class Policy:
     def settle(self, contest: Contest) -> Decision:
         """Take note of a contest and decide. A challenger wins where it would be chosen and leads by more than noise.
 
-        Where every family is vetoed the champion stays, as it is.
+        Where every family is vetoed the champion stays, as it is; so does one that failed to train, and the wins
+        against it.
         """
         if contest.choice is None:
-            return Decision(self.champion, REFRESH, "every family was vetoed: what serves stays")
+            return Decision(self.champion, NOTHING, "every family was vetoed: what serves stays")
         winner = contest.choice.winner
         if self.champion is None:
             return self._change(winner, f"there was no champion: {winner} won the first contest")
         before = self.champion
-        if before in contest.choice.vetoes:
-            reasons = "; ".join(contest.choice.vetoes[before])
-            return self._change(winner, f"the champion {before} was vetoed ({reasons}): {winner} replaces it at once")
+        reasons = contest.given_up or "; ".join(contest.choice.vetoes.get(before, []))
+        if reasons:
+            why = f"the champion {before} cannot go on ({reasons}): {winner}, newly fitted, replaces it at once"
+            return self._change(winner, why)
         if before not in contest.figures:
-            return self._change(winner, f"the champion {before} could not be fitted: {winner} replaces it at once")
+            return Decision(before, REFRESH, f"the champion {before} failed to train: what serves stays as it is")
         lead = contest.figures[winner]["injected_vus_pr"] - contest.figures[before]["injected_vus_pr"]
         if winner == before or lead < CLOSE:
             self.wins = {}
@@ -115,21 +133,29 @@ def hold(
     recipe: Recipe,
     champion: tuple[str, Params] | None = None,
     families: Sequence[str] = tuple(FAMILIES),
+    given_up: str = "",
 ) -> Contest:
     """Fit every family to the rows of a space and choose between them.
 
     ``recipe`` gives all settings but the family; the champion takes part with the level settings that it serves with,
-    the others choose their own.
+    the others choose their own. A champion that is ``given_up``, or vetoed with its settings, chooses anew too.
     """
     trial = make_trial(space, catalogue, inventory, period_s=recipe.period_s, seed=recipe.seed)
     fits: dict[str, Fitted] = {}
     figures: dict[str, dict[str, float]] = {}
     for family in families:
-        level = champion[1] if champion is not None and champion[0] == family else {}
-        own = replace(recipe, family=family, level=level)
-        fitted = fits[family] = fit_model(space, catalogue, own)
+        kept = champion[1] if champion is not None and champion[0] == family and not given_up else {}
+        own = replace(recipe, family=family, level=kept)
+        fitted = fit_model(space, catalogue, own)
+        guards = guard_figures(fitted, space, recipe.seed)
+        if kept and vetoes(guards):
+            given_up = "; ".join(vetoes(guards))
+            own = replace(own, level={})
+            fitted = fit_model(space, catalogue, own)
+            guards = guard_figures(fitted, space, recipe.seed)
+        fits[family] = fitted
         figures[family] = {
-            **guard_figures(fitted, space, recipe.seed),
+            **guards,
             "alerts_per_instance_day": fitted.alerts,
             "injected_vus_pr": injected_vus_pr(trial, catalogue, inventory, own),
         }
@@ -137,7 +163,7 @@ def hold(
         choice = choose(figures)
     except SelectionError:
         choice = None
-    return Contest(figures, choice, fits)
+    return Contest(figures, choice, fits, given_up)
 
 
 def label_churn(before: FleetModel, after: FleetModel, table: MetricTable, inventory: Mapping[str, Instance]) -> float:

@@ -166,12 +166,12 @@ def fit_baselines(table: MetricTable, roles: Mapping[str, str]) -> Baselines:
     """One baseline for each instance with enough rows over a day or more, each role they have, and the fleet."""
     known = _known(table)
     role_names = sorted({roles[name] for name in known if name in roles})
-    role_of = np.array([roles.get(name, "") for name in table.instances], object)[table.code]
-    members = [table.code == table.instances.index(name) for name in known]
-    members += [role_of == role for role in role_names]
-    members.append(np.ones(len(table), bool))
-
-    profiles = [_profile(table.take(rows)) for rows in members]
+    # A table is sorted by instance and the rows of one are taken at a time: a fleet has many instances and many rows.
+    profiles = [_profile(table.take(np.arange(low, high))) for low, high in known.values()]
+    for role in role_names:
+        has_role = np.array([roles.get(name, "") == role for name in table.instances])
+        profiles.append(_profile(table.take(has_role[table.code])))
+    profiles.append(_profile(table))
     center = np.stack([profile[0] for profile in profiles])
     scale = np.stack([profile[1] for profile in profiles])
     deviation = np.stack([profile[2] for profile in profiles])
@@ -184,20 +184,20 @@ def fit_baselines(table: MetricTable, roles: Mapping[str, str]) -> Baselines:
     return Baselines(
         instances={name: index for index, name in enumerate(known)},
         roles={name: len(known) + index for index, name in enumerate(role_names)},
-        fleet=len(members) - 1,
+        fleet=len(profiles) - 1,
         center=center,
         scale=scale,
     )
 
 
-def _known(table: MetricTable) -> list[str]:
-    """Instances that have shown enough of themselves to be measured against their own past."""
-    bounds = np.searchsorted(table.code, np.arange(len(table.instances) + 1))
-    return [
-        name
+def _known(table: MetricTable) -> dict[str, tuple[int, int]]:
+    """Instances that have shown enough of themselves to be measured against their own past, as a range of rows."""
+    bounds = np.searchsorted(table.code, np.arange(len(table.instances) + 1)).tolist()
+    return {
+        name: (low, high)
         for name, low, high in zip(table.instances, bounds[:-1], bounds[1:], strict=True)
         if high - low >= MIN_ROWS and table.ms[high - 1] - table.ms[low] >= MIN_SPAN_MS
-    ]
+    }
 
 
 def fit_level_scaling(values: FloatArray, code: IntArray, columns: Sequence[int]) -> tuple[FloatArray, FloatArray]:

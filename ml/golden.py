@@ -12,7 +12,7 @@ import numpy as np
 
 from ml import inventory as fleet
 from ml.features import BoolArray, FloatArray, IntArray, MetricTable
-from ml.scoring import FleetModel, Scored, score_table
+from ml.scoring import FleetModel, score_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,15 +27,14 @@ Record = dict[str, Any]
 
 
 def golden_records(
-    model: FleetModel, scored: Scored, inventory: Mapping[str, Instance], seed: int
+    model: FleetModel, table: MetricTable, score: FloatArray, inventory: Mapping[str, Instance], seed: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """At most 12 records made from scored training rows, and the score, level and unusual flag each must get.
+    """At most 12 records made from training rows with scores (n,), and the score, level and unusual flag each must get.
 
     A third have the highest scores, the others are drawn at random from the roles in turn; both are varied in turn.
     """
-    table = scored.table
     usable = np.flatnonzero(_within(table.values, model.bounds))
-    highest = usable[np.argsort(-scored.score[usable], kind="stable")][: RECORDS // 3]
+    highest = usable[np.argsort(-score[usable], kind="stable")][: RECORDS // 3]
     rest = np.setdiff1d(usable, highest)
     rng = np.random.default_rng(seed)
     drawn = _in_turn(rng.permutation(rest), table, inventory)[: RECORDS - len(highest)]

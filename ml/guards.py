@@ -33,12 +33,12 @@ ROWS = 6_000  # rows on which two maps are compared
 FLAT = 1e-6  # least spread within a level, so that a fleet that never moves divides by something
 
 
-def guard_figures(fitted: Fitted, space: Space, seed: int) -> dict[str, float]:
+def guard_figures(fitted: Fitted, space: Space, seed: int, pairs: int = PAIRS) -> dict[str, float]:
     """Everything that a candidate may be vetoed by, computed on the training rows with the maps that serve."""
     labels = fitted.level_fit.map.assign(space.level).labels
     ranks = _ranks(fitted.document["level"])
     columns = severity_of(space.table.values, space.table.features)
-    stability, gap = halves(space, fitted, seed)
+    stability, gap = halves(space, fitted, seed, pairs)
     operations = row_operations(fitted.model)
     return {
         "fidelity": least_fidelity(fitted),
@@ -54,7 +54,7 @@ def guard_figures(fitted: Fitted, space: Space, seed: int) -> dict[str, float]:
     }
 
 
-def halves(space: Space, fitted: Fitted, seed: int) -> tuple[float, float]:
+def halves(space: Space, fitted: Fitted, seed: int, pairs: int = PAIRS) -> tuple[float, float]:
     """Stability and severity gap of the levels over pairs of random halves of the rows.
 
     Stability is the mean adjusted Rand index of the levels that the two maps of a pair give to the same rows: 1 for
@@ -68,7 +68,7 @@ def halves(space: Space, fitted: Fitted, seed: int) -> tuple[float, float]:
     shown = space.level[subsample(n, ROWS, seed)]
     columns = severity_of(space.table.values, space.table.features)
     agreements, gaps = [], []
-    for pair in range(PAIRS):
+    for pair in range(pairs):
         order = np.random.default_rng([seed, pair]).permutation(n)
         sides = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
         if not len(sides[0]):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ml import clock
+from ml.contest import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,10 +24,14 @@ PREFIX = "contests/"
 
 @dataclass(frozen=True)
 class Standing:
-    """The wins in a row of a challenger against the champion, and when (UTC) the last contest was, None before any."""
+    """The wins in a row of a challenger against the champion, and when (UTC) the last contest was, None before any.
+
+    ``in_vain`` says that the guards vetoed every family of it.
+    """
 
     wins: Mapping[str, int] = field(default_factory=dict)
     contested_at: datetime | None = None
+    in_vain: bool = False
 
 
 def read(store: Store, training_id: str, champion: str | None) -> Standing:
@@ -36,7 +41,8 @@ def read(store: Store, training_id: str, champion: str | None) -> Standing:
     if not newest:
         return Standing()
     wins = newest["wins"] if newest["champion"] == champion else {}
-    return Standing({family: int(count) for family, count in wins.items()}, clock.parse(newest["at"]))
+    in_vain = newest["decision"].get("kind") == NOTHING
+    return Standing({family: int(count) for family, count in wins.items()}, clock.parse(newest["at"]), in_vain)
 
 
 def write(

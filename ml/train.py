@@ -2,7 +2,8 @@
 
 What is fitted once per training set (baselines, level space, behaviour windows) does not depend on the family; the
 family gives the level map and the members' maps; boundaries, levels, paging threshold and every figure are then
-computed with the scorer that will serve, on the rows of the training set.
+computed from the scores that the fit gave the rows of the training set: no row is scored twice, and only the golden
+records are explained.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ml.fit import Fitted, Recipe, fit_model, kept_settings
 from ml.golden import golden_records
 from ml.guards import guard_figures
 from ml.levels import LEVELS
-from ml.scoring import FleetModel, Scored, score_table
+from ml.scoring import FleetModel, level_labels
 from ml.space import KEY, Space, TrainingError, build_space, check_rows
 from ml.trial import injected_vus_pr, make_trial
 
@@ -111,7 +112,7 @@ def fit_candidate(
     with threadpool_limits(1):
         fitted = fit_model(space, catalogue, recipe)
         model = fitted.model
-        scored = score_table(model, space.table, space.baseline, space.wide)
+        score, label = fitted.measured.score, level_labels(model, space.table, space.baseline)
         guards = guard_figures(fitted, space, seed)
         trial = make_trial(space, catalogue, inventory, period_s=period_s, seed=seed)
         injected = injected_vus_pr(trial, catalogue, inventory, recipe)
@@ -122,12 +123,12 @@ def fit_candidate(
         "training_id": training_id,
         "run_id": None,
         "settings": kept_settings(fitted),
-        "reference": _reference(model, scored, fitted.alerts),
-        "golden": golden_records(model, scored, inventory, seed),
+        "golden": golden_records(model, space.table, score, inventory, seed),
     }
-    sizes = np.bincount(scored.label, minlength=len(model.level_names))
+    sizes = np.bincount(label, minlength=len(model.level_names))
+    document["reference"] = _reference(model, sizes, score, fitted.alerts)
     figures = {
-        **cluster_indices(space.level, scored.label, seed, PLOT_ROWS),
+        **cluster_indices(space.level, label, seed, PLOT_ROWS),
         **guards,
         **_map_figures(fitted.level_fit, fitted.member_fits),
         **_verdict_figures(document, sizes),
@@ -142,7 +143,7 @@ def fit_candidate(
         arrays={name: np.asarray(values, np.float32) for name, values in fitted.arrays.items()},
         figures=figures,
         params=_params(fitted),
-        plots=_plots(space, model, scored, fitted.level_fit, sizes, seed),
+        plots=_plots(space, model, score, label, fitted.level_fit, seed),
     )
 
 
@@ -166,12 +167,13 @@ def _verdict_figures(document: Mapping[str, Any], sizes: IntArray) -> dict[str, 
     }
 
 
-def _reference(model: FleetModel, scored: Scored, alerts: float) -> dict[str, Any]:
-    levels = np.array(model.level_names, object)[scored.label]
+def _reference(model: FleetModel, sizes: IntArray, score: FloatArray, alerts: float) -> dict[str, Any]:
+    """What the model says of its ``sizes`` (labels,) training rows by level label, and of their scores (n,)."""
+    named = np.array(model.level_names, object)
     return {
-        "rows": len(scored.table),
-        "levels": {name: float(np.mean(levels == name)) for name in LEVELS},
-        "unusual": float(np.mean(scored.unusual)),
+        "rows": len(score),
+        "levels": {name: float(sizes[named == name].sum() / len(score)) for name in LEVELS},
+        "unusual": float(np.mean(score >= 1.0)),
         "alerts_per_instance_day": alerts,
     }
 
@@ -191,13 +193,14 @@ def _params(fitted: Fitted) -> dict[str, float | int | str]:
 
 
 def _plots(
-    space: Space, model: FleetModel, scored: Scored, level_fit: FamilyFit, sizes: IntArray, seed: int
+    space: Space, model: FleetModel, score: FloatArray, label: IntArray, level_fit: FamilyFit, seed: int
 ) -> PlotData:
+    sizes = np.bincount(label, minlength=len(model.level_names))
     used = np.flatnonzero(sizes)
-    titles = {int(label): f"{label} ({model.level_names[label]}, n={sizes[label]})" for label in used}
+    titles = {int(number): f"{number} ({model.level_names[number]}, n={sizes[number]})" for number in used}
     profile = pd.DataFrame(
-        [space.level[scored.label == label].mean(axis=0) for label in used],
-        index=[titles[int(label)] for label in used],
+        [space.level[label == number].mean(axis=0) for number in used],
+        index=[titles[int(number)] for number in used],
         columns=list(model.features),
     )
     chosen = subsample(len(space.table), PLOT_ROWS, seed)
@@ -206,10 +209,10 @@ def _plots(
         linkage=level_fit.linkage,
         profile=profile,
         points=space.behaviour[chosen][:, : len(model.features)],
-        point_levels=[model.level_names[label] for label in scored.label[chosen]],
-        point_scores=scored.score[chosen],
-        cluster_sizes={titles[int(label)]: int(sizes[label]) for label in used},
-        timeline=_timeline(space.table, scored.score),
+        point_levels=[model.level_names[number] for number in label[chosen]],
+        point_scores=score[chosen],
+        cluster_sizes={titles[int(number)]: int(sizes[number]) for number in used},
+        timeline=_timeline(space.table, score),
     )
 
 

@@ -27,7 +27,8 @@ def decide(context: Mapping[str, Any]) -> str:
     """Look up the challenger and return the task that comes next: the approval or the release.
 
     A change waits for an approval where the mode says so. A refresh of the model that serves does not, unless it would
-    change more labels than a refresh may: then it waits in mode auto too.
+    change more labels than a refresh may: then it waits in mode auto too, as does the refresh of a model that another
+    one replaced meanwhile.
     What is decided on, the version with its digest, is handed on: a challenger that comes later waits for its own run.
     Skips where nothing waits, the challenger serves already, or the mode is off or dry_run (which is recorded).
     """
@@ -45,6 +46,10 @@ def decide(context: Mapping[str, Any]) -> str:
     if champion is not None and champion.digest == challenger.digest:
         raise AirflowSkipException(f"version {challenger.version} is the champion already")
     store = clients.store(config)
+    refresh = champion is not None and challenger.refreshes == champion.digest
+    ask = challenger.ask
+    if champion is not None and challenger.refreshes and not refresh:
+        ask = f"it refreshes a model that no longer serves and would replace version {champion.version}, a newer choice"
     candidate = {
         "version": challenger.version,
         "digest": challenger.digest,
@@ -56,7 +61,7 @@ def decide(context: Mapping[str, Any]) -> str:
         "mode": config.promotion,
         "kind": challenger.kind,
         "why": challenger.why,
-        "ask": challenger.ask,
+        "ask": ask,
         "link": tracking.version_url(config, challenger.version),
     }
     if config.promotion == "dry_run":
@@ -64,8 +69,7 @@ def decide(context: Mapping[str, Any]) -> str:
         raise AirflowSkipException(f"dry run: version {challenger.version} would have been promoted")
     context["ti"].xcom_push(key=CANDIDATE, value=candidate)
     # An older version that an operator made the challenger refreshes nothing that serves now: that is a change.
-    refresh = champion is not None and challenger.refreshes == champion.digest
-    asked = bool(challenger.ask) or (config.promotion == "approval" and not refresh)
+    asked = bool(ask) or (config.promotion == "approval" and not refresh)
     return APPROVAL if asked else RELEASE
 
 

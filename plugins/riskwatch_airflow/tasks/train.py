@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from riskwatch_airflow.assets import CANDIDATE_MODEL, RETRAIN_REQUEST
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ml.contest import Decision
+    from ml.contest import Contest, Decision
     from ml.scoring import FleetModel
     from ml.settings import Settings
     from ml.store import Store
@@ -79,16 +79,19 @@ def _plan(context: Mapping[str, Any], config: Settings, store: Store, training_i
 
     champion = tracking.champion(config)
     family = None if champion is None else champion.family
+    serving = _serving(store, None if champion is None else asdict(champion), catalogue.load(config.catalogue).names)
     before = standing.read(store, training_id, family)
     at = context["dag_run"].run_after
     since_s = None if before.contested_at is None else (at - before.contested_at).total_seconds()
-    why = contest_due(family, since_s, _asked(context))
+    why = contest_due(family, since_s, serving.given_up or _asked(context))
     kind = REFRESH if why is None else "contest"
     return {
         "kind": kind,
         "why": why or f"{family} is refreshed: the last contest is less than a week ago",
         "families": [family] if why is None else list(FAMILIES),
         "champion": None if champion is None else asdict(champion),
+        "given_up": serving.given_up,
+        "in_vain": before.in_vain,
         "wins": dict(before.wins),
         "at": clock.iso(at),
     }
@@ -107,9 +110,12 @@ def _asked(context: Mapping[str, Any]) -> str:
 def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
     """Fit one family, write its artifact and figures under `candidates/` and log it; return keys.
 
-    The champion's family keeps the champion's settings; every family is compared with the champion's levels.
+    The champion's family keeps the champion's settings; every family is compared with the champion's levels. In a
+    contest a champion that the guards veto, or that cannot be refreshed, chooses its settings anew.
     """
-    from ml import artifact, tracking
+    from functools import partial
+
+    from ml import artifact, select, tracking
     from ml.train import fit_candidate
 
     config = settings.load()
@@ -120,19 +126,25 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
             f"s3://{config.bucket}/{training['key']} is gone: clear the task prepare to write it again"
         )
     training_id = training["training_id"]
-    kept, serving = _serving(store, training["champion"])
+    watched = catalogue.load(config.catalogue)
+    serving = _serving(store, training["champion"], watched.names)
     own = training["champion"] is not None and training["champion"]["family"] == family
-    candidate = fit_candidate(
+    given_up = serving.given_up if own else ""
+    fit = partial(
+        fit_candidate,
         rows,
-        catalogue.load(config.catalogue),
+        watched,
         inventory.load(config.inventory, store),
         family,
         training_id=training_id,
         budget=config.budget,
         period_s=config.period_s,
-        level=kept if own else None,
-        champion=serving,
+        champion=serving.model,
     )
+    candidate = fit(level=serving.settings if own else None)
+    if own and training["kind"] == "contest" and not given_up and (reasons := select.vetoes(candidate.figures)):
+        given_up = "; ".join(reasons)
+        candidate = fit()
     zip_bytes = artifact.pack(candidate.document, candidate.arrays)
     run_id = tracking.log_candidate(config, training["run_id"], candidate, zip_bytes)
     base = f"candidates/{training_id}/{family}"
@@ -147,6 +159,7 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
         "bytes": len(zip_bytes),
         "figures": {name: float(value) for name, value in candidate.figures.items()},
         "params": candidate.params,
+        "given_up": given_up,
     }
     store.put_json(f"{base}.json", _finite(summary))
     _log.info("%s: %s", family, summary["figures"])
@@ -158,25 +171,35 @@ def choose(
 ) -> dict[str, Any]:
     """Decide what serves next by the policy of `ml.contest`, register it as challenger and announce it.
 
-    A family that failed to train does not take part. Fails for good where none may serve: the training in MLflow shows
-    every veto. Skips where the guards veto a refresh, and leaves the reason for `request`: a contest must follow.
+    A family that failed to train does not take part. Fails for good where none may serve, with every veto in MLflow,
+    and where the champion's own family failed to train: what serves stays. Skips where the guards veto a refresh, and
+    leaves the reason for `request`: a contest must follow.
     """
     from ml import select, tracking
+    from ml.contest import Contest
 
     config = settings.load()
     store = clients.store(config)
     by_family = {item["family"]: store.get_json(item["key"]) for item in trained if item}
     figures = {family: _figures(summary) for family, summary in by_family.items()}
+    if not figures:
+        raise AirflowFailException("no family was trained: the logs of the tasks train say why; what serves stays")
+    given_up = next(filter(None, (summary.get("given_up", "") for summary in by_family.values())), "")
     try:
         choice = select.choose(figures)
     except select.SelectionError as error:
         vetoed = [_row(by_family[family], select.vetoes(figures[family])) for family in by_family]
         tracking.close_training(config, training["run_id"], vetoed, why=str(error))
         if training["kind"] == "contest":
+            _decide(store, training, Contest(figures, None, given_up=given_up))
             raise AirflowFailException(str(error)) from error
+        if training["in_vain"]:
+            raise AirflowSkipException(f"what serves stays, and the last contest was in vain: {error}") from error
         context["ti"].xcom_push(key=AGAIN, value=f"the guards vetoed the refresh of the champion: {error}")
         raise AirflowSkipException(f"what serves stays, and a contest follows: {error}") from error
-    decision = _decide(store, training, figures, choice)
+    decision = _decide(store, training, Contest(figures, choice, given_up=given_up))
+    if decision.family not in by_family:
+        raise AirflowFailException(f"{decision.why}: see the log of its task train, and trigger again with contest")
     ranking = [_row(by_family[family], []) for family in choice.ranking]
     ranking += [_row(by_family[family], why) for family, why in choice.vetoes.items()]
     for place, row in enumerate(ranking, 1):
@@ -221,18 +244,16 @@ def request(context: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _decide(
-    store: Store, training: Mapping[str, Any], figures: Mapping[str, Mapping[str, float]], choice: Any
-) -> Decision:
+def _decide(store: Store, training: Mapping[str, Any], contest: Contest) -> Decision:
     """A refresh that passed the guards serves; a contest is settled against the wins so far, and recorded."""
     from ml import standing
-    from ml.contest import REFRESH, Contest, Decision, Policy
+    from ml.contest import REFRESH, Decision, Policy
 
     family = training["champion"]["family"] if training["champion"] else None
     if training["kind"] == REFRESH:
         return Decision(family, REFRESH, training["why"])
     policy = Policy(family, dict(training["wins"]))
-    decision = policy.settle(Contest(figures, choice))
+    decision = policy.settle(contest)
     standing.write(
         store,
         training["training_id"],
@@ -248,9 +269,11 @@ def _ask(decision: Decision, figures: Mapping[str, Mapping[str, float]]) -> str:
     """Why even a refresh waits for an approval; empty where it does not."""
     from ml.contest import MOST_CHURN, REFRESH
 
-    churn = figures[str(decision.family)].get("label_churn", 0.0)
+    churn = figures[str(decision.family)].get("label_churn", float("nan"))
     if decision.kind != REFRESH or churn <= MOST_CHURN:
         return ""
+    if churn != churn:
+        return "nobody could tell how many rows would change their level"
     return f"{churn:.1%} of the rows would change their level, more than {MOST_CHURN:.0%}"
 
 
@@ -261,21 +284,44 @@ def _refreshes(training: Mapping[str, Any], decision: Decision) -> str:
     return training["champion"]["digest"] if decision.kind == REFRESH else ""
 
 
-def _serving(store: Store, champion: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, FleetModel | None]:
-    """The level settings that a refresh keeps and the model that serves; None where there is none to read."""
+@dataclass(frozen=True)
+class Serving:
+    """The level settings that a refresh keeps and the model that serves, None where there is none to use.
+
+    ``given_up`` says why the champion cannot be refreshed: a contest must find what follows it.
+    """
+
+    settings: dict[str, Any] | None = None
+    model: FleetModel | None = None
+    given_up: str = ""
+
+
+def _serving(store: Store, champion: Mapping[str, Any] | None, features: Sequence[str]) -> Serving:
+    """The champion as it serves, and whether it can be refreshed with the metrics of the catalogue.
+
+    Fails for good where its artifact is gone.
+    """
     from ml import artifact
     from ml.scoring import FleetModel
 
     if champion is None:
-        return None, None
+        return Serving()
     zip_bytes = store.get_bytes(f"artifacts/{champion['digest']}.zip") or store.get_bytes(champion["s3_key"])
     if zip_bytes is None:
         raise AirflowFailException(
             f"the artifact of the champion, version {champion['version']}, is neither under artifacts/ nor "
             f"{champion['s3_key']}: restore it from the bucket's versions, or promote another model"
         )
-    document, arrays = artifact.unpack(zip_bytes)
-    return document["settings"], FleetModel.load(document, arrays)
+    try:
+        document, arrays = artifact.unpack(zip_bytes)
+        kept, model = dict(document["settings"]), FleetModel.load(document, arrays)
+    except (artifact.ArtifactError, KeyError) as error:
+        _log.warning("the artifact of the champion cannot be read: %s", error)
+        return Serving(given_up=f"version {champion['version']} was packed by another version of Riskwatch")
+    if model.features != tuple(features):
+        changed = ", ".join(sorted(set(model.features) ^ set(features))) or "their order"
+        return Serving(given_up=f"the champion and the catalogue differ in the metrics: {changed}")
+    return Serving(kept, model)
 
 
 def _newest_hour(store: Store) -> datetime | None:

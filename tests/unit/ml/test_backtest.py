@@ -88,6 +88,40 @@ def test_auto_holds_a_contest_first(history, replay):
     assert found[1].family == found[0].family
 
 
+def test_a_replay_that_no_family_may_serve_says_so(tmp_path):
+    # GIVEN a fleet that never moves: every row is in the one level that there is
+    still = [fleet(3).assign(m0=5.0, m1=5.0, m2=5.0, m3=5.0), fleet(2, "2026-11-04").assign(m0=5, m1=5, m2=5, m3=5)]
+    # WHEN
+    found = backtest(*still, family="auto")
+    # THEN all are vetoed once, a fall-back labels every row, and the next contest is a week away
+    assert [(refresh.family, refresh.serves) for refresh in found.refreshes] == [("kmeans", False)] * 2
+    assert [refresh.contest is None for refresh in found.refreshes] == [False, True]
+    assert found.rows["score"].notna().all()
+    text = backtest_report.write(found, tmp_path).read_text()
+    assert "the DAG would serve nothing**; kmeans labels the replay all the same" in text
+    assert text.count("one level cluster holds 100.0% of the rows") == 5
+    assert "nothing would serve: a fall-back" in text
+
+
+def test_a_champion_whose_refresh_is_vetoed_in_vain_serves_on(history, replay, monkeypatch):
+    # GIVEN guards that let the first contest pass and nobody afterwards
+    passed = []
+
+    def vetoes(figures):
+        passed.append(figures)
+        return [] if len(passed) <= 5 else ["no"]
+
+    monkeypatch.setattr("ml.select.vetoes", vetoes)
+    monkeypatch.setattr("ml.contest.vetoes", vetoes)
+    monkeypatch.setattr("ml.backtest.vetoes", vetoes)
+    # WHEN
+    found = backtest(history, replay, family="auto", refit_hours=12).refreshes
+    # THEN the first vetoed refresh is followed by a contest, the next ones are not
+    assert [refresh.contest is None for refresh in found] == [False, False, True, True]
+    assert all(refresh.serves for refresh in found)
+    assert len({refresh.paging_threshold for refresh in found}) == 1
+
+
 def test_the_report_tells_what_was_met(result, replay, tmp_path):
     labels = replay[["instance_id", "timestamp"]].assign(label=0)
     labels.loc[400:411, "label"] = 1

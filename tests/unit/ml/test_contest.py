@@ -53,6 +53,19 @@ def test_a_vetoed_champion_is_replaced_at_once_and_the_reason_is_told():
     assert "it is too big" in decision.why
 
 
+def test_a_champion_that_is_given_up_changes_even_where_its_family_wins():
+    found = replace(contest("kmeans", kmeans=0.9, dbscan=0.1), given_up="its metrics changed")
+    decision = Policy("kmeans").settle(found)
+    assert (decision.family, decision.kind) == ("kmeans", CHANGE)
+    assert "its metrics changed" in decision.why
+
+
+def test_a_champion_that_failed_to_train_stays_and_so_do_the_wins_against_it():
+    policy = Policy("kmeans", {"dbscan": 2})
+    decision = policy.settle(contest("dbscan", dbscan=0.9))
+    assert (decision.family, decision.kind, policy.wins) == ("kmeans", REFRESH, {"dbscan": 2})
+
+
 def test_where_all_are_vetoed_the_champion_stays():
     assert Policy("kmeans").settle(Contest({}, None)).family == "kmeans"
     assert Policy().settle(Contest({}, None)).family is None
@@ -82,6 +95,17 @@ def test_in_a_contest_the_champion_keeps_its_settings_and_the_others_choose():
     assert found.fits["dbscan"].recipe.level == {}
     assert found.choice is not None
     assert found.figures["kmeans"]["injected_vus_pr"] > 0.2
+
+
+def test_a_champion_that_is_vetoed_with_its_settings_chooses_anew():
+    # GIVEN a champion whose eps is so small that everything is noise
+    space = build_space(rows(names=("web-1", "db-1"), n=432), CATALOGUE, INVENTORY, 300)
+    # WHEN
+    found = hold(space, CATALOGUE, INVENTORY, Recipe("dbscan"), ("dbscan", {"eps": 1e-6}), ("dbscan",))
+    # THEN its family took part with another, and the contest says why
+    assert kept_settings(found.fits["dbscan"])["eps"] > 1e-3
+    assert found.given_up
+    assert found.choice is None or Policy("dbscan").settle(found).kind == CHANGE
 
 
 def test_label_churn_counts_rows_under_another_level():

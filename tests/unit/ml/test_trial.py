@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from ml.fit import Recipe
+from ml.fit import Recipe, fit_model
+from ml.scoring import measure, row_baselines
 from ml.space import build_space
 from ml.trial import MOST_INSTANCES, injected_vus_pr, make_trial, rate
 from tests.unit.ml.test_train import CATALOGUE, INVENTORY, rows
@@ -46,6 +47,16 @@ def test_a_family_finds_more_than_chance(trial):
     found = injected_vus_pr(trial, CATALOGUE, INVENTORY, Recipe("kmeans"))
     chance = rate(trial, np.random.default_rng(0).random(len(trial.labels)))
     assert found > 2 * chance
+
+
+@pytest.mark.parametrize("level", [{}, {"clusters": 6}])
+def test_the_level_map_changes_nothing(trial, level):
+    # GIVEN a model whose level map was chosen in full, or kept by a refresh
+    model = fit_model(trial.space, CATALOGUE, Recipe("kmeans", level=level)).model
+    measured = measure(model, trial.wide, row_baselines(model.baselines, trial.table, INVENTORY))
+    # WHEN / THEN its rating is that of the trial, which chooses none
+    found = injected_vus_pr(trial, CATALOGUE, INVENTORY, Recipe("kmeans", level=level))
+    assert found == rate(trial, np.nan_to_num(measured.score))
 
 
 def test_large_fleets_are_asked_by_a_sample():

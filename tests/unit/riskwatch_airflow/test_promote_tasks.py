@@ -58,7 +58,6 @@ def test_the_mode_names_the_next_task(registry, context, mode, next_task):
     ("mode", "refreshes", "ask", "next_task"),
     [
         pytest.param("approval", CHAMPION.digest, "", "release", id="a refresh needs no approval"),
-        pytest.param("approval", "cd" * 32, "", "approval", id="a refresh of another model is a change"),
         pytest.param("approval", CHAMPION.digest, "20% change", "approval", id="labels would churn"),
         pytest.param("auto", CHAMPION.digest, "20% change", "approval", id="labels would churn in mode auto"),
         pytest.param("auto", "", "", "release", id="a change in mode auto"),
@@ -74,6 +73,17 @@ def test_a_refresh_goes_live_without_an_approval_unless_labels_churn(
     # WHEN / THEN
     assert promote.decide(context) == next_task
     assert context["ti"].xcom_pull("decide", "candidate")["ask"] == ask
+
+
+@pytest.mark.parametrize("mode", ["approval", "auto"])
+def test_a_refresh_of_a_model_that_was_replaced_meanwhile_asks(registry, context, monkeypatch, mode):
+    # GIVEN a refresh that waited behind a change
+    registry.use(promotion=mode)
+    monkeypatch.setattr(tracking, "challenger", lambda config: replace(CHALLENGER, refreshes="cd" * 32))
+
+    # WHEN / THEN who approves reads that it goes back
+    assert promote.decide(context) == "approval"
+    assert "would replace version 6" in context["ti"].xcom_pull("decide", "candidate")["ask"]
 
 
 def test_the_ledger_names_the_policy_that_let_a_refresh_through(registry, context, monkeypatch):

@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from ml import clock, standing, tracking
+from ml import artifact, catalogue, clock, standing, tracking
 from ml.tracking import Registered
+from ml.train import fit_candidate
 from riskwatch_airflow.assets import CANDIDATE_MODEL, RETRAIN_REQUEST
 from riskwatch_airflow.tasks import train
+from tests.unit.ml.test_train import CATALOGUE, INVENTORY, rows
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 GOOD = {
@@ -54,9 +56,29 @@ def validated(aws):
     aws.store.write_hours("validated", rows, TEN, TEN + timedelta(hours=1))
 
 
+@pytest.fixture(scope="module")
+def served():
+    """A model as the champion serves it."""
+    return fit_candidate(rows(n=300), CATALOGUE, INVENTORY, "kmeans", training_id="T0", level={"clusters": 4})
+
+
+@pytest.fixture
+def kept(aws, served):
+    """The champion's artifact where releases keep it."""
+    aws.store.put_bytes(f"artifacts/{CHAMPION.digest}.zip", artifact.pack(served.document, served.arrays))
+
+
 def training(kind="contest", champion=None, **more):
     """What prepare returns, as far as choose needs it."""
-    known = {"training_id": "T1", "run_id": "parent", "kind": kind, "why": "weekly", "wins": {}, "at": clock.iso(TEN)}
+    known = {
+        "training_id": "T1",
+        "run_id": "parent",
+        "kind": kind,
+        "why": "weekly",
+        "wins": {},
+        "at": clock.iso(TEN),
+        "in_vain": False,
+    }
     return {**known, "champion": None if champion is None else asdict(champion), **more}
 
 
@@ -158,7 +180,9 @@ def test_nothing_may_serve(aws, run, told):
         ),
     ],
 )
-def test_a_run_is_a_refresh_or_a_contest_and_says_why(aws, run, told, validated, champion, days, more, families, why):
+def test_a_run_is_a_refresh_or_a_contest_and_says_why(
+    aws, run, told, validated, kept, champion, days, more, families, why
+):
     # GIVEN a contest some days before this run
     if days is not None:
         at = run["dag_run"].run_after - timedelta(days=days)
@@ -212,6 +236,19 @@ def test_a_vetoed_refresh_is_followed_by_a_contest(aws, run, told):
     assert "50.0% of the rows are noise" in asked["reason"]
 
 
+def test_a_contest_in_vain_is_not_repeated_daily(aws, run, told):
+    # GIVEN a contest in which every family was vetoed
+    with pytest.raises(AirflowFailException):
+        train.choose(run, training("contest", CHAMPION), [candidate(aws, "kmeans", noise_share=0.5)])
+    in_vain = standing.read(aws.store, "T2", "kmeans").in_vain
+    assert in_vain
+
+    # WHEN the refresh of the day after is vetoed too / THEN nothing follows before the week is over
+    with pytest.raises(AirflowSkipException, match="the last contest was in vain"):
+        train.choose(run, training("refresh", CHAMPION, in_vain=in_vain), [candidate(aws, "kmeans", noise_share=0.5)])
+    assert run["ti"].values == {}
+
+
 def test_a_sound_refresh_asks_for_no_contest(run):
     # GIVEN / WHEN / THEN
     with pytest.raises(AirflowSkipException, match="no contest"):
@@ -242,7 +279,7 @@ def test_a_vetoed_champion_gives_way_at_once(aws, run, told):
     # WHEN / THEN
     chosen = train.choose(run, training("contest", CHAMPION), trained)
     assert (chosen["family"], chosen["kind"]) == ("dbscan", "change")
-    assert "was vetoed" in chosen["why"]
+    assert "cannot go on (neighbouring levels" in chosen["why"]
 
 
 def test_the_artifact_of_the_champion_must_be_there(aws, run):
@@ -253,3 +290,113 @@ def test_the_artifact_of_the_champion_must_be_there(aws, run):
     # WHEN / THEN
     with pytest.raises(AirflowFailException, match="restore it from the bucket's versions"):
         train.train(training("refresh", CHAMPION, key="training/T1/rows.parquet"), "kmeans")
+
+
+def packed_otherwise(aws, served):
+    aws.store.put_bytes(f"artifacts/{CHAMPION.digest}.zip", b"no zip that this version knows")
+
+
+def watching_less(aws, served):
+    names = CATALOGUE.names
+    fewer = catalogue.Catalogue(tuple(metric for metric in CATALOGUE.metrics if metric.name != names[-1]))
+    other = fit_candidate(rows(n=300), fewer, INVENTORY, "kmeans", training_id="T0")
+    aws.store.put_bytes(f"artifacts/{CHAMPION.digest}.zip", artifact.pack(other.document, other.arrays))
+
+
+def without_settings(aws, served):
+    document = {name: value for name, value in served.document.items() if name != "settings"}
+    aws.store.put_bytes(f"artifacts/{CHAMPION.digest}.zip", artifact.pack(document, served.arrays))
+
+
+@pytest.mark.parametrize(
+    ("put", "why"),
+    [
+        (packed_otherwise, "version 2 was packed by another version of Riskwatch"),
+        (without_settings, "version 2 was packed by another version of Riskwatch"),
+        (watching_less, f"differ in the metrics: {CATALOGUE.names[-1]}"),
+    ],
+)
+def test_a_champion_that_cannot_be_refreshed_is_contested(aws, run, told, validated, served, put, why):
+    # GIVEN a contest yesterday, and a champion of another version or of other metrics
+    put(aws, served)
+    at = run["dag_run"].run_after - timedelta(days=1)
+    standing.write(aws.store, "20261101T000000Z", at=at, champion="kmeans", wins={}, decision={})
+    told["champion"] = CHAMPION
+
+    # WHEN / THEN all families are fitted, the champion's with settings of its own choice, and the winner is a change
+    found = train.prepare(run)
+    assert sorted(found["families"]) == sorted(FIVE)
+    assert why in found["why"]
+    assert train._serving(aws.store, asdict(CHAMPION), CATALOGUE.names).settings is None
+
+
+def test_the_champion_that_wins_with_new_settings_is_a_change(aws, run, told):
+    # GIVEN a contest in which the champion's family had to choose its settings anew
+    summary = aws.store.get_json(candidate(aws, "kmeans")["key"])
+    aws.store.put_json("candidates/T1/kmeans.json", {**summary, "given_up": "it was all noise"})
+    trained = [{"family": "kmeans", "key": "candidates/T1/kmeans.json", "run_id": "kmeans"}]
+
+    # WHEN / THEN it refreshes nothing, so that it waits for an approval
+    chosen = train.choose(run, training("contest", CHAMPION), trained)
+    assert (chosen["family"], chosen["kind"], told["winner"]["refreshes"]) == ("kmeans", "change", "")
+    assert "cannot go on (it was all noise)" in chosen["why"]
+
+
+def test_a_contest_in_which_all_are_vetoed_is_on_record(aws, run, told):
+    # GIVEN / WHEN
+    with pytest.raises(AirflowFailException, match="no family may serve"):
+        train.choose(run, training("contest", CHAMPION), [candidate(aws, "kmeans", noise_share=0.5)])
+
+    # THEN tomorrow is no contest because of the calendar
+    assert standing.read(aws.store, "T2", "kmeans").contested_at == TEN
+
+
+@pytest.mark.parametrize("kind", ["refresh", "contest"])
+def test_no_family_came_out_of_the_training(aws, run, told, kind):
+    # GIVEN the only one ran out of memory / WHEN / THEN that is a failure, not a veto
+    with pytest.raises(AirflowFailException, match="no family was trained"):
+        train.choose(run, training(kind, CHAMPION), [None])
+    assert aws.store.keys("contests/") == []
+    assert run["ti"].values == {}
+
+
+def test_a_champion_that_failed_to_train_goes_on_serving(aws, run, told):
+    # GIVEN a contest that the champion's family did not come out of
+    trained = [candidate(aws, "dbscan", injected_vus_pr=0.9)]
+
+    # WHEN / THEN nothing is registered, and the wins against it stand
+    with pytest.raises(AirflowFailException, match="kmeans failed to train: what serves stays"):
+        train.choose(run, training("contest", CHAMPION, wins={"dbscan": 2}), trained)
+    assert "winner" not in told
+    assert standing.read(aws.store, "T2", "kmeans").wins == {"dbscan": 2}
+
+
+def test_a_refresh_of_unknown_churn_asks(aws, run, told):
+    # GIVEN a refresh that could not be compared with what serves / WHEN
+    train.choose(run, training("refresh", CHAMPION), [candidate(aws, "kmeans")])
+
+    # THEN
+    assert told["winner"]["ask"] == "nobody could tell how many rows would change their level"
+
+
+def test_a_vetoed_champion_is_fitted_again_with_settings_of_its_own_choice(aws, run, kept, monkeypatch):
+    # GIVEN a champion of four clusters whose refresh puts nearly all rows into one, in a contest
+    frame = rows(n=300)
+    aws.store.put_frame("training/T1/rows.parquet", frame)
+    monkeypatch.setattr(tracking, "log_candidate", lambda *given: "child")
+    served_as = []
+
+    def vetoed(figures):
+        served_as.append(figures["fidelity"])
+        return ["one level cluster holds too much"] if len(served_as) == 1 else []
+
+    monkeypatch.setattr("ml.select.vetoes", vetoed)
+
+    # WHEN
+    done = train.train(training("contest", CHAMPION, key="training/T1/rows.parquet"), "kmeans")
+
+    # THEN the second fit is the candidate
+    summary = aws.store.get_json(done["key"])
+    assert summary["given_up"] == "one level cluster holds too much"
+    free = fit_candidate(frame, CATALOGUE, INVENTORY, "kmeans", training_id="T1")
+    assert summary["params"]["level.clusters"] == free.params["level.clusters"] != 4
