@@ -133,7 +133,7 @@ def measure(form: str, files: dict[str, bytes], datas: list[str]) -> dict[str, A
     table = Table(services, "table")
     registry = Registry(table)
     teller = Teller(registry, Windows(table), Budget(table, Limits()), Publisher(services, "topic"), None)
-    outputs = Outputs(Objects(services, "bucket"), registry, teller)
+    outputs = Outputs(Objects(services, "bucket"), registry, lambda: teller)
     now_ms = int(END.timestamp() * 1000)
     event = [
         {

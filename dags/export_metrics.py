@@ -1,6 +1,6 @@
 """export_metrics: an interval of CloudWatch metrics to S3, validated by Great Expectations."""
 
-from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
 
 from ml import settings
 from riskwatch_airflow.assets import VALIDATED_METRICS
@@ -13,10 +13,12 @@ DOC = """
 **Writes** `raw/`, `validated/` and `quarantine/` for exactly the run's interval, and `inventory/` as the tags say;
 a rerun replaces only what differs. **Announces** `validated_metrics`.
 
-`fetch` runs once for each account and region of the settings. A run works on its data interval; a scheduled one reads
-the three hours before it again, the first one of a day (UTC) three days, because values come late. Started by hand
-without an interval, give `start` and `end`. For days of the past:
-`airflow backfill create --dag-id export_metrics --from-date … --to-date …`.
+`fetch` runs once for each account and region of the settings. Where some of them fail, `validate` goes on with the
+rows of the others, and `complete` fails and names them: clear their `fetch` with what comes after it.
+
+A run works on its data interval; a scheduled one reads the `reread_hours` before it again, the first one of a day (UTC)
+the `reread_days`, because values come late. Started by hand without an interval, give `start` and `end`. For days of
+the past: `airflow backfill create --dag-id export_metrics --from-date … --to-date …`.
 
 CloudWatch keeps 60 s data for 15 days, 300 s for 63 days, 3,600 s for 455 days. An interval beyond its cliff is
 refused, or with `coarsen` (a backfill: `--dag-run-conf '{"coarsen": true}'`) read in coarser rows, which the log says.
@@ -50,7 +52,7 @@ COARSEN = Param(
     **COMMON,
 )
 def export_metrics() -> None:
-    """Wire fetch, once for each shard, and validate."""
+    """Wire fetch, once for each shard, validate, and complete."""
 
     @task(map_index_template="{{ told }}")
     def fetch(shard: str) -> dict:
@@ -62,13 +64,22 @@ def export_metrics() -> None:
         context["told"] = fetched["told"]
         return fetched
 
-    @task(outlets=[VALIDATED_METRICS])
+    # What one account or region refuses must not keep the rows of the others back.
+    @task(outlets=[VALIDATED_METRICS], trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
     def validate(fetched: list[dict]) -> dict:
         from riskwatch_airflow.tasks import export
 
         return export.validate(get_current_context(), export.joined(fetched))
 
-    validate(fetch.expand(shard=[shard.name for shard in settings.shards()]))
+    @task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
+    def complete(fetched: list[dict]) -> None:
+        from riskwatch_airflow.tasks import export
+
+        export.complete(fetched)
+
+    fetched = fetch.expand(shard=[shard.name for shard in settings.shards()])
+    validate(fetched)
+    complete(fetched)
 
 
 export_metrics()

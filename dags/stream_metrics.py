@@ -25,6 +25,9 @@ hand says nothing about silence.
 A run begins where the last complete one ended: late, failed and skipped runs leave no hole. At most six hours are
 caught up; what lies before is told in a warning of `publish`, with the start and end to give by hand.
 
+An account and region that cannot be read does not stop the others: it catches up when it can be read again, its
+instances are not told as silent meanwhile, and `complete` fails and names it.
+
 By hand, `start` and `end` stream a stretch of the past; the mark stays where it is. Rows that were streamed before keep
 their first label. A stretch that is too long for one run is refused, with the length that is not. `digest` sends
 what waits for the digest now.
@@ -32,6 +35,7 @@ what waits for the digest now.
 **When it is skipped**: no model is promoted yet; see `promote_model`.
 
 **When it fails**
+- *the rows of … were not streamed*: what is wrong with that account and region is in the message.
 - *records still refused*: the stream has too few shards, or is throttled; the next run sends the same rows again.
 - *the live function raised*: read its log; `promote_model` says how to go back to an earlier model.
 - *mark.json cannot be read*: delete it; the next run streams the newest period.
@@ -50,7 +54,7 @@ what waits for the digest now.
     **COMMON,
 )
 def stream_metrics() -> None:
-    """Wire publish and tick."""
+    """Wire publish, tick and complete."""
 
     @task(execution_timeout=LONGEST)
     def publish() -> dict:
@@ -64,7 +68,15 @@ def stream_metrics() -> None:
 
         return streaming.tick(published, digest=get_current_context()["params"]["digest"])
 
-    tick(publish())
+    @task
+    def complete(published: dict) -> None:
+        from riskwatch_airflow.tasks import streaming
+
+        streaming.complete(published)
+
+    published = publish()
+    # The tick comes first: what is wrong with one account must not hold up the messages about the others.
+    tick(published) >> complete(published)
 
 
 stream_metrics()

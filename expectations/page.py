@@ -6,6 +6,7 @@ One page and no site, so that a link to the object is all that a reader needs; t
 from __future__ import annotations
 
 import html
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -14,14 +15,14 @@ import numpy as np
 from ml import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from expectations.validate import Interval
     from ml.store import Store
 
 PREFIX = "docs/validation/"
-# A week of hourly pages of about 60 KB.
+# Of each account and region: a week of hourly pages of about 60 KB.
 KEPT = 168
 # Values that a page shows of one expectation; results hold every one.
 SHOWN = 20
@@ -30,15 +31,22 @@ _HIDDEN = ("unexpected_list", "unexpected_index_list", "unexpected_index_query")
 
 
 def write(store: Store, outcomes: Sequence[Any], interval: Interval, part: str) -> str:
-    """Write the page of an interval and a part, remove all but the newest pages, and return its key."""
+    """Write the page of an interval and a part, and return its key."""
     key = f"{PREFIX}{_moment(interval.start)}--{_moment(interval.end)}-{part}.html"
     name = f"{part}: {clock.iso(interval.start)} to {clock.iso(interval.end)}"
     store.put_page(key, render(outcomes, name))
-    for old in store.keys(PREFIX)[:-KEPT]:
-        # A backfill writes pages of the past: the next run takes them away, not the one that links to them.
-        if old != key:
-            store.delete(old)
     return key
+
+
+def tidy(store: Store, written: Collection[str]) -> None:
+    """Remove, of each part, all but the KEPT pages that were written last, and none of those `written` just now."""
+    kept: Counter[str] = Counter()
+    # By when they were written: a backfill writes pages of the past.
+    for key in store.newest_keys(PREFIX):
+        part = key.partition("--")[2].partition("Z-")[2]
+        kept[part] += 1
+        if kept[part] > KEPT and key not in written:
+            store.delete(key)
 
 
 def link(store: Store, key: str) -> str:

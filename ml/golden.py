@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml import inventory as fleet
-from ml.features import BoolArray, FloatArray, MetricTable
+from ml.features import BoolArray, FloatArray, IntArray, MetricTable
 from ml.scoring import FleetModel, score_table
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ml.inventory import Instance
 
-RECORDS = 24
+RECORDS = 12
 STRANGER = "golden-stranger"
 VARIANTS = ("ordinary", "missing", "short", "role", "fleet")
 
@@ -29,20 +29,29 @@ Record = dict[str, Any]
 def golden_records(
     model: FleetModel, table: MetricTable, score: FloatArray, inventory: Mapping[str, Instance], seed: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """At most 24 records made from training rows with scores (n,), and the score, level and unusual flag each must get.
+    """At most 12 records made from training rows with scores (n,), and the score, level and unusual flag each must get.
 
-    A third have the highest scores, the others are drawn at random; both are varied in turn.
+    A third have the highest scores, the others are drawn at random from the roles in turn; both are varied in turn.
     """
     usable = np.flatnonzero(_within(table.values, model.bounds))
     highest = usable[np.argsort(-score[usable], kind="stable")][: RECORDS // 3]
     rest = np.setdiff1d(usable, highest)
     rng = np.random.default_rng(seed)
-    drawn = rng.choice(rest, min(len(rest), RECORDS - len(highest)), replace=False)
+    drawn = _in_turn(rng.permutation(rest), table, inventory)[: RECORDS - len(highest)]
     records = [
         _vary(record_of(table, int(row), model.context_rows, inventory), VARIANTS[place % len(VARIANTS)], place)
         for place, row in enumerate([*highest, *np.sort(drawn)])
     ]
     return {"records": records, "expected": expected(model, records)}
+
+
+def _in_turn(rows: IntArray, table: MetricTable, inventory: Mapping[str, Instance]) -> IntArray:
+    """Sort rows so that every role has its first before any has its second: each role is a map of its own."""
+    roles = np.array([fleet.lookup(inventory, name).role for name in table.instances])[table.code[rows]]
+    turn = np.empty(len(rows), np.int64)
+    for role in np.unique(roles):
+        turn[roles == role] = np.arange((roles == role).sum())
+    return rows[np.argsort(turn, kind="stable")]
 
 
 def expected(model: FleetModel, records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ import pandas as pd
 from ml import arrived, clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ml.store import Store
 
@@ -97,12 +97,13 @@ def compact(store: Store, now: datetime) -> Compacted:
     return Compacted(objects, rows_in, rows_out, rows_in - rows_out, tuple(unreadable))
 
 
-def recent(store: Store, start: datetime, end: datetime) -> pd.DataFrame:
+def recent(store: Store, start: datetime, end: datetime, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Compacted rows with start <= timestamp < end, sorted by instance and time, ``reasons`` as JSON text.
 
+    All columns are read, or only instance, time and ``columns``: a day of a large fleet fits into memory only so.
     Without rows the frame is empty and still has the columns that every labelled row has.
     """
-    frame = store.read_hours(ROWS, start, end)
+    frame = store.read_hours(ROWS, start, end, columns=columns)
     if frame.empty:
         return arrived.joined([])
     return frame

@@ -107,10 +107,11 @@ class _Answer:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads calls with one client and one region's allowance."""
+    """Reads calls with one client and one region's allowance; throttling is waited out for `patience_s` seconds."""
 
     client: Any
     rate: Rate
+    patience_s: float = PATIENCE_S
 
     def read(self, calls: Sequence[Call]) -> Iterator[tuple[Call, list[Series], Usage]]:
         """Yield each call, in order, with a series for each of its queries and what reading it took.
@@ -184,10 +185,10 @@ class Reader:
             except ThrottledError as error:
                 now = self.rate.now()
                 throttled = now if throttled is None else throttled
-                if now - throttled >= PATIENCE_S:
+                if now - throttled >= self.patience_s:
                     raise ThrottledError(
-                        f"GetMetricData has been throttled for {PATIENCE_S / 60:.0f} minutes: ask for a higher quota "
-                        "of GetMetricData in this region, or see what else calls it. Nothing was written."
+                        f"GetMetricData has been throttled for {self.patience_s / 60:.0f} minutes: ask for a higher "
+                        "quota of GetMetricData in this region, or see what else calls it. Nothing was written."
                     ) from error
                 _log.warning("GetMetricData is throttled (for %.0f s by now): waiting", now - throttled)
                 self.rate.sleep(PAUSE_S)

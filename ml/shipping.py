@@ -1,7 +1,8 @@
 """What makes the bytes of an artifact: source as it is shipped, and a zip that is the same wherever it is written.
 
-The function compiles its source at every cold start and its size counts, so docstrings and comments stay here. Line
-numbers are kept: a traceback of the function points into this repository. The zip is stored uncompressed, sorted, with
+The function compiles its source at every cold start and its size counts, so what only readers and type checkers need
+stays here: docstrings, comments, annotations of functions and variables, imports for them, and spaces. Line numbers and
+names are kept: a traceback of the function points into this repository. The zip is stored uncompressed, sorted, with
 fixed dates and modes. Standard library alone, and the same bytes on every Python that can run the function.
 """
 
@@ -11,38 +12,122 @@ import ast
 import io
 import tokenize
 import zipfile
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    Span = Callable[[ast.expr | ast.stmt | ast.arg], tuple[int, int]]
 
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 REGULAR_FILE_0644 = 0o100644 << 16
 UNIX = 3
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_DOCUMENTED = (ast.Module, ast.ClassDef, *_FUNCTIONS)
+# From Python 3.12 on an f-string is many tokens; it is shipped as it stands.
+_STARTS = getattr(tokenize, "FSTRING_START", None)
+_ENDS = getattr(tokenize, "FSTRING_END", None)
+
+# First and last byte of a part that goes, and what takes its place.
+Cut = tuple[int, int, bytes]
 
 
 def shipped(source: str) -> str:
-    """Give a module's source with docstrings and comments blanked out; raises SyntaxError where it is no Python."""
-    lines = source.splitlines()
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            _blank(lines, node.body[0], alone=len(node.body) == 1 and not isinstance(node, ast.Module))
-    text = "\n".join(lines) + "\n"
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            line, column = token.start
-            lines[line - 1] = lines[line - 1][:column].rstrip()
-    return "\n".join(lines) + "\n"
+    """Give a module's source without what only its readers need; raises SyntaxError where it is no Python."""
+    return _tight(_cut(source))
 
 
-def _blank(lines: list[str], docstring: ast.stmt, *, alone: bool) -> None:
-    """Blank the lines of a docstring; a body of nothing else keeps a statement."""
-    first, last = docstring.lineno - 1, docstring.end_lineno or docstring.lineno
-    lines[first:last] = [""] * (last - first)
-    if alone:
-        lines[first] = " " * docstring.col_offset + "pass"
+def _cut(source: str) -> str:
+    """Take docstrings and annotations out, each line staying where it was."""
+    content = source.encode()
+    starts = [0, *accumulate(len(line) for line in content.splitlines(keepends=True))]
+
+    def span(node: ast.expr | ast.stmt | ast.arg) -> tuple[int, int]:
+        last_line, last_column = node.end_lineno or 0, node.end_col_offset or 0
+        return starts[node.lineno - 1] + node.col_offset, starts[last_line - 1] + last_column
+
+    cuts: list[Cut] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, _DOCUMENTED):
+            cuts += _docstring(node, span)
+        if isinstance(node, _FUNCTIONS) and node.returns is not None:
+            begin, end = span(node.returns)
+            cuts.append((content.rindex(b"->", 0, begin), end, b""))
+        if isinstance(node, ast.arg) and node.annotation is not None:
+            begin, end = span(node)
+            cuts.append((begin + len(node.arg.encode()), end, b""))
+        if not isinstance(node, ast.ClassDef):
+            cuts += _unused(node, span)
+    parts: list[bytes] = []
+    reached = 0
+    for begin, end, instead in sorted(cuts):
+        if begin >= reached:  # else it lies in one that is gone
+            parts += content[reached:begin], instead, b"\n" * content.count(b"\n", begin, end)
+            reached = end
+    return b"".join([*parts, content[reached:]]).decode()
+
+
+def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, span: Span) -> list[Cut]:
+    if ast.get_docstring(node, clean=False) is None:
+        return []
+    # A body of nothing else keeps a statement.
+    alone = len(node.body) == 1 and not isinstance(node, ast.Module)
+    return [(*span(node.body[0]), b"pass" if alone else b"")]
+
+
+def _unused(node: ast.AST, span: Span) -> list[Cut]:
+    """Find the types of variables, and the imports for type checkers: those of a class's fields make the class."""
+    cuts: list[Cut] = []
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.AnnAssign) and child.value is not None:
+            cuts.append((span(child.target)[1], span(child.annotation)[1], b""))
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING" and not child.orelse:
+            cuts.append((*span(child), b""))
+    return cuts
+
+
+def _tight(text: str) -> str:
+    """Take comments and needless spaces out; a block is indented by one space, what stands in brackets by none."""
+    parts: list[str] = []
+    depth = brackets = 0
+    row, before = 1, "\n"
+    for kind, string, first_row, last_row in _tokens(text):
+        depth += (kind == tokenize.INDENT) - (kind == tokenize.DEDENT)
+        if kind in (tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT, tokenize.ENDMARKER):
+            continue
+        if kind in (tokenize.NEWLINE, tokenize.NL):
+            space, string = "", "\n"
+        elif before == "\n":
+            space = "" if brackets else " " * depth
+        else:
+            space = "\\\n" * (first_row - row) or " " * (_is_word(before[-1]) and _is_word(string[0]))
+        parts += space, string
+        if kind == tokenize.OP:
+            brackets += (string in "([{") - (string in ")]}")
+        row, before = last_row, string
+    return "".join(parts)
+
+
+def _tokens(text: str) -> Iterator[tuple[int, str, int, int]]:
+    """Give kind, text, first and last row of the tokens, with an f-string as one of them on every Python."""
+    lines = text.splitlines(keepends=True)
+    opened: list[tuple[int, int]] = []
+    for kind, string, start, end, _ in tokenize.generate_tokens(io.StringIO(text).readline):
+        if kind == _STARTS:
+            opened.append(start)
+        if not opened:
+            yield kind, string, start[0], end[0]
+        if kind == _ENDS:
+            first, column = opened.pop()
+            if not opened:
+                rows = lines[first - 1 : end[0]]
+                rows[-1] = rows[-1][: end[1]]
+                yield tokenize.STRING, "".join(rows)[column:], first, end[0]
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character in "_'\""
 
 
 def stored_zip(members: Mapping[str, bytes]) -> bytes:

@@ -7,7 +7,7 @@ its new content, which S3 makes visible whole or not at all: a writer that is ki
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -98,6 +98,13 @@ class Store:
             found += [item["Key"] for item in page.get("Contents", ())]
         return sorted(found)
 
+    def newest_keys(self, prefix: str) -> list[str]:
+        """Return all keys under a prefix, what was written last first."""
+        found: list[tuple[datetime, str]] = []
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+            found += [(item["LastModified"], item["Key"]) for item in page.get("Contents", ())]
+        return [key for _, key in sorted(found, reverse=True)]
+
     def put_frame(self, key: str, frame: pd.DataFrame) -> None:
         """Write a whole frame as one Parquet object."""
         self.put_bytes(key, _to_bytes(_to_table(frame)))
@@ -157,12 +164,12 @@ class Store:
         *,
         part: str | None = None,
         without: str | None = None,
-        keys_only: bool = False,
+        columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """Return the rows of a layer with start <= timestamp < end, sorted by instance and time.
 
-        All parts are read, or only `part`, or all but `without`; all columns, or only instance and time. Raises
-        StoreError where an object is no Parquet file.
+        All parts are read, or only `part`, or all but `without`; all columns, or only instance, time and `columns`.
+        Raises StoreError where an object is no Parquet file.
         """
         start, end = _interval(start, end)
         wanted = {hour_key(layer, hour, "").rsplit("/", 1)[0] for hour in _hours(start, end)}
@@ -176,8 +183,8 @@ class Store:
                 and key.endswith(".parquet" if part is None else f"/part-{part}.parquet")
                 and not (without is not None and key.endswith(f"/part-{without}.parquet"))
             ]
-            columns = list(_KEYS) if keys_only else None
-            tables = [table for table in pool.map(lambda key: self._table(key, columns), chosen) if table is not None]
+            named = None if columns is None else list(dict.fromkeys((*_KEYS, *columns)))
+            tables = [table for table in pool.map(lambda key: self._table(key, named), chosen) if table is not None]
         if not tables:
             return _to_frame(
                 pa.schema([pa.field("instance_id", pa.string()), pa.field("timestamp", _STAMP)]).empty_table()

@@ -24,6 +24,8 @@ from ml.inventory import Instance
 from riskwatch_lambda.records import PACK, PACK_LIMIT
 
 MAX_RECORDS = 500
+# UTF-16 code units: one key that is longer makes Kinesis refuse the whole call.
+MAX_KEY = 256
 MAX_BYTES = 10 * 1024 * 1024
 # Large enough to make the context that packs repeat small, small enough for many services to share a call.
 PACK_BYTES = 256 * 1024
@@ -189,7 +191,8 @@ def put(
 ) -> Sent:
     """Send packs to a Kinesis stream, partition key = service, each queue of packs in its order.
 
-    At most 500 packs and 10 MiB a call, one of each queue. Only the packs that a call refused are sent again, with
+    A name that is no partition key is made one: the function quarantines its rows, and those of others go through. At
+    most 500 packs and 10 MiB a call, one of each queue. Only the packs that a call refused are sent again, with
     growing pauses, before anything else.
 
     Parameters
@@ -220,7 +223,7 @@ def put(
                 retried += len(waiting)
                 # Jitter keeps two publishers that were throttled together from meeting again.
                 pause(random.uniform(0.5, 1.0) * min(_FIRST_PAUSE_S * 2 ** (attempt - 1), _LONGEST_PAUSE_S))  # noqa: S311
-            entries = [{"Data": pack.data, "PartitionKey": pack.service} for pack in waiting]
+            entries = [{"Data": pack.data, "PartitionKey": _key(pack.service)} for pack in waiting]
             results = client.put_records(StreamName=stream, Records=entries)["Records"]
             calls += 1
             refused = [pack for pack, result in zip(waiting, results, strict=True) if result.get("ErrorCode")]
@@ -254,11 +257,17 @@ def _take(heads: deque[tuple[Pack, Iterator[Pack]]]) -> list[tuple[Pack, Iterato
     size = 0
     while heads and len(batch) < MAX_RECORDS:
         pack = heads[0][0]
-        size += len(pack.data) + len(pack.service.encode())
+        size += len(pack.data) + len(_key(pack.service).encode())
         if size > MAX_BYTES:
             break
         batch.append(heads.popleft())
     return batch
+
+
+def _key(service: str) -> str:
+    """Cut a service to what a partition key may be: text that UTF-8 has, no longer than MAX_KEY."""
+    units = service.encode("utf-16-le", "surrogatepass")[: 2 * MAX_KEY]
+    return units.decode("utf-16-le", "replace")
 
 
 def _values(rows: pd.DataFrame, features: tuple[str, ...]) -> FloatArray:

@@ -22,7 +22,7 @@ from riskwatch_lambda.table import ConflictError, RegistryError
 from riskwatch_lambda.tracking import Change, Episode, Scored, Stamp, follow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from riskwatch_lambda.model import Model
     from riskwatch_lambda.registry import Registry
@@ -34,11 +34,11 @@ EpisodeIds = dict[tuple[str, int], str | None]
 
 
 class Outputs(NamedTuple):
-    """Where a batch goes."""
+    """Where a batch goes; the teller is made when there is something to tell."""
 
     objects: Objects
     registry: Registry
-    teller: Teller
+    teller: Callable[[], Teller]
 
 
 class Delivery(NamedTuple):
@@ -81,15 +81,16 @@ def process(records: Sequence[Mapping[str, Any]], model: Model, outputs: Outputs
         log("ERROR", "batch not stored", batch=name, records=len(records), rows=len(labelled), reason=str(error))
         return {"batchItemFailures": [{"itemIdentifier": first.sequence}]}
     pending = [episode for change in written for episode in change.to_tell]
-    told = outputs.teller.page(pending, model.rule.group_s, stamp.now_ms)
+    told = outputs.teller().page(pending, model.rule.group_s, stamp.now_ms) if pending else (0, 0, 0)
+    sent, failed, held = told
     counts = {
         **_row_counts(labelled, episode_ids),
         "RowsQuarantined": sum(document["rows"] for document in refused),
         "EpisodesOpened": sum(len(change.opened) for change in written),
         "EpisodesClosed": sum(change.closed for change in written),
-        "MessagesSent": told.sent,
-        "MessagesFailed": told.failed,
-        "PagesHeld": told.held,
+        "MessagesSent": sent,
+        "MessagesFailed": failed,
+        "PagesHeld": held,
     }
     done_ms = stamp.now_ms + round((time.monotonic() - began) * 1000)
     latencies = _latencies(deliveries, labelled, model.period_s, done_ms)

@@ -6,7 +6,7 @@ has the budget that it would have had live.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from riskwatch_lambda.clock import DAY_MS, iso
 from riskwatch_lambda.table import EXPIRES, ConflictError, Table
@@ -39,23 +39,39 @@ class Budget:
         """
         if not (self.limits.service and self.limits.fleet):
             return False
-        day = iso(moment_ms)[:10]
-        expires = (moment_ms + KEPT_MS) // 1000
-        of_fleet = _one_more(day, "fleet", self.limits.fleet, expires)
-        of_service = _one_more(day, f"service#{service}", self.limits.service, expires)
         try:
-            self._table.update(of_fleet, of_service)
+            self._table.update(*_counters(service, moment_ms, 1, self.limits))
         except ConflictError:
             return False
         return True
 
+    def give_back(self, service: str, moment_ms: int) -> None:
+        """Return a page that was taken and did not go out; raises RegistryError when the counters cannot be written."""
+        self._table.update(*_counters(service, moment_ms, -1))
 
-def _one_more(day: str, name: str, limit: int, expires_s: int) -> Update:
-    values: dict[str, Any] = {":zero": {"N": "0"}, ":one": {"N": "1"}, ":limit": {"N": str(limit)}}
-    return {
+
+def _counters(service: str, moment_ms: int, pages: int, limits: Limits | None = None) -> tuple[Update, Update]:
+    """Give the updates that add pages to the fleet's counter of a day and to the service's, within limits if given."""
+    day, expires_s = iso(moment_ms)[:10], (moment_ms + KEPT_MS) // 1000
+    of_fleet, of_service = (limits.fleet, limits.service) if limits else (None, None)
+    return (
+        _more(day, "fleet", pages, of_fleet, expires_s),
+        _more(day, f"service#{service}", pages, of_service, expires_s),
+    )
+
+
+def _more(day: str, name: str, pages: int, limit: int | None, expires_s: int) -> Update:
+    made: Update = {
         "Key": {"pk": {"S": f"budget#{day}"}, "sk": {"S": name}},
-        "UpdateExpression": "SET #pages = if_not_exists(#pages, :zero) + :one, #expires = :expires",
-        "ConditionExpression": "attribute_not_exists(#pages) OR #pages < :limit",
+        "UpdateExpression": "SET #pages = if_not_exists(#pages, :zero) + :more, #expires = :expires",
         "ExpressionAttributeNames": {"#pages": "pages", "#expires": EXPIRES},
-        "ExpressionAttributeValues": {**values, ":expires": {"N": str(expires_s)}},
+        "ExpressionAttributeValues": {
+            ":zero": {"N": "0"},
+            ":more": {"N": str(pages)},
+            ":expires": {"N": str(expires_s)},
+        },
     }
+    if limit is not None:
+        made["ConditionExpression"] = "attribute_not_exists(#pages) OR #pages < :limit"
+        made["ExpressionAttributeValues"][":limit"] = {"N": str(limit)}
+    return made

@@ -11,18 +11,19 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from riskwatch_lambda import batch
 from riskwatch_lambda.batch import Outputs
 from riskwatch_lambda.budget import Budget, Limits
-from riskwatch_lambda.maintenance import Windows
 from riskwatch_lambda.model import Model, load
 from riskwatch_lambda.registry import Registry
 from riskwatch_lambda.sinks import Objects, Publisher
 from riskwatch_lambda.table import Table
-from riskwatch_lambda.telling import Teller
 from riskwatch_lambda.tracking import Stamp
+
+if TYPE_CHECKING:
+    from riskwatch_lambda.telling import Teller
 
 MODEL_DIRECTORY = Path(__file__).resolve().parent.parent / "model"
 CONNECT_TIMEOUT_S = 3
@@ -64,7 +65,7 @@ def answer(event: Any, model: Model, outputs_of: Callable[[], Outputs], version:
         from riskwatch_lambda import tick
 
         stamp = Stamp(model.model_id, version, now_ms)
-        return tick.run(event["tick"], model.rule, outputs_of().teller, stamp)
+        return tick.run(event["tick"], model.rule, outputs_of().teller(), stamp)
     if isinstance(event.get("Records"), list):
         return batch.process(event["Records"], model, outputs_of(), Stamp(model.model_id, version, now_ms))
     raise EventError(f"the event has {sorted(event)[:5]}, expected Records of a Kinesis stream, selftest or tick")
@@ -90,14 +91,15 @@ def outputs() -> Outputs:
     )
     s3, dynamodb, sns = (boto3.client(name, config=config) for name in ("s3", "dynamodb", "sns"))
     episodes = Table(dynamodb, table)
-    registry = Registry(episodes)
-    teller = Teller(
-        registry,
-        Windows(episodes),
-        Budget(episodes, _limits()),
-        Publisher(sns, topic),
-        os.environ.get("RISKWATCH_LINK") or None,
-    )
+    registry, budget, publisher = Registry(episodes), Budget(episodes, _limits()), Publisher(sns, topic)
+
+    @cache
+    def teller() -> Teller:
+        from riskwatch_lambda.maintenance import Windows
+        from riskwatch_lambda.telling import Teller
+
+        return Teller(registry, Windows(episodes), budget, publisher, os.environ.get("RISKWATCH_LINK") or None)
+
     return Outputs(Objects(s3, bucket), registry, teller)
 
 

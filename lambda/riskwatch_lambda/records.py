@@ -25,7 +25,11 @@ from __future__ import annotations
 
 import binascii
 import json
-from operator import lt
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from operator import ge, le, lt
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
@@ -60,12 +64,23 @@ class RecordError(ValueError):
         self.rows = rows
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True)
+class Layout:
     """What a model expects of a record: feature names and physical bounds in order, and the rows that it can use."""
 
     features: tuple[str, ...]
     bounds: tuple[Bounds, ...]
     context_rows: int
+
+    @cached_property
+    def lowest(self) -> tuple[float, ...]:
+        """Give the least value of each feature that is taken."""
+        return tuple(-MAGNITUDE_LIMIT if lower is None else lower for lower, _ in self.bounds)
+
+    @cached_property
+    def highest(self) -> tuple[float, ...]:
+        """Give the greatest value of each feature that is taken."""
+        return tuple(MAGNITUDE_LIMIT if upper is None else upper for _, upper in self.bounds)
 
 
 class Record(NamedTuple):
@@ -127,10 +142,13 @@ def parse(document: object, layout: Layout) -> Record:
             found = f"{len(row)} values" if isinstance(row, list) else "no list"
             raise RecordError(f"rows[{position}] has {found}, the model has {width} features")
     columns = list(zip(*rows, strict=True))
-    faults = _faults(ts, columns, layout)
+    kinds = _kinds(columns, layout)
+    faults = _faults(ts, columns, kinds, layout)
     if len(ts) - 1 in faults:
         raise RecordError(faults[len(ts) - 1])
     kept_ts, kept_rows, _ = _kept(ts, columns, 1, faults, layout.context_rows)
+    if int in kinds:
+        kept_rows = _floats(kept_rows)
     return Record(service, role, instance_id, kept_ts, kept_rows)
 
 
@@ -213,22 +231,45 @@ def _instance(
     for feature, column in zip(layout.features, wanted, strict=True):
         if not isinstance(column, list) or len(column) != len(ts):
             raise RecordError(f"the column of {feature} must be a list of as many values as ts has times, {len(ts)}")
-    faults = _faults(ts, wanted, layout)
+    kinds = _kinds(wanted, layout)
+    faults = _faults(ts, wanted, kinds, layout)
     kept_ts, kept_rows, left = _kept(ts, wanted, newest, faults, layout.context_rows)
+    if int in kinds:
+        kept_rows = _floats(kept_rows)
+    possible = [position for position in range(len(ts)) if position not in faults] if faults else []
     impossible = [
-        Refused(reason, 1, _one_row(header["service"], role, instance_id, ts[position], wanted, position))
+        Refused(reason, 1, _alone(header, entry, [*_before(possible, position, layout.context_rows), position]))
         for position, reason in sorted(faults.items())
         if position >= len(ts) - newest
     ]
     return Record(header["service"], role, instance_id, kept_ts, kept_rows, left), impossible
 
 
-def _one_row(
-    service: str, role: str, instance_id: str, ms: int, columns: Sequence[Sequence[Any]], position: int
-) -> dict[str, Any]:
-    """Give one row of an instance as a record of its own, without context."""
-    row = [column[position] for column in columns]
-    return {"v": ONE_ROW, "service": service, "role": role, "instance_id": instance_id, "ts": [ms], "rows": [row]}
+def _before(possible: list[int], position: int, context_rows: int) -> list[int]:
+    """Give the possible rows before a row that are its context, at most as many as the model can use."""
+    end = bisect_left(possible, position)
+    return possible[max(0, end - context_rows + 1) : end]
+
+
+def _alone(header: Mapping[str, Any], entry: Mapping[str, Any], positions: Sequence[int]) -> dict[str, Any]:
+    """Give the last of some rows of an instance, with the others as its context, as a pack of its own.
+
+    It names its features, all that the pack has values of: a model that comes later may need others.
+    """
+    ts = entry["ts"]
+    named = [
+        (name, [column[position] for position in positions])
+        for name, column in zip(header["features"], entry["columns"], strict=True)
+        if isinstance(column, list) and len(column) == len(ts)
+    ]
+    alone = {
+        "id": entry["id"],
+        "role": entry["role"],
+        "newest": 1,
+        "ts": [ts[position] for position in positions],
+        "columns": [column for _, column in named],
+    }
+    return {**header, "features": [name for name, _ in named], "instances": [alone]}
 
 
 def _count(entry: object) -> int:
@@ -273,8 +314,19 @@ def _times(value: object) -> list[int]:
     return value
 
 
-def _faults(ts: Sequence[int], columns: Sequence[Sequence[Any]], layout: Layout) -> dict[int, str]:
-    """Give position and reason of the rows that no instance can have; raises RecordError where a value is no number.
+def _kinds(columns: Sequence[Sequence[Any]], layout: Layout) -> set[type]:
+    """Give the types of all values; raises RecordError where one of them is no number."""
+    kinds = set(map(type, chain.from_iterable(columns)))
+    if not kinds <= VALUES:
+        for feature, column in zip(layout.features, columns, strict=True):
+            for position, value in enumerate(column):
+                if type(value) not in VALUES:
+                    raise RecordError(f"{feature} of row {position} is {value!r}, expected null or a finite number")
+    return kinds
+
+
+def _faults(ts: Sequence[int], columns: Sequence[Sequence[Any]], kinds: set[type], layout: Layout) -> dict[int, str]:
+    """Give position and reason of the rows that no instance can have.
 
     Whole columns are looked at first, which costs little; row by row only where something is wrong.
     """
@@ -285,17 +337,19 @@ def _faults(ts: Sequence[int], columns: Sequence[Sequence[Any]], layout: Layout)
             if moment <= latest:
                 faults[position] = f"ts is {moment}, not later than the time before it, {latest}"
             latest = max(latest, moment)
-    for feature, (lower, upper), column in zip(layout.features, layout.bounds, columns, strict=True):
-        if not VALUES.issuperset(map(type, column)):
-            position = next(place for place, value in enumerate(column) if type(value) not in VALUES)
-            raise RecordError(f"{feature} of row {position} is {column[position]!r}, expected null or a finite number")
-        low = -MAGNITUDE_LIMIT if lower is None else lower
-        high = MAGNITUDE_LIMIT if upper is None else upper
-        present = [value for value in column if value is not None]
-        if present and not (min(present) >= low and max(present) <= high):
-            for position, value in enumerate(column):
-                if value is not None and not low <= value <= high:
-                    faults.setdefault(position, _violation(feature, value, lower, upper))
+    lowest, highest = layout.lowest, layout.highest
+    present = columns
+    if type(None) in kinds:
+        present = [
+            [value for value in column if value is not None] or [low] if None in column else column
+            for column, low in zip(columns, lowest, strict=True)
+        ]
+    if all(map(le, lowest, map(min, present))) and all(map(ge, highest, map(max, present))):
+        return faults
+    for place, column in enumerate(columns):
+        for position, value in enumerate(column):
+            if value is not None and not lowest[place] <= value <= highest[place]:
+                faults.setdefault(position, _violation(layout.features[place], value, *layout.bounds[place]))
     return faults
 
 
@@ -321,11 +375,11 @@ def _kept(
     elif first >= context_rows:
         start = first - context_rows + 1
         ts, columns = ts[start:], [column[start:] for column in columns]
-    return tuple(ts), tuple(zip(*map(_floats, columns), strict=True)), newest
+    return tuple(ts), tuple(zip(*columns, strict=True)), newest
 
 
-def _floats(column: Sequence[Any]) -> Sequence[float | None]:
-    return [float(value) if type(value) is int else value for value in column] if int in map(type, column) else column
+def _floats(rows: Sequence[Row]) -> tuple[Row, ...]:
+    return tuple(tuple(None if value is None else float(value) for value in row) for row in rows)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

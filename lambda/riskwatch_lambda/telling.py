@@ -107,7 +107,17 @@ class Teller:
         if not allowed:
             return self._hold(episodes, BUDGET, held_ms=reached_ms)
         told = Told(opened=episodes) if event == OPENED else Told(escalated=episodes)
-        return self._send(event, told, now_ms)
+        counts = self._send(event, told, now_ms)
+        if counts.failed:
+            self._give_back(first)
+        return counts
+
+    def _give_back(self, first: Episode) -> None:
+        """Return the page that a failed message took: while the topic is down, each retry would take another."""
+        try:
+            self.budget.give_back(first.service, _moment(first))
+        except RegistryError as error:
+            log("ERROR", "page not given back to the budget", service=first.service, reason=str(error))
 
     def _hold(self, episodes: Sequence[Episode], why: str, window_id: str = "", held_ms: int | None = None) -> Counts:
         """Write that a page does not go out. The cool-down counts what was sent, so it is as it was before."""

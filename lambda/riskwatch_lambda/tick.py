@@ -19,8 +19,10 @@ from riskwatch_lambda.clock import DAY_MS, HOUR_MS
 from riskwatch_lambda.episodes import cooling
 from riskwatch_lambda.logs import log, metrics
 from riskwatch_lambda.maintenance import covering
+from riskwatch_lambda.messages import group
 from riskwatch_lambda.silence import Overdue
 from riskwatch_lambda.table import ConflictError
+from riskwatch_lambda.telling import Counts
 from riskwatch_lambda.tracking import (
     BEHAVIOUR,
     BUDGET,
@@ -40,11 +42,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from riskwatch_lambda.episodes import Rule
-    from riskwatch_lambda.telling import Counts, Teller
+    from riskwatch_lambda.telling import Teller
 
 # Longer than a batch may take, so that a message which is just being sent is left alone.
 RESEND_AFTER_MS = 5 * 60 * 1000
 EXPIRE_AFTER_MS = DAY_MS
+# Episodes that one tick pages at most, so that it ends in time; the next one goes on.
+MOST_PAGED = 1000
 
 
 class TickError(ValueError):
@@ -141,14 +145,21 @@ def _tell(
 ) -> Counts:
     """Page, resolve and digest what is due, and finish what needs no word."""
     due = [each for each in episodes if _is_free(each, wall_ms)]
-    pages = [each for each in due if PENDING in (each.notice.notified, each.notice.escalated)]
-    ours = [each for each in pages if each.notice.claimed_ms == wall_ms or teller.claim(each, wall_ms)]
-    ours += _released(due, rule, request.now_ms, teller, wall_ms)
-    counts = teller.page(ours, rule.group_s, wall_ms, request.now_ms)
+    openings, escalations = _pages(due, rule, request.now_ms, teller)
+    counts = Counts()
+    room = MOST_PAGED
+    # A group is claimed when its turn comes: a tick that ends early leaves the others for the next one to take at once.
+    for together in (*group(openings, rule.group_s), *group(escalations, rule.group_s)):
+        if room <= 0:
+            log("WARNING", "pages left for the next tick", most=MOST_PAGED, due=len(openings) + len(escalations))
+            break
+        ours = [mine for each in together for mine in _claimed(each, teller, wall_ms)]
+        counts = counts.plus(teller.page(ours, rule.group_s, wall_ms, request.now_ms))
+        room -= len(together)
     over = [each for each in due if not each.state.is_open]
     ended = [each for each in over if each.notice.notified == SENT and each.notice.resolved_ms is None]
     counts = counts.plus(teller.resolve(ended, wall_ms))
-    told = {each.episode_id for each in ours}
+    told = {each.episode_id for each in (*openings, *escalations)}
     waiting = [each for each in due if each.episode_id not in told and _waits_for_digest(each, request, teller)]
     counts = counts.plus(teller.digest(waiting, wall_ms))
     for episode in over:
@@ -166,24 +177,30 @@ def _is_free(episode: Episode, wall_ms: int) -> bool:
     return claimed is None or claimed == wall_ms or abs(wall_ms - claimed) > RESEND_AFTER_MS
 
 
-def _released(due: Iterable[Episode], rule: Rule, now_ms: int, teller: Teller, wall_ms: int) -> list[Episode]:
-    """Claim the messages of open episodes that have outlasted the cool-down or the window that held them."""
+def _pages(due: Iterable[Episode], rule: Rule, now_ms: int, teller: Teller) -> tuple[list[Episode], list[Episode]]:
+    """Give openings and escalations to page: what was not sent, and what a cool-down or window holds no longer."""
+    openings = [each for each in due if each.notice.notified == PENDING]
+    escalations = [each for each in due if each.notice.notified != PENDING and each.notice.escalated == PENDING]
     held = [each for each in due if each.state.is_open and each.notice.notified in (COOLDOWN, MAINTENANCE)]
-    if not held:
-        return []
-    windows = teller.windows.read()
-    released = []
+    windows = teller.windows.read() if held else []
     for episode in held:
-        told_since = episode.notice.told_since_ms
-        is_cooling = episode.notice.notified == COOLDOWN and cooling(rule, told_since, now_ms)
-        if is_cooling or covering(windows, episode, now_ms) is not None:
-            continue
-        notice = episode.notice._replace(
-            notified=PENDING, claimed_ms=wall_ms, told_since_ms=episode.since_ms, told_before_ms=told_since
-        )
-        if teller.release(episode, notice):
-            released.append(replace(episode, notice=notice))
-    return released
+        is_cooling = episode.notice.notified == COOLDOWN and cooling(rule, episode.notice.told_since_ms, now_ms)
+        # A tick after a stretch of the past comes while its rows go on: where they are now, a window may hold.
+        reached_ms = max(now_ms, episode.state.last_ms or 0)
+        if not is_cooling and covering(windows, episode, reached_ms) is None:
+            openings.append(episode)
+    return openings, escalations
+
+
+def _claimed(episode: Episode, teller: Teller, wall_ms: int) -> list[Episode]:
+    """Claim the page about an episode, unless this tick has it already; give it as it is then, nothing if others do."""
+    notice = episode.notice
+    if notice.notified not in (COOLDOWN, MAINTENANCE):
+        return [episode] if notice.claimed_ms == wall_ms or teller.claim(episode, wall_ms) else []
+    notice = notice._replace(
+        notified=PENDING, claimed_ms=wall_ms, told_since_ms=episode.since_ms, told_before_ms=notice.told_since_ms
+    )
+    return [replace(episode, notice=notice)] if teller.release(episode, notice) else []
 
 
 def _waits_for_digest(episode: Episode, request: Request, teller: Teller) -> bool:

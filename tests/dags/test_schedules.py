@@ -77,8 +77,20 @@ def test_the_export_runs_once_for_each_account_and_region(dagbag):
     # WHEN / THEN there is one shard; a run is labelled with what it read
     assert mapped.op_kwargs_expand_input.value["shard"] == ["default"]
     assert mapped.map_index_template == "{{ told }}"
-    assert dagbag.dags["export_metrics"].task_dict["validate"].upstream_task_ids == {"fetch"}
+    tasks = dagbag.dags["export_metrics"].task_dict
+    assert tasks["validate"].upstream_task_ids == {"fetch"}
+    # AND one that fails does not stop the others, and is named at the end
+    assert tasks["validate"].trigger_rule == "all_done_min_one_success"
+    assert tasks["complete"].trigger_rule == "all_done_min_one_success"
+    assert tasks["complete"].downstream_task_ids == set()
     assert dagbag.dags["export_metrics"].params["coarsen"] is False
+
+
+def test_the_tick_of_the_stream_comes_before_what_names_a_failed_account(dagbag):
+    # GIVEN / WHEN / THEN the tick follows the publishing alone
+    tasks = dagbag.dags["stream_metrics"].task_dict
+    assert tasks["tick"].upstream_task_ids == {"publish"}
+    assert tasks["complete"].upstream_task_ids == {"publish", "tick"}
 
 
 def test_approval_stands_between_decision_and_release(dagbag):

@@ -51,7 +51,7 @@ def world(stack):
     registry, made.windows = Registry(table), Windows(table)
     publisher = Publisher(boto3.client("sns"), stack.topic_arn)
     teller = Teller(registry, made.windows, Budget(table, Limits(2, 100, 12)), publisher, "https://link")
-    made.outputs = Outputs(Objects(boto3.client("s3"), stack.bucket), registry, teller)
+    made.outputs = Outputs(Objects(boto3.client("s3"), stack.bucket), registry, lambda: teller)
     return made
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 from botocore.exceptions import ClientError
@@ -48,6 +49,10 @@ class Bucket:
     def delete_object(self, **asked):
         self.objects.pop(asked["Key"], None)
 
+    def _place(self, key):
+        """Return how many puts there had been when the object was last written; 0 where it was there from the start."""
+        return len(self.puts) - self.puts[::-1].index(key) if key in self.puts else 0
+
     def get_paginator(self, name):
         assert name == "list_objects_v2"
         return self
@@ -55,5 +60,6 @@ class Bucket:
     def paginate(self, **asked):
         for key in list(self.objects):
             if key.startswith(asked["Prefix"]):
-                yield {"Contents": [{"Key": key}]}
+                written = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._place(key))
+                yield {"Contents": [{"Key": key, "LastModified": written}]}
         yield {}

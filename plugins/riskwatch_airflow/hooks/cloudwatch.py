@@ -20,7 +20,7 @@ from ml.metric_plan import Query, Usage
 from ml.shards import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     import boto3
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ml.catalogue import Catalogue, Metric
     from ml.dataset import MetricRows, Series
     from ml.inventory import Instance
+    from ml.metric_reader import Reader
 
 # A sum over a longer period than a row's is given for the row's.
 _SUMS = ("Sum", "SampleCount")
@@ -44,6 +45,8 @@ class CloudWatchMetricsHook(AwsBaseHook):
     ----------
     shard
         Account and region; without one those of the connection.
+    patience_s
+        How long throttling is waited out, in seconds; without it as `ml.metric_reader` does.
     aws_conn_id
         Airflow connection; without it boto3's own chain finds region and credentials.
     **kwargs
@@ -55,7 +58,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
         What reading has taken so far.
     """
 
-    def __init__(self, *args: Any, shard: Shard | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, shard: Shard | None = None, patience_s: float | None = None, **kwargs: Any) -> None:
         from ml.rate import Rate
 
         self.shard = shard or Shard()
@@ -66,6 +69,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
         super().__init__(*args, **kwargs)
         self.usage = Usage()
         self.rate = Rate()
+        self._patience_s = patience_s
 
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> boto3.session.Session:
         """Return the connection's session, or that of the shard's role."""
@@ -142,17 +146,13 @@ class CloudWatchMetricsHook(AwsBaseHook):
         ------
         CloudWatchError
             The interval is empty or off the grid, a metric is forbidden, a result stayed incomplete, credentials are
-            not valid, or CloudWatch throttled for ten minutes.
+            not valid, or CloudWatch throttled for longer than is waited.
         """
         from ml import dataset
-        from ml.metric_reader import CloudWatchError, Reader
+        from ml.metric_reader import CloudWatchError
 
         start, end = _checked(start, end, period_s)
-        queries = [
-            Query(self.shard.local(instance_id), metric, max(period_s, metric.period_s))
-            for instance_id in instances
-            for metric in catalogue.metrics
-        ]
+        queries = self._queries(instances, catalogue, period_s)
         for query in queries[: len(catalogue.metrics)]:
             if query.period_s % period_s:
                 raise CloudWatchError(
@@ -172,7 +172,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
             metric_plan.dollars(usage.predicted_metrics),
         )
         series: list[Series] = []
-        for call, answered, taken in Reader(self.conn, self.rate).read(calls) if calls else ():
+        for call, answered, taken in self._reader().read(calls) if calls else ():
             usage += taken
             for query, item in zip(call.queries, answered, strict=True):
                 factor = (sums_per_s or period_s) / query.period_s if query.metric.stat in _SUMS else 1.0
@@ -181,6 +181,12 @@ class CloudWatchMetricsHook(AwsBaseHook):
         _log.info("%s", usage)
         self.usage += usage
         return dataset.widen(series, catalogue)
+
+    def least_calls(
+        self, instances: Iterable[str], catalogue: Catalogue, start: datetime, end: datetime, period_s: int
+    ) -> int:
+        """Return the number of calls below which the limits allow nothing, were all of [start, end) read at once."""
+        return metric_plan.least_calls(self._queries(instances, catalogue, period_s), start, end)
 
     def why_silent(self, metric: Metric) -> str:
         """Say why a metric may have no datapoint at all, from what CloudWatch lists of it. Raises CloudWatchError."""
@@ -200,6 +206,18 @@ class CloudWatchMetricsHook(AwsBaseHook):
             f"{name} is there, but not with the dimensions {', '.join(sorted(metric.dimensions))} alone: CloudWatch "
             f"has it with {' | '.join(seen)}"
         )
+
+    def _queries(self, instances: Iterable[str], catalogue: Catalogue, period_s: int) -> list[Query]:
+        return [
+            Query(self.shard.local(instance_id), metric, max(period_s, metric.period_s))
+            for instance_id in instances
+            for metric in catalogue.metrics
+        ]
+
+    def _reader(self) -> Reader:
+        from ml.metric_reader import PATIENCE_S, Reader
+
+        return Reader(self.conn, self.rate, PATIENCE_S if self._patience_s is None else self._patience_s)
 
     def _owned(self, series: Series) -> Series:
         return replace(series, instance_id=self.shard.qualify(series.instance_id))

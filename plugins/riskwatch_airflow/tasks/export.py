@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,8 @@ def fetch(context: Mapping[str, Any], shard_name: str = shards.DEFAULT) -> dict[
 def joined(fetched: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Put together what the shards' fetches returned: the chunks to validate, and sums of the counts.
 
-    Fails for good where none of them had a row.
+    A shard whose fetch failed has returned nothing: the others are validated, and `complete` names it. Fails for good
+    where none of them had a row.
     """
     chunks = [chunk for item in fetched for chunk in item["chunks"]]
     if not chunks:
@@ -83,6 +85,17 @@ def joined(fetched: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "chunks": chunks,
         **{name: sum(item[name] for item in fetched) for name in counts},
     }
+
+
+def complete(fetched: Sequence[Mapping[str, Any]]) -> None:
+    """Fail for good, with their names, where shards of the settings have returned nothing."""
+    done = {item["shard"] for item in fetched}
+    missing = [shard.name for shard in settings.load().shards if shard.name not in done]
+    if missing:
+        raise AirflowFailException(
+            f"no rows of {', '.join(missing)}: fetch failed there, its log says why. The rows of the other shards were "
+            "validated; clear the failed fetch with what comes after it once the cause is gone"
+        )
 
 
 def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,14 +114,15 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
     reasons: Counter[str] = Counter()
     findings: Counter[str] = Counter()
     instances: set[str] = set()
-    pages = []
+    keys, pages = [], []
     for chunk in fetched["chunks"]:
         interval = Interval(clock.parse(chunk["start"]), clock.parse(chunk["end"]), chunk["period_s"])
         try:
             outcome = split_interval(store, metrics, interval, chunk["part"], _expected(config, store, chunk))
         except ValidationError as error:
             raise AirflowFailException(str(error)) from error
-        pages.append(page.link(store, page.write(store, outcome.outcomes, interval, chunk["part"])))
+        keys.append(page.write(store, outcome.outcomes, interval, chunk["part"]))
+        pages.append(page.link(store, keys[-1]))
         _log.info("Data Docs of this validation: %s", pages[-1])
         counts["rows"] += outcome.rows
         counts["validated"] += len(outcome.validated)
@@ -116,6 +130,7 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
         reasons.update(outcome.reasons)
         findings.update(finding.check for finding in outcome.findings)
         instances.update(outcome.validated["instance_id"].unique())
+    page.tidy(store, keys)
     # Rows that another source brought are no sign of anything wrong.
     if counts["quarantined"] - reasons[TAKEN] > counts["validated"] or not counts["validated"]:
         shown = f"{counts['quarantined']} of {counts['rows']}" if counts["validated"] else f"all {counts['rows']}"
@@ -155,9 +170,18 @@ class _Export:
         seen: set[str] = set()
         silent = set(self.metrics.names)
         chunks, nothing = [], ""
+        least_calls = 0
         for part in parts:
-            for start, end in _chunks(part, len(listed) * len(self.metrics.names)):
+            asked: set[str] = set()
+            spans = list(_chunks(part, len(listed) * len(self.metrics.names)))
+            if len(spans) > 1:
+                _log.warning(
+                    "shard %s: read in %d stretches that fit into memory. Each asks for every metric anew, and is paid",
+                    *(self.shard, len(spans)),
+                )
+            for start, end in spans:
                 instances = sorted(listed | self._gone(start, end))
+                asked.update(instances)
                 found = self.hook.metric_rows(instances, self.metrics, start, end, part.period_s, self.config.period_s)
                 if found.rows.empty:
                     nothing = self._nothing(start, end, part.period_s, len(instances))
@@ -171,12 +195,13 @@ class _Export:
                 chunks.append(
                     {"start": clock.iso(start), "end": clock.iso(end), "period_s": part.period_s, "part": self.shard}
                 )
+            least_calls += self.hook.least_calls(asked, self.metrics, part.start, part.end, part.period_s)
         if chunks:
             for name in sorted(silent):
                 _log.warning("%s", self.hook.why_silent(self.metrics.by_name[name]))
         elif len(self.config.shards) == 1:
             raise AirflowFailException(nothing)
-        return self._told(chunks, {**counts, "instances": len(seen)}, sorted(silent))
+        return self._told(chunks, {**counts, "instances": len(seen)}, least_calls, sorted(silent))
 
     def _known(self) -> list[str]:
         """Return the shard's instances of the inventory, after bringing what the tags say of them up to date."""
@@ -205,7 +230,7 @@ class _Export:
         """Return the instances exported before from an interval so old that CloudWatch may not list them any more."""
         if clock.now() - start < LISTED:
             return set()
-        return set(self.store.read_hours("raw", start, end, part=self.shard, keys_only=True)["instance_id"])
+        return set(self.store.read_hours("raw", start, end, part=self.shard, columns=())["instance_id"])
 
     def _nothing(self, start: datetime, end: datetime, period_s: int, instances: int) -> str:
         names = ", ".join(sorted({metric.namespace for metric in self.metrics.metrics}))
@@ -216,8 +241,11 @@ class _Export:
             f"{self.config.aws_conn_id}, and that the agent reports"
         )
 
-    def _told(self, chunks: list[dict[str, Any]], counts: Mapping[str, int], silent: list[str]) -> dict[str, Any]:
-        usage = self.hook.usage
+    def _told(
+        self, chunks: list[dict[str, Any]], counts: Mapping[str, int], least_calls: int, silent: list[str]
+    ) -> dict[str, Any]:
+        # The least that reading takes is that of the whole: stretches that fit into memory are our own affair.
+        usage = replace(self.hook.usage, least_calls=least_calls)
         told = f"{self.shard}: {counts['rows']} rows of {counts['instances']} instances by {usage}"
         _log.info("%s", told)
         return {

@@ -51,7 +51,7 @@ def measure(context: Mapping[str, Any]) -> dict[str, Any]:
     model = _champion(config, store)
     moment = context["dag_run"].run_after
     key = f"watch/{clock.iso(moment)}.json"
-    rows = labelled.recent(store, moment - SPAN, moment)
+    rows = labelled.recent(store, moment - SPAN, moment, columns=("level", "unusual", "model_id"))
     # Rows that an earlier model labelled would be held against a reference that is not theirs.
     own = rows[rows["model_id"] == model["model_id"]]
     days = [f"{moment - timedelta(days=back):%Y-%m-%d}" for back in (1, 0)]

@@ -60,17 +60,38 @@ def test_many_bad_rows_do_not_make_it_long():
     assert large < 1.5 * small
 
 
-def test_only_the_newest_pages_stay(store, monkeypatch):
-    # GIVEN room for two pages, and three newer ones than that of this interval
+def of_day(day, part):
+    return f"{page.PREFIX}2026-11-{day}T1000Z--2026-11-{day}T1100Z-{part}.html"
+
+
+def test_of_each_part_the_pages_written_last_stay(store, monkeypatch):
+    # GIVEN room for two pages a part, three newer ones of a part with a name of two words, one of another
     monkeypatch.setattr(page, "KEPT", 2)
-    for day in (23, 24, 25):
-        store.put_page(f"{page.PREFIX}2026-11-{day}T1000Z--x.html", "")
+    for part, days in (("other", (23,)), ("1.eu-west-1", (23, 24, 25))):
+        for day in days:
+            store.put_page(of_day(day, part), "")
 
-    # WHEN
-    key = page.write(store, outcomes(), INTERVAL, "default")
+    # WHEN a backfill writes a page of the past
+    key = page.write(store, outcomes(), INTERVAL, "1.eu-west-1")
+    page.tidy(store, [key])
 
-    # THEN the page that is linked now stays until the next run
-    assert store.keys(page.PREFIX) == [key, *(f"{page.PREFIX}2026-11-{day}T1000Z--x.html" for day in (24, 25))]
+    # THEN it stays with the one written before it, also when somebody else tidies, and the other part has its own
+    assert store.keys(page.PREFIX) == sorted([key, of_day(25, "1.eu-west-1"), of_day(23, "other")])
+    page.tidy(store, [])
+    assert key in store.keys(page.PREFIX)
+
+
+def test_a_run_keeps_every_page_that_it_has_written(store, monkeypatch):
+    # GIVEN a run of more pages than there is room for, and an older one
+    monkeypatch.setattr(page, "KEPT", 2)
+    store.put_page(of_day(10, "default"), "")
+    written = [of_day(day, "default") for day in (22, 23, 24)]
+    for key in written:
+        store.put_page(key, "")
+
+    # WHEN / THEN
+    page.tidy(store, written)
+    assert store.keys(page.PREFIX) == written
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from riskwatch_lambda import scorer
-from riskwatch_lambda.records import PACK_LIMIT, RecordError, decode, parse
+from riskwatch_lambda.records import PACK_LIMIT, Layout, RecordError, decode, parse
 from tests.unit.lambda_ import tiny
 from tests.unit.lambda_.packing import entry, pack
 from tests.unit.lambda_.tiny import PERIOD_MS, TEN
@@ -132,14 +132,31 @@ def test_an_impossible_row_is_refused_alone_and_is_nobodys_context(bad: list, re
     # WHEN
     (record,), (refused,) = decoded(pack(entry("web-1", rows, 4)))
 
-    # THEN three are left to label, with the context, and the fourth is a record of its own
+    # THEN three are left to label, with the context, and the fourth is a pack of its own, with names and its context
     assert record.newest == 3
     assert record.rows == ((1.0, 1.0), (2.0, 2.0), (4.0, 4.0), (5.0, 5.0))
     assert refused.reason.startswith(reason)
     assert refused.rows == 1
-    assert refused.document == tiny.stream_record([bad], last_ms=TEN + 10 * PERIOD_MS)
-    with pytest.raises(RecordError, match=reason):
-        parse(refused.document, LAYOUT)
+    assert refused.document == pack(entry("web-1", [[2, 2], bad], 1, last_ms=TEN + 10 * PERIOD_MS))
+    # AND sent again it is refused for the same reason
+    none, (again,) = decoded(refused.document)
+    assert (none, again) == ((), refused)
+
+
+def test_a_refused_row_that_is_sent_again_keeps_its_features_and_its_context():
+    # GIVEN a row that the bounds of a catalogue refuse, behind two others, one of them impossible too, with a metric
+    # that the model of the day does not use
+    rows = [[1, 10, 7], [2, 20, 7], [-1, 30, 7], [150, 40, 8]]
+    _, (refused,) = decoded(pack(entry("web-1", rows, 1), features=("cpu", "net", "disk")))
+
+    # WHEN it comes again after the catalogue is corrected, to a model that uses the metric and has another order
+    later = Layout(("disk", "net", "cpu"), ((None, None), (None, None), (0.0, 200.0)), LAYOUT.context_rows)
+    (record,), left = decode(base64.b64encode(json.dumps(refused.document).encode()).decode(), later)
+
+    # THEN each value is that of its feature, and the row has its context
+    assert left == ()
+    assert record.rows == ((7.0, 20.0, 2.0), (8.0, 40.0, 150.0))
+    assert record.newest == 1
 
 
 def test_a_literal_that_overflows_is_refused_as_a_row():

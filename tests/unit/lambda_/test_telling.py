@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -220,6 +221,41 @@ def test_counters_that_cannot_be_written_leave_the_page_for_the_tick():
     assert told(world) == [[EPISODE]]
 
 
+def test_a_message_that_fails_costs_no_page_of_the_budget():
+    # GIVEN a budget of one page a day, and a topic that is down for twenty ticks
+    world = backlogged(AT_NOON)
+    world.sns.failing = 21
+    world.send(row(PAGING_CPU))
+    for n in range(1, 21):
+        assert world.tick(ELEVEN + PERIOD_MS, wall=NOW + n * 600_000)["failed"] == 1
+
+    # WHEN it is back
+    world.tick(ELEVEN + PERIOD_MS, wall=NOW + 21 * 600_000)
+
+    # THEN the page goes out as one, and the counters say one
+    assert told(world) == [[EPISODE]]
+    counters = [item["pages"] for key, item in world.dynamodb.items.items() if key[0] == "budget#2026-11-22"]
+    assert counters == [{"N": "1"}, {"N": "1"}]
+
+
+def test_a_page_that_cannot_be_given_back_is_told_all_the_same():
+    # GIVEN a message that fails, and a table that fails when the page is to be given back
+    world = backlogged()
+    publish = world.sns.publish
+
+    def fail(**message: Any) -> None:
+        world.dynamodb.failing = 1
+        world.sns.failing, world.sns.publish = 1, publish
+        publish(**message)
+
+    world.sns.publish = fail
+    assert world.send(row(PAGING_CPU)) == DONE
+
+    # WHEN a tick comes, THEN it sends the message
+    world.tick(ELEVEN + PERIOD_MS, wall=NOW + 300_001)
+    assert told(world) == [[EPISODE]]
+
+
 def test_the_counters_expire():
     # GIVEN a page, WHEN it is counted, THEN fleet and service have it, to be removed a month later
     world = backlogged()
@@ -302,6 +338,21 @@ def test_an_episode_that_outlasts_its_window_is_told_then():
     # THEN it is told at the end, and its own end later
     assert [all_told(world, line) for line in LINES] == [[EPISODE], [], [EPISODE]]
     assert world.dynamodb.listed()[0]["window_id"]
+
+
+def test_a_tick_of_the_past_releases_nothing_into_a_window():
+    # GIVEN an episode that a window holds
+    world = backlogged()
+    world.window("service", "shop", ELEVEN, NOON)
+    world.send(row(PAGING_CPU))
+
+    # WHEN somebody streams a stretch of yesterday while the window is active, and it ends later
+    world.tick(ELEVEN - 24 * HOUR_MS, wall=NOW)
+    assert world.sns.messages == []
+    world.tick(NOON, wall=NOW + HOUR_MS)
+
+    # THEN the episode is told at the end
+    assert told(world) == [[EPISODE]]
 
 
 def test_a_window_that_is_removed_ends_then_and_stays_on_record():

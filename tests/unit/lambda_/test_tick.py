@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from riskwatch_lambda import tick
 from riskwatch_lambda.table import RegistryError
 from tests.unit.lambda_.tiny import PERIOD_MS
 from tests.unit.lambda_.world import (
@@ -178,6 +179,37 @@ def test_a_crash_between_claim_and_publish_loses_nothing(world):
     assert told(world) == []
     world.tick(NOW + 300_001)
     assert told(world) == [[EPISODE]]
+
+
+def failed_pages(world: World) -> None:
+    """Leave the pages of three services, which could not be sent."""
+    world.sns.failing = 3
+    for instance, service in (("web-1", "a"), ("web-2", "b"), ("web-3", "c")):
+        world.send(row(PAGING_CPU, instance=instance, service=service))
+    assert (world.sns.failing, world.sns.messages) == (0, [])
+
+
+def test_a_tick_that_ends_early_leaves_the_others_for_the_next_one(world):
+    # GIVEN three messages that failed, and a tick that ends when the first of them is out
+    failed_pages(world)
+    world.crash()
+    with pytest.raises(CrashError):
+        world.tick(NOW + HOUR_MS)
+    assert [message["service"] for message in world.sns.messages] == ["a"]
+
+    # WHEN the next one comes a moment later, THEN it sends what was not claimed yet
+    world.tick(NOW + HOUR_MS + 1)
+    assert [message["service"] for message in world.sns.messages] == ["a", "b", "c"]
+
+
+def test_what_a_tick_has_no_room_for_is_paged_by_the_next(world, monkeypatch):
+    # GIVEN room for two episodes a tick, and three messages that failed
+    monkeypatch.setattr(tick, "MOST_PAGED", 2)
+    failed_pages(world)
+
+    # WHEN / THEN ticks send two, one and none
+    assert [world.tick(NOW + HOUR_MS + late)["sent"] for late in range(3)] == [2, 1, 0]
+    assert [message["service"] for message in world.sns.messages] == ["a", "b", "c"]
 
 
 def test_what_was_paged_is_told_to_be_over_once_and_together(world):

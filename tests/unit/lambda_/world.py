@@ -44,7 +44,7 @@ class World:
         registry, self.windows = Registry(table), Windows(table)
         publisher = Publisher(self.sns, "topic")
         teller = Teller(registry, self.windows, Budget(table, limits), publisher, "https://link/")
-        self.outputs = Outputs(Objects(self.s3, "bucket"), registry, teller)
+        self.outputs = Outputs(Objects(self.s3, "bucket"), registry, lambda: teller)
         self.sequence = 100
 
     def event(self, *datas: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import riskwatch_lambda
+from bench.coldstart import ENVIRONMENT
 from ml.artifact import ArtifactError, code_sha256, digest, pack, unpack, unzip
 from tests.unit.lambda_ import tiny
 
@@ -223,3 +224,23 @@ def test_another_zip_is_refused():
     # GIVEN a zip without a model, WHEN it is unpacked, THEN the error asks what it is
     with pytest.raises(ArtifactError, match="is it another zip"):
         unpack(rebuilt({"app.py": b""}))
+
+
+def test_a_function_that_has_nothing_to_tell_compiles_nothing_for_it(tmp_path):
+    # GIVEN an unzipped artifact
+    unzip(packed(), tmp_path)
+
+    # WHEN it starts, as Lambda starts it, and makes its clients
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import riskwatch_lambda.handler; "
+        "print(*(name for name in sys.modules if name.startswith('riskwatch_lambda.')))"
+    )
+    environment = {**os.environ, **ENVIRONMENT, "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+
+    # THEN what messages, ticks and self-tests need is not there yet
+    modules = {name.removeprefix("riskwatch_lambda.") for name in done.stdout.split()}
+    assert {path.stem for path in CODE.glob("*.py")} - modules - {"__init__"} == {
+        "maintenance", "messages", "selftest", "silence", "telling", "tick", "wording"
+    }  # fmt: skip

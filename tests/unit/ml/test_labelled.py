@@ -234,6 +234,17 @@ def test_models_with_other_features_share_an_hour(bucket, store):
     assert frame["alert"].tolist() == [False, True]
 
 
+def test_recent_reads_the_columns_that_are_asked_for(bucket, store):
+    # GIVEN
+    arrive(bucket, "s0-1-2", [row("web-1", 0, T1), row("web-2", 0, T1, level="Idle")])
+    labelled.compact(store, NOW)
+
+    # WHEN / THEN
+    frame = labelled.recent(store, NOW - timedelta(hours=2), NOW, columns=("level",))
+    assert list(frame.columns) == ["instance_id", "timestamp", "level"]
+    assert frame["level"].tolist() == ["Normal", "Idle"]
+
+
 def test_recent_without_rows_has_the_columns(store):
     frame = labelled.recent(store, NOW - timedelta(hours=1), NOW)
     assert frame.empty

@@ -1,5 +1,9 @@
 """Settings: file, environment, precedence, and errors that name key, value and fix."""
 
+import re
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 
 from ml import settings
@@ -122,3 +126,16 @@ def test_a_role_that_is_none_is_refused(tmp_path, monkeypatch):
     config(tmp_path, monkeypatch, 'role_arns = ["reader"]')
     with pytest.raises(ShardError, match="role_arns has 'reader'"):
         settings.load()
+
+
+def test_every_setting_is_in_the_instructions():
+    # GIVEN the table of settings
+    text = (Path(__file__).parents[3] / "docs" / "deploy.md").read_text(encoding="utf-8")
+    told = {name for line in text.splitlines() if line.startswith("| `RISKWATCH_") for name in _named(line)}
+
+    # WHEN / THEN
+    assert told == {f"RISKWATCH_{item.name.upper()}" for item in fields(settings.Settings)}
+
+
+def _named(line):
+    return re.findall(r"`(RISKWATCH_[A-Z_]+)`", line.split("|")[1])

@@ -107,10 +107,19 @@ def test_the_event_of_ten_thousand_instances_with_the_longest_names_fits(store):
     newest = {name: before_ten(9 if place < 9_000 else 1) for place, name in enumerate(expected)}
     silence.remember(store, expected, newest, TEN, PERIOD_S)
 
-    # WHEN / THEN
+    # WHEN / THEN as many are named as there is room for
     found = silence.overdue(store, expected)
-    assert len(found) == silence.MOST_NAMED
-    assert len(json.dumps({"tick": {"now": 1, "overdue": found}})) < 6_000_000
+    assert 4_900_000 < len(json.dumps({"tick": {"now": 1, "overdue": found}})) < 5_000_100
+
+
+def test_all_of_nine_thousand_silent_instances_are_named(store):
+    # GIVEN ten thousand hosts of usual names, nine thousand of them silent
+    expected = fleet(*(f"123456789012.eu-west-1:ip-10-20-{n // 256}-{n % 256}.internal" for n in range(10_000)))
+    newest = {name: before_ten(9 if place < 9_000 else 1) for place, name in enumerate(expected)}
+    silence.remember(store, expected, newest, TEN, PERIOD_S)
+
+    # WHEN / THEN
+    assert len(silence.overdue(store, expected)) == 9_000
 
 
 @pytest.mark.parametrize("damage", [b"no json", b"[]", b"{}", b'{"end": 5, "period_s": 300, "last": {}}'])
@@ -118,10 +127,50 @@ def test_a_damaged_document_is_begun_anew(store, caplog, damage):
     # GIVEN / WHEN / THEN
     store.put_bytes(silence.SEEN, damage)
     with caplog.at_level(logging.WARNING):
-        assert silence.overdue(store, fleet("a")) == []
+        assert silence.overdue(store, fleet("a")) is None
     assert "judged anew" in caplog.text
     silence.remember(store, fleet("a"), {"a": before_ten(1)}, TEN, PERIOD_S)
     assert store.get_json(silence.SEEN)["last"] == {"a": before_ten(1)}
+
+
+def test_after_damage_nothing_is_said_until_who_is_silent_is_overdue_again(store):
+    # GIVEN an instance that has been silent for long, and a document that was damaged
+    expected = fleet("a", "silent")
+    store.put_bytes(silence.SEEN, b"no json")
+
+    # WHEN periods pass in which the other one reports
+    found = []
+    for passed in range(5):
+        end = TEN + timedelta(minutes=5 * passed)
+        silence.remember(store, expected, {"a": before_ten(1 - passed)}, end, PERIOD_S)
+        found.append(silence.overdue(store, expected))
+
+    # THEN no tick is told that nobody is overdue, which would end its episode
+    assert found == [None, None, None, *[[["silent", "shop", before_ten(1)]]] * 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "is_silent"),
+    [("east:a", "", False), ("i-00000000", "east", False), ("i-00000000", "", False), ("west:a", "", True)],
+)
+def test_who_could_not_be_read_is_not_silent(store, name, said, is_silent):
+    # GIVEN two instances heard of an hour ago, when the shard east could be read for the last time
+    expected = {name: Instance(name, service="shop", shard=said), "west:b": Instance("west:b")}
+    behind = {"east": TEN - timedelta(minutes=55)}
+    silence.remember(store, expected, {name: before_ten(12), "west:b": before_ten(1)}, TEN, PERIOD_S, behind)
+
+    # WHEN / THEN
+    assert silence.overdue(store, expected) == ([[name, "shop", before_ten(12)]] if is_silent else [])
+
+
+def test_who_was_silent_before_its_shard_could_not_be_read_stays_so(store):
+    # GIVEN
+    expected = {name: Instance(name, service="shop") for name in ("east:a", "west:b")}
+    newest, behind = {"east:a": before_ten(20), "west:b": before_ten(1)}, {"east": TEN - timedelta(minutes=55)}
+    silence.remember(store, expected, newest, TEN, PERIOD_S, behind)
+
+    # WHEN / THEN it is named, since who is not named counts as heard again
+    assert silence.overdue(store, expected) == [["east:a", "shop", before_ten(20)]]
 
 
 def test_names_that_no_record_may_have_are_left_out(store):

@@ -14,7 +14,7 @@ from ml import stream
 from ml.catalogue import Catalogue, unknown
 from ml.inventory import Instance
 from ml.stream import Pack, Packer, StreamError
-from riskwatch_lambda.records import Layout, decode
+from riskwatch_lambda.records import Layout, RecordError, decode
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 MS = int(TEN.timestamp() * 1000)
@@ -229,6 +229,7 @@ class Kinesis:
         items = asked["Records"]
         keys = [item["PartitionKey"] for item in items]
         assert 0 < len(items) <= 500
+        assert all(1 <= len(key.encode("utf-16-le")) // 2 <= 256 for key in keys), "AWS refuses the whole call"
         assert len(set(keys)) == len(keys), "a service has one pack at most on its way"
         assert sum(len(item["Data"]) + len(item["PartitionKey"]) for item in items) <= 10 * 1024 * 1024
         self.calls.append(len(items))
@@ -324,3 +325,33 @@ def test_a_stream_that_keeps_refusing_is_an_error_with_counts():
     with pytest.raises(StreamError, match=r"1 of 3 records .*ProvisionedThroughput.* 6 rows are through"):
         stream.put(client, "metrics", [queue(name, 2) for name in "abc"], pause=lambda seconds: None)
     assert client.calls == [3, *[1] * 7]
+
+
+@pytest.mark.parametrize("service", ["s" * 300, "\U0001f600" * 200, "half of a pair: \ud83d"])
+def test_a_service_that_cannot_be_a_key_does_not_stop_the_others(service):
+    # GIVEN an instance whose service is too long for a partition key, or no text, and one of another service
+    known = {"a": Instance("a", "web", service), "b": INVENTORY["b"]}
+    metrics = Catalogue(tuple(unknown(name, "Test") for name in FEATURES))
+    frame = rows(("a", 0, 1, 1), ("b", 0, 2, 2))
+    packer = Packer(frame, known, 3, 1800, metrics)
+    client, taken = Kinesis(), []
+    put_records = client.put_records
+    client.put_records = lambda **asked: taken.extend(asked["Records"]) or put_records(**asked)
+
+    # WHEN
+    sent = stream.put(client, "metrics", packer.packs(TEN, TEN + timedelta(minutes=5)))
+
+    # THEN both go through, and the function labels the one and refuses the other with a reason
+    assert (sent.rows, sent.records) == (2, 2)
+    layout = Layout(FEATURES, ((None, None),) * 2, 3)
+    reasons = []
+    for item in taken:
+        try:
+            assert [each.instance_id for each in decode(base64.b64encode(item["Data"]).decode(), layout).records] == [
+                "b"
+            ]
+        except RecordError as error:
+            reasons.append((str(error), error.rows))
+    assert len(reasons) == 1
+    assert reasons[0][0].startswith("service ")
+    assert reasons[0][1] == 1

@@ -206,7 +206,7 @@ def test_a_killed_export_leaves_the_previous_objects(aws, run, monkeypatch, wher
     assert set(aws.store.read_hours("raw", start, TEN)["cpu_utilization"]) == {60.0}
 
 
-def test_a_long_interval_is_read_in_chunks_that_fit_into_memory(aws, run, monkeypatch):
+def test_a_long_interval_is_read_in_chunks_that_fit_into_memory(aws, run, monkeypatch, caplog):
     # GIVEN 50 hours of one instance, and room for a day of it
     start = NINE - timedelta(hours=49)
     aws.cloudwatch.fill("CPUUtilization", "a", start, 600, 50.0)
@@ -223,6 +223,11 @@ def test_a_long_interval_is_read_in_chunks_that_fit_into_memory(aws, run, monkey
         "2026-11-22T08:00:00.000Z",
     ]
     assert told["rows"] == told["validated"] == 600
+    # AND what is told is the least for the whole, which one call would read, beside what the three took and cost
+    assert (fetched["calls"], fetched["least_calls"]) == (3, 1)
+    assert fetched["metrics"] == fetched["predicted_metrics"] == 3 * 10
+    assert "3 calls of GetMetricData (the limits allow no fewer than 1)" in fetched["told"]
+    assert "read in 3 stretches that fit into memory" in caplog.text
 
 
 @pytest.mark.parametrize("coarsen", [False, True])
@@ -370,6 +375,23 @@ def test_a_shard_without_rows_does_not_stop_the_others(aws, run):
     assert (empty["rows"], empty["chunks"]) == (0, [])
     with pytest.raises(AirflowFailException, match="no shard has a datapoint"):
         export.joined([empty, empty])
+
+
+def test_a_shard_that_fails_is_named_after_the_others_were_validated(aws, run):
+    # GIVEN two regions, of which the first may not be read: its fetch returns nothing
+    aws.use(regions=("eu-west-1", "us-east-1"))
+    aws.cloudwatch.fill("CPUUtilization", "host", NINE, 12, 50.0)
+    fetched = [export.fetch(run, "us-east-1")]
+
+    # WHEN
+    told = export.validate(run, export.joined(fetched))
+
+    # THEN the rows of the other are validated, and the run ends in an error that names the first
+    assert told["validated"] == 12
+    with pytest.raises(AirflowFailException, match="no rows of eu-west-1: fetch failed there"):
+        export.complete(fetched)
+    # AND with all of them there is no error
+    export.complete([*fetched, export.fetch(run, "eu-west-1")])
 
 
 def test_a_shard_that_the_settings_lost_is_named(aws, run):

@@ -5,11 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from botocore.exceptions import ClientError
 
 from ml import clock
 from ml.live import LiveError
+from ml.metric_reader import ForbiddenError
 from ml.stream import StreamError
+from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 from riskwatch_airflow.tasks import streaming
+from tests.unit.riskwatch_airflow.conftest import FakeCloudWatch
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 LIVE = {
@@ -145,7 +149,7 @@ def test_what_is_longer_ago_than_the_catch_up_is_named(live, context, caplog):
 
     # THEN six hours are caught up, with the instance that is not recently active, and the rest is told to be by hand
     assert (told["start"], told["end"]) == ("2026-11-22T04:00:00.000Z", "2026-11-22T10:00:00.000Z")
-    assert told["left_out"] == {"start": "2026-11-22T01:00:00.000Z", "end": "2026-11-22T04:00:00.000Z"}
+    assert told["left_out"] == [["2026-11-22T01:00:00.000Z", "2026-11-22T04:00:00.000Z"]]
     assert "[2026-11-22T01:00:00.000Z, 2026-11-22T04:00:00.000Z)" in caplog.text
     assert streamed(live) == list(range(-360, -240, 5))
 
@@ -161,7 +165,17 @@ def test_a_catch_up_that_one_run_cannot_send_goes_on_in_the_next(live, context, 
     assert streamed(live) == list(range(-60, 0, 5))
 
 
-@pytest.mark.parametrize("mark", [b"no json", b"[]", b"{}", b'{"end": "yesterday"}', b'{"end": 5}'])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        b"no json",
+        b"[]",
+        b"{}",
+        b'{"end": "yesterday"}',
+        b'{"end": 5}',
+        b'{"end": "2026-11-22T09:00:00Z", "shards": []}',
+    ],
+)
 def test_a_damaged_mark_is_named(live, context, mark):
     # GIVEN / WHEN / THEN
     live.store.put_bytes(streaming.MARK, mark)
@@ -282,3 +296,93 @@ def test_after_a_stretch_by_hand_nobody_is_called_silent(live, context):
     streaming.tick(streaming.publish(context), digest=True)
     assert ticked(live) == [{"now": round((TEN - timedelta(minutes=30)).timestamp() * 1000), "digest": True}]
     assert live.store.get_json("stream/seen.json") is None
+
+
+@pytest.fixture
+def regions(live, monkeypatch):
+    """Two regions with a host of 10:05 each, in the inventory; `broken` are those that refuse, and how."""
+    fakes = {"eu-west-1": FakeCloudWatch(), "us-east-1": FakeCloudWatch()}
+    live.broken = {}
+    for name, fake in fakes.items():
+        fake.fill("CPUUtilization", "host", TEN - timedelta(hours=1), 24, 50.0)
+        for method in ("paginate", "get_metric_data"):
+            monkeypatch.setattr(fake, method, _breaking(live.broken, name, method, getattr(fake, method)))
+    monkeypatch.setattr(CloudWatchMetricsHook, "conn", property(lambda hook: fakes[hook.shard.region]))
+    live.use(regions=tuple(fakes))
+    named = {f"{name}:host": {"role": "web", "service": "shop"} for name in fakes}
+    live.store.put_json("config/inventory.json", {"instances": named})
+    return live
+
+
+def _breaking(broken, name, method, answer):
+    def call(**asked):
+        if broken.get(name) == method:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, method)
+        return answer(**asked)
+
+    return call
+
+
+@pytest.mark.parametrize("method", ["paginate", "get_metric_data"])
+def test_a_region_that_fails_stops_no_other_and_catches_up(regions, context, at, method):
+    # GIVEN both regions streamed until ten
+    streaming.tick(streaming.publish(context))
+    regions.kinesis.records.clear()
+
+    # WHEN the second one cannot be read for half an hour, a run every five minutes
+    regions.broken["us-east-1"] = method
+    for passed in range(13, 43, 5):
+        at(passed)
+        published = streaming.publish(context)
+        answered = streaming.tick(published)
+
+        # THEN the first is streamed, the tick comes, nobody is silent, and the run ends in an error that names it
+        assert answered["open"] == 1
+        with pytest.raises(
+            AirflowFailException, match=r"us-east-1 were not streamed.*is not allowed.*next runs catch up"
+        ):
+            streaming.complete(published)
+    assert {entry["id"] for entry in entries(regions)} == {"eu-west-1:host"}
+    assert streamed(regions) == list(range(0, 35, 5))
+    assert [tick["overdue"] for tick in ticked(regions)] == [[]] * 7
+    assert regions.store.get_json(streaming.MARK) == {
+        "end": "2026-11-22T10:35:00.000Z",
+        "shards": {"us-east-1": "2026-11-22T10:00:00.000Z"},
+    }
+
+    # AND when it can be read again, nothing of it is lost
+    regions.kinesis.records.clear()
+    regions.broken.clear()
+    at(43)
+    published = streaming.publish(context)
+    streaming.complete(published)
+    assert published["end"] == "2026-11-22T10:40:00.000Z"
+    own = {entry["id"]: minutes(entry)[-entry["newest"] :] for entry in entries(regions)}
+    assert own == {"us-east-1:host": list(range(0, 40, 5)), "eu-west-1:host": [35]}
+    assert regions.store.get_json(streaming.MARK) == {"end": "2026-11-22T10:40:00.000Z"}
+
+
+def test_where_no_region_can_be_read_the_run_fails_and_the_mark_stays(regions, context, at):
+    # GIVEN
+    streaming.publish(context)
+    regions.broken.update({"eu-west-1": "paginate", "us-east-1": "get_metric_data"})
+
+    # WHEN / THEN
+    at(13)
+    with pytest.raises(ForbiddenError, match="is not allowed"):
+        streaming.publish(context)
+    assert regions.store.get_json(streaming.MARK) == {"end": "2026-11-22T10:00:00.000Z"}
+
+
+def test_a_stretch_by_hand_names_the_region_that_failed(regions, context):
+    # GIVEN
+    regions.broken["eu-west-1"] = "get_metric_data"
+    context["params"] = {"start": "2026-11-22T09:10:00Z", "end": "2026-11-22T09:30:00Z"}
+
+    # WHEN
+    published = streaming.publish(context)
+
+    # THEN
+    assert published["rows"] == 4
+    with pytest.raises(AirflowFailException, match=r"rows of eu-west-1 were not streamed.*run it by hand again"):
+        streaming.complete(published)

@@ -76,7 +76,9 @@ def champion(aws, context, monkeypatch):
     monkeypatch.setattr(
         labelled,
         "recent",
-        lambda store, start, end: aws.rows[(aws.rows["timestamp"] >= start) & (aws.rows["timestamp"] < end)],
+        lambda store, start, end, columns: aws.rows.loc[
+            (aws.rows["timestamp"] >= start) & (aws.rows["timestamp"] < end), ["timestamp", *columns]
+        ],
     )
     monkeypatch.setattr(labelled, "alert_volume", lambda client, table, days: {"episodes": len(days)})
     aws.store.put_bytes("artifacts/d.zip", b"zip")
