@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import backtest_report
+from ml import backtest_report, select
 from ml.backtest import BacktestError, backtest
 
 DAY = 288
@@ -88,8 +88,9 @@ def test_auto_holds_a_contest_first(history, replay):
     assert found[1].family == found[0].family
 
 
-def test_a_replay_that_no_family_may_serve_says_so(tmp_path):
-    # GIVEN a fleet that never moves: every row is in the one level that there is
+def test_a_replay_that_no_family_may_serve_says_so(tmp_path, monkeypatch):
+    # GIVEN guards that no family passes
+    monkeypatch.setattr(select, "GUARDS", [select.Guard("prototypes", 0, 0, "{0:.0f} prototypes are too many")])
     still = [fleet(3).assign(m0=5.0, m1=5.0, m2=5.0, m3=5.0), fleet(2, "2026-11-04").assign(m0=5, m1=5, m2=5, m3=5)]
     # WHEN
     found = backtest(*still, family="auto")
@@ -99,7 +100,7 @@ def test_a_replay_that_no_family_may_serve_says_so(tmp_path):
     assert found.rows["score"].notna().all()
     text = backtest_report.write(found, tmp_path).read_text()
     assert "the DAG would serve nothing**; kmeans labels the replay all the same" in text
-    assert text.count("one level cluster holds 100.0% of the rows") == 5
+    assert text.count("prototypes are too many") == 5
     assert "nothing would serve: a fall-back" in text
 
 
