@@ -120,9 +120,9 @@ def fit_model(space: Space, catalogue: Catalogue, recipe: Recipe) -> Fitted:
 
 
 def kept_settings(fitted: Fitted) -> dict[str, float | int | str]:
-    """What a fit chose for its level map and a refresh keeps; the ensemble's two halves choose again."""
-    name = {"dbscan": "eps", "ensemble": None}.get(fitted.recipe.family, "clusters")
-    return {} if name is None else {name: fitted.level_fit.params[name]}
+    """What a fit chose for its level map and a refresh keeps."""
+    kept = {"dbscan": ("eps",), "ensemble": ("kmeans_clusters", "eps")}.get(fitted.recipe.family, ("clusters",))
+    return {name: fitted.level_fit.params[name] for name in kept}
 
 
 def fit_level(space: Space, recipe: Recipe) -> tuple[FamilyFit, dict[str, Any], dict[str, FloatArray]]:

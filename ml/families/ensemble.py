@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     """Fit vectors (n, d); half of ``params["budget"]`` prototypes go to each stage.
 
+    ``params["kmeans_clusters"]`` and ``params["eps"]`` settle what the two would otherwise choose.
     The fitted labels are KMeans' and DBSCAN's own on DBSCAN's sample. A pair that no row has takes the final cluster
     nearest to it.
     """
@@ -27,7 +28,8 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     halves = {**params, "budget": half}
     if params.get("clusters"):
         halves["clusters"] = max(1, min(params["clusters"] // 2, half))
-    first, second = kmeans.fit(x, halves, seed), dbscan.fit(x, halves, seed)
+    settled = {"clusters": params["kmeans_clusters"]} if params.get("kmeans_clusters") else {}
+    first, second = kmeans.fit(x, {**halves, **settled}, seed), dbscan.fit(x, halves, seed)
     seen = x[second.sample]
     one, two = first.map.assign(seen).labels, second.fitted_labels
     final_count = int(first.params["clusters"])
