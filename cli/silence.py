@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Declare maintenance windows, in which nobody is paged.")
 console = Console()
+PIPE_WIDTH = 240
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -70,7 +71,8 @@ def show(
             table.add_row(
                 *map(_cell, (each.window_id, _what(each), *moments, _state(each, now_ms), each.by, each.reason))
             )
-        console.print(table)
+        # What goes into a pipe or a file is not cut to the width of a screen that is not there.
+        (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table)
 
 
 @app.command()

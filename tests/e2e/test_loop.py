@@ -18,7 +18,7 @@ from riskwatch_lambda.episodes import Rule, replay
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def labelled(loop):
     """The labelled rows as the Lambda wrote them."""
     demo, _ = loop
