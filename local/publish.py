@@ -46,7 +46,8 @@ def client() -> Any:
         parameter_validation=False,
         disable_request_compression=True,
         max_pool_connections=THREADS,
-        retries={"mode": "standard", "max_attempts": 8},
+        # Whoever stops a demo waits for these.
+        retries={"mode": "standard", "max_attempts": 4},
         read_timeout=180,
     )
     return boto3.client("cloudwatch", config=config)
@@ -70,12 +71,16 @@ def publish(
         # A bounded number at a time: a fleet's datums would otherwise all be in memory at once.
         while window := list(islice(batches, WINDOW)):
             waiting = {pool.submit(_put, client, namespace, data): len(data) for namespace, data in window}
-            for done in as_completed(waiting):
-                done.result()
-                points += waiting[done]
-                calls += 1
-                if progress is not None:
-                    progress(points, total)
+            try:
+                for done in as_completed(waiting):
+                    done.result()
+                    points += waiting[done]
+                    calls += 1
+                    if progress is not None:
+                        progress(points, total)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     return Counts(points=points, rows=int(finite.any(axis=1).sum()), calls=calls)
 
 

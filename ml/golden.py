@@ -39,7 +39,7 @@ def golden_records(
     rng = np.random.default_rng(seed)
     drawn = _in_turn(rng.permutation(rest), table, inventory)[: RECORDS - len(highest)]
     records = [
-        _vary(record_of(table, int(row), model.context_rows, inventory), VARIANTS[place % len(VARIANTS)], place)
+        _vary(_brief(record_of(table, int(row), model.context_rows, inventory)), VARIANTS[place % len(VARIANTS)], place)
         for place, row in enumerate([*highest, *np.sort(drawn)])
     ]
     return {"records": records, "expected": expected(model, records)}
@@ -93,6 +93,12 @@ def record_of(table: MetricTable, row: int, context_rows: int, inventory: Mappin
         "ts": table.ms[first : row + 1].tolist(),
         "rows": rows,
     }
+
+
+def _brief(record: Record) -> Record:
+    """The record with six significant digits a value: every digit is shipped with each version."""
+    rows = [[None if value is None else float(f"{value:.6g}") for value in row] for row in record["rows"]]
+    return {**record, "rows": rows}
 
 
 def _vary(record: Record, variant: str, place: int) -> Record:

@@ -84,7 +84,7 @@ def test_a_second_demo_in_the_same_folder_is_refused(tmp_path):
         assert "another run uses" in output
     finally:
         first.send_signal(signal.SIGTERM)
-        _ends_clean(first, tmp_path, 60)
+        _ends_clean(first, tmp_path, 180)
     assert first.returncode == 130
 
 
