@@ -40,14 +40,20 @@ def page(link: str | None, episodes: Sequence[Episode]) -> str | None:
     return f"{link.rstrip('/')}/{PAGE}?{urlencode(query)}"
 
 
-def entry(episode: Episode) -> dict[str, Any]:
-    """Give an episode for programs: what opened it, or at which row it got worse."""
+def _which(episode: Episode) -> dict[str, Any]:
     return {
         "episode_id": episode.episode_id,
         "kind": episode.kind,
         "service": episode.service,
         "instance_id": episode.instance_id,
         "since": iso(episode.since_ms),
+    }
+
+
+def entry(episode: Episode) -> dict[str, Any]:
+    """Give an episode for programs: what opened it, or at which row it got worse."""
+    return {
+        **_which(episode),
         "score": round(episode.state.peak, 6),
         "level": episode.level,
         "reasons": list(episode.reasons),
@@ -59,11 +65,7 @@ def entry(episode: Episode) -> dict[str, Any]:
 def ended(episode: Episode) -> dict[str, Any]:
     """Give the end of an episode for programs."""
     return {
-        "episode_id": episode.episode_id,
-        "kind": episode.kind,
-        "service": episode.service,
-        "instance_id": episode.instance_id,
-        "since": iso(episode.since_ms),
+        **_which(episode),
         "closed": iso(episode.state.closed_ms or 0),
         "expired": _expired(episode),
         "score": round(episode.state.peak, 6),
