@@ -35,7 +35,7 @@ from ml.families import FAMILIES
 from ml.families.base import ClusterMap, FamilyFit, agreement, make_stage, nearest, subsample
 from ml.features import as_table, level_space
 from ml.fit import Recipe, fit_model
-from ml.guards import guard_figures
+from ml.guards import guard_figures, load_correlation
 from ml.levels import severity_of
 from ml.scoring import measure, row_baselines
 from ml.select import SelectionError, choose, vetoes
@@ -44,10 +44,11 @@ from ml.trial import injected_vus_pr, make_trial, rate
 from ml.vus import vus_pr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ml.families import Params
     from ml.features import FloatArray, MetricTable
+    from ml.trial import Trial
 
 # A family's own settings: how finely it may describe a group's rows, and over how many rows at a time.
 SETTINGS: dict[str, dict] = {
@@ -138,9 +139,8 @@ def run_set(folder: Path) -> pd.DataFrame:
             if family not in PLANTED
         ]
         found.append(row(GIANT, "planted", replace(recipe, family=GIANT)))
-    load = {REAL: real(load_score(space, table)), INJECTED: rate(trial, load_score(trial.space, trial.table))}
-    found.append({"family": LOAD, "settings": "planted", **load, "vetoes": "", "figures": {}})
     by_default = {str(item["family"]): item["figures"] for item in found if item["settings"] == "default"}
+    found.append(load_candidate(space, table, trial, by_default["kmeans"], real))
     try:
         chosen = choose(by_default).winner
     except SelectionError:
@@ -149,6 +149,27 @@ def run_set(folder: Path) -> pd.DataFrame:
         set=folder.name,
         auto=[item["settings"] == "default" and item["family"] == chosen for item in found],
     )
+
+
+def load_candidate(
+    space: Space,
+    table: MetricTable,
+    trial: Trial,
+    level_figures: Mapping[str, float],
+    real: Callable[[FloatArray], float],
+) -> dict[str, object]:
+    """The planted candidate whose score is load; its levels, and so their figures, are those of KMeans."""
+    own = load_score(space, space.table)
+    injected = rate(trial, load_score(trial.space, trial.table))
+    figures = {**level_figures, "load_correlation": load_correlation(own, own, seed=0), "injected_vus_pr": injected}
+    return {
+        "family": LOAD,
+        "settings": "planted",
+        REAL: real(load_score(space, table)),
+        INJECTED: injected,
+        "vetoes": "; ".join(vetoes(figures)),
+        "figures": figures,
+    }
 
 
 def load_score(space: Space, table: MetricTable) -> FloatArray:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 FALL_BACK = "kmeans"  # labels a replay while the guards veto every family
-REFRESH_PAIRS = 1  # a replay has many refreshes: one pair of halves each is half their guards' time
 HISTORY_MS = 28 * 86_400_000
 LEAST_SPAN_MS = 86_400_000  # a refresh on less than a day of rows would forget more than it learns
 HOUR_MS = 3_600_000
@@ -199,7 +198,7 @@ class _Replayer:
             fitted = fit_model(space, self.catalogue, replace(self.recipe, family=family, level=level))
             if not self.contested or policy.champion is None:
                 return fitted, None
-            given_up = "; ".join(vetoes(guard_figures(fitted, space, self.recipe.seed, REFRESH_PAIRS)))
+            given_up = "; ".join(vetoes(guard_figures(fitted, space, self.recipe.seed)))
             if not given_up:
                 return fitted, None
             if self.in_vain:

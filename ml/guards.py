@@ -1,4 +1,4 @@
-"""The figures behind the vetoes: would this candidate say the same again, does it say anything, and what does it cost?
+"""The figures behind the vetoes: would a candidate say the same again, does it say anything, and what does it cost?
 
 Stability and the order of the levels come from fits of the same family and settings to random halves of the training
 rows. Two maps that saw different halves of one fleet should give its rows the same levels, and the levels that one half
@@ -28,21 +28,22 @@ if TYPE_CHECKING:
     from ml.scoring import FleetModel
     from ml.space import Space
 
-PAIRS = 2  # pairs of halves, two fits of a level map each
 ROWS = 6_000  # rows on which two maps are compared
 FLAT = 1e-6  # least spread within a level, so that a fleet that never moves divides by something
 
 
-def guard_figures(fitted: Fitted, space: Space, seed: int, pairs: int = PAIRS) -> dict[str, float]:
+def guard_figures(fitted: Fitted, space: Space, seed: int) -> dict[str, float]:
     """Everything that a candidate may be vetoed by, computed on the training rows with the maps that serve."""
     labels = fitted.level_fit.map.assign(space.level).labels
     ranks = _ranks(fitted.document["level"])
     columns = severity_of(space.table.values, space.table.features)
-    stability, gap = halves(space, fitted, seed, pairs)
+    busy = space.level[:, columns].mean(axis=1)
+    stability, gap = halves(space, fitted, seed)
     operations = row_operations(fitted.model)
     return {
         "fidelity": least_fidelity(fitted),
-        "severity_explained": severity_explained(space.level[:, columns].mean(axis=1), ranks[labels]),
+        "severity_explained": severity_explained(busy, ranks[labels]),
+        "load_correlation": load_correlation(fitted.measured.score, busy, seed),
         "largest_cluster_share": float(np.bincount(labels).max() / len(labels)),
         "noise_share": noise_share(fitted.level_fit.map, space.level[subsample(len(space.level), ROWS, seed)]),
         "level_stability": stability,
@@ -54,32 +55,30 @@ def guard_figures(fitted: Fitted, space: Space, seed: int, pairs: int = PAIRS) -
     }
 
 
-def halves(space: Space, fitted: Fitted, seed: int, pairs: int = PAIRS) -> tuple[float, float]:
-    """Stability and severity gap of the levels over pairs of random halves of the rows.
+def halves(space: Space, fitted: Fitted, seed: int) -> tuple[float, float]:
+    """Stability and severity gap of the levels of two random halves of the rows.
 
-    Stability is the mean adjusted Rand index of the levels that the two maps of a pair give to the same rows: 1 for
-    the same levels, 0 for as many as chance would share. The gap is the least one of ``severity_gap``, of the levels of
-    one half on the rows of the other.
+    Stability is the adjusted Rand index of the levels that the halves' maps give to the same rows: 1 for the same
+    levels, 0 for as many as chance would share. The gap is the lesser ``severity_gap`` of the levels of one half on the
+    rows of the other.
     """
     from sklearn.metrics import adjusted_rand_score
 
     recipe = replace(fitted.recipe, level=kept_settings(fitted))
     n = len(space.level)
+    order = np.random.default_rng(seed).permutation(n)
+    sides = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
+    if not len(sides[0]):
+        return 1.0, 0.0
+    maps = [_level_map(space, side, recipe) for side in sides]
     shown = space.level[subsample(n, ROWS, seed)]
+    stability = adjusted_rand_score(*(ranks[found.assign(shown).labels] for found, ranks in maps))
     columns = severity_of(space.table.values, space.table.features)
-    agreements, gaps = [], []
-    for pair in range(pairs):
-        order = np.random.default_rng([seed, pair]).permutation(n)
-        sides = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
-        if not len(sides[0]):
-            return 1.0, 0.0
-        maps = [_level_map(space, side, recipe) for side in sides]
-        given = [ranks[found.assign(shown).labels] for found, ranks in maps]
-        agreements.append(float(adjusted_rand_score(*given)))
-        for (found, ranks), other in zip(maps, reversed(sides), strict=True):
-            x = space.level[other[subsample(len(other), ROWS, seed)]]
-            gaps.append(severity_gap(x[:, columns].mean(axis=1), ranks[found.assign(x).labels]))
-    return float(np.mean(agreements)), min(gaps)
+    gaps = []
+    for (found, ranks), other in zip(maps, reversed(sides), strict=True):
+        x = space.level[other[subsample(len(other), ROWS, seed)]]
+        gaps.append(severity_gap(x[:, columns].mean(axis=1), ranks[found.assign(x).labels]))
+    return float(stability), min(gaps)
 
 
 def _level_map(space: Space, rows: IntArray, recipe: Recipe) -> tuple[ClusterMap, IntArray]:
@@ -119,6 +118,20 @@ def severity_explained(busy: FloatArray, level: IntArray) -> float:
     counts = np.bincount(level)
     means = np.bincount(level, weights=busy) / np.maximum(counts, 1)
     return float(1 - np.mean((busy - means[level]) ** 2) / busy.var())
+
+
+def load_correlation(score: FloatArray, busy: FloatArray, seed: int) -> float:
+    """Spearman's rank correlation of scores (n,) with how busy the rows are, (n,), on a sample of the rated rows.
+
+    0 where either of them is the same in all rows.
+    """
+    from scipy.stats import spearmanr
+
+    rated = np.flatnonzero(np.isfinite(score))
+    shown = rated[subsample(len(rated), ROWS, seed)]
+    if len(shown) < 2 or np.ptp(score[shown]) == 0 or np.ptp(busy[shown]) < FLAT:
+        return 0.0
+    return float(spearmanr(score[shown], busy[shown]).statistic)
 
 
 def severity_gap(busy: FloatArray, level: IntArray) -> float:

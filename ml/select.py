@@ -44,6 +44,7 @@ GREATEST_SHARE = 0.97  # a cluster that nearly every row is in tells nobody anyt
 LEAST_EXPLAINED = 0.5  # unless the others hold most of how much the load differs: a fleet that hardly ever works
 MOST_NOISE = 0.2  # a fifth of the rows outside every cluster: the clusters do not describe the fleet
 LEAST_STABILITY = 0.5  # half way between the same levels and chance, for two halves of one fleet
+MOST_LOAD = 0.9  # a score that ranks rows as load does finds busy hours; on labelled fleets families have .15 to .63
 LEAST_GAP = 0.5  # half a deviation: closer levels are two names for one load
 MOST_PROTOTYPES = 256
 MOST_BYTES = 40_000_000  # Lambda takes a zip of 50 MB in a request, and the code must fit in
@@ -77,6 +78,12 @@ GUARDS = (
         LEAST_GAP,
         INF,
         f"neighbouring levels are {{0:.2f}} deviations of severity apart on unseen rows, less than {LEAST_GAP}",
+    ),
+    Guard(
+        "load_correlation",
+        -INF,
+        MOST_LOAD,
+        f"the score follows load with a rank correlation of {{0:.2f}}, more than {MOST_LOAD}: it finds busy hours",
     ),
     Guard("prototypes", 1, MOST_PROTOTYPES, f"{{0:.0f}} prototypes, not between 1 and {MOST_PROTOTYPES}"),
     Guard("model_bytes", 0, MOST_BYTES, f"{{0:,.0f}} bytes of parameters, more than {MOST_BYTES:,}"),

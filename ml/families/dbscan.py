@@ -38,11 +38,11 @@ QUANTILES = (0.9, 0.95, 0.98, 0.99)
 
 @dataclass(frozen=True)
 class _Trial:
+    """DBSCAN with one ``eps``: label (n,) and whether it is a core sample, (n,), of each vector."""
+
     eps: float
     labels: IntArray
     core: BoolArray
-    silhouette: float
-    davies_bouldin: float
 
     @property
     def clusters(self) -> int:
@@ -59,28 +59,40 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     O(n squared) time and memory in the sample. Noise is the map's last label. Where no vector has enough neighbours
     the whole sample is one cluster.
     """
-    from scipy.spatial.distance import pdist, squareform
-
     sample = draw(x, min(SAMPLE, params.get("sample", SAMPLE)), params, seed)
     seen = sample.x
-    distances = squareform(pdist(seen))
+    # Round the mean, the fast form of the distance tells even vectors far from the origin apart.
+    centred = seen - seen.mean(axis=0)
     min_samples = max(1, min(20, max(5, 2 * x.shape[1]), len(seen) - 1))
-    neighbour = np.partition(distances, min(min_samples, len(seen) - 1), axis=1)[:, min(min_samples, len(seen) - 1)]
-    tried = _eps(neighbour)
-    if params.get("clusters"):
-        tried = tried[:1]  # in the behaviour space only the distance counts: the knee will do
+    curves: Curves = {}
     if params.get("eps"):
-        tried = [params["eps"]]
-    trials = [_trial(seen, distances, eps, min_samples, seed) for eps in tried]
-    trial = _choose(trials)
+        trial = _trial(centred, params["eps"], min_samples)
+    elif params.get("clusters"):
+        # In the behaviour space only the distance counts: the knee will do.
+        trial = _trial(centred, _eps(_neighbour(centred, min_samples))[0], min_samples)
+    else:
+        neighbour = _neighbour(centred, min_samples)
+        trials = [_trial(centred, eps, min_samples) for eps in _eps(neighbour)]
+        indices = [_indices(seen, trial, seed) for trial in trials]
+        trial = _choose(trials, indices)
+        curves = _curves(trials, indices, neighbour)
     return fitted(
         _reduce(seen, trial, params["budget"], seed),
         sample,
         np.where(trial.labels == NOISE, trial.clusters, trial.labels).astype(np.int64),
         params={"eps": trial.eps, "min_samples": min_samples, "clusters": trial.clusters},
         figures={"noise": trial.noise},
-        curves=_curves(trials, neighbour),
+        curves=curves,
     )
+
+
+def _neighbour(x: FloatArray, place: int) -> FloatArray:
+    """Distance from each vector (n, d) to its ``place``-th nearest other one, or the farthest of fewer, (n,)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=min(place + 1, len(x)), algorithm="brute").fit(x)
+    distance: FloatArray = search.kneighbors(x)[0][:, -1]
+    return distance
 
 
 def _eps(neighbour: FloatArray) -> list[float]:
@@ -96,23 +108,32 @@ def _eps(neighbour: FloatArray) -> list[float]:
     return [max(knee, floor), *sorted({max(eps, floor) for eps in others} - {knee})]
 
 
-def _trial(x: FloatArray, distances: FloatArray, eps: float, min_samples: int, seed: int) -> _Trial:
+def _trial(x: FloatArray, eps: float, min_samples: int) -> _Trial:
     from sklearn.cluster import DBSCAN
 
-    model = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit(distances)
+    model = DBSCAN(eps=eps, min_samples=min_samples, algorithm="brute").fit(x)
     labels = model.labels_.astype(np.int64)
     core = np.zeros(len(x), bool)
     core[model.core_sample_indices_] = True
     if not core.any():
         labels, core = np.zeros(len(x), np.int64), np.ones(len(x), bool)
-    inside = labels != NOISE
-    indices = cluster_indices(x[inside], labels[inside], seed)
-    return _Trial(eps, labels, core, indices["silhouette"], indices["davies_bouldin"])
+    return _Trial(eps, labels, core)
 
 
-def _choose(trials: list[_Trial]) -> _Trial:
+def _indices(x: FloatArray, trial: _Trial, seed: int) -> dict[str, float]:
+    """Silhouette and its kind of the vectors that are not noise."""
+    inside = trial.labels != NOISE
+    return cluster_indices(x[inside], trial.labels[inside], seed)
+
+
+def _choose(trials: list[_Trial], indices: list[dict[str, float]]) -> _Trial:
     """Enough clusters for levels and little noise if there is such a trial; then the best separated one."""
-    return max(trials, key=lambda t: (t.noise <= MAX_NOISE, min(t.clusters, 3), t.silhouette, -t.noise))
+
+    def merit(place: int) -> tuple[bool, int, float, float]:
+        trial = trials[place]
+        return trial.noise <= MAX_NOISE, min(trial.clusters, 3), indices[place]["silhouette"], -trial.noise
+
+    return trials[max(range(len(trials)), key=merit)]
 
 
 def _reduce(x: FloatArray, trial: _Trial, budget: int, seed: int) -> ClusterMap:
@@ -140,13 +161,13 @@ def _radius(distance: FloatArray, noise: BoolArray) -> float:
     return max(float((ordered[cut] + after) / 2), LEAST_RADIUS)
 
 
-def _curves(trials: list[_Trial], neighbour: FloatArray) -> Curves:
-    ordered = sorted(trials, key=lambda trial: trial.eps)
+def _curves(trials: list[_Trial], indices: list[dict[str, float]], neighbour: FloatArray) -> Curves:
+    ordered = sorted(zip(trials, indices, strict=True), key=lambda pair: pair[0].eps)
     return {
         "dbscan": {
-            "k": [float(trial.clusters) for trial in ordered],
-            "inertia": [float(np.minimum(neighbour, trial.eps).sum()) for trial in ordered],
-            "silhouette": [trial.silhouette for trial in ordered],
-            "davies_bouldin": [trial.davies_bouldin for trial in ordered],
+            "k": [float(trial.clusters) for trial, _ in ordered],
+            "inertia": [float(np.minimum(neighbour, trial.eps).sum()) for trial, _ in ordered],
+            "silhouette": [found["silhouette"] for _, found in ordered],
+            "davies_bouldin": [found["davies_bouldin"] for _, found in ordered],
         }
     }

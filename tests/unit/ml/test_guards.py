@@ -60,6 +60,17 @@ def test_a_fleet_that_never_moves_lacks_no_gap_and_no_explanation():
     assert guards.severity_explained(np.zeros(6), np.zeros(6, int)) == 1.0
 
 
+def test_load_as_score_is_told_from_a_score_that_meets_busy_and_idle_rows_alike():
+    # GIVEN how busy five rows are, a score that grows with it, one that grows either way from the middle, and a gap
+    busy = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    # WHEN / THEN ranks alone count, rows without a score do not, and what never varies follows nothing
+    assert guards.load_correlation(busy**3, busy, 0) == pytest.approx(1.0)
+    assert guards.load_correlation(np.abs(busy - 3), busy, 0) == pytest.approx(0.0)
+    assert guards.load_correlation(np.array([0.1, 0.2, np.nan, 0.4, 0.3]), busy, 0) == pytest.approx(0.8)
+    assert guards.load_correlation(np.ones(5), busy, 0) == 0.0
+    assert guards.load_correlation(busy, np.ones(5), 0) == 0.0
+
+
 def test_the_levels_explain_what_does_not_vary_within_them():
     # GIVEN a variance of 4.25, 0.25 of it within the levels
     busy = np.array([0.0, 1.0, 4.0, 5.0])

@@ -22,6 +22,7 @@ GOOD = {
     "noise_share": 0.0,
     "level_stability": 0.9,
     "severity_gap": 1.0,
+    "load_correlation": 0.4,
     "prototypes": 40.0,
     "model_bytes": 1000.0,
     "operations_per_column": 500.0,
