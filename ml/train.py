@@ -25,6 +25,7 @@ from ml.guards import guard_figures
 from ml.levels import LEVELS
 from ml.scoring import FleetModel, level_labels
 from ml.space import KEY, Space, TrainingError, build_space, check_rows
+from ml.threads import one_thread
 from ml.trial import injected_vus_pr, make_trial
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Candidate:
     plots: PlotData
 
 
+@one_thread()
 def fit_candidate(
     rows: pd.DataFrame,
     catalogue: Catalogue,
@@ -96,8 +98,6 @@ def fit_candidate(
 
     Raises TrainingError where the rows cannot be trained on or an argument makes no sense.
     """
-    from threadpoolctl import threadpool_limits
-
     started = time.process_time()
     if family not in FAMILIES:
         raise TrainingError(f"family {family!r} is unknown: use one of {', '.join(FAMILIES)}")
@@ -106,16 +106,13 @@ def fit_candidate(
     check_rows(rows, catalogue)
     rows = rows.reindex(columns=[*KEY, *catalogue.names])
     space = build_space(rows, catalogue, inventory, period_s)
-
-    # Matrices this small are faster on one thread, and sums then do not depend on how many cores a machine has.
     recipe = Recipe(family, budget, seed, period_s, level or {})
-    with threadpool_limits(1):
-        fitted = fit_model(space, catalogue, recipe)
-        model = fitted.model
-        score, label = fitted.measured.score, level_labels(model, space.table, space.baseline)
-        guards = guard_figures(fitted, space, seed)
-        trial = make_trial(space, catalogue, inventory, period_s=period_s, seed=seed)
-        injected = injected_vus_pr(trial, catalogue, inventory, recipe)
+    fitted = fit_model(space, catalogue, recipe)
+    model = fitted.model
+    score, label = fitted.measured.score, level_labels(model, space.table, space.baseline)
+    guards = guard_figures(fitted, space, seed)
+    trial = make_trial(space, catalogue, inventory, period_s=period_s, seed=seed)
+    injected = injected_vus_pr(trial, catalogue, inventory, recipe)
     document: dict[str, Any] = {
         **fitted.document,
         "model_id": f"{training_id}-{family}",
