@@ -10,15 +10,14 @@ import pandas as pd
 
 from ml import inventory as fleet
 from ml import trails as trailing
+from ml.baselines import fit_baselines
 from ml.features import (
     Baselines,
     FloatArray,
     IntArray,
     MetricTable,
     as_table,
-    fit_baselines,
     fit_level_scaling,
-    level_space,
 )
 from ml.levels import severity_of
 from ml.scoring import row_baselines
@@ -111,7 +110,7 @@ def space_of(
         baselines=baselines,
         baseline=baseline,
         behaviour=baselines.behaviour(wide, baseline),
-        level=level_space(baselines.impute(table, baseline), center, scale),
+        level=baselines.level(table, baseline, center, scale),
         level_center=center,
         level_scale=scale,
     )

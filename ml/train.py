@@ -24,7 +24,7 @@ from ml.golden import golden_records
 from ml.guards import guard_figures
 from ml.levels import LEVELS
 from ml.scoring import FleetModel, level_labels
-from ml.space import KEY, Space, TrainingError, build_space, check_rows
+from ml.space import Space, TrainingError, build_space, check_rows
 from ml.threads import one_thread
 from ml.trial import injected_vus_pr, make_trial
 
@@ -104,7 +104,6 @@ def fit_candidate(
     if not budget > 0 or not period_s > 0:
         raise TrainingError(f"budget {budget} and period_s {period_s} must be above 0")
     check_rows(rows, catalogue)
-    rows = rows.reindex(columns=[*KEY, *catalogue.names])
     space = build_space(rows, catalogue, inventory, period_s)
     recipe = Recipe(family, budget, seed, period_s, level or {})
     fitted = fit_model(space, catalogue, recipe)
