@@ -19,9 +19,11 @@ import pandas as pd
 from ml.catalogue import Catalogue, Metric, load
 from ml.families import FAMILIES
 from ml.features import MetricTable
-from ml.train import fit_candidate
+from ml.space import training_table
+from ml.train import fit_table
 
-PERIOD_MS = 300_000
+PERIOD_S = 300
+PERIOD_MS = PERIOD_S * 1000
 MOST_CPU_S, MOST_MB = 60.0, 2_048.0
 
 
@@ -57,7 +59,9 @@ def measure(family: str, rows: int, features: int, instances: int) -> dict[str, 
     frame["timestamp"] = pd.to_datetime(table.ms, unit="ms", utc=True)
     del table
     started = time.process_time()
-    fit_candidate(frame, catalogue, {}, family, training_id="bench")
+    table = training_table(frame, catalogue, PERIOD_S)
+    del frame
+    fit_table(table, catalogue, {}, family, training_id="bench", period_s=PERIOD_S)
     seconds = time.process_time() - started
     return {"family": family, "cpu_s": seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 

@@ -116,7 +116,8 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
     from functools import partial
 
     from ml import artifact, select, tracking
-    from ml.train import fit_candidate
+    from ml.space import training_table
+    from ml.train import fit_table
 
     config = settings.load()
     store = clients.store(config)
@@ -130,9 +131,11 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
     serving = _serving(store, training["champion"], watched.names)
     own = training["champion"] is not None and training["champion"]["family"] == family
     given_up = serving.given_up if own else ""
+    table = training_table(rows, watched, config.period_s)
+    del rows  # the table is a copy, and a large fleet's rows are most of what a training holds
     fit = partial(
-        fit_candidate,
-        rows,
+        fit_table,
+        table,
         watched,
         inventory.load(config.inventory, store),
         family,
