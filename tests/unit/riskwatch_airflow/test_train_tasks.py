@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from ml import artifact, catalogue, standing, tracking
+from ml import artifact, catalogue, history, standing, tracking
 from ml.train import fit_candidate
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_airflow.tasks import train
@@ -51,6 +51,44 @@ def test_the_newest_days_are_taken_whatever_the_time_is(aws, training_run, told)
     }
     assert aws.store.get_frame(found["key"])["timestamp"].max() == moments[-1]
     assert told["last_row"] == "2026-10-23T10:00:00.000Z"
+    assert (told["left_out"], told["memory_gb"]) == ("nothing", 0.3)
+
+
+@pytest.fixture
+def ten_days(aws):
+    """Ten days of two instances, a row every six hours."""
+    moments = pd.date_range(TEN - timedelta(days=10), TEN, freq="6h", unit="ms", inclusive="right")
+    for name in ("a", "b"):
+        rows = pd.DataFrame({"instance_id": name, "timestamp": moments, "cpu_utilization": 1.0})
+        aws.store.write_hours("validated", rows, TEN - timedelta(days=10), TEN + timedelta(hours=1), name)
+
+
+def test_a_history_that_does_not_fit_into_memory_is_learned_from_in_part(
+    aws, training_run, told, ten_days, monkeypatch, caplog
+):
+    # GIVEN room for half of the rows
+    monkeypatch.setattr(history, "most_rows", lambda metrics, period_s: 40)
+
+    # WHEN
+    found = train.prepare(training_run)
+
+    # THEN both instances have the newest two days, and log and MLflow say what is left out and why
+    rows = aws.store.get_frame(found["key"])
+    newest = rows[rows["timestamp"] > TEN - timedelta(days=2) + timedelta(hours=1)]
+    assert newest.groupby("instance_id").size().tolist() == [8, 8]
+    assert found["rows"] == told["rows"] == len(rows) <= 40
+    assert told["left_out"].startswith(f"{80 - len(rows)} of 80 rows are left out, for a training to fit into 4 GB")
+    assert told["left_out"] in caplog.text
+
+
+def test_newest_days_that_do_not_fit_are_trained_on_and_told(aws, training_run, told, ten_days, monkeypatch, caplog):
+    # GIVEN room for three rows
+    monkeypatch.setattr(history, "most_rows", lambda metrics, period_s: 3)
+
+    # WHEN / THEN
+    found = train.prepare(training_run)
+    assert found["rows"] >= 16
+    assert f"the newest days alone are {found['rows']} rows, for which a train task needs about 0.3 GB" in caplog.text
 
 
 def test_no_rows_is_a_failure_that_says_what_to_run(aws, training_run, told):
