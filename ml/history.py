@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
     from ml.features import IntArray
 
-# Bytes by `python -m bench.fit`: of a process with its libraries, of a row, and of each value of a row.
-PROCESS_BYTES = 300_000_000
-ROW_BYTES = 240
+# By `python -m bench.fit`: bytes of a process with its libraries, of its samples for each column, of a row, and of each
+# value of a row.
+PROCESS_BYTES = 200_000_000
+SAMPLE_BYTES = 10_000_000
+ROW_BYTES = 250
 VALUE_BYTES = 24
-MOST_BYTES = 4_000_000_000
+MOST_BYTES = 4_500_000_000  # 1,000 instances of ten metrics for 28 days fit
 NEWEST_DAYS = 2
 PARTS = 32  # days are left out in steps of one in 32
 DAY_MS = 86_400_000
@@ -57,7 +59,7 @@ class History:
             return ""
         return (
             f"{self.left_out} of {self.left_out + len(self.rows)} rows are left out, for a training to fit into "
-            f"{MOST_BYTES / 1e9:.0f} GB: every instance is learned from on the newest {NEWEST_DAYS} days and on about "
+            f"{MOST_BYTES / 1e9:.1f} GB: every instance is learned from on the newest {NEWEST_DAYS} days and on about "
             f"{self.parts} in {PARTS} of the days before"
         )
 
@@ -65,13 +67,13 @@ class History:
 def held_bytes(rows: int, metrics: int, period_s: float) -> int:
     """Most bytes that fitting a family to rows of so many metrics holds, about."""
     width = behaviour_width(metrics, trails_for(metrics, period_s))
-    return PROCESS_BYTES + rows * (ROW_BYTES + VALUE_BYTES * width)
+    return PROCESS_BYTES + SAMPLE_BYTES * width + rows * (ROW_BYTES + VALUE_BYTES * width)
 
 
 def most_rows(metrics: int, period_s: float) -> int:
-    """Rows of so many metrics whose training fits into 4 GB."""
-    a_row = held_bytes(1, metrics, period_s) - PROCESS_BYTES
-    return (MOST_BYTES - PROCESS_BYTES) // a_row
+    """Rows of so many metrics whose training fits into 4.5 GB, at least one."""
+    none, one = held_bytes(0, metrics, period_s), held_bytes(1, metrics, period_s)
+    return max(1, (MOST_BYTES - none) // (one - none))
 
 
 def collect(read: Callable[[datetime, datetime], pd.DataFrame], start: datetime, end: datetime, most: int) -> History:

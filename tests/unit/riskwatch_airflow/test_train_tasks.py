@@ -77,7 +77,7 @@ def test_a_history_that_does_not_fit_into_memory_is_learned_from_in_part(
     newest = rows[rows["timestamp"] > TEN - timedelta(days=2) + timedelta(hours=1)]
     assert newest.groupby("instance_id").size().tolist() == [8, 8]
     assert found["rows"] == told["rows"] == len(rows) <= 40
-    assert told["left_out"].startswith(f"{80 - len(rows)} of 80 rows are left out, for a training to fit into 4 GB")
+    assert told["left_out"].startswith(f"{80 - len(rows)} of 80 rows are left out, for a training to fit into 4.5 GB")
     assert told["left_out"] in caplog.text
 
 
