@@ -60,8 +60,8 @@ def train_models() -> None:
     def contestants(training: dict) -> list[str]:
         return training["families"]
 
-    # Two at a time: a family takes a core and, by `python -m bench.fit`, half a gigabyte for a million rows of ten metrics
-    # (28 days of 120 instances), at most 4.5 GB: `prepare` leaves days out of a longer history.
+    # Two at a time: a family takes a core and, by `python -m bench.fit`, half a gigabyte for a million rows of ten
+    # metrics (28 days of 120 instances), at most 4.5 GB: `prepare` leaves days out of a longer history.
     @task(map_index_template="{{ family }}", max_active_tis_per_dagrun=2)
     def train(training: dict, family: str) -> dict:
         from riskwatch_airflow.tasks import train as body
