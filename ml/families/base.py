@@ -191,7 +191,7 @@ def nearest(x: FloatArray, prototypes: FloatArray) -> tuple[IntArray, FloatArray
     are compared again by differences, as the Lambda computes them.
     """
     squared = np.einsum("ij,ij->i", prototypes, prototypes)
-    index, distance = np.empty(len(x), np.int64), np.empty(len(x))
+    index = np.empty(len(x), np.int64)
     step = max(1, CHUNK_CELLS // max(1, len(prototypes)))
     for low in range(0, len(x), step):
         block = x[low : low + step]
@@ -202,7 +202,7 @@ def nearest(x: FloatArray, prototypes: FloatArray) -> tuple[IntArray, FloatArray
         for row in np.flatnonzero(close):
             found[row] = ((prototypes - block[row]) ** 2).sum(axis=1).argmin()
         index[low : low + step] = found
-        distance[low : low + step] = np.sqrt(((block - prototypes[found]) ** 2).sum(axis=1))
+    distance: FloatArray = np.sqrt(((x - prototypes[index]) ** 2).sum(axis=1))
     return index, distance
 
 
