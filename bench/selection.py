@@ -40,6 +40,7 @@ from ml.levels import severity_of
 from ml.scoring import measure, row_baselines
 from ml.select import SelectionError, choose, vetoes
 from ml.space import GAP_PERIODS, Space, space_of
+from ml.threads import one_thread
 from ml.trial import injected_vus_pr, make_trial, rate
 from ml.vus import vus_pr
 
@@ -76,10 +77,8 @@ def main() -> None:
     folders = [f for f in folders if (f.name in wanted if wanted else f.name not in SIDE_SETS)]
     if not folders:
         raise SystemExit(f"{options.data} holds no <set>/labels.parquet of the sets asked for")
-    from threadpoolctl import threadpool_limits
-
     wall, cpu = time.perf_counter(), time.process_time()
-    with threadpool_limits(1):
+    with one_thread():
         table = pd.concat([run_set(folder) for folder in folders], ignore_index=True)
     print(report(table))
     print(f"time {time.perf_counter() - wall:.0f} s, CPU {time.process_time() - cpu:.0f} s")

@@ -34,6 +34,7 @@ from ml.fit import Recipe, fit_model
 from ml.scoring import exhausted_rows, harmful_rows, level_labels, measure, row_baselines
 from ml.select import vetoes
 from ml.space import GAP_PERIODS, KEY, Space, build_space
+from ml.threads import one_thread
 
 if TYPE_CHECKING:
     from ml.features import MetricTable
@@ -72,8 +73,6 @@ class Labels:
 
 def main() -> None:
     """Print a table for each fleet and write all of them as JSON where asked."""
-    from threadpoolctl import threadpool_limits
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--days", type=float, default=7)
@@ -84,7 +83,7 @@ def main() -> None:
     if options.data is not None:
         fleets += [of_set(path.parent) for path in sorted(options.data.glob("*/replay.parquet"))]
     tables = []
-    with threadpool_limits(1):
+    with one_thread():
         for fleet in fleets:
             table = stability(fleet, options.seeds)
             tables.append(table.assign(fleet=fleet.name))

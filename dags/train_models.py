@@ -14,6 +14,9 @@ artifact, the newest document under `contests/`.
 training with a child per family, `contests/<id>.json` after a contest, and what should serve next as a registered
 version with the alias `challenger`. **Announces** `candidate_model`. Runs daily, and when `retrain_request` asks.
 
+Of a history that does not fit into 4.5 GB of a `train` task `prepare` leaves whole days out, evenly and for every
+instance others; its log and the parameter `left_out` in MLflow say how much.
+
 A **refresh** fits the champion's family and settings to the newest rows: that is the daily run. A **contest** fits all
 five families: weekly, on a retrain request, where there is no champion, with the param `contest`, or where the champion
 cannot be refreshed (the catalogue names other metrics, another version packed it). A challenger takes over after three
@@ -28,7 +31,8 @@ five families: pause this DAG where nothing shall ever be promoted.
 
 **When it fails**
 - *no rows to train on*: run or backfill `export_metrics`.
-- *no family was trained* or *the champion failed to train*: memory or storage; the logs of the `train` tasks say which.
+- *no family was trained* or *the champion failed to train*: memory or storage; the logs of the `train` tasks say which,
+  the parameter `memory_gb` of the training in MLflow how much memory each takes, about.
 - *no family may serve*: every candidate was vetoed; the description of the training in MLflow lists the reasons. A
   vetoed refresh does not fail: `choose` skips and `request_contest` asks for a contest at once.
 - *the artifact of the champion is gone*: restore it from the bucket's versions, or promote another model.
@@ -56,8 +60,8 @@ def train_models() -> None:
     def contestants(training: dict) -> list[str]:
         return training["families"]
 
-    # Two at a time: a family takes a core and, by `python -m bench.fit`, about a gigabyte for a million rows of ten
-    # metrics (28 days of 120 instances). Memory grows with the rows: plan 9 GB for 1,000 instances, or less history.
+    # Two at a time: a family takes a core and, by `python -m bench.fit`, half a gigabyte for a million rows of ten
+    # metrics (28 days of 120 instances), at most 4.5 GB: `prepare` leaves days out of a longer history.
     @task(map_index_template="{{ family }}", max_active_tis_per_dagrun=2)
     def train(training: dict, family: str) -> dict:
         from riskwatch_airflow.tasks import train as body

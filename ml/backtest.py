@@ -27,6 +27,7 @@ from ml.guards import guard_figures
 from ml.scoring import exhausted_rows, harmful_rows, level_labels, measure, reasons, row_baselines, score_table
 from ml.select import vetoes
 from ml.space import GAP_PERIODS, KEY, space_of
+from ml.threads import one_thread
 from riskwatch_lambda.episodes import QUIET, EpisodeState, Rule, advance
 
 if TYPE_CHECKING:
@@ -99,8 +100,6 @@ def backtest(
 
     Raises BacktestError where there is nothing to replay, rows repeat a key or an option makes no sense.
     """
-    from threadpoolctl import threadpool_limits
-
     _check_options(family, budget, refit_hours)
     rows, metrics = joined_rows(history, replay, catalogue or packaged())
     names = {metric.name: column for metric, column in metrics}
@@ -110,7 +109,7 @@ def backtest(
     trails = trailing.trails_for(len(watched.names), period_s)
     recipe = Recipe(FALL_BACK if family == AUTO else family, budget, seed, period_s)
     replayer = _Replayer(table, trails, watched, inventory or {}, recipe, rows["replayed"].to_numpy(), family == AUTO)
-    with threadpool_limits(1):
+    with one_thread():
         refreshes = []
         for refresh in replayer.run(round(refit_hours * HOUR_MS)):
             refreshes.append(refresh)

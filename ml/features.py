@@ -1,4 +1,4 @@
-"""From metric rows to feature vectors: baselines by hour of day, the behaviour space, windows and the level space.
+"""From metric rows to feature vectors: the behaviour space, windows and the level space.
 
 Two spaces are built from the same rows. The *behaviour* space asks "is this how it behaves?": every value is measured
 in deviations from the instance's own baseline for that UTC hour, squashed, and a few rows in a row make one vector. The
@@ -17,27 +17,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml.profile_grid import on_grid
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 HOURS = 24
-MIN_ROWS = 24  # an instance with fewer rows has no baseline of its own
-MIN_SPAN_MS = 24 * 3_600_000  # nor one whose rows span less than a day: it has not shown all its hours
-MIN_HOUR_ROWS = 6  # an hour of day with fewer rows says nothing about its own mean
-PROFILE_SPAN_MS = 48 * 3_600_000  # an hour-of-day profile needs each hour twice: once to learn it, once to test it
-SCALE_FLOOR = 0.3  # share of the fleet's typical deviation that is the least deviation of an instance
 RELATIVE_EPSILON = 1e-3
 ABSOLUTE_EPSILON = 1e-6
 DECILES = (0.1, 0.9)
 DECILE_SPAN = 2.563  # standard deviations between the first and the last decile of a normal distribution
 LEAST_WITHIN = 1e-3
 NEVER_SEEN_SCALE = 1e30  # a metric without a single value in training: any value of it lies at its centre
+BLOCK_ROWS = 50_000  # a large fleet's rows are computed on in steps: what is in between need not fit beside them
 
 
 class RowsError(ValueError):
@@ -78,6 +72,12 @@ class MetricTable:
         position: IntArray = np.arange(len(self)) - np.repeat(start, np.diff(np.append(start, len(self))))
         return position
 
+    def part(self, rows: slice) -> MetricTable:
+        """Some consecutive rows, not copied; windows must not be built on them."""
+        return MetricTable(
+            self.features, self.instances, self.code[rows], self.ms[rows], self.segment[rows], self.values[rows]
+        )
+
     def take(self, keep: IntArray | BoolArray) -> MetricTable:
         """The chosen rows; segments keep their numbers, so windows must not be built on a thinned-out table."""
         return MetricTable(
@@ -96,14 +96,30 @@ def as_table(rows: pd.DataFrame, features: Sequence[str], max_gap_s: float) -> M
             raise RowsError(f"metric rows have no column {key!r}: found {', '.join(map(str, rows.columns[:8]))}")
     if not isinstance(rows["timestamp"].dtype, pd.DatetimeTZDtype):
         raise RowsError(f"timestamp is {rows['timestamp'].dtype}: give it a time zone (pd.to_datetime(..., utc=True))")
-    names, code = np.unique(rows["instance_id"].astype(str).to_numpy(object), return_inverse=True)
+    names, code = _numbered(rows["instance_id"])
     ms = rows["timestamp"].dt.tz_convert("UTC").dt.as_unit("ms").astype("int64").to_numpy()
     order = np.lexsort((ms, code))
-    code, ms = code[order].astype(np.int64), ms[order]
-    values = rows.reindex(columns=list(features)).to_numpy(np.float64, na_value=np.nan)[order]
-    values = np.where(np.isfinite(values), values, np.nan)
+    code, ms = code[order], ms[order]
+    values = np.full((len(rows), len(features)), np.nan)
+    for place, name in enumerate(features):
+        if name in rows.columns:
+            values[:, place] = rows[name].to_numpy(np.float64, na_value=np.nan)[order]
+    values[~np.isfinite(values)] = np.nan
     breaks = (np.diff(code, prepend=-1) != 0) | (np.diff(ms, prepend=0) > max_gap_s * 1000)
     return MetricTable(tuple(features), tuple(names), code, ms, np.cumsum(breaks) - 1, values)
+
+
+def _numbered(instances: pd.Series) -> tuple[NDArray[np.object_], IntArray]:
+    """The different names as text, sorted, and the number of each row's among them, (n,)."""
+    number, found = pd.factorize(instances, use_na_sentinel=False)
+    names, place = np.unique(np.array([str(name) for name in found], object), return_inverse=True)
+    return names, place[number].astype(np.int64)
+
+
+def blocks(n: int) -> Iterator[slice]:
+    """Consecutive slices of at most 50,000 of ``n`` rows."""
+    for low in range(0, n, BLOCK_ROWS):
+        yield slice(low, min(low + BLOCK_ROWS, n))
 
 
 def float32(values: FloatArray) -> FloatArray:
@@ -139,10 +155,20 @@ class Baselines:
         center = self.center[baseline, table.hour, : table.values.shape[1]]
         return np.where(np.isnan(table.values), center, table.values)
 
+    def level(self, table: MetricTable, baseline: IntArray, center: FloatArray, scale: FloatArray) -> FloatArray:
+        """The rows in the level space of a ``center`` and ``scale`` (d,), missing values at their centre, (n, d)."""
+        rows = np.empty(table.values.shape)
+        for part in blocks(len(table)):
+            rows[part] = level_space(self.impute(table.part(part), baseline[part]), center, scale)
+        return rows
+
     def behaviour(self, table: MetricTable, baseline: IntArray) -> FloatArray:
         """The rows in the behaviour space, (n, d): squashed deviations from the baseline of the row's hour."""
-        center, scale = self.center[baseline, table.hour], self.scale[baseline, table.hour]
-        return squash(np.where(np.isnan(table.values), 0.0, (table.values - center) / scale))
+        rows = np.empty(table.values.shape)
+        for part in blocks(len(table)):
+            own, values = (baseline[part], table.hour[part]), table.values[part]
+            rows[part] = squash(np.where(np.isnan(values), 0.0, (values - self.center[own]) / self.scale[own]))
+        return rows
 
 
 def window_ends(table: MetricTable, width: int) -> IntArray:
@@ -160,44 +186,6 @@ def windows(behaviour: FloatArray, table: MetricTable, width: int) -> tuple[Floa
     """All windows of a table, (m, width * d), and the row each one ends at, (m,)."""
     ends = window_ends(table, width)
     return window_vectors(behaviour, ends, width), ends
-
-
-def fit_baselines(table: MetricTable, roles: Mapping[str, str]) -> Baselines:
-    """One baseline for each instance with enough rows over a day or more, each role they have, and the fleet."""
-    known = _known(table)
-    role_names = sorted({roles[name] for name in known if name in roles})
-    # A table is sorted by instance and the rows of one are taken at a time: a fleet has many instances and many rows.
-    profiles = [_profile(table.take(np.arange(low, high))) for low, high in known.values()]
-    for role in role_names:
-        has_role = np.array([roles.get(name, "") == role for name in table.instances])
-        profiles.append(_profile(table.take(has_role[table.code])))
-    profiles.append(_profile(table))
-    center = np.stack([profile[0] for profile in profiles])
-    scale = np.stack([profile[1] for profile in profiles])
-    deviation = np.stack([profile[2] for profile in profiles])
-    center, scale = _borrow(center, scale, roles=[roles.get(name, "") for name in known], role_names=role_names)
-    own = deviation[: len(known)] if known else deviation
-    scale = np.maximum(scale, _scale_floor(center, own))
-    unseen = ~np.isfinite(center)
-    center = on_grid(np.where(unseen, 0.0, center))
-    scale = on_grid(np.where(unseen, NEVER_SEEN_SCALE, scale), positive=True)
-    return Baselines(
-        instances={name: index for index, name in enumerate(known)},
-        roles={name: len(known) + index for index, name in enumerate(role_names)},
-        fleet=len(profiles) - 1,
-        center=center,
-        scale=scale,
-    )
-
-
-def _known(table: MetricTable) -> dict[str, tuple[int, int]]:
-    """Instances that have shown enough of themselves to be measured against their own past, as a range of rows."""
-    bounds = np.searchsorted(table.code, np.arange(len(table.instances) + 1)).tolist()
-    return {
-        name: (low, high)
-        for name, low, high in zip(table.instances, bounds[:-1], bounds[1:], strict=True)
-        if high - low >= MIN_ROWS and table.ms[high - 1] - table.ms[low] >= MIN_SPAN_MS
-    }
 
 
 def fit_level_scaling(values: FloatArray, code: IntArray, columns: Sequence[int]) -> tuple[FloatArray, FloatArray]:
@@ -238,85 +226,3 @@ def _within_share(values: FloatArray, code: IntArray) -> float:
 def level_space(values: FloatArray, center: FloatArray, scale: FloatArray) -> FloatArray:
     """Values (n, d) without gaps in the level space, (n, d)."""
     return squash((values - center) / scale)
-
-
-def _count_and_mean(values: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Number and mean of the values present in each column; the mean of a column without values is NaN."""
-    present = np.isfinite(values)
-    count = present.sum(axis=0)
-    total = np.where(present, values, 0.0).sum(axis=0)
-    return count, np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _hourly(values: FloatArray, hour: IntArray) -> tuple[IntArray, FloatArray]:
-    """Number and mean of the values present by hour of day, each (24, d)."""
-    present = np.isfinite(values)
-    of_hour = (hour[None, :] == np.arange(HOURS)[:, None]).astype(np.float64)
-    count = np.rint(of_hour @ present).astype(np.int64)
-    total = of_hour @ np.where(present, values, 0.0)
-    return count, np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _profile(table: MetricTable) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Centre (24, d), scale (24, d) and overall deviation (d,) of some rows; NaN for a metric without values.
-
-    The hour's own mean and deviation count as far as they can be trusted: ``centre = mean + trust * (hour's mean -
-    mean)``, the scale likewise.
-    """
-    _, mean = _count_and_mean(table.values)
-    deviation = np.sqrt(_count_and_mean((table.values - mean) ** 2)[1])
-    trust = _trust(table)
-    count, hour_mean = _hourly(table.values, table.hour)
-    hour_mean = np.where(count >= MIN_HOUR_ROWS, hour_mean, mean)
-    residual = (table.values - hour_mean[table.hour]) ** 2
-    hour_deviation = np.sqrt(_hourly(residual, table.hour)[1])
-    within = np.sqrt(_count_and_mean(residual)[1])
-    hour_deviation = np.where(count >= MIN_HOUR_ROWS, hour_deviation, within)
-    center = mean + trust * (hour_mean - mean)
-    scale = deviation + trust * (hour_deviation - deviation)
-    return center, np.maximum(scale, SCALE_FLOOR * deviation), deviation
-
-
-def _trust(table: MetricTable) -> FloatArray:
-    """How far the hour of day explains each metric, (d,) in 0..1.
-
-    Out-of-sample R squared: the hourly means of the first half in time against the second half, where predicting the
-    first half's overall mean scores 0. Less than two days of rows earn no trust.
-    """
-    untrusted = np.zeros(table.values.shape[1])
-    if not len(table) or table.ms.max() - table.ms.min() < PROFILE_SPAN_MS:
-        return untrusted
-    middle = np.median(table.ms)
-    first, second = table.take(table.ms < middle), table.take(table.ms >= middle)
-    mean = _count_and_mean(first.values)[1]
-    count, hour_mean = _hourly(first.values, first.hour)
-    hour_mean = np.where(count >= MIN_HOUR_ROWS, hour_mean, mean)
-    unexplained = np.nansum((second.values - hour_mean[second.hour]) ** 2, axis=0)
-    total = np.nansum((second.values - mean) ** 2, axis=0)
-    explained = 1 - unexplained / np.where(total > 0, total, 1.0)
-    return np.where(total > 0, np.clip(explained, 0.0, 1.0), 0.0)
-
-
-def _borrow(
-    center: FloatArray, scale: FloatArray, roles: Sequence[str], role_names: Sequence[str]
-) -> tuple[FloatArray, FloatArray]:
-    """Where an instance never reported a metric its role's baseline stands in, and the fleet's for both."""
-    center, scale = center.copy(), scale.copy()
-    known, fleet = len(roles), len(center) - 1
-    for index in [*range(known, fleet), *range(known)]:
-        parents = [fleet] if index >= known else [known + role_names.index(roles[index])] if roles[index] else [fleet]
-        for parent in parents:
-            gap = ~np.isfinite(center[index])
-            center[index] = np.where(gap, center[parent], center[index])
-            scale[index] = np.where(gap, scale[parent], scale[index])
-    return center, scale
-
-
-def _scale_floor(center: FloatArray, deviation: FloatArray) -> FloatArray:
-    """Least scale of every baseline, hour and metric, like ``center`` (n_baselines, 24, d), and never zero.
-
-    A share of the typical deviation (d,) of the instances (instances, d), so that a metric which barely moves on one
-    instance is not called unusual for moving as it does elsewhere.
-    """
-    typical = np.median(np.where(np.isfinite(deviation), deviation, 0.0), axis=0)
-    return np.fmax(SCALE_FLOOR * typical, RELATIVE_EPSILON * np.abs(center) + ABSOLUTE_EPSILON)

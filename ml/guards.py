@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ml.space import Space
 
 ROWS = 6_000  # rows on which two maps are compared
+HALF_ROWS = 200_000  # most rows of a half: a map learns no more from more, and they are copied
 FLAT = 1e-6  # least spread within a level, so that a fleet that never moves divides by something
 
 
@@ -66,8 +67,8 @@ def halves(space: Space, fitted: Fitted, seed: int) -> tuple[float, float]:
 
     recipe = replace(fitted.recipe, level=kept_settings(fitted))
     n = len(space.level)
-    order = np.random.default_rng(seed).permutation(n)
-    sides = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
+    order = np.random.default_rng(seed).permutation(n)[: 2 * HALF_ROWS]
+    sides = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
     if not len(sides[0]):
         return 1.0, 0.0
     maps = [_level_map(space, side, recipe) for side in sides]

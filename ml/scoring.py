@@ -17,13 +17,14 @@ from ml import inventory as fleet
 from ml import trails as trailing
 from ml.families.base import ClusterMap
 from ml.features import (
+    BLOCK_ROWS,
     Baselines,
     BoolArray,
     FloatArray,
     IntArray,
     MetricTable,
     as_table,
-    level_space,
+    blocks,
     window_ends,
     window_vectors,
 )
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from ml.inventory import Instance
 
-BLOCK_ROWS = 50_000
 TOP = 3  # features named as reasons
 HARMFUL_SHARE = 0.2  # the main feature counts whatever its share of the distance, the next two from this share on
 RANGE_SCALES = 3.0  # the expected range is the centre and this many scales either way
@@ -184,19 +184,22 @@ def measure(model: FleetModel, wide: MetricTable, baseline: IntArray) -> Measure
     return Measured(score, context, behaviour, tuple(nearest))
 
 
-def shares(model: FleetModel, measured: Measured, baseline: IntArray, chosen: BoolArray) -> FloatArray:
-    """Each metric's part of the distance of the chosen rows, (n, d); 0 for the others."""
+def shares(model: FleetModel, measured: Measured, baseline: IntArray, rows: IntArray) -> FloatArray:
+    """Each metric's part of the distance of some rows (m,) in ascending order, (m, d)."""
     d = len(model.features)
-    contribution = np.zeros((len(chosen), d))
+    contribution = np.zeros((len(rows), d))
+    chosen = np.zeros(len(baseline), bool)
+    chosen[rows] = True
     for member, (ends, index) in zip(model.members, measured.nearest, strict=True):
         wanted = chosen[ends]
         ends, index = ends[wanted], index[wanted]
+        places = np.searchsorted(rows, ends)
         prototypes = member.map.stages[0].prototypes
         for low in range(0, len(ends), BLOCK_ROWS):
             block, place = ends[low : low + BLOCK_ROWS], index[low : low + BLOCK_ROWS]
             squares = (window_vectors(measured.behaviour, block, member.window) - prototypes[place]) ** 2
             factor = member.weight / member.boundary[baseline[block]] ** 2
-            contribution[block] += factor[:, None] * trailing.by_metric(squares, d)
+            contribution[places[low : low + BLOCK_ROWS]] += factor[:, None] * trailing.by_metric(squares, d)
     total = contribution.sum(axis=1, keepdims=True)
     return np.where(total > 0, contribution / np.where(total > 0, total, 1.0), 0.0)
 
@@ -207,12 +210,12 @@ def harmful_rows(
     """The chosen rows whose main features move in the catalogue's harmful direction, (n,)."""
     if all(direction == "both" for direction in model.directions):
         return chosen
-    share = shares(model, measured, baseline, chosen)
     rows = np.flatnonzero(chosen)
+    share = shares(model, measured, baseline, rows)
     part = table.take(rows)
     deviation = model.baselines.impute(part, baseline[rows]) - _profile(model, part, baseline[rows])[0]
     harmful = np.zeros(len(table), bool)
-    harmful[rows] = _harmful(model.directions, deviation, share[rows], _main(share[rows]))
+    harmful[rows] = _harmful(model.directions, deviation, share, _main(share))
     return harmful
 
 
@@ -220,17 +223,23 @@ def exhausted_rows(model: FleetModel, table: MetricTable, baseline: IntArray) ->
     """Rows with a metric at its exhaustion bound where that is not normal, (n,)."""
     if not np.isfinite(model.exhaustion).any():
         return np.zeros(len(table), bool)
-    center, scale = _profile(model, table, baseline)
-    with np.errstate(invalid="ignore"):
-        exhausts = (table.values >= model.exhaustion) & (center + RANGE_SCALES * scale < model.exhaustion)
-    exhausted: BoolArray = np.asarray(exhausts.any(axis=1))
+    exhausted = np.zeros(len(table), bool)
+    for part in blocks(len(table)):
+        rows = table.part(part)
+        center, scale = _profile(model, rows, baseline[part])
+        with np.errstate(invalid="ignore"):
+            exhausts = (rows.values >= model.exhaustion) & (center + RANGE_SCALES * scale < model.exhaustion)
+        exhausted[part] = exhausts.any(axis=1)
     return exhausted
 
 
 def level_labels(model: FleetModel, table: MetricTable, baseline: IntArray) -> IntArray:
     """Label of every row in the level map, (n,)."""
-    values = model.baselines.impute(table, baseline)
-    return model.level_map.assign(level_space(values, model.level_center, model.level_scale)).labels
+    labels = np.empty(len(table), np.int64)
+    for part in blocks(len(table)):
+        x = model.baselines.level(table.part(part), baseline[part], model.level_center, model.level_scale)
+        labels[part] = model.level_map.assign(x).labels
+    return labels
 
 
 def score_table(model: FleetModel, table: MetricTable, baseline: IntArray, wide: MetricTable | None = None) -> Scored:
@@ -239,7 +248,7 @@ def score_table(model: FleetModel, table: MetricTable, baseline: IntArray, wide:
     ``wide`` is the table with its trailing columns, where the caller has it already.
     """
     measured = measure(model, trailing.widen(table, model.trails) if wide is None else wide, baseline)
-    share = shares(model, measured, baseline, np.ones(len(table), bool))
+    share = shares(model, measured, baseline, np.arange(len(table)))
     top = _main(share)
     center, scale = _profile(model, table, baseline)
     values = model.baselines.impute(table, baseline)

@@ -10,15 +10,14 @@ import pandas as pd
 
 from ml import inventory as fleet
 from ml import trails as trailing
+from ml.baselines import fit_baselines
 from ml.features import (
     Baselines,
     FloatArray,
     IntArray,
     MetricTable,
     as_table,
-    fit_baselines,
     fit_level_scaling,
-    level_space,
 )
 from ml.levels import severity_of
 from ml.scoring import row_baselines
@@ -87,10 +86,26 @@ def check_rows(rows: pd.DataFrame, catalogue: Catalogue) -> None:
         )
 
 
+def training_table(rows: pd.DataFrame, catalogue: Catalogue, period_s: float) -> MetricTable:
+    """Check metric rows ``period_s`` apart and make a table of the catalogue's metrics of them.
+
+    Rows hold instance_id, timestamp in UTC and features in catalogue units; NaN and absent columns are missing. The
+    table is a copy: a caller that lets go of the rows halves what a large fleet holds in memory here.
+    """
+    if not period_s > 0:
+        raise TrainingError(f"period_s {period_s} must be above 0")
+    check_rows(rows, catalogue)
+    return as_table(rows, catalogue.names, GAP_PERIODS * period_s)
+
+
 def build_space(rows: pd.DataFrame, catalogue: Catalogue, inventory: Mapping[str, Instance], period_s: float) -> Space:
     """Fit baselines and level scaling to metric rows ``period_s`` apart and put the rows into both spaces."""
-    table = as_table(rows, catalogue.names, GAP_PERIODS * period_s)
-    trails = trailing.trails_for(len(catalogue.names), period_s)
+    return table_space(as_table(rows, catalogue.names, GAP_PERIODS * period_s), inventory, period_s)
+
+
+def table_space(table: MetricTable, inventory: Mapping[str, Instance], period_s: float) -> Space:
+    """Fit baselines and level scaling to a table of rows ``period_s`` apart and put them into both spaces."""
+    trails = trailing.trails_for(len(table.features), period_s)
     return space_of(table, trailing.widen(table, trails), trails, inventory)
 
 
@@ -111,7 +126,7 @@ def space_of(
         baselines=baselines,
         baseline=baseline,
         behaviour=baselines.behaviour(wide, baseline),
-        level=level_space(baselines.impute(table, baseline), center, scale),
+        level=baselines.level(table, baseline, center, scale),
         level_center=center,
         level_scale=scale,
     )

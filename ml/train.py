@@ -24,7 +24,8 @@ from ml.golden import golden_records
 from ml.guards import guard_figures
 from ml.levels import LEVELS
 from ml.scoring import FleetModel, level_labels
-from ml.space import KEY, Space, TrainingError, build_space, check_rows
+from ml.space import Space, TrainingError, table_space, training_table
+from ml.threads import one_thread
 from ml.trial import injected_vus_pr, make_trial
 
 if TYPE_CHECKING:
@@ -78,6 +79,22 @@ def fit_candidate(
     family: str,
     *,
     training_id: str,
+    period_s: int = 300,
+    **settings: Any,
+) -> Candidate:
+    """Fit one family to metric rows ``period_s`` apart: ``training_table``, then ``fit_table`` with its settings."""
+    table = training_table(rows, catalogue, period_s)
+    return fit_table(table, catalogue, inventory, family, training_id=training_id, period_s=period_s, **settings)
+
+
+@one_thread()
+def fit_table(
+    table: MetricTable,
+    catalogue: Catalogue,
+    inventory: Mapping[str, Instance],
+    family: str,
+    *,
+    training_id: str,
     budget: float = 1.0,
     seed: int = 0,
     period_s: int = 300,
@@ -85,7 +102,7 @@ def fit_candidate(
     level: Params | None = None,
     champion: FleetModel | None = None,
 ) -> Candidate:
-    """Fit one family to metric rows (instance_id, timestamp in UTC, features in catalogue units; NaN missing).
+    """Fit one family to the rows that ``training_table`` made of metric rows.
 
     ``budget`` is alerts for each instance and day on the training rows, ``period_s`` the time between rows. The family
     is fitted to all rows, which gives the model and most figures, and once more for the trial of ``ml.trial``.
@@ -96,26 +113,19 @@ def fit_candidate(
 
     Raises TrainingError where the rows cannot be trained on or an argument makes no sense.
     """
-    from threadpoolctl import threadpool_limits
-
     started = time.process_time()
     if family not in FAMILIES:
         raise TrainingError(f"family {family!r} is unknown: use one of {', '.join(FAMILIES)}")
     if not budget > 0 or not period_s > 0:
         raise TrainingError(f"budget {budget} and period_s {period_s} must be above 0")
-    check_rows(rows, catalogue)
-    rows = rows.reindex(columns=[*KEY, *catalogue.names])
-    space = build_space(rows, catalogue, inventory, period_s)
-
-    # Matrices this small are faster on one thread, and sums then do not depend on how many cores a machine has.
+    space = table_space(table, inventory, period_s)
     recipe = Recipe(family, budget, seed, period_s, level or {})
-    with threadpool_limits(1):
-        fitted = fit_model(space, catalogue, recipe)
-        model = fitted.model
-        score, label = fitted.measured.score, level_labels(model, space.table, space.baseline)
-        guards = guard_figures(fitted, space, seed)
-        trial = make_trial(space, catalogue, inventory, period_s=period_s, seed=seed)
-        injected = injected_vus_pr(trial, catalogue, inventory, recipe)
+    fitted = fit_model(space, catalogue, recipe)
+    model = fitted.model
+    score, label = fitted.measured.score, level_labels(model, space.table, space.baseline)
+    guards = guard_figures(fitted, space, seed)
+    trial = make_trial(space, catalogue, inventory, period_s=period_s, seed=seed)
+    injected = injected_vus_pr(trial, catalogue, inventory, recipe)
     document: dict[str, Any] = {
         **fitted.document,
         "model_id": f"{training_id}-{family}",

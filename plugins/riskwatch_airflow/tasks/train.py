@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ml.contest import Contest, Decision
+    from ml.history import History
     from ml.scoring import FleetModel
     from ml.settings import Settings
     from ml.store import Store
@@ -29,8 +30,9 @@ _log = logging.getLogger(__name__)
 def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
     """Decide between refresh and contest, collect the newest `history_days` of rows, open the training in MLflow.
 
-    Returns ids, counts, the families to fit and why. The training id comes from the run, so a retry writes over its own
-    first attempt. Fails for good without rows.
+    Of a history that would not fit into memory days are left out, see `ml.history`; log and MLflow say so. Returns ids,
+    counts, the families to fit and why. The training id comes from the run, so a retry writes over its own first
+    attempt. Fails for good without rows.
     """
     from ml import tracking
 
@@ -43,7 +45,8 @@ def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
         )
     end = newest + timedelta(hours=1)
     start = end - timedelta(days=config.history_days)
-    rows = store.read_hours("validated", start, end)
+    found, held = _history(store, config, start, end)
+    rows = found.rows
     training_id = context["dag_run"].run_after.strftime("%Y%m%dT%H%M%SZ")
     key = f"training/{training_id}/rows.parquet"
     store.put_frame(key, rows)
@@ -53,6 +56,8 @@ def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
         "why": plan["why"],
         "rows": len(rows),
         "instances": int(rows["instance_id"].nunique()),
+        "left_out": found.told or "nothing",
+        "memory_gb": round(held / 1e9, 1),
         "first_row": clock.iso(rows["timestamp"].min().to_pydatetime()),
         "last_row": clock.iso(rows["timestamp"].max().to_pydatetime()),
         "history_days": config.history_days,
@@ -69,6 +74,28 @@ def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
         "instances": params["instances"],
         **plan,
     }
+
+
+def _history(store: Store, config: Settings, start: datetime, end: datetime) -> tuple[History, int]:
+    """The rows to learn from, and the bytes that a train task holds for them; says so where that is a problem."""
+    from functools import partial
+
+    from ml import history
+
+    metrics = len(catalogue.load(config.catalogue).names)
+    most = history.most_rows(metrics, config.period_s)
+    found = history.collect(partial(store.read_hours, "validated"), start, end, most)
+    held = history.held_bytes(len(found.rows), metrics, config.period_s)
+    if found.told:
+        _log.warning("%s", found.told)
+    if len(found.rows) > most:
+        _log.warning(
+            "the newest days alone are %d rows, for which a train task needs about %.1f GB: give the workers as much, "
+            "export with a longer period_s, or split the fleet between two installations",
+            len(found.rows),
+            held / 1e9,
+        )
+    return found, held
 
 
 def _plan(context: Mapping[str, Any], config: Settings, store: Store, training_id: str) -> dict[str, Any]:
@@ -116,7 +143,8 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
     from functools import partial
 
     from ml import artifact, select, tracking
-    from ml.train import fit_candidate
+    from ml.space import training_table
+    from ml.train import fit_table
 
     config = settings.load()
     store = clients.store(config)
@@ -130,9 +158,11 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
     serving = _serving(store, training["champion"], watched.names)
     own = training["champion"] is not None and training["champion"]["family"] == family
     given_up = serving.given_up if own else ""
+    table = training_table(rows, watched, config.period_s)
+    del rows  # the table is a copy, and a large fleet's rows are most of what a training holds
     fit = partial(
-        fit_candidate,
-        rows,
+        fit_table,
+        table,
         watched,
         inventory.load(config.inventory, store),
         family,

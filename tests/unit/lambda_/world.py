@@ -31,6 +31,11 @@ HOUR_MS = 3_600_000
 ELEVEN = TEN + HOUR_MS
 INSTANCES = {"instances": {"web-1": 2, "web-2": 2, "web-3": 2}, "roles": {"web": 1}, "fleet": 0}
 EPISODE = "web-1@2026-11-22T11:00:00.000Z"
+# A score of 4, where the opening row has 2; it is high load, too.
+TWICE_CPU = CPU + math.e**4 - 1
+NOON = ELEVEN + HOUR_MS
+AT_NOON = Limits(service=1, fleet=1000, digest_hour=12)
+LINES = ("opened", "escalated", "resolved")
 
 
 class World:
@@ -128,3 +133,8 @@ DONE = {"batchItemFailures": []}
 # Periods of five minutes.
 HALF_AN_HOUR, AN_HOUR, TWO_HOURS = 6, 12, 24
 TWO_HOURS_LATER = "web-1@2026-11-22T13:00:00.000Z"
+
+
+def all_told(world: World, line: str) -> list[str]:
+    """Give the episodes that have a line of a kind in any message."""
+    return [each["episode_id"] for message in world.sns.messages for each in message[line]]

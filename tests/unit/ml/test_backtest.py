@@ -1,9 +1,12 @@
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from ml import backtest_report, select
 from ml.backtest import BacktestError, backtest
+from ml.contest import hold
 
 DAY = 288
 
@@ -105,12 +108,13 @@ def test_a_replay_that_no_family_may_serve_says_so(tmp_path, monkeypatch):
 
 
 def test_a_champion_whose_refresh_is_vetoed_in_vain_serves_on(history, replay, monkeypatch):
-    # GIVEN guards that let the first contest pass and nobody afterwards
+    # GIVEN contests of two families, and guards that let the first contest pass and nobody afterwards
+    monkeypatch.setattr("ml.backtest.hold", partial(hold, families=("kmeans", "kmedoids")))
     passed = []
 
     def vetoes(figures):
         passed.append(figures)
-        return [] if len(passed) <= 5 else ["no"]
+        return [] if len(passed) <= 2 else ["no"]
 
     monkeypatch.setattr("ml.select.vetoes", vetoes)
     monkeypatch.setattr("ml.contest.vetoes", vetoes)

@@ -7,7 +7,7 @@ from ml.contest import CHANGE, CONTEST_S, REFRESH, Contest, Policy, contest_due,
 from ml.fit import Recipe, fit_model, kept_settings
 from ml.select import Choice
 from ml.space import build_space
-from tests.unit.ml.test_train import CATALOGUE, INVENTORY, rows
+from tests.unit.ml.fleets import CATALOGUE, INVENTORY, rows
 
 
 def contest(winner, vetoes=None, **vus):

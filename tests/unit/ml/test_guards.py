@@ -12,7 +12,7 @@ from ml.select import vetoes
 from ml.space import build_space
 from riskwatch_lambda.model import ARRAYS_FILE
 from tests.unit.lambda_ import tiny
-from tests.unit.ml.test_train import CATALOGUE, INVENTORY, rows
+from tests.unit.ml.fleets import CATALOGUE, INVENTORY, rows
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ml import features
 from ml.features import as_table
-from ml.scoring import FleetModel, label_rows, score_table, short
+from ml.scoring import FleetModel, exhausted_rows, label_rows, level_labels, measure, score_table, shares, short
 
 E1 = np.e - 1  # squash(E1) = 1
 
@@ -115,3 +116,31 @@ def test_no_rows():
 
 def test_short():
     assert [short(x) for x in (123456.0, 0.00123456, 0.0)] == [123500.0, 0.001235, 0.0]
+
+
+def test_some_rows_are_explained_as_among_all():
+    # GIVEN rows of which each member rates another part
+    table = as_table(rows([10.0, 12.0, 9.0, 15.0, 11.0]), ["a"], 1800)
+    model = FleetModel.load(document(), ARRAYS)
+    baseline = np.zeros(len(table), np.int64)
+    measured = measure(model, table, baseline)
+
+    # WHEN
+    some, everything = (shares(model, measured, baseline, np.array(of)) for of in ([0, 3, 4], range(5)))
+
+    # THEN
+    assert np.array_equal(some, everything[[0, 3, 4]])
+
+
+def test_rows_in_many_blocks_get_the_labels_of_one_block(monkeypatch):
+    # GIVEN rows of which some are idle and some beyond the exhaustion bound
+    table = as_table(rows([10.0, 10.0 + E1, 40.0, 9.0, 90.0, 11.0, 95.0]), ["a"], 1800)
+    model = FleetModel.load(document(exhaustion=50.0), ARRAYS)
+    baseline = np.zeros(len(table), np.int64)
+    expected = level_labels(model, table, baseline), exhausted_rows(model, table, baseline)
+    assert [len(set(found.tolist())) for found in expected] == [2, 2]
+
+    # WHEN / THEN
+    monkeypatch.setattr(features, "BLOCK_ROWS", 2)
+    assert np.array_equal(level_labels(model, table, baseline), expected[0])
+    assert np.array_equal(exhausted_rows(model, table, baseline), expected[1])

@@ -5,32 +5,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import artifact, catalogue
-from ml.inventory import Instance
+from ml import artifact
 from ml.scoring import label_rows
 from ml.select import choose
 from ml.train import FAMILIES, TrainingError, fit_candidate
+from tests.unit.ml.fleets import CATALOGUE, INVENTORY, rows
 
-CATALOGUE = catalogue.load()
 MOMENT = datetime(2026, 11, 5, tzinfo=UTC)
-INVENTORY = {"web-1": Instance("web-1", "web"), "web-2": Instance("web-2", "web")}
 FIGURES = {
     "silhouette", "davies_bouldin", "calinski_harabasz", "fidelity", "prototypes", "injected_vus_pr",
     "alerts_per_instance_day", "share_idle", "share_normal", "share_high_load", "largest_cluster_share", "fit_seconds",
 }  # fmt: skip
-
-
-def rows(names=("web-1", "web-2", "db-1"), n=864, seed=0):
-    """Three days: web instances follow the day, the others hover, and load shows in every metric."""
-    rng = np.random.default_rng(seed)
-    times = pd.date_range("2026-11-01", periods=n, freq="5min", tz="UTC").as_unit("ms")
-    parts = []
-    for name in names:
-        day = np.sin(np.arange(n) * 2 * np.pi / 288) if name.startswith("web") else np.zeros(n)
-        load = np.clip(0.4 + 0.3 * day + rng.normal(0, 0.03, n), 0.01, 1)
-        columns = {m.name: np.clip(100 * load + rng.normal(0, 2, n), 0, 100) for m in CATALOGUE.metrics}
-        parts.append(pd.DataFrame({"instance_id": name, "timestamp": times} | columns))
-    return pd.concat(parts, ignore_index=True)
 
 
 def train(frame, family="kmeans", **settings):

@@ -5,7 +5,7 @@ from ml.fit import Recipe, fit_model
 from ml.scoring import measure, row_baselines
 from ml.space import build_space
 from ml.trial import MOST_INSTANCES, injected_vus_pr, make_trial, rate
-from tests.unit.ml.test_train import CATALOGUE, INVENTORY, rows
+from tests.unit.ml.fleets import CATALOGUE, INVENTORY, rows
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,17 @@ import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
 
-from ml import clock, settings
+from ml import clock, settings, tracking
 from ml.rate import Rate
 from riskwatch_airflow import clients
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 from tests.unit.bucket import Bucket
+from tests.unit.riskwatch_airflow import exporting
+from tests.unit.riskwatch_airflow.trainings import TEN
 
 STATISTICS = {"Average": lambda values: sum(values) / len(values), "Sum": sum}
 NOW = datetime(2026, 11, 22, 10, 7, 30, tzinfo=UTC)
@@ -173,3 +176,34 @@ class TaskInstance:
 def context():
     """A task's context."""
     return {"outlet_events": Outlets(), "params": {}, "ti": TaskInstance()}
+
+
+@pytest.fixture
+def an_hour(context):
+    """A task's context in a run of export_metrics over the hour from nine."""
+    context["data_interval_start"], context["data_interval_end"] = exporting.NINE, exporting.TEN
+    return context
+
+
+@pytest.fixture
+def training_run(context):
+    context["dag_run"] = SimpleNamespace(run_after=datetime(2026, 11, 22, 3, 30, tzinfo=UTC))
+    return context
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What MLflow was told."""
+    told = {}
+    monkeypatch.setattr(tracking, "open_training", lambda config, training_id, params: told.update(params) or "parent")
+    monkeypatch.setattr(tracking, "close_training", lambda config, run_id, rows, why: told.update(closed=rows, why=why))
+    monkeypatch.setattr(tracking, "register", lambda *given, **more: told.update(more) or "3")
+    monkeypatch.setattr(tracking, "champion", lambda config: told.get("champion"))
+    return told
+
+
+@pytest.fixture
+def validated(aws):
+    """A row to train on."""
+    rows = pd.DataFrame({"instance_id": "a", "timestamp": pd.DatetimeIndex([TEN]).as_unit("ms"), "cpu": 1.0})
+    aws.store.write_hours("validated", rows, TEN, TEN + timedelta(hours=1))

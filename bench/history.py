@@ -1,0 +1,105 @@
+"""What leaving days out of a history costs: python -m bench.history DATA_ROOT [--family NAME] [--json FILE].
+
+Each set under DATA_ROOT (see ``bench.detection``) with two weeks of history is fitted once to all of it, to what
+``ml.history`` keeps of it for some share of the rows, and to as many rows of a shorter history: the newest days alone.
+The columns are the figures of ``bench.figures`` on the labelled replay, means over the set's instances, and the share
+of the replay's rows that have the level which the whole history gives them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.figures import of_replay
+from bench.stability import Fleet, of_set
+from ml import trails as trailing
+from ml.boundaries import alert_rows
+from ml.families import FAMILIES
+from ml.features import as_table
+from ml.fit import Recipe, fit_model
+from ml.history import collect
+from ml.scoring import exhausted_rows, harmful_rows, level_labels, measure, row_baselines
+from ml.space import GAP_PERIODS, build_space
+from ml.threads import one_thread
+
+SHARES = (0.75, 0.5, 0.25)
+LEAST = timedelta(days=14)
+
+
+def main() -> None:
+    """Print a table for each set."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--family", choices=list(FAMILIES), default="kmeans")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    tables = []
+    with one_thread():
+        for folder in sorted(path.parent for path in options.data.glob("*/labels.parquet")):
+            moments = pd.read_parquet(folder / "history.parquet", columns=["timestamp"])["timestamp"]
+            if moments.max() - moments.min() < LEAST:
+                continue
+            tables.append(costs(of_set(folder), pd.read_parquet(folder / "labels.parquet"), options.family))
+            print(f"{folder.name}, {options.family}\n{tables[-1].round(3).to_string()}\n", flush=True)
+    if options.json:
+        pd.concat(tables).reset_index().to_json(options.json, orient="records", indent=1)
+
+
+def costs(fleet: Fleet, truth: pd.DataFrame, family: str) -> pd.DataFrame:
+    """One row of figures for the whole history and for each share of its rows, kept evenly or the newest."""
+    past = fleet.rows[fleet.history]
+    whole = verdicts(fleet, past, family)
+    found = {("whole", 1.0): figures(truth, whole, whole, len(past))}
+    for share in SHARES:
+        even, newest = evenly(fleet, past, share), past[past["timestamp"] >= past["timestamp"].quantile(1 - share)]
+        for name, kept in (("even", even), ("newest", newest)):
+            found[name, share] = figures(truth, verdicts(fleet, kept, family), whole, len(kept))
+    return pd.DataFrame(found).T.rename_axis(["kept", "share"])
+
+
+def evenly(fleet: Fleet, past: pd.DataFrame, share: float) -> pd.DataFrame:
+    """What a training keeps of a history where there is room for some share of it."""
+    start = past["timestamp"].min().to_pydatetime()
+    end = (past["timestamp"].max() + timedelta(seconds=fleet.period_s)).to_pydatetime()
+
+    def read(low: datetime, high: datetime) -> pd.DataFrame:
+        return past[(past["timestamp"] >= low) & (past["timestamp"] < high)]
+
+    return collect(read, start, end, round(share * len(past))).rows
+
+
+def figures(truth: pd.DataFrame, rows: pd.DataFrame, whole: pd.DataFrame, kept: int) -> dict[str, float]:
+    """Figures of verdicts, and the share of the rows that have the level of the verdicts by the whole history."""
+    same = float((rows["level"] == whole["level"]).mean())
+    return {"rows": kept, **of_replay(truth, rows).mean(numeric_only=True), "levels kept": same}
+
+
+def verdicts(fleet: Fleet, rows: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Score, level and alert of the replay's rows by a model that was fitted to some rows of the history."""
+    recipe = Recipe(family, period_s=fleet.period_s)
+    space = build_space(rows, fleet.catalogue, fleet.inventory, fleet.period_s)
+    model = fit_model(space, fleet.catalogue, recipe).model
+    table = as_table(fleet.rows, fleet.catalogue.names, GAP_PERIODS * fleet.period_s)
+    baseline = row_baselines(model.baselines, table, fleet.inventory)
+    measured = measure(model, trailing.widen(table, space.trails), baseline)
+    beyond = measured.score >= model.rule["paging_threshold"]
+    pages = (harmful_rows(model, table, baseline, measured, beyond) & beyond) | exhausted_rows(model, table, baseline)
+    labelled = pd.DataFrame(
+        {
+            "instance_id": np.array(table.instances, object)[table.code],
+            "timestamp": pd.to_datetime(table.ms, unit="ms", utc=True),
+            "score": np.nan_to_num(measured.score),
+            "alert": alert_rows(pages, table.code, int(model.rule["close_rows"])),
+            "level": np.array(model.level_names, object)[level_labels(model, table, baseline)],
+        }
+    )
+    return labelled[~fleet.history]
+
+
+if __name__ == "__main__":
+    main()
