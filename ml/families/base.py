@@ -310,7 +310,8 @@ def condense(x: FloatArray, labels: IntArray, budget: int, seed: int) -> tuple[F
 
 def part_means(x: FloatArray, parts: int, seed: int) -> FloatArray:
     """Means of the ``parts`` (or fewer) k-means parts of some vectors."""
-    parts = min(parts, distinct(x, parts))
+    if parts > 1:
+        parts = min(parts, distinct(x, parts))
     if parts <= 1:
         mean: FloatArray = x.mean(axis=0, keepdims=True)
         return mean

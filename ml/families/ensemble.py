@@ -33,7 +33,9 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     seen = x[second.sample]
     one, two = first.map.assign(seen).labels, second.fitted_labels
     final_count = int(first.params["clusters"])
-    table = _table(seen, one, two, (first.map.n_labels, second.map.n_labels), final_count, seed)
+    # A map with fewer prototypes than DBSCAN found clusters has no label for the smallest of them.
+    counts = first.map.n_labels, max(second.map.n_labels, int(two.max()) + 1)
+    table = _table(seen, one, two, counts, final_count, seed)
     labels = np.array([table[a, b] for a, b in zip(one.tolist(), two.tolist(), strict=True)], np.int64)
     cluster_map = ClusterMap((first.map.stages[0], second.map.stages[0]), table)
     return FamilyFit(
