@@ -155,8 +155,11 @@ class Sample:
 
 
 def draw(x: FloatArray, limit: int, params: Params, seed: int) -> Sample:
-    """At most ``limit`` of the vectors (n, d), for the clusters asked for or as many as the budget allows."""
-    index = subsample(len(x), limit, seed)
+    """At most ``limit`` of the vectors (n, d), for the clusters asked for or as many as the budget allows.
+
+    ``params["sample"]`` asks for fewer vectors.
+    """
+    index = subsample(len(x), min(limit, params.get("sample", limit)), seed)
     seen = x[index]
     return Sample(index, seen, distinct(seen, params.get("clusters") or params["budget"]))
 

@@ -59,7 +59,7 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     O(n squared) time and memory in the sample. Noise is the map's last label. Where no vector has enough neighbours
     the whole sample is one cluster.
     """
-    sample = draw(x, min(SAMPLE, params.get("sample", SAMPLE)), params, seed)
+    sample = draw(x, SAMPLE, params, seed)
     seen = sample.x
     # Round the mean, the fast form of the distance tells even vectors far from the origin apart.
     centred = seen - seen.mean(axis=0)

@@ -37,7 +37,7 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     """
     from scipy.cluster.hierarchy import linkage
 
-    sample = draw(x, min(SAMPLE, params.get("sample", SAMPLE)), params, seed)
+    sample = draw(x, SAMPLE, params, seed)
     if sample.most < 2:
         only = ClusterMap((make_stage(sample.x.mean(axis=0, keepdims=True), [0]),))
         return fitted(only, sample, np.zeros(len(sample.x), np.int64), {"clusters": 1}, {}, {})

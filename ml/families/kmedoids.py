@@ -33,7 +33,7 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
     """
     from scipy.spatial.distance import pdist, squareform
 
-    sample = draw(x, min(SAMPLE, params.get("sample", SAMPLE)), params, seed)
+    sample = draw(x, SAMPLE, params, seed)
     distances = squareform(pdist(sample.x))
     curves: Curves = {}
     if params.get("clusters"):
