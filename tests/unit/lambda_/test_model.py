@@ -28,9 +28,9 @@ def test_a_model_loads_from_a_directory(tmp_path):
 
     # THEN profiles belong to baseline and hour
     baselines = model.baselines
-    assert baselines.profile(2, 10).center == (20.0, 100.0)
-    assert baselines.profile(2, 11).center == (10.0, 100.0)
-    assert [baselines.profile(index, 11).center for index in (0, 1)] == [(50.0, 500.0), (30.0, 300.0)]
+    assert baselines.profile(2, 10).usual == ((20.0, 1.0), (100.0, 10.0))
+    assert baselines.profile(2, 11).usual == ((10.0, 1.0), (100.0, 10.0))
+    assert [baselines.profile(index, 11).usual[0][0] for index in (0, 1)] == [50.0, 30.0]
     assert baselines.profile(2, 11) is baselines.profile(2, 11)
     assert baselines.profile(2, 11).exhaustible == ((0, 95),)
 
