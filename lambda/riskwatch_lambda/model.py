@@ -56,7 +56,7 @@ class Member(NamedTuple):
     window: int
     weight: float
     map: PrototypeMap
-    boundary: memoryview[float]
+    boundary: Sequence[float]
     group: int
 
 
@@ -263,7 +263,7 @@ def _read_golden(document: Mapping[str, Any]) -> tuple[tuple[Any, Mapping[str, A
     return tuple(zip(records, expected, strict=True))
 
 
-def _check_positive(values: memoryview[float], name: str) -> None:
+def _check_positive(values: Sequence[float], name: str) -> None:
     if not min(values) > 0:
         raise ModelError(f"array {name} holds {min(values)!r}: every value must be above 0")
 
