@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CODE_PACKAGE = "riskwatch_lambda"
 MODEL_DIRECTORY = "model"
-FLOAT32 = np.dtype("<f4")
+FLOAT16, FLOAT32 = np.dtype("<f2"), np.dtype("<f4")
 
 
 class ArtifactError(ValueError):
@@ -81,7 +81,7 @@ def unpack(zip_bytes: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         for name, entry in document["arrays"].items()
     }
     center, scale = profile_grid.decode(stored)
-    arrays = {name: values.copy() for name, values in stored.items() if name not in profile_grid.STORED}
+    arrays = {name: values.astype(FLOAT32) for name, values in stored.items() if name not in profile_grid.STORED}
     return document, {**arrays, "center": center.astype(np.float32), "scale": scale.astype(np.float32)}
 
 
@@ -113,7 +113,7 @@ def code_sha256(zip_bytes: bytes) -> str:
 
 
 def stored_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Give the arrays as they are stored: rounded to float32, centre and scale on their grid.
+    """Give the arrays as they are stored: in float32 or half precision, centre and scale on their grid.
 
     Raises ArtifactError where rounding would change one.
     """
@@ -124,7 +124,14 @@ def stored_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         raise ArtifactError(f"array {error} is missing: a model needs centre and scale of its baselines") from error
     except profile_grid.GridError as error:
         raise ArtifactError(str(error)) from error
-    return {**rounded, **profile}
+    return {**{name: _narrowest(values) for name, values in rounded.items()}, **profile}
+
+
+def _narrowest(values: np.ndarray) -> np.ndarray:
+    """Give the values in half precision where that holds each of them exactly."""
+    with np.errstate(over="ignore"):
+        half = values.astype(FLOAT16)
+    return half if np.array_equal(half, values) else values
 
 
 def _float32(name: str, values: np.ndarray) -> np.ndarray:

@@ -3,8 +3,8 @@
 Two spaces are built from the same rows. The *behaviour* space asks "is this how it behaves?": every value is measured
 in deviations from the instance's own baseline for that UTC hour, squashed, and a few rows in a row make one vector. The
 *level* space asks "how busy is it?": absolute values, one centre and one scale for the whole fleet. Every fitted
-number is rounded to float32 before anything is computed with it and all arithmetic is float64, so that a model read
-back from its float32 file labels exactly as it did in training.
+number is rounded to float32, prototypes to half precision, before anything is computed with it and all arithmetic is
+float64, so that a model read back from its file labels exactly as it did in training.
 """
 
 from __future__ import annotations
@@ -125,6 +125,15 @@ def blocks(n: int) -> Iterator[slice]:
 def float32(values: FloatArray) -> FloatArray:
     """The same numbers as a float32 file will hold them, as float64."""
     rounded: FloatArray = np.asarray(values, np.float64).astype(np.float32).astype(np.float64)
+    return rounded
+
+
+def float16(values: FloatArray) -> FloatArray:
+    """The same numbers to eleven binary digits, as a file in half precision will hold them, as float64.
+
+    For squashed deviations alone: a ten thousandth of a unit where most values lie, at most 65,504.
+    """
+    rounded: FloatArray = np.asarray(values, np.float64).astype(np.float16).astype(np.float64)
     return rounded
 
 

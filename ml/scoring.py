@@ -277,8 +277,9 @@ def label_rows(
     """Label metric rows as the Lambda would, given that it sees each row after the ones before it.
 
     Returns one row for each metric row, sorted by (instance_id, timestamp): instance_id, timestamp, score, level,
-    unusual, pages, context, known (the instance has its own baseline; no other opens an episode) and reasons (the top
-    three features with value, expected range, share and direction). Raises RowsError for rows without keys or zone.
+    unusual, pages, context, known (the instance has its own baseline; no other opens an episode) and reasons: of a row
+    that is unusual or exhausted the top three features with value, expected range, share and direction. Raises
+    RowsError for rows without keys or zone.
     """
     model = FleetModel.load(document, arrays)
     table = as_table(rows, model.features, model.max_gap_s)
@@ -305,13 +306,19 @@ def row_baselines(baselines: Baselines, table: MetricTable, inventory: Mapping[s
 
 
 def reasons(features: tuple[str, ...], scored: Scored) -> list[list[dict[str, Any]]]:
-    """The main features of every row, each with value (None where missing), low, high, share and direction."""
+    """The main features of every row that has a score and is unusual or exhausted, of the others none.
+
+    Each with value (None where missing), low, high, share and direction.
+    """
     rows = np.arange(len(scored.table))[:, None]
     columns = [array[rows, scored.top] for array in (scored.table.values, scored.low, scored.high, scored.share)]
     rising = scored.rising[rows, scored.top]
     value, low, high, share = (array.tolist() for array in columns)
+    told = (scored.unusual | scored.exhausted) & np.isfinite(scored.score)
     return [
-        [
+        []
+        if not told[row]
+        else [
             {
                 "feature": features[feature],
                 "value": None if value[row][place] != value[row][place] else short(value[row][place]),

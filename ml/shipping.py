@@ -1,9 +1,9 @@
 """What makes the bytes of an artifact: source as it is shipped, and a zip that is the same wherever it is written.
 
 The function compiles its source at every cold start and its size counts, so what only readers and type checkers need
-stays here: docstrings, comments, annotations of functions and variables, imports for them, and spaces. Line numbers and
-names are kept: a traceback of the function points into this repository. The zip is stored uncompressed, sorted, with
-fixed dates and modes. Standard library alone, and the same bytes on every Python that can run the function.
+stays here: docstrings, comments, annotations, imports for them, and spaces. Line numbers and names are kept: a
+traceback of the function points into this repository. The zip is stored uncompressed, sorted, with fixed dates and
+modes. Standard library alone, and the same bytes on every Python that can run the function.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ Cut = tuple[int, int, bytes]
 
 def shipped(source: str) -> str:
     """Give a module's source without what only its readers need; raises SyntaxError where it is no Python."""
-    return _tight(_cut(source))
+    return _tight(_cut(_cut(source, _unread), _unimported))
 
 
-def _cut(source: str) -> str:
-    """Take docstrings and annotations out, each line staying where it was."""
+def _cut(source: str, find: Callable[[ast.Module, bytes, Span], list[Cut]]) -> str:
+    """Take the parts that ``find`` finds out, each line staying where it was."""
     content = source.encode()
     starts = [0, *accumulate(len(line) for line in content.splitlines(keepends=True))]
 
@@ -47,8 +47,19 @@ def _cut(source: str) -> str:
         last_line, last_column = node.end_lineno or 0, node.end_col_offset or 0
         return starts[node.lineno - 1] + node.col_offset, starts[last_line - 1] + last_column
 
+    parts: list[bytes] = []
+    reached = 0
+    for begin, end, instead in sorted(find(ast.parse(source), content, span)):
+        if begin >= reached:  # else it lies in one that is gone
+            parts += content[reached:begin], instead, b"\n" * content.count(b"\n", begin, end)
+            reached = end
+    return b"".join([*parts, content[reached:]]).decode()
+
+
+def _unread(tree: ast.Module, content: bytes, span: Span) -> list[Cut]:
+    """Find docstrings and annotations."""
     cuts: list[Cut] = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED):
             cuts += _docstring(node, span)
         if isinstance(node, _FUNCTIONS) and node.returns is not None:
@@ -57,15 +68,21 @@ def _cut(source: str) -> str:
         if isinstance(node, ast.arg) and node.annotation is not None:
             begin, end = span(node)
             cuts.append((begin + len(node.arg.encode()), end, b""))
-        if not isinstance(node, ast.ClassDef):
-            cuts += _unused(node, span)
-    parts: list[bytes] = []
-    reached = 0
-    for begin, end, instead in sorted(cuts):
-        if begin >= reached:  # else it lies in one that is gone
-            parts += content[reached:begin], instead, b"\n" * content.count(b"\n", begin, end)
-            reached = end
-    return b"".join([*parts, content[reached:]]).decode()
+        cuts += _unused(node, span)
+    return cuts
+
+
+def _unimported(tree: ast.Module, content: bytes, span: Span) -> list[Cut]:
+    """Find what is imported and no longer used: names that stood in annotations alone."""
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    cuts: list[Cut] = []
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            kept = [ast.unparse(alias) for alias in node.names if (alias.asname or alias.name) in used]
+            if len(kept) < len(node.names):
+                line = f"from {node.module} import {','.join(kept)}" if kept else ""
+                cuts.append((*span(node), line.encode()))
+    return cuts
 
 
 def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, span: Span) -> list[Cut]:
@@ -77,11 +94,12 @@ def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunc
 
 
 def _unused(node: ast.AST, span: Span) -> list[Cut]:
-    """Find the types of variables, and the imports for type checkers: those of a class's fields make the class."""
+    """Find the types of variables, and the imports for type checkers; a field of a class needs a type, whichever."""
     cuts: list[Cut] = []
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.AnnAssign) and child.value is not None:
-            cuts.append((span(child.target)[1], span(child.annotation)[1], b""))
+        if isinstance(child, ast.AnnAssign) and (child.value is not None or isinstance(node, ast.ClassDef)):
+            instead = b":0" if isinstance(node, ast.ClassDef) else b""
+            cuts.append((span(child.target)[1], span(child.annotation)[1], instead))
         if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING" and not child.orelse:
             cuts.append((*span(child), b""))
     return cuts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import sys
 from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Types as the index names them, and as Python's ``array`` does.
-FLOAT32, UINT16 = "f4", "u2"
-CODES = {FLOAT32: "f", UINT16: "H"}
+# Types as the index names them, and as Python's ``array`` and ``struct`` do.
+FLOAT16, FLOAT32, UINT16 = "f2", "f4", "u2"
+CODES = {FLOAT16: "e", FLOAT32: "f", UINT16: "H"}
 
 
 class ArrayError(ValueError):
@@ -33,10 +34,10 @@ class Entry(NamedTuple):
 
 
 class ArrayFile:
-    """Read access to the arrays of a ``model.bin``; nothing is copied.
+    """Read access to the arrays of a ``model.bin``; nothing is copied but what is in half precision.
 
-    ``index`` maps a name to ``{"type": "f4" or "u2", "offset": bytes, "shape": [...]}``. Raises ArrayError when the
-    entries do not cover the file exactly, without overlap.
+    ``index`` maps a name to ``{"type": "f2", "f4" or "u2", "offset": bytes, "shape": [...]}``. Raises ArrayError when
+    the entries do not cover the file exactly, without overlap.
     """
 
     def __init__(self, index: Mapping[str, Any], blob: bytes) -> None:
@@ -52,12 +53,18 @@ class ArrayFile:
         if position != len(blob):
             raise ArrayError(f"the arrays take {position} bytes, model.bin has {len(blob)}")
 
-    def floats(self, name: str, shape: Sequence[int | None]) -> memoryview[float]:
-        """Give the values of a float32 array, flat and in C order; ``None`` in ``shape`` accepts any length from 1 on.
+    def floats(self, name: str, shape: Sequence[int | None]) -> Sequence[float]:
+        """Give the values of an array of floats, flat and in C order; ``None`` in ``shape`` accepts any length from 1.
 
         Raises ArrayError when the array is absent, has another type or shape, or holds a value that is not finite.
         """
-        values = self._take(name, FLOAT32, shape).cast("f")
+        entry = self._entries.get(name)
+        values: Sequence[float]
+        if entry is not None and entry.type == FLOAT16:
+            part = self._take(name, FLOAT16, shape)
+            values = struct.unpack(f"<{len(part) // 2}e", part)
+        else:
+            values = self._take(name, FLOAT32, shape).cast("f")
         # One infinite or undefined value makes the sum so; float32 values cannot overflow a float64 sum.
         if not math.isfinite(sum(values)):
             raise ArrayError(f"array {name!r} holds a value that is not finite")
@@ -80,7 +87,7 @@ class ArrayFile:
                 f"array {name!r} is {entry.type} {list(entry.shape)}, expected {kind} {list(shape)} (None: any length)"
             )
         part = self._blob[entry.offset : entry.offset + entry.size]
-        if sys.byteorder == "little":
+        if sys.byteorder == "little" or kind == FLOAT16:
             return part
         swapped = array(CODES[kind], bytes(part))
         swapped.byteswap()

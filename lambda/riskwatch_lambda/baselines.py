@@ -33,13 +33,12 @@ class BaselineError(ValueError):
 class Profile(NamedTuple):
     """What is normal for one baseline at one hour of day, a value a feature.
 
-    ``center`` and ``scale`` go on with the trailing features, where the model has them. ``low`` and ``high`` are center
-    -/+ 3 scale within the physical bounds; ``exhaustible`` holds position and bound of the metrics whose exhaustion
-    bound lies above center + 3 scale, so that reaching it is news.
+    ``usual`` holds center and scale, and goes on with the trailing features where the model has them. ``low`` and
+    ``high`` are center -/+ 3 scale within the physical bounds; ``exhaustible`` holds position and bound of the metrics
+    whose exhaustion bound lies above center + 3 scale, so that reaching it is news.
     """
 
-    center: tuple[float, ...]
-    scale: tuple[float, ...]
+    usual: tuple[tuple[float, float], ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
     exhaustible: tuple[tuple[int, float], ...]
@@ -89,7 +88,7 @@ class Baselines:
         """Give what is normal for a baseline at a UTC hour of day; made when first asked for."""
         layout, metrics = self._layout, len(self._layout.features)
         values = self._values(baseline, hour)
-        center, scale = tuple(values[: self._width]), tuple(values[self._width :])
+        center, scale = values[: self._width], values[self._width :]
         reach = [EXPECTED_RANGE_SCALES * size for size in scale]
         bounds = [
             (-math.inf if low is None else low, math.inf if high is None else high) for low, high in layout.bounds
@@ -102,7 +101,7 @@ class Baselines:
             for position, bound in enumerate(self._exhaustion)
             if bound is not None and center[position] + reach[position] < bound
         )
-        return Profile(center, scale, low, high, exhaustible)
+        return Profile(tuple(zip(center, scale, strict=True)), low, high, exhaustible)
 
     def _values(self, baseline: int, hour: int) -> list[float]:
         """Give the centres of a baseline at an hour, then its scales."""

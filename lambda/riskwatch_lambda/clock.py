@@ -1,4 +1,4 @@
-"""Epoch milliseconds in words: ISO text, hour of day and S3 hour partitions, all in UTC."""
+"""Epoch milliseconds in words: ISO text and S3 hour partitions, all in UTC."""
 
 from __future__ import annotations
 
@@ -12,11 +12,6 @@ def iso(ms: int) -> str:
     """Give epoch milliseconds as ISO 8601 text in UTC, for example ``2026-11-22T10:05:00.000Z``."""
     moment = datetime.fromtimestamp(ms // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
-
-
-def hour_of_day(ms: int) -> int:
-    """Give the UTC hour, 0 to 23, that holds the epoch millisecond."""
-    return ms // HOUR_MS % 24
 
 
 def partition(ms: int) -> str:

@@ -3,15 +3,16 @@
 A map has one or two stages. A stage labels a vector with the label of its nearest prototype, or with ``outside`` when
 even that one is farther than ``radius``. With two stages a table gives the label of each pair of stage labels.
 
-The nearest of many prototypes is found in *balls* of prototypes that lie together: by the triangle inequality no member
-of a ball is nearer than the distance to the ball's pivot less its radius, so a ball beyond the nearest prototype so far
-is skipped whole. The result is that of comparing with every prototype, ties included.
+Where prototypes lie mostly along one axis, few of them are compared: none is nearer than the difference along that
+axis, so the nearest lies on it no farther away than any prototype is. The result is that of comparing with every
+prototype, ties included.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from itertools import product, repeat
-from math import dist, inf, sqrt
+from math import dist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
 Vector = tuple[float, ...]
 
-# With fewer prototypes comparing with each of them is faster.
-LEAST_FOR_BALLS = 64
+# With fewer prototypes comparing with each of them is as fast.
+LEAST_TO_ORDER = 8
+# Share of the squared deviations that lies along one axis; below it most prototypes would be left to compare with.
+DOMINANT = 0.5
 # Far above what rounding does to distances between squashed values, far below what matters.
 ROUNDING = 1e-9
 
@@ -31,26 +34,26 @@ class MapError(ValueError):
     """A map of a model document is incomplete or contradicts itself."""
 
 
-class Ball(NamedTuple):
-    """Prototypes around the first stage's prototype ``pivot``; ``indices`` are their places in the stage, ascending."""
+class Order(NamedTuple):
+    """Prototypes in the order of their ``values`` along an axis; ``indices`` are their places in the stage."""
 
-    pivot: Vector
-    radius: float
-    members: tuple[Vector, ...]
+    axis: int
+    values: tuple[float, ...]
+    prototypes: tuple[Vector, ...]
     indices: tuple[int, ...]
 
 
 class Stage(NamedTuple):
     """Prototypes with a label each, and the radius beyond which the label is ``outside``.
 
-    ``balls`` partition the prototypes where these are many enough for that to pay.
+    ``order`` is there where searching along an axis pays.
     """
 
     prototypes: tuple[Vector, ...]
     labels: tuple[int, ...]
     radius: float | None
     outside: int | None
-    balls: tuple[Ball, ...]
+    order: Order | None
 
     @property
     def reachable(self) -> set[int]:
@@ -70,77 +73,71 @@ class PrototypeMap(NamedTuple):
         return self.stages[0].reachable if self.table is None else set(self.table.values())
 
 
-class Place(NamedTuple):
-    """Where a vector lies in a map: its label, its distance, and the nearest prototype of the first stage."""
-
-    label: int
-    distance: float
-    prototype: Vector
+def label_of(where: PrototypeMap, vector: Vector) -> int:
+    """Label a vector; among prototypes equally near the first one decides."""
+    label = _label(where.stages[0], vector)
+    return label if where.table is None else where.table[label, _label(where.stages[1], vector)]
 
 
-def locate(where: PrototypeMap, vector: Vector) -> Place:
-    """Find the place of a vector; among prototypes equally near the first one decides.
+def distance_to(where: PrototypeMap, vector: Vector) -> tuple[float, int]:
+    """Give the Euclidean distance to the nearest prototype, and the index of that of the first stage.
 
-    The distance is Euclidean, to the nearest prototype; with two stages it is the mean of the two nearest distances.
+    With two stages the distance is the mean of the two nearest ones.
     """
-    first = where.stages[0]
-    distance, index = nearest(first, vector)
-    label = _label(first, distance, index)
+    distance, index = nearest(where.stages[0], vector)
     if where.table is not None:
-        other, other_index = nearest(where.stages[1], vector)
-        label = where.table[label, _label(where.stages[1], other, other_index)]
-        distance = (distance + other) / 2
-    return Place(label, distance, first.prototypes[index])
+        distance = (distance + nearest(where.stages[1], vector)[0]) / 2
+    return distance, index
 
 
 def nearest(stage: Stage, vector: Vector) -> tuple[float, int]:
     """Give the distance to the nearest prototype and its index, the lowest one among prototypes equally near."""
-    if not stage.balls:
+    order = stage.order
+    if order is None:
         distances = list(map(dist, stage.prototypes, repeat(vector)))
         least = min(distances)
         return least, distances.index(least)
-    to_pivots = [dist(ball.pivot, vector) for ball in stage.balls]
-    first = to_pivots.index(min(to_pivots))
-    best = _nearest_in(stage.balls[first], vector)
-    for number, (ball, to_pivot) in enumerate(zip(stage.balls, to_pivots, strict=True)):
-        if to_pivot - ball.radius <= best[0] + ROUNDING and number != first:
-            best = min(best, _nearest_in(ball, vector))
-    return best
+    at, values = vector[order.axis], order.values
+    beside = bisect_left(values, at, 0, len(values) - 1)
+    if beside and at - values[beside - 1] < values[beside] - at:
+        beside -= 1
+    reach = dist(order.prototypes[beside], vector)
+    first = bisect_left(values, at - reach - ROUNDING)
+    end = bisect_right(values, at + reach + ROUNDING)
+    if end - first == 1:
+        return reach, order.indices[first]
+    return min(zip(map(dist, order.prototypes[first:end], repeat(vector)), order.indices[first:end], strict=True))
 
 
-def _nearest_in(ball: Ball, vector: Vector) -> tuple[float, int]:
-    distances = list(map(dist, ball.members, repeat(vector)))
-    least = min(distances)
-    return least, ball.indices[distances.index(least)]
-
-
-def _label(stage: Stage, distance: float, index: int) -> int:
+def _label(stage: Stage, vector: Vector) -> int:
+    distance, index = nearest(stage, vector)
     if stage.radius is not None and stage.outside is not None and distance > stage.radius:
         return stage.outside
     return stage.labels[index]
 
 
-def _balls(prototypes: Sequence[Vector]) -> tuple[Ball, ...]:
-    """Partition prototypes into about the square root of their number of balls.
+def _order(prototypes: Sequence[Vector]) -> Order | None:
+    """Sort prototypes along the axis on which they lie farthest apart, if they mostly lie along it."""
+    if len(prototypes) < LEAST_TO_ORDER:
+        return None
+    columns = list(zip(*prototypes, strict=True))
+    means = [sum(column) / len(column) for column in columns]
+    spread = [dist(column, [mean] * len(column)) ** 2 for column, mean in zip(columns, means, strict=True)]
+    if max(spread) < DOMINANT * sum(spread):
+        return None
+    axis = spread.index(max(spread))
+    indices = sorted(range(len(prototypes)), key=columns[axis].__getitem__)
+    ordered = tuple(prototypes[index] for index in indices)
+    return Order(axis, tuple(prototype[axis] for prototype in ordered), ordered, tuple(indices))
 
-    Each pivot is the prototype farthest from the pivots before it (Gonzalez 1985); the others go to the nearest pivot.
-    """
-    if len(prototypes) < LEAST_FOR_BALLS:
-        return ()
-    pivots: list[Vector] = []
-    owner, to_owner = [0] * len(prototypes), [inf] * len(prototypes)
-    for number in range(round(sqrt(len(prototypes)))):
-        pivots.append(prototypes[to_owner.index(max(to_owner))])
-        for index, distance in enumerate(map(dist, prototypes, repeat(pivots[-1]))):
-            if distance < to_owner[index]:
-                owner[index], to_owner[index] = number, distance
-    balls = []
-    for number, pivot in enumerate(pivots):
-        indices = tuple(index for index, own in enumerate(owner) if own == number)
-        if indices:  # of prototypes that are all alike the first pivot owns every one
-            members = tuple(prototypes[index] for index in indices)
-            balls.append(Ball(pivot, max(to_owner[index] for index in indices), members, indices))
-    return tuple(balls)
+
+def narrowed(where: PrototypeMap, axes: Sequence[int]) -> PrototypeMap:
+    """Give the map over some of its axes alone."""
+    stages = []
+    for stage in where.stages:
+        prototypes = tuple(tuple(prototype[axis] for axis in axes) for prototype in stage.prototypes)
+        stages.append(stage._replace(prototypes=prototypes, order=_order(prototypes)))
+    return where._replace(stages=tuple(stages))
 
 
 def read_map(document: object, arrays: ArrayFile, width: int, where: str) -> PrototypeMap:
@@ -172,7 +169,7 @@ def _read_stage(document: object, arrays: ArrayFile, width: int, where: str) -> 
         raise MapError(f"{where}.prototypes must name an array")
     values = tuple(arrays.floats(name, (len(labels), width)))
     prototypes = tuple(values[start : start + width] for start in range(0, len(values), width))
-    return Stage(prototypes, tuple(labels), radius, outside, _balls(prototypes))
+    return Stage(prototypes, tuple(labels), radius, outside, _order(prototypes))
 
 
 def _read_table(document: Any, stages: Sequence[Stage], where: str) -> dict[tuple[int, int], int]:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from riskwatch_lambda.arrays import ArrayError, ArrayFile
 from riskwatch_lambda.baselines import BaselineError, Baselines
 from riskwatch_lambda.episodes import Rule, RuleError
-from riskwatch_lambda.maps import MapError, PrototypeMap, read_map
-from riskwatch_lambda.records import Layout
+from riskwatch_lambda.maps import MapError, PrototypeMap, narrowed, read_map
+from riskwatch_lambda.records import MAGNITUDE_LIMIT, Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 SCHEMA = "maps/1"
@@ -28,6 +28,8 @@ ARRAYS_FILE = "model.bin"
 # What ``sha256sum`` prints for the other two, and checks with ``-c``.
 SUMS_FILE = "SHA256SUMS"
 FILES = (DOCUMENT_FILE, ARRAYS_FILE, SUMS_FILE)
+# The square of it is lost in the square of any distance that matters.
+NEGLIGIBLE = 1e-12
 
 
 class ModelError(ValueError):
@@ -35,10 +37,12 @@ class ModelError(ValueError):
 
 
 class Level(NamedTuple):
-    """The level space: one scaling for the whole fleet, a map, and the level of each of its labels."""
+    """The level space: one scaling for the whole fleet, a map, and the level of each of its labels.
 
-    center: tuple[float, ...]
-    scale: tuple[float, ...]
+    ``axes`` are the metrics that tell levels apart, each with its center and scale; the map spans these alone.
+    """
+
+    axes: tuple[tuple[int, float, float], ...]
     map: PrototypeMap
     names: tuple[str, ...]
 
@@ -52,7 +56,7 @@ class Member(NamedTuple):
     window: int
     weight: float
     map: PrototypeMap
-    boundary: memoryview[float]
+    boundary: Sequence[float]
     group: int
 
 
@@ -190,7 +194,18 @@ def _read_level(document: Mapping[str, Any], arrays: ArrayFile, width: int) -> L
         raise ModelError(f"level.names has {len(names)} names and none for the labels {unnamed}")
     center, scale = arrays.floats("level_center", (width,)), arrays.floats("level_scale", (width,))
     _check_positive(scale, "level_scale")
-    return Level(tuple(center), tuple(scale), where, tuple(names))
+    axes = _telling_axes(where, scale) or range(width)
+    return Level(tuple((axis, center[axis], scale[axis]) for axis in axes), narrowed(where, axes), tuple(names))
+
+
+def _telling_axes(where: PrototypeMap, scale: Sequence[float]) -> list[int]:
+    """Find the metrics that make a difference to a distance: training gives the others a scale beyond all values."""
+    prototypes = [prototype for stage in where.stages for prototype in stage.prototypes]
+    return [
+        axis
+        for axis, (size, column) in enumerate(zip(scale, zip(*prototypes, strict=True), strict=True))
+        if max(MAGNITUDE_LIMIT / size, max(column), -min(column)) > NEGLIGIBLE
+    ]
 
 
 def _read_members(document: Mapping[str, Any], arrays: ArrayFile, width: int, count: int) -> tuple[Member, ...]:
@@ -248,7 +263,7 @@ def _read_golden(document: Mapping[str, Any]) -> tuple[tuple[Any, Mapping[str, A
     return tuple(zip(records, expected, strict=True))
 
 
-def _check_positive(values: memoryview[float], name: str) -> None:
+def _check_positive(values: Sequence[float], name: str) -> None:
     if not min(values) > 0:
         raise ModelError(f"array {name} holds {min(values)!r}: every value must be above 0")
 

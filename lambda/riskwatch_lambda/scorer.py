@@ -11,8 +11,9 @@ from itertools import chain
 from math import log1p, nan
 from typing import TYPE_CHECKING, NamedTuple
 
-from riskwatch_lambda.clock import hour_of_day
-from riskwatch_lambda.maps import locate
+from riskwatch_lambda.baselines import HOURS
+from riskwatch_lambda.clock import HOUR_MS
+from riskwatch_lambda.maps import distance_to, label_of
 from riskwatch_lambda.trails import widen
 
 if TYPE_CHECKING:
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
     from riskwatch_lambda.baselines import Profile
     from riskwatch_lambda.maps import Vector
-    from riskwatch_lambda.model import Level, Model
+    from riskwatch_lambda.model import Level, Member, Model
     from riskwatch_lambda.records import Record, Row
+
+    # A member that rated a row, and the index of the prototype nearest to it.
+    Near = tuple[Member, int]
 
 UNUSUAL = 1.0
 REASONS = 3
@@ -43,8 +47,8 @@ class Verdict(NamedTuple):
     """What the model says of one row, on unrounded values.
 
     ``score`` is NaN, and nothing is unusual, when the row has too few rows before it for every member. ``context``: all
-    members had their window. ``pages``: the row counts towards an episode. ``known``: the instance has its own
-    baseline.
+    members had their window. ``reasons`` and ``harmful`` are told of rows that are unusual or exhausted. ``pages``: the
+    row counts towards an episode. ``known``: the instance has its own baseline.
     """
 
     score: float
@@ -58,14 +62,6 @@ class Verdict(NamedTuple):
     known: bool
 
 
-class Rated(NamedTuple):
-    """The score of a row, whether every member had its window, and what each metric contributes, if any member had."""
-
-    score: float
-    context: bool
-    contributions: Sequence[float]
-
-
 def verdicts(model: Model, record: Record) -> tuple[Verdict, ...]:
     """Score the newest rows of a record, oldest first, each in the light of the rows before it."""
     baseline, known = model.baselines.find(record.instance_id, record.role)
@@ -75,7 +71,7 @@ def verdicts(model: Model, record: Record) -> tuple[Verdict, ...]:
     rows: Sequence[Row] = record.rows[oldest:]
     if model.trails:
         rows = [widen(record.rows, starts[place], place, model.trails) for place in range(oldest, len(starts))]
-    profiles = [model.baselines.profile(baseline, hour_of_day(ts)) for ts in record.ts[oldest:]]
+    profiles = [model.baselines.profile(baseline, ts // HOUR_MS % HOURS) for ts in record.ts[oldest:]]
     behaviour = list(map(_behaviour, rows, profiles))
     found = []
     for place in range(first, len(record.rows)):
@@ -105,7 +101,7 @@ def _behaviour(row: Row, profile: Profile) -> Vector:
     return tuple(
         [
             0.0 if value is None else log1p(z) if (z := (value - center) / scale) >= 0 else -log1p(-z)
-            for value, center, scale in zip(row, profile.center, profile.scale, strict=True)
+            for value, (center, scale) in zip(row, profile.usual, strict=True)
         ]
     )
 
@@ -114,47 +110,60 @@ def _verdict(
     model: Model, row: Row, history: Sequence[Vector], profile: Profile, baseline: int, known: bool
 ) -> Verdict:
     """Judge a row; ``history`` are the rows of its segment up to it in the behaviour space."""
-    rated = _rate(model, history, baseline)
-    reasons = _reasons(model, row, history[-1], profile, rated.contributions)
-    harmful = _is_harmful(model.harmful_direction, reasons)
-    exhausted = _is_exhausted(row, profile)
-    pages = (rated.score >= model.rule.paging_threshold and harmful) or exhausted
+    value, context, near = _rate(model.members_of(baseline), history, baseline)
+    exhausted = bool(profile.exhaustible) and _is_exhausted(row, profile)
+    unusual = value >= UNUSUAL
+    reasons: tuple[Reason, ...] = ()
+    harmful = False
+    # Why a row is as usual is of no use to anybody, and costs as much as finding that it is.
+    if unusual or exhausted:
+        contributions = _contributions(near, history, baseline, len(row))
+        reasons = _reasons(model, row, history[-1], profile, contributions) if near else ()
+        harmful = _is_harmful(model.harmful_direction, reasons)
+    pages = exhausted or (harmful and value >= model.rule.paging_threshold)
     level = _level(model.level, row, profile)
-    unusual = rated.score >= UNUSUAL
-    return Verdict(rated.score, unusual, level, rated.context, reasons, harmful, exhausted, pages, known)
+    return Verdict(value, unusual, level, context, reasons, harmful, exhausted, pages, known)
 
 
-def _rate(model: Model, history: Sequence[Vector], baseline: int) -> Rated:
-    """Average the members' distance over boundary, and add up squared deviations from their nearest prototypes."""
+def _rate(members: Sequence[Member], history: Sequence[Vector], baseline: int) -> tuple[float, bool, list[Near]]:
+    """Average the members' distance over boundary.
+
+    Gives the score, whether every member had its window, and the members that had, with the nearest prototype of each.
+    """
     total, weights, context = 0.0, 0.0, True
-    contributions = [0.0] * len(model.layout.features)
-    for member in model.members_of(baseline):
-        if len(history) < member.window:
+    near: list[Near] = []
+    vectors: dict[int, Vector] = {1: history[-1]}
+    for member in members:
+        window = member.window
+        if len(history) < window:
             context = False
             continue
-        vector = history[-1] if member.window == 1 else tuple(chain.from_iterable(history[-member.window :]))
-        place = locate(member.map, vector)
-        boundary = member.boundary[baseline]
-        total += member.weight * place.distance / boundary
+        vector = vectors.get(window)
+        if vector is None:
+            vector = vectors[window] = tuple(chain.from_iterable(history[-window:]))
+        distance, index = distance_to(member.map, vector)
+        total += member.weight * distance / member.boundary[baseline]
         weights += member.weight
-        _add(contributions, member.weight / (boundary * boundary), vector, place.prototype)
-    if not weights:
-        return Rated(nan, False, ())
-    return Rated(total / weights, context, contributions)
+        near.append((member, index))
+    return (total / weights, context, near) if near else (nan, False, near)
 
 
-def _add(contributions: list[float], factor: float, vector: Vector, prototype: Vector) -> None:
-    """Add the squared deviations of each metric, over the rows of a window and the blocks of trailing features."""
-    metrics = len(contributions)
-    for position, (value, expected) in enumerate(zip(vector, prototype, strict=True)):
-        deviation = value - expected
-        contributions[position % metrics] += factor * (deviation * deviation)
+def _contributions(near: Sequence[Near], history: Sequence[Vector], baseline: int, metrics: int) -> list[float]:
+    """Add up, for each metric, the squared deviations from the nearest prototypes in the units of the score."""
+    contributions = [0.0] * metrics
+    for member, index in near:
+        vector = tuple(chain.from_iterable(history[-member.window :]))
+        factor = member.weight / member.boundary[baseline] ** 2
+        # A vector holds the metrics over and over: for each row of the window, and block of trailing features.
+        for position, (value, expected) in enumerate(zip(vector, member.map.stages[0].prototypes[index], strict=True)):
+            contributions[position % metrics] += factor * (value - expected) ** 2
+    return contributions
 
 
 def _reasons(
     model: Model, row: Row, behaviour: Vector, profile: Profile, contributions: Sequence[float]
 ) -> tuple[Reason, ...]:
-    """Give the features that contribute most, the first of equals first; none where no member rated the row."""
+    """Give the features that contribute most, the first of equals first."""
     total = sum(contributions)
     top = sorted(range(len(contributions)), key=contributions.__getitem__, reverse=True)[:REASONS]
     return tuple(
@@ -192,14 +201,10 @@ def _is_exhausted(row: Row, profile: Profile) -> bool:
 
 
 def _level(level: Level, row: Row, profile: Profile) -> str:
-    """Name the load of a row: the label of its absolute values in the level map; a missing one is at its center.
-
-    The profile may go on with trailing features, which the level does not ask for.
-    """
-    vector = tuple(
-        [
-            log1p(z) if (z := ((usual if value is None else value) - center) / scale) >= 0 else -log1p(-z)
-            for value, usual, center, scale in zip(row, profile.center, level.center, level.scale, strict=False)
-        ]
-    )
-    return level.names[locate(level.map, vector).label]
+    """Name the load of a row: the label of its absolute values in the level map; a missing one is at its center."""
+    vector = []
+    for axis, center, scale in level.axes:
+        value = row[axis]
+        z = ((profile.usual[axis][0] if value is None else value) - center) / scale
+        vector.append(log1p(z) if z >= 0 else -log1p(-z))
+    return level.names[label_of(level.map, tuple(vector))]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ml.features import FloatArray, IntArray, float32
+from ml.features import FloatArray, IntArray, float16
 
 CHUNK_CELLS = 131_072  # cells of one block of a distance matrix: 1 MB, which stays in a processor's cache
 TIE = 1e-9
@@ -184,7 +184,7 @@ def make_stage(
 ) -> Stage:
     """A stage of prototypes rounded to what the model file holds; its radius likewise."""
     rounded = None if radius is None else float(np.float32(radius))
-    return Stage(float32(prototypes), np.asarray(labels, np.int64), rounded, outside)
+    return Stage(float16(prototypes), np.asarray(labels, np.int64), rounded, outside)
 
 
 def nearest(x: FloatArray, prototypes: FloatArray) -> tuple[IntArray, FloatArray]:

@@ -17,7 +17,7 @@ from ml.families.base import (
     fitted,
     make_stage,
 )
-from ml.features import float32
+from ml.features import float16
 
 if TYPE_CHECKING:
     from ml.features import FloatArray
@@ -39,8 +39,8 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
         costs, labels = ({k: getattr(m, name) for k, m in models.items()} for name in ("inertia_", "labels_"))
         clusters, curves["kmeans"] = by_elbow(sample.x, costs, labels, seed)
         model = models[clusters]
-    # Centroids closer than float32 can tell are one prototype, or the map could not give the second one's label.
-    centroids, merged = np.unique(float32(model.cluster_centers_), axis=0, return_inverse=True)
+    # Centroids closer than half precision can tell are one prototype, or the map could not give the second one's label.
+    centroids, merged = np.unique(float16(model.cluster_centers_), axis=0, return_inverse=True)
     return fitted(
         ClusterMap((make_stage(centroids, np.arange(len(centroids))),)),
         sample,

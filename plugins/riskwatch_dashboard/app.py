@@ -140,6 +140,8 @@ def _overview(look: Look, filters: Filters, problems: list[str]) -> dict[str, An
     reading = look.reading
     newest = reading.newest
     return {
+        "quiet": look.quiet,
+        "about": look.quiet.about(filters.instance, reads.instances(reading)),
         "filters": filters,
         "problems": problems,
         "shares": reads.distribution(reading),
@@ -168,6 +170,7 @@ def _columns(metrics: tuple[str, ...], chosen: str) -> list[str]:
 def _document(look: Look, filters: Filters) -> dict[str, Any]:
     page = reads.page(look.reading, filters)
     newest = look.reading.newest
+    unheard = look.quiet.about(filters.instance, reads.instances(look.reading))
     return {
         "rows": [
             {
@@ -186,6 +189,8 @@ def _document(look: Look, filters: Filters) -> dict[str, Any]:
         "newest": None if newest is None else clock.iso(newest),
         "newest_age_s": None if newest is None else round((clock.now() - newest).total_seconds()),
         "distribution": {share.risk: share.count for share in reads.distribution(look.reading)},
+        "maintenance": [{**asdict(each), "until": clock.iso(each.until)} for each in unheard.windows],
+        "silent": [{**asdict(each), "since": clock.iso(each.since)} for each in unheard.silent],
         "model": None
         if look.reading.model is None
         else {**asdict(look.reading.model), "promoted": clock.iso(look.reading.model.promoted)},

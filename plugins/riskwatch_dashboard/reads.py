@@ -163,6 +163,12 @@ def abnormal_count(reading: Reading) -> int:
     return int(_abnormal(reading.rows).sum())
 
 
+def instances(reading: Reading) -> list[tuple[str, str]]:
+    """Return the (service, instance) that have rows, each once."""
+    pairs = reading.rows[["service", "instance_id"]].drop_duplicates()
+    return list(pairs.itertuples(index=False, name=None))
+
+
 def page(reading: Reading, filters: Filters) -> Page:
     """Return the page of rows that the filters ask for, newest first; a page beyond the last is the last one."""
     wanted = reading.rows[_matching(reading.rows, filters)]

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ml import clock
-from riskwatch_dashboard import reads
+from riskwatch_dashboard import quiet, reads
+from riskwatch_dashboard.quiet import Quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,11 +40,15 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Look:
-    """A reading and what belongs to its installation: units by metric, and where MLflow shows the model, if it does."""
+    """A reading and what belongs to its installation.
+
+    Units by metric, where MLflow shows the model, if it does, and of whom nothing is heard.
+    """
 
     reading: Reading
     units: dict[str, str] = field(default_factory=dict)
     model_link: str | None = None
+    quiet: Quiet = field(default_factory=Quiet)
 
 
 class Source:
@@ -112,9 +117,12 @@ def look_at(config: Settings) -> Look:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from ml.store import Store
+    from riskwatch_lambda.table import Table
 
     try:
-        reading = reads.read(Store(_kept.client(config), config.bucket), clock.now())
+        now = clock.now()
+        reading = reads.read(Store(_kept.client(config, "s3"), config.bucket), now)
+        unheard = quiet.read(Table(_kept.client(config, "dynamodb"), config.table), now)
     except ClientError as error:
         _kept.forget()
         raise _refused(config, error.response.get("Error", {})) from error
@@ -125,20 +133,22 @@ def look_at(config: Settings) -> Look:
             f"{error}. Check the Airflow connection {config.aws_conn_id}, and the network and credentials of the "
             "api-server.",
         ) from error
-    return Look(reading, _units(config), _model_link(config, reading))
+    return Look(reading, _units(config), _model_link(config, reading), unheard)
 
 
 class _Kept:
-    """The last client: making one takes longer than a look. Ten minutes at most, for a connection that was changed."""
+    """The last clients: making one takes longer than a look. Ten minutes at most, for a connection that was changed."""
 
     def __init__(self) -> None:
-        self._made: tuple[float, Settings, Any] | None = None
+        self._made: tuple[float, Settings, dict[str, Any]] | None = None
 
-    def client(self, config: Settings) -> Any:
+    def client(self, config: Settings, kind: str) -> Any:
         made = self._made
         if made is None or made[1] != config or time.monotonic() - made[0] > CLIENT_S:
-            made = self._made = (time.monotonic(), config, _s3(config))
-        return made[2]
+            made = self._made = (time.monotonic(), config, {})
+        if kind not in made[2]:
+            made[2][kind] = _client(config, kind)
+        return made[2][kind]
 
     def forget(self) -> None:
         self._made = None
@@ -147,13 +157,13 @@ class _Kept:
 _kept = _Kept()
 
 
-def _s3(config: Settings) -> Any:
+def _client(config: Settings, kind: str) -> Any:
     from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
     from botocore.config import Config
 
     # A person waits: fail within seconds where a task would try for minutes.
     patience = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "max_attempts": 2})
-    return AwsGenericHook(aws_conn_id=config.aws_conn_id, client_type="s3", config=patience).conn
+    return AwsGenericHook(aws_conn_id=config.aws_conn_id, client_type=kind, config=patience).conn
 
 
 def _refused(config: Settings, answer: dict[str, Any]) -> UnavailableError:

@@ -1,4 +1,4 @@
-"""The nearest prototype found in balls is the one that comparing with every prototype finds, ties included."""
+"""The nearest prototype found along an axis is the one that comparing with every prototype finds, ties included."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import random
 
 import pytest
 
-from riskwatch_lambda.maps import LEAST_FOR_BALLS, Stage, nearest, read_map
+from riskwatch_lambda.arrays import ArrayFile
+from riskwatch_lambda.maps import LEAST_TO_ORDER, MapError, Stage, nearest, read_map
 from tests.unit.lambda_ import tiny
 
+Points = list[tuple[float, ...]]
 
-def stage(prototypes: list[tuple[float, ...]]) -> Stage:
-    """Give a stage as a model file brings it, its numbers being those of float32."""
+
+def stage(prototypes: Points, scale: tuple[float, float] = (1.0, 1.0)) -> Stage:
+    """Give the level's stage as a model file brings it, its numbers being those of float32."""
     level = {"map": {"stages": [{"prototypes": "level_map", "labels": [0] * len(prototypes)}]}, "names": ["Idle"]}
-    return tiny.model({"level_map": [list(prototype) for prototype in prototypes]}, level=level).level.map.stages[0]
+    arrays = {"level_map": [list(prototype) for prototype in prototypes], "level_scale": list(scale)}
+    return tiny.model(arrays, level=level).level.map.stages[0]
 
 
 def brute(where: Stage, vector: tuple[float, ...]) -> tuple[float, int]:
@@ -22,62 +26,63 @@ def brute(where: Stage, vector: tuple[float, ...]) -> tuple[float, int]:
     return min(distances), distances.index(min(distances))
 
 
-def clustered(count: int, seed: int) -> list[tuple[float, ...]]:
-    """Give prototypes around four places, whole numbers so that many distances are equal."""
+def along(count: int, seed: int) -> Points:
+    """Give prototypes that lie mostly along their second axis, whole numbers so that many distances are equal."""
     rng = random.Random(seed)
-    places = [(0, 0), (40, 3), (-30, 50), (7, -60)]
-    return [tuple(float(at + rng.randint(-4, 4)) for at in places[n % 4]) for n in range(count)]
+    return [(float(rng.randint(-3, 3)), float(rng.randint(-60, 60))) for _ in range(count)]
 
 
-@pytest.mark.parametrize("count", [LEAST_FOR_BALLS, 97, 256])
+@pytest.mark.parametrize("count", [LEAST_TO_ORDER, 36, 256])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_balls_find_what_brute_force_finds(count: int, seed: int):
-    # GIVEN clustered prototypes with doubles among them, and vectors near, between and far from them
-    where = stage(clustered(count, seed))
+def test_the_order_finds_what_brute_force_finds(count: int, seed: int):
+    # GIVEN prototypes along an axis, with doubles among them, and vectors near, between and far from them
+    where = stage(along(count, seed))
     rng = random.Random(seed)
     vectors = [(rng.uniform(-80, 80), rng.uniform(-80, 80)) for _ in range(300)]
-    vectors += [(float(rng.randint(-45, 45)), float(rng.randint(-65, 55))) for _ in range(300)]
+    vectors += [(float(rng.randint(-5, 5)), float(rng.randint(-65, 65))) for _ in range(300)]
     vectors += [(x, y) for x, y in where.prototypes]
 
-    # WHEN the nearest is looked for in balls, THEN distance and index are those of brute force
-    assert len(where.balls) > 4
+    # WHEN the nearest is looked for along it, THEN distance and index are those of brute force
+    assert where.order is not None
+    assert where.order.axis == 1
     assert [nearest(where, vector) for vector in vectors] == [brute(where, vector) for vector in vectors]
 
 
-def test_balls_partition_the_prototypes():
-    # GIVEN prototypes in balls, THEN each is in one of them and none beyond its radius
-    where = stage(clustered(100, 3))
-    assert sorted(index for ball in where.balls for index in ball.indices) == list(range(100))
-    for ball in where.balls:
-        assert list(ball.indices) == sorted(ball.indices)
-        assert ball.members == tuple(where.prototypes[index] for index in ball.indices)
-        assert max(math.dist(ball.pivot, member) for member in ball.members) == ball.radius
-
-
-def test_prototypes_that_are_all_alike_are_one_ball():
+def test_the_first_of_prototypes_that_are_all_alike_is_the_nearest():
     where = stage([(1.0, 2.0)] * 80)
-    assert [(ball.radius, len(ball.members)) for ball in where.balls] == [(0.0, 80)]
     assert nearest(where, (1.0, 3.0)) == (1.0, 0)
 
 
-def test_few_prototypes_are_compared_one_by_one():
-    assert stage(clustered(LEAST_FOR_BALLS - 1, 4)).balls == ()
+def test_few_distances_are_computed_where_prototypes_lie_along_an_axis(monkeypatch):
+    # GIVEN 256 prototypes along an axis, and a count of the distances that are computed
+    where = stage([(float(n % 3), float(n)) for n in range(256)])
+    computed = []
+    monkeypatch.setattr("riskwatch_lambda.maps.dist", lambda a, b: computed.append(a) or math.dist(a, b))
+
+    # WHEN the nearest of a vector among them is looked for, THEN few were compared
+    assert nearest(where, (1.0, 100.2)) == (pytest.approx(0.2), 100)
+    assert len(computed) < 6
 
 
-def test_far_fewer_distances_are_computed_where_prototypes_lie_in_clusters():
-    # GIVEN 256 prototypes in four places and a vector near one of them
-    where = stage(clustered(256, 5))
+def test_prototypes_that_lie_along_no_axis_are_compared_one_by_one():
+    ring = [(math.cos(n), math.sin(n)) for n in range(100)]
+    spread = stage([(x, y) for x, y in ring])
+    three = stage([*along(LEAST_TO_ORDER - 1, 4)])
+    assert (three.order, nearest(three, (0.0, 0.0))) == (None, brute(three, (0.0, 0.0)))
+    assert nearest(spread, (0.3, 0.1)) == brute(spread, (0.3, 0.1))
 
-    # WHEN the balls that cannot hold the nearest are left out, THEN less than half of the prototypes are left
-    for vector in [(1.0, 1.0), (41.0, 0.0), (-28.0, 52.0)]:
-        best, _ = nearest(where, vector)
-        visited = [ball for ball in where.balls if math.dist(ball.pivot, vector) - ball.radius <= best]
-        assert len(where.balls) + sum(len(ball.members) for ball in visited) < 128
+
+def test_an_axis_that_makes_no_difference_to_a_level_is_left_out():
+    # GIVEN a scale beyond all values, as training gives it to a metric that says nothing of the load
+    narrow = stage([(1.0, 1e-20), (2.0, -1e-20)], scale=(1.0, 1e30))
+    assert narrow.prototypes == ((1.0,), (2.0,))
+
+    # WHEN its prototypes lie apart on that axis after all, THEN it stays
+    assert len(stage([(1.0, 0.5), (2.0, 0.0)], scale=(1.0, 1e30)).prototypes[0]) == 2
+    # AND so do all of them where no metric makes a difference
+    assert len(stage([(0.0, 0.0)], scale=(1e30, 1e30)).prototypes[0]) == 2
 
 
 def test_a_map_that_is_no_object_is_refused():
-    from riskwatch_lambda.arrays import ArrayFile
-    from riskwatch_lambda.maps import MapError
-
     with pytest.raises(MapError, match="level needs a list of stages"):
         read_map([], ArrayFile({}, b""), 2, "level")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import struct
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,9 @@ def test_a_model_loads_from_a_directory(tmp_path):
 
     # THEN profiles belong to baseline and hour
     baselines = model.baselines
-    assert baselines.profile(2, 10).center == (20.0, 100.0)
-    assert baselines.profile(2, 11).center == (10.0, 100.0)
-    assert [baselines.profile(index, 11).center for index in (0, 1)] == [(50.0, 500.0), (30.0, 300.0)]
+    assert baselines.profile(2, 10).usual == ((20.0, 1.0), (100.0, 10.0))
+    assert baselines.profile(2, 11).usual == ((10.0, 1.0), (100.0, 10.0))
+    assert [baselines.profile(index, 11).usual[0][0] for index in (0, 1)] == [50.0, 30.0]
     assert baselines.profile(2, 11) is baselines.profile(2, 11)
     assert baselines.profile(2, 11).exhaustible == ((0, 95),)
 
@@ -195,6 +196,23 @@ def test_an_array_of_unknown_kind_is_refused(entry: object):
     document["arrays"]["m0"] = entry
     with pytest.raises(ModelError, match="array 'm0' needs a type, an offset in bytes and a shape"):
         from_files(tiny.sealed(document, FILES["model.bin"]))
+
+
+@pytest.mark.parametrize(("values", "fault"), [([2.0, 3.0, 0.5], None), ([1.0, float("inf"), 1.0], "not finite")])
+def test_an_array_in_half_precision_is_read_and_checked(values: list[float], fault: str | None):
+    # GIVEN boundaries stored in half precision, at the start of the file
+    document = json.loads(FILES["model.json"])
+    document["arrays"]["b0"]["type"] = "f2"
+    for name, entry in document["arrays"].items():
+        entry["offset"] -= 0 if name == "b0" else 6
+    files = tiny.sealed(document, struct.pack("<3e", *values) + FILES["model.bin"][12:])
+
+    # WHEN the model is loaded, THEN it has these values, if they are finite
+    if fault is None:
+        assert list(from_files(files).members[0].boundary) == values
+    else:
+        with pytest.raises(ModelError, match=fault):
+            from_files(files)
 
 
 def test_an_array_of_another_type_is_refused():

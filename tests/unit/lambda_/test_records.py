@@ -52,6 +52,7 @@ def test_a_valid_record_keeps_the_rows_that_the_model_can_use():
         (encoded(b'{"v": -Infinity}'), "-Infinity is not a JSON number"),
         (encoded(b'{"v": 1, "v": 2}'), "'v' twice in one object"),
         (encoded(b'{"v": 1, "more": {"a": 1, "a": 1}}'), "'a' twice in one object"),
+        (encoded(b'{"v": 1} {}'), "more follows after character 8"),
         (encoded([]), "not a JSON object"),
     ],
 )
@@ -99,6 +100,30 @@ def test_a_record_that_breaks_the_contract_is_refused(changes: dict[str, Any], r
     with pytest.raises(RecordError, match=reason) as caught:
         parse(document, LAYOUT)
     assert len(str(caught.value)) <= 300
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        ([1.0, True], "net of row 1 is True"),
+        (["1", 2.0], "cpu of row 1 is '1'"),
+        ([100.01, 2.0], "cpu is 100.01, above its upper bound 100"),
+        ([-0.5, None], "cpu is -0.5, below its lower bound 0"),
+        ([1.0, 2e15], "net is 2000000000000000.0, expected null or a finite number"),
+    ],
+)
+def test_one_wrong_value_among_floats_is_found(last: list[Any], reason: str):
+    # GIVEN a row of floats and nulls, which is taken as it is
+    assert parse(tiny.stream_record([[1.0, None], [3.0, 4.0]]), LAYOUT).rows == ((1.0, None), (3.0, 4.0))
+
+    # WHEN one value of the row to label is wrong, THEN the reason names it
+    with pytest.raises(RecordError, match=reason):
+        parse(tiny.stream_record([[1.0, None], last]), LAYOUT)
+
+
+def test_white_space_around_a_document_is_no_fault():
+    text = f" \n{json.dumps(tiny.stream_record([[1.0, 2.0]]))}\r\n\t"
+    assert len(decode(encoded(text.encode()), LAYOUT).records) == 1
 
 
 def test_numbers_that_overflow_in_json_are_refused():

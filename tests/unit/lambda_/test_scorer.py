@@ -72,13 +72,15 @@ def test_members_average_by_weight_and_each_row_uses_its_own_hour():
     changes = tiny.two_members()
     model = tiny.model(changes["arrays"], members=changes["members"])
 
-    # WHEN the older row is one unit above the center of 10 o'clock and the newer one unit above that of 11
-    verdict = score(model, record([[CPU_AT_TEN + E, NET], [CPU + E, NET]]))
+    # WHEN the older row is two units above the center of 10 o'clock and the newer two units above that of 11
+    two = math.e**2 - 1
+    verdict = score(model, record([[CPU_AT_TEN + two, NET], [CPU + two, NET]]))
 
-    # THEN the members see |(1, 0)| / 1 and |(1, 0, 1, 0)| / 2, and the score is their weighted mean
-    assert verdict.score == pytest.approx((1 * 1 + 3 * math.sqrt(2) / 2) / 4, abs=1e-12)
+    # THEN the members see |(2, 0)| / 1 and |(2, 0, 2, 0)| / 2, and the score is their weighted mean
+    assert verdict.score == pytest.approx((1 * 2 + 3 * math.sqrt(8) / 2) / 4, abs=1e-12)
     assert verdict.context
-    # AND the nearest prototypes being at the origin, cpu contributes 1 * 1 / 1 + 3 * (1 + 1) / 4 and net nothing
+    # AND the nearest prototypes being at the origin, cpu contributes 1 * 4 / 1 + 3 * (4 + 4) / 4 and net nothing
+    assert verdict.unusual
     assert [reason.share for reason in verdict.reasons] == [1.0, 0.0]
 
 
@@ -155,8 +157,20 @@ def test_reasons_name_the_expected_range_within_physical_bounds():
     assert [(reason.feature, reason.direction) for reason in reasons] == [("cpu", "up"), ("net", "down")]
     assert [reason.share for reason in reasons] == pytest.approx([0.8, 0.2])
     assert (reasons[0].low, reasons[0].high, reasons[1].low, reasons[1].high) == (7, 13, 70, 130)
-    clipped = score(model, record([[99.0, 300.0]], "web-9")).reasons[0]
+    clipped = score(model, record([[94.0, 300.0]], "web-9")).reasons[0]
     assert (clipped.low, clipped.high) == (96, 100)
+
+
+def test_only_rows_that_are_unusual_or_exhausted_are_explained():
+    # GIVEN a boundary of 1, so that a deviation of half a unit is usual, and cpu exhausted at 95
+    usual = score(tiny.model(), record([[CPU + math.e**0.5 - 1, NET]]))
+    # AND a boundary so wide that nothing is unusual
+    exhausted = score(tiny.model({"b0": [99.0] * 3}), record([[96.0, NET]]))
+
+    # THEN the usual row has no reasons, and the exhausted one has
+    assert (usual.unusual, usual.exhausted, usual.reasons, usual.harmful) == (False, False, (), False)
+    assert (exhausted.unusual, exhausted.exhausted, exhausted.pages) == (False, True, True)
+    assert exhausted.reasons[0].feature == "cpu"
 
 
 @pytest.mark.parametrize(("cpu", "level"), [(0.0, "Idle"), (10.0, "Normal"), (60.0, "High Load")])

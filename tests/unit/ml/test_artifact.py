@@ -82,7 +82,9 @@ def test_unpacking_gives_back_what_was_packed():
 
     # THEN document and arrays are those packed, with the index of the arrays added
     assert {key: document[key] for key in tiny.DOCUMENT} == tiny.DOCUMENT
-    assert document["arrays"]["b0"] == {"type": "f4", "offset": 0, "shape": [3]}
+    # AND what half precision holds exactly takes half the bytes
+    assert document["arrays"]["b0"] == {"type": "f2", "offset": 0, "shape": [3]}
+    assert document["arrays"]["level_map"]["type"] == "f4"
     assert sorted(values) == sorted(tiny.ARRAYS)
     for name, expected in arrays().items():
         assert values[name].dtype == np.float32

@@ -55,7 +55,7 @@ def test_a_map_of_one_cloud_is_faithful(family):
     assert fit.params["clusters"] == len(np.unique(fit.fitted_labels))
 
 
-def test_centroids_that_float32_cannot_tell_apart_are_one():
+def test_centroids_that_half_precision_cannot_tell_apart_are_one():
     # GIVEN values of which two round to the same
     x = np.repeat([[1.0], [1.0 + 1e-9], [5.0]], 20, axis=0)
     # WHEN

@@ -59,14 +59,28 @@ def test_scores_by_hand():
     assert labelled["context"].tolist() == [False, True]
     assert labelled["level"].tolist() == ["Idle", "High Load"]
     assert labelled["unusual"].tolist() == [False, False]
+    # AND a usual row needs no reasons
+    assert labelled["reasons"].tolist() == [[], []]
+
+
+def test_an_unusual_row_has_its_reasons():
+    # GIVEN the centre, then 10 + E2, whose squashed deviation is 2, so that the score is 1.75
+    labelled = label_rows(document(), ARRAYS, rows([10.0, 10 + np.e**2 - 1]))
+    assert labelled["unusual"].tolist() == [False, True]
     reason = labelled["reasons"][1][0]
-    assert reason == {"feature": "a", "value": 11.72, "low": 7.0, "high": 13.0, "share": 1.0, "direction": "up"}
+    assert reason == {"feature": "a", "value": 16.39, "low": 7.0, "high": 13.0, "share": 1.0, "direction": "up"}
 
 
 def test_a_missing_value_lies_at_its_centre():
     labelled = label_rows(document(), ARRAYS, rows([np.nan, np.nan]))
     assert labelled["score"].tolist() == [0.0, 0.0]
-    assert labelled["reasons"][0][0]["value"] is None
+
+
+def test_a_missing_value_can_be_a_reason():
+    # GIVEN a value far from its centre, and none after it: both rows' windows are unusual
+    labelled = label_rows(document(), ARRAYS, rows([1e6, np.nan]))
+    assert labelled["unusual"].tolist() == [True, True]
+    assert labelled["reasons"][1][0]["value"] is None
 
 
 def test_a_gap_cuts_the_context():

@@ -35,7 +35,10 @@ class Unread(ast.NodeTransformer):
         return undocumented(self.generic_visit(node))
 
     def visit_ClassDef(self, node):
-        # The annotations of a class are its fields.
+        # The annotations of a class are its fields, of whatever type.
+        for child in node.body:
+            if isinstance(child, ast.AnnAssign):
+                child.annotation = ast.Constant(0)
         node.body = [child if isinstance(child, ast.AnnAssign) else self.visit(child) for child in node.body]
         return undocumented(node)
 
@@ -58,6 +61,11 @@ class Unread(ast.NodeTransformer):
 def program(source: str) -> tuple[str, list[tuple[str, int]]]:
     """The syntax tree of what runs, and the line of every statement of it."""
     tree = Unread().visit(ast.parse(source))
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for node in [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module != "__future__"]:
+        node.names = [alias for alias in node.names if alias.name in used]
+        if not node.names:
+            tree.body.remove(node)
     return ast.dump(tree), [(type(node).__name__, node.lineno) for node in ast.walk(tree) if isinstance(node, ast.stmt)]
 
 
@@ -86,7 +94,9 @@ def test_comments_and_docstrings_go_and_strings_stay():
         ("def f(a: int = 1, *, b: dict[str,\n    int]) -> int:\n    return a\n", "def f(a=1,*,b\n):\n return a\n"),
         ("if TYPE_CHECKING:\n    def a(b: int): ...\nimport b\n", "\n\nimport b\n"),
         ("def f():\n    x: int = 1\n    y: int\n", "def f():\n x=1\n y:int\n"),
-        ("class A:\n    x: int = 1\n    def f(self) -> None: ...\n", "class A:\n x:int=1\n def f(self):...\n"),
+        ("class A:\n    x: int = 1\n    def f(self) -> None: ...\n", "class A:\n x:0=1\n def f(self):...\n"),
+        ("class A:\n    x: dict[str,\n        int]\n", "class A:\n x:0\n\n"),
+        ("from a import (\n    B,\n    C,\n)\nfrom d import E\nx: E = C\n", "from a import C\n\n\n\n\nx=C\n"),
         ("x = (\n    a\n    if b else 'c'\n)\n", "x=(\na\nif b else 'c'\n)\n"),
         ("x = f\"{a + 1:>{ w }} {{ {f'{b}'} \"  # c\n", "x=f\"{a + 1:>{ w }} {{ {f'{b}'} \"\n"),
         ('x = f"""\n  {a}\n  # b\n""" + c\n', 'x=f"""\n  {a}\n  # b\n"""+c\n'),

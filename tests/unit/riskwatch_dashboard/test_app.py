@@ -169,11 +169,11 @@ def test_without_settings_the_page_says_which(monkeypatch):
     ],
 )
 def test_a_bucket_that_does_not_answer_is_a_page_too(monkeypatch, config, error, told):
-    def fail(config):
+    def fail(config, kind):
         raise error
 
     monkeypatch.setattr(settings, "load", lambda: config)
-    monkeypatch.setattr(sources, "_s3", fail)
+    monkeypatch.setattr(sources, "_client", fail)
     answer = TestClient(app_module.build()).get("/")
     assert answer.status_code == 503
     assert told in answer.text

@@ -1,0 +1,125 @@
+"""Of whom nothing is heard, and why: maintenance windows that run now, and instances that send no rows.
+
+Both stand in the table of the episodes: the windows that `riskwatch silence list` shows, and the open silent episodes.
+The page does without them where the table cannot be read, and says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ml import clock
+from riskwatch_lambda import maintenance
+from riskwatch_lambda.maintenance import Windows
+from riskwatch_lambda.registry import Registry
+from riskwatch_lambda.silence import ALL
+from riskwatch_lambda.table import RegistryError
+from riskwatch_lambda.tracking import SILENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from riskwatch_lambda.table import Table
+    from riskwatch_lambda.tracking import Episode
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A maintenance window that runs: `scope` is all, service or instance, `name` which one."""
+
+    scope: str
+    name: str
+    until: datetime
+    by: str
+    reason: str
+
+    def covers(self, service: str, instance_id: str) -> bool:
+        """Tell whether an instance of a service is silenced by it."""
+        return self.name == {maintenance.SERVICE: service, maintenance.INSTANCE: instance_id}.get(self.scope, self.name)
+
+    @property
+    def what(self) -> str:
+        """Whom it silences, in words."""
+        return "all instances" if self.scope == maintenance.ALL else f"{self.scope} {self.name}"
+
+
+@dataclass(frozen=True)
+class Silent:
+    """An instance whose last row was at `since`; both names are empty where the whole fleet is silent."""
+
+    instance_id: str
+    service: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """Windows that run, those that end first before the others, and silent instances, those silent longest first.
+
+    `problem` says why neither is known.
+    """
+
+    windows: tuple[Window, ...] = ()
+    silent: tuple[Silent, ...] = ()
+    problem: str = ""
+
+    def window_of(self, service: str, instance_id: str) -> Window | None:
+        """Return the window that silences an instance of a service, the one that ends last of several."""
+        return next((each for each in reversed(self.windows) if each.covers(service, instance_id)), None)
+
+    def silent_since(self, instance_id: str) -> datetime | None:
+        """Return when the last row of a silent instance was, None for one that is not silent."""
+        return next((each.since for each in self.silent if each.instance_id == instance_id), None)
+
+    def about(self, part: str, known: Iterable[tuple[str, str]]) -> Quiet:
+        """Return what concerns the instances with this part in their name, whatever its case.
+
+        `known` are (service, instance) of those that have rows: a window of a service is about its instances.
+        """
+        if not part:
+            return self
+        wanted = part.casefold()
+        pairs = [*known, *((each.service, each.instance_id) for each in self.silent)]
+        meant = [pair for pair in pairs if wanted in pair[1].casefold()]
+        windows = [
+            each
+            for each in self.windows
+            if (each.scope == maintenance.INSTANCE and wanted in each.name.casefold())
+            or any(each.covers(*pair) for pair in meant)
+            or each.scope == maintenance.ALL
+        ]
+        silent = [each for each in self.silent if not each.instance_id or wanted in each.instance_id.casefold()]
+        return Quiet(tuple(windows), tuple(silent), self.problem)
+
+
+def read(table: Table, now: datetime) -> Quiet:
+    """Look at the table once. A table that cannot be read is a `problem` and no error."""
+    moment = clock.epoch_ms(now)
+    try:
+        windows = Windows(table).read()
+        episodes = Registry(table).unfinished()
+    except RegistryError as error:
+        _log.warning("neither maintenance windows nor silent instances are shown: %s", error)
+        return Quiet(problem=str(error))
+    running = sorted((each for each in windows if each.from_ms <= moment < each.end_ms), key=lambda each: each.end_ms)
+    silent = sorted(
+        (each for each in episodes if each.kind == SILENT and each.state.is_open), key=lambda each: each.since_ms
+    )
+    return Quiet(
+        tuple(
+            Window(each.scope, each.name, clock.from_epoch_ms(each.end_ms), each.by, each.reason) for each in running
+        ),
+        tuple(map(_silent, silent)),
+    )
+
+
+def _silent(episode: Episode) -> Silent:
+    since = clock.from_epoch_ms(episode.since_ms)
+    if episode.instance_id == ALL:
+        return Silent("", "", since)
+    return Silent(episode.instance_id, episode.service, since)
