@@ -28,6 +28,7 @@ from ml.features import (
     window_ends,
     window_vectors,
 )
+from riskwatch_lambda.scorer import EXPLAINED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -278,8 +279,8 @@ def label_rows(
 
     Returns one row for each metric row, sorted by (instance_id, timestamp): instance_id, timestamp, score, level,
     unusual, pages, context, known (the instance has its own baseline; no other opens an episode) and reasons: of a row
-    that is unusual or exhausted the top three features with value, expected range, share and direction. Raises
-    RowsError for rows without keys or zone.
+    that is unusual, nearly so or exhausted the top three features with value, expected range, share and direction.
+    Raises RowsError for rows without keys or zone.
     """
     model = FleetModel.load(document, arrays)
     table = as_table(rows, model.features, model.max_gap_s)
@@ -306,7 +307,7 @@ def row_baselines(baselines: Baselines, table: MetricTable, inventory: Mapping[s
 
 
 def reasons(features: tuple[str, ...], scored: Scored) -> list[list[dict[str, Any]]]:
-    """The main features of every row that has a score and is unusual or exhausted, of the others none.
+    """The main features of every row that is unusual, nearly so, or exhausted; of the others none.
 
     Each with value (None where missing), low, high, share and direction.
     """
@@ -314,7 +315,7 @@ def reasons(features: tuple[str, ...], scored: Scored) -> list[list[dict[str, An
     columns = [array[rows, scored.top] for array in (scored.table.values, scored.low, scored.high, scored.share)]
     rising = scored.rising[rows, scored.top]
     value, low, high, share = (array.tolist() for array in columns)
-    told = (scored.unusual | scored.exhausted) & np.isfinite(scored.score)
+    told = ((scored.score >= EXPLAINED) | scored.exhausted) & np.isfinite(scored.score)
     return [
         []
         if not told[row]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Near = tuple[Member, int]
 
 UNUSUAL = 1.0
+EXPLAINED = 0.8  # why a row came close is asked when an incident was missed
 REASONS = 3
 HARMFUL_SHARE = 0.2
 
@@ -47,8 +48,8 @@ class Verdict(NamedTuple):
     """What the model says of one row, on unrounded values.
 
     ``score`` is NaN, and nothing is unusual, when the row has too few rows before it for every member. ``context``: all
-    members had their window. ``reasons`` and ``harmful`` are told of rows that are unusual or exhausted. ``pages``: the
-    row counts towards an episode. ``known``: the instance has its own baseline.
+    members had their window. ``reasons`` and ``harmful`` are told of rows that are unusual, nearly so, or exhausted.
+    ``pages``: the row counts towards an episode. ``known``: the instance has its own baseline.
     """
 
     score: float
@@ -112,17 +113,16 @@ def _verdict(
     """Judge a row; ``history`` are the rows of its segment up to it in the behaviour space."""
     value, context, near = _rate(model.members_of(baseline), history, baseline)
     exhausted = bool(profile.exhaustible) and _is_exhausted(row, profile)
-    unusual = value >= UNUSUAL
     reasons: tuple[Reason, ...] = ()
     harmful = False
     # Why a row is as usual is of no use to anybody, and costs as much as finding that it is.
-    if unusual or exhausted:
+    if value >= EXPLAINED or exhausted:
         contributions = _contributions(near, history, baseline, len(row))
         reasons = _reasons(model, row, history[-1], profile, contributions) if near else ()
         harmful = _is_harmful(model.harmful_direction, reasons)
     pages = exhausted or (harmful and value >= model.rule.paging_threshold)
     level = _level(model.level, row, profile)
-    return Verdict(value, unusual, level, context, reasons, harmful, exhausted, pages, known)
+    return Verdict(value, value >= UNUSUAL, level, context, reasons, harmful, exhausted, pages, known)
 
 
 def _rate(members: Sequence[Member], history: Sequence[Vector], baseline: int) -> tuple[float, bool, list[Near]]:

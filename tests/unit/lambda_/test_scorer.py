@@ -161,13 +161,15 @@ def test_reasons_name_the_expected_range_within_physical_bounds():
     assert (clipped.low, clipped.high) == (96, 100)
 
 
-def test_only_rows_that_are_unusual_or_exhausted_are_explained():
-    # GIVEN a boundary of 1, so that a deviation of half a unit is usual, and cpu exhausted at 95
+def test_only_rows_that_are_nearly_unusual_or_exhausted_are_explained():
+    # GIVEN a boundary of 1, so that a deviation of 0.5 is usual and one of 0.9 nearly not, and cpu exhausted at 95
     usual = score(tiny.model(), record([[CPU + math.e**0.5 - 1, NET]]))
+    nearly = score(tiny.model(), record([[CPU + math.e**0.9 - 1, NET]]))
     # AND a boundary so wide that nothing is unusual
     exhausted = score(tiny.model({"b0": [99.0] * 3}), record([[96.0, NET]]))
 
-    # THEN the usual row has no reasons, and the exhausted one has
+    # THEN the usual row has no reasons, and the others have
+    assert (nearly.unusual, nearly.reasons[0].feature) == (False, "cpu")
     assert (usual.unusual, usual.exhausted, usual.reasons, usual.harmful) == (False, False, (), False)
     assert (exhausted.unusual, exhausted.exhausted, exhausted.pages) == (False, True, True)
     assert exhausted.reasons[0].feature == "cpu"
