@@ -110,6 +110,11 @@ def test_alarms_tell_operations_and_never_those_who_get_alerts(resources):
     wait_s = alarms["RowsWaitAlarm"]["Threshold"] / 1000
     assert alarms["RowsWaitAlarm"]["MetricName"] == "IteratorAge"
     assert wait_s * 10 < resources["StreamMapping"]["Properties"]["MaximumRecordAgeInSeconds"]
+    # AND a function that nobody calls, of which Lambda is silent, is told; every run of stream_metrics calls it
+    quiet = alarms["NothingArrivesAlarm"]
+    assert (quiet["Namespace"], quiet["MetricName"], quiet["Statistic"]) == ("AWS/Lambda", "Invocations", "Sum")
+    assert (quiet["ComparisonOperator"], quiet["Threshold"]) == ("LessThanThreshold", 1)
+    assert quiet["TreatMissingData"] == "breaching"
     # AND nobody who subscribes to alerts hears of it
     topics = {name: item["Properties"]["TopicArn"] for name, item in resources.items() if "Subscription" in name}
     assert topics.pop("OperationsEmailSubscription") == {"Ref": "OperationsTopic"}
