@@ -2,9 +2,15 @@
 
 import re
 import shutil
+import time
 
+import boto3
 import httpx
 import pytest
+
+from ml import clock
+from riskwatch_lambda.maintenance import ALL, Window, Windows
+from riskwatch_lambda.table import Table
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
 
@@ -149,6 +155,36 @@ def test_the_page_stands_by_itself_and_fits(loop, inside, width, scheme):
     # AND the table's head stays in sight
     window.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
     assert window.locator(".rows thead").bounding_box()["y"] < 1
+    window.close()
+
+
+@pytest.fixture
+def window_of_all(loop, monkeypatch):
+    """A maintenance window of the whole fleet in the demo's table, removed at the end."""
+    for name, value in loop[0].system.environment.items():
+        monkeypatch.setenv(name, value)
+    table = Table(boto3.session.Session().client("dynamodb"), loop[0].system.outputs.table)
+    now_ms = clock.epoch_ms(clock.now())
+    declared = Window("browser", ALL, "", now_ms, now_ms + 3_600_000, "<b>cable</b> & switch", "ada", now_ms)
+    Windows(table).add(declared)
+    yield declared
+    Windows(table).remove(declared, clock.epoch_ms(clock.now()), "ada")
+
+
+def test_a_maintenance_window_is_on_the_page(loop, inside, window_of_all):
+    # GIVEN a window of the whole fleet; a page shows what was looked up within the last seconds
+    window = inside.context.new_page()
+    shown = window.get_by_role("region", name="Maintenance and silence")
+    deadline = time.monotonic() + WAIT_MS / 1000
+    while not shown.count() and time.monotonic() < deadline:
+        window.goto(f"{loop[0].system.airflow_url}/riskwatch/")
+        window.wait_for_timeout(1000)
+    # THEN it says whom it silences, until when, who asked for it and why, and marks every row
+    text = shown.inner_text()
+    until = clock.from_epoch_ms(window_of_all.until_ms)
+    assert all(part in text for part in ("all instances", f"{until:%Y-%m-%d %H:%M}", "ada", "<b>cable</b> & switch"))
+    rows = window.locator("table.rows tbody tr").count()
+    assert window.locator("table.rows .badge.maintenance").count() == rows > 0
     window.close()
 
 
