@@ -29,8 +29,10 @@ from ml import trails as trailing
 from ml.boundaries import alert_rows
 from ml.catalogue import Catalogue, Metric
 from ml.contest import hold
+from ml.families import FAMILIES
 from ml.features import as_table
 from ml.fit import Recipe, fit_model
+from ml.guards import guard_figures
 from ml.scoring import exhausted_rows, harmful_rows, level_labels, measure, row_baselines
 from ml.select import vetoes
 from ml.space import GAP_PERIODS, KEY, Space, build_space
@@ -137,7 +139,10 @@ def stability(fleet: Fleet, seeds: int) -> pd.DataFrame:
     wide = trailing.widen(table, space.trails)
     contest = hold(space, fleet.catalogue, fleet.inventory, Recipe("kmeans", period_s=fleet.period_s))
     found = {}
-    for family, fitted in contest.fits.items():
+    for family in FAMILIES:
+        fitted = contest.fits.get(family) or fit(fleet, space, family, 0)
+        figures = contest.figures.get(family) or guard_figures(fitted, space, 0)
+        print(f"{fleet.name}, {family}: {'; '.join(vetoes(figures)) or 'may serve'}")
         first = labels(fleet, table, wide, fitted)
         again = labels(fleet, table, wide, fit(fleet, shuffled, family, 0))
         other = [labels(fleet, table, wide, fit(fleet, space, family, seed)) for seed in range(1, seeds + 1)]
@@ -154,8 +159,6 @@ def stability(fleet: Fleet, seeds: int) -> pd.DataFrame:
             "true levels": accuracy(fleet, first),
         }
     winner = contest.choice.winner if contest.choice else ""
-    for family, figures in contest.figures.items():
-        print(f"{fleet.name}, {family}: {'; '.join(vetoes(figures)) or 'may serve'}")
     return pd.DataFrame(found).T.rename(index={winner: f"{winner} *"}).rename_axis("family").infer_objects()
 
 

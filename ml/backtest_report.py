@@ -221,6 +221,15 @@ def _contests(refreshes: list[Refresh]) -> list[str]:
             }
             for family, figures in refresh.contest.figures.items()
         ]
+        table += [
+            {
+                "family": family,
+                "VUS-PR on injected incidents": f"{rating:.3f}",
+                "alerts a day": "-",
+                "vetoes": "not fitted: too far behind",
+            }
+            for family, rating in refresh.contest.trials.items()
+        ]
         lines += [*_table(table), ""]
     return lines
 

@@ -46,13 +46,16 @@ MOST_CHURN = 0.1  # a tenth of the fleet's rows under another level than yesterd
 class Contest:
     """Who took part with which figures, and the outcome; ``choice`` is None where every family was vetoed.
 
-    ``given_up`` says why the champion cannot go on as it is: its family took part with settings chosen anew.
+    ``trials`` are the ratings on injected incidents of families that were not fitted, because they are too far behind
+    one that may serve to be chosen. ``given_up`` says why the champion cannot go on as it is: its family took part with
+    settings chosen anew.
     """
 
     figures: Mapping[str, Mapping[str, float]]
     choice: Choice | None
     fits: Mapping[str, Fitted] = field(default_factory=dict)
     given_up: str = ""
+    trials: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def vetoes(self) -> Mapping[str, list[str]]:
@@ -135,35 +138,50 @@ def hold(
     families: Sequence[str] = tuple(FAMILIES),
     given_up: str = "",
 ) -> Contest:
-    """Fit every family to the rows of a space and choose between them.
+    """Choose between the families on the rows of a space.
 
-    ``recipe`` gives all settings but the family; the champion takes part with the level settings that it serves with,
-    the others choose their own. A champion that is ``given_up``, or vetoed with its settings, chooses anew too.
+    All families are tried on injected incidents. Then they are fitted, the best first, until one may serve and the
+    next is too far behind it to be chosen: the choice is that between all of them. ``recipe`` gives all settings but
+    the family; the champion takes part with the level settings that it serves with, the others choose their own. A
+    champion that is ``given_up``, or vetoed with its settings, chooses anew too.
     """
     trial = make_trial(space, catalogue, inventory, period_s=recipe.period_s, seed=recipe.seed)
+    trials = {
+        family: injected_vus_pr(trial, catalogue, inventory, replace(recipe, family=family)) for family in families
+    }
     fits: dict[str, Fitted] = {}
     figures: dict[str, dict[str, float]] = {}
-    for family in families:
-        kept = champion[1] if champion is not None and champion[0] == family and not given_up else {}
-        own = replace(recipe, family=family, level=kept)
-        fitted = fit_model(space, catalogue, own)
-        guards = guard_figures(fitted, space, recipe.seed)
-        if kept and vetoes(guards):
-            given_up = "; ".join(vetoes(guards))
-            own = replace(own, level={})
-            fitted = fit_model(space, catalogue, own)
-            guards = guard_figures(fitted, space, recipe.seed)
+
+    def fit(family: str, level: Params) -> list[str]:
+        """Fit a family, take down its figures and give its vetoes."""
+        fitted = fit_model(space, catalogue, replace(recipe, family=family, level=level))
         fits[family] = fitted
         figures[family] = {
-            **guards,
+            **guard_figures(fitted, space, recipe.seed),
             "alerts_per_instance_day": fitted.alerts,
-            "injected_vus_pr": injected_vus_pr(trial, catalogue, inventory, own),
+            "injected_vus_pr": trials[family],
         }
+        return vetoes(figures[family])
+
+    allowed: list[float] = []
+    if champion is not None and champion[0] in families:
+        reasons = fit(champion[0], {} if given_up else champion[1])
+        if reasons and not given_up:
+            given_up = "; ".join(reasons)
+            reasons = fit(champion[0], {})
+        if not reasons:
+            allowed.append(trials[champion[0]])
+    for family in sorted(families, key=lambda family: -trials[family]):
+        if allowed and max(allowed) - trials[family] >= CLOSE:
+            break
+        if family not in fits and not fit(family, {}):
+            allowed.append(trials[family])
     try:
         choice = choose(figures)
     except SelectionError:
         choice = None
-    return Contest(figures, choice, fits, given_up)
+    left = {family: rating for family, rating in trials.items() if family not in fits}
+    return Contest(figures, choice, fits, given_up, left)
 
 
 def label_churn(before: FleetModel, after: FleetModel, table: MetricTable, inventory: Mapping[str, Instance]) -> float:

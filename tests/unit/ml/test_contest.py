@@ -1,13 +1,16 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from ml import contest as contests
 from ml.contest import CHANGE, CONTEST_S, REFRESH, Contest, Policy, contest_due, hold, label_churn
 from ml.fit import Recipe, fit_model, kept_settings
-from ml.select import Choice
+from ml.select import Choice, choose
 from ml.space import build_space
 from tests.unit.ml.fleets import CATALOGUE, INVENTORY, rows
+from tests.unit.ml.test_select import GOOD
 
 
 def contest(winner, vetoes=None, **vus):
@@ -89,12 +92,41 @@ def test_in_a_contest_the_champion_keeps_its_settings_and_the_others_choose():
     # GIVEN a small fleet and a champion that serves with five level clusters
     space = build_space(rows(names=("web-1", "db-1"), n=432), CATALOGUE, INVENTORY, 300)
     # WHEN
-    found = hold(space, CATALOGUE, INVENTORY, Recipe("kmeans"), ("kmeans", {"clusters": 5}), ("kmeans", "dbscan"))
+    found = hold(space, CATALOGUE, INVENTORY, Recipe("kmeans"), ("kmeans", {"clusters": 5}), ("kmeans",))
+    other = hold(space, CATALOGUE, INVENTORY, Recipe("kmeans"), ("dbscan", {"eps": 1.0}), ("kmeans",))
     # THEN
     assert kept_settings(found.fits["kmeans"]) == {"clusters": 5}
-    assert found.fits["dbscan"].recipe.level == {}
+    assert other.fits["kmeans"].recipe.level == {}
     assert found.choice is not None
     assert found.figures["kmeans"]["injected_vus_pr"] > 0.2
+
+
+@pytest.mark.parametrize(
+    ("ratings", "vetoed", "champion", "fitted"),
+    [
+        # The best one may serve, and nobody is close: that is all.
+        ({"kmeans": 0.5, "dbscan": 0.6, "kmedoids": 0.4}, (), None, ["dbscan"]),
+        # One that is close may be quieter, and the champion shows whether it can go on.
+        ({"kmeans": 0.596, "dbscan": 0.6, "kmedoids": 0.4}, (), "kmedoids", ["kmedoids", "dbscan", "kmeans"]),
+        # Who is vetoed keeps nobody out.
+        ({"kmeans": 0.5, "dbscan": 0.6, "kmedoids": 0.4}, ("dbscan",), None, ["dbscan", "kmeans"]),
+        ({"kmeans": 0.5, "dbscan": 0.6}, ("dbscan", "kmeans"), None, ["dbscan", "kmeans"]),
+    ],
+)
+def test_who_is_too_far_behind_is_not_fitted(ratings, vetoed, champion, fitted, monkeypatch):
+    # GIVEN ratings of the trial and guards by name
+    monkeypatch.setattr(contests, "make_trial", lambda *args, **options: None)
+    monkeypatch.setattr(contests, "injected_vus_pr", lambda trial, catalogue, inventory, recipe: ratings[recipe.family])
+    monkeypatch.setattr(contests, "fit_model", lambda *args: SimpleNamespace(recipe=args[-1], alerts=1.0))
+    bad = {family: {**GOOD, "fidelity": 0.5} for family in vetoed}
+    monkeypatch.setattr(contests, "guard_figures", lambda fit, space, seed: bad.get(fit.recipe.family, GOOD))
+    # WHEN
+    found = hold(None, CATALOGUE, {}, Recipe("kmeans"), champion and (champion, {}), tuple(ratings))
+    # THEN the choice is that between all, and the ratings of the others are kept
+    assert list(found.fits) == fitted
+    assert found.trials == {family: rating for family, rating in ratings.items() if family not in fitted}
+    every = {f: {**bad.get(f, GOOD), "injected_vus_pr": r, "alerts_per_instance_day": 1.0} for f, r in ratings.items()}
+    assert found.choice is None if len(vetoed) == len(ratings) else found.choice.winner == choose(every).winner
 
 
 def test_a_champion_that_is_vetoed_with_its_settings_chooses_anew():
