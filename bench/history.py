@@ -16,14 +16,12 @@ import numpy as np
 import pandas as pd
 
 from bench.figures import of_replay
-from bench.stability import Fleet, of_set
+from bench.stability import Fleet, labels, of_set
 from ml import trails as trailing
-from ml.boundaries import alert_rows
 from ml.families import FAMILIES
 from ml.features import as_table
 from ml.fit import Recipe, fit_model
 from ml.history import collect
-from ml.scoring import exhausted_rows, harmful_rows, level_labels, measure, row_baselines
 from ml.space import GAP_PERIODS, build_space
 from ml.threads import one_thread
 
@@ -83,22 +81,19 @@ def verdicts(fleet: Fleet, rows: pd.DataFrame, family: str) -> pd.DataFrame:
     """Score, level and alert of the replay's rows by a model that was fitted to some rows of the history."""
     recipe = Recipe(family, period_s=fleet.period_s)
     space = build_space(rows, fleet.catalogue, fleet.inventory, fleet.period_s)
-    model = fit_model(space, fleet.catalogue, recipe).model
     table = as_table(fleet.rows, fleet.catalogue.names, GAP_PERIODS * fleet.period_s)
-    baseline = row_baselines(model.baselines, table, fleet.inventory)
-    measured = measure(model, trailing.widen(table, space.trails), baseline)
-    beyond = measured.score >= model.rule["paging_threshold"]
-    pages = (harmful_rows(model, table, baseline, measured, beyond) & beyond) | exhausted_rows(model, table, baseline)
-    labelled = pd.DataFrame(
+    wide = trailing.widen(table, space.trails)
+    said = labels(fleet, table, wide, fit_model(space, fleet.catalogue, recipe))
+    replay = ~fleet.history
+    return pd.DataFrame(
         {
-            "instance_id": np.array(table.instances, object)[table.code],
-            "timestamp": pd.to_datetime(table.ms, unit="ms", utc=True),
-            "score": np.nan_to_num(measured.score),
-            "alert": alert_rows(pages, table.code, int(model.rule["close_rows"])),
-            "level": np.array(model.level_names, object)[level_labels(model, table, baseline)],
+            "instance_id": np.array(table.instances, object)[table.code[replay]],
+            "timestamp": pd.to_datetime(table.ms[replay], unit="ms", utc=True),
+            "score": np.nan_to_num(said.score[replay]),
+            "alert": said.alert,
+            "level": said.level[replay],
         }
     )
-    return labelled[~fleet.history]
 
 
 if __name__ == "__main__":

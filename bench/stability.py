@@ -67,9 +67,10 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Labels:
-    """Level of each row, (n,), and whether those after the history lie in an open episode, (m,)."""
+    """Level and score of each row, (n,), and whether those after the history lie in an open episode, (m,)."""
 
     level: np.ndarray
+    score: np.ndarray
     alert: np.ndarray
 
 
@@ -188,7 +189,8 @@ def labels(fleet: Fleet, table: MetricTable, wide: MetricTable, fitted: Fitted) 
     pages = harmful_rows(model, table, baseline, measured, beyond) & beyond
     pages |= exhausted_rows(model, table, baseline)
     level = np.array(model.level_names, object)[level_labels(model, table, baseline)]
-    return Labels(level, alert_rows(pages, table.code, int(model.rule["close_rows"]))[~fleet.history])
+    alert = alert_rows(pages, table.code, int(model.rule["close_rows"]))
+    return Labels(level, measured.score, alert[~fleet.history])
 
 
 def kept(one: Labels, other: Labels) -> float:

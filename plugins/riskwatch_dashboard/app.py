@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from riskwatch_dashboard.filters import Filters
+    from riskwatch_dashboard.quiet import Quiet
     from riskwatch_dashboard.sources import Look
 
 _FOLDER = Path(__file__).parent
@@ -140,8 +141,7 @@ def _overview(look: Look, filters: Filters, problems: list[str]) -> dict[str, An
     reading = look.reading
     newest = reading.newest
     return {
-        "quiet": look.quiet,
-        "about": look.quiet.about(filters.instance, reads.instances(reading)),
+        "quiet": look.quiet.narrowed(filters.instance, reads.instances(reading)),
         "filters": filters,
         "problems": problems,
         "shares": reads.distribution(reading),
@@ -170,7 +170,7 @@ def _columns(metrics: tuple[str, ...], chosen: str) -> list[str]:
 def _document(look: Look, filters: Filters) -> dict[str, Any]:
     page = reads.page(look.reading, filters)
     newest = look.reading.newest
-    unheard = look.quiet.about(filters.instance, reads.instances(look.reading))
+    quiet = look.quiet.narrowed(filters.instance, reads.instances(look.reading))
     return {
         "rows": [
             {
@@ -189,9 +189,21 @@ def _document(look: Look, filters: Filters) -> dict[str, Any]:
         "newest": None if newest is None else clock.iso(newest),
         "newest_age_s": None if newest is None else round((clock.now() - newest).total_seconds()),
         "distribution": {share.risk: share.count for share in reads.distribution(look.reading)},
-        "maintenance": [{**asdict(each), "until": clock.iso(each.until)} for each in unheard.windows],
-        "silent": [{**asdict(each), "since": clock.iso(each.since)} for each in unheard.silent],
+        **_quiet_document(quiet),
         "model": None
         if look.reading.model is None
         else {**asdict(look.reading.model), "promoted": clock.iso(look.reading.model.promoted)},
+    }
+
+
+def _quiet_document(quiet: Quiet) -> dict[str, Any]:
+    if quiet.problem:
+        return {"maintenance": None, "silent": None, "quiet_problem": quiet.problem}
+    names = ("scope", "name", "by", "reason")
+    return {
+        "maintenance": [
+            {**{name: getattr(each, name) for name in names}, "until": clock.iso(each.until)} for each in quiet.windows
+        ],
+        "silent": [{**asdict(each), "since": clock.iso(each.since)} for each in quiet.silent],
+        "quiet_problem": None,
     }

@@ -10,10 +10,12 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import ClientError
+
 from ml import clock
 from riskwatch_lambda import maintenance
 from riskwatch_lambda.maintenance import Windows
-from riskwatch_lambda.registry import Registry
+from riskwatch_lambda.registry import UNFINISHED, Registry
 from riskwatch_lambda.silence import ALL
 from riskwatch_lambda.table import RegistryError
 from riskwatch_lambda.tracking import SILENT
@@ -25,22 +27,31 @@ if TYPE_CHECKING:
     from riskwatch_lambda.table import Table
     from riskwatch_lambda.tracking import Episode
 
+_NOT_ALLOWED = (
+    "AccessDenied",
+    "AccessDeniedException",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidSignatureException",
+    "UnrecognizedClientException",
+)
+
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Window:
-    """A maintenance window that runs: `scope` is all, service or instance, `name` which one."""
+class Window(maintenance.Window):
+    """A maintenance window that runs."""
 
-    scope: str
-    name: str
-    until: datetime
-    by: str
-    reason: str
+    __slots__ = ()
 
-    def covers(self, service: str, instance_id: str) -> bool:
-        """Tell whether an instance of a service is silenced by it."""
-        return self.name == {maintenance.SERVICE: service, maintenance.INSTANCE: instance_id}.get(self.scope, self.name)
+    def silences(self, service: str, instance_id: str) -> bool:
+        """Tell whether it silences an instance of a service."""
+        return self.covers(service, instance_id, self.from_ms)
+
+    @property
+    def until(self) -> datetime:
+        """When it ends."""
+        return clock.from_epoch_ms(self.end_ms)
 
     @property
     def what(self) -> str:
@@ -70,13 +81,13 @@ class Quiet:
 
     def window_of(self, service: str, instance_id: str) -> Window | None:
         """Return the window that silences an instance of a service, the one that ends last of several."""
-        return next((each for each in reversed(self.windows) if each.covers(service, instance_id)), None)
+        return next((each for each in reversed(self.windows) if each.silences(service, instance_id)), None)
 
     def silent_since(self, instance_id: str) -> datetime | None:
         """Return when the last row of a silent instance was, None for one that is not silent."""
         return next((each.since for each in self.silent if each.instance_id == instance_id), None)
 
-    def about(self, part: str, known: Iterable[tuple[str, str]]) -> Quiet:
+    def narrowed(self, part: str, known: Iterable[tuple[str, str]]) -> Quiet:
         """Return what concerns the instances with this part in their name, whatever its case.
 
         `known` are (service, instance) of those that have rows: a window of a service is about its instances.
@@ -90,7 +101,7 @@ class Quiet:
             each
             for each in self.windows
             if (each.scope == maintenance.INSTANCE and wanted in each.name.casefold())
-            or any(each.covers(*pair) for pair in meant)
+            or any(each.silences(*pair) for pair in meant)
             or each.scope == maintenance.ALL
         ]
         silent = [each for each in self.silent if not each.instance_id or wanted in each.instance_id.casefold()]
@@ -105,17 +116,27 @@ def read(table: Table, now: datetime) -> Quiet:
         episodes = Registry(table).unfinished()
     except RegistryError as error:
         _log.warning("neither maintenance windows nor silent instances are shown: %s", error)
-        return Quiet(problem=str(error))
+        return Quiet(problem=_problem(table.name, error))
     running = sorted((each for each in windows if each.from_ms <= moment < each.end_ms), key=lambda each: each.end_ms)
     silent = sorted(
         (each for each in episodes if each.kind == SILENT and each.state.is_open), key=lambda each: each.since_ms
     )
-    return Quiet(
-        tuple(
-            Window(each.scope, each.name, clock.from_epoch_ms(each.end_ms), each.by, each.reason) for each in running
-        ),
-        tuple(map(_silent, silent)),
-    )
+    return Quiet(tuple(Window(*each) for each in running), tuple(map(_silent, silent)))
+
+
+def _problem(table: str, error: RegistryError) -> str:
+    """What is wrong and what to do. AWS's own words name roles and accounts: they are for the log alone."""
+    refusal = error.__cause__
+    if not isinstance(refusal, ClientError):
+        return str(error)
+    code = refusal.response.get("Error", {}).get("Code", "?")
+    if code == "ResourceNotFoundException":
+        return f"the table {table} does not exist: deploy infra/stack.yaml, or correct the setting table"
+    if code in _NOT_ALLOWED:
+        return (
+            f"AWS answered {code}: the api-server needs dynamodb:Query on the table {table} and its index {UNFINISHED}"
+        )
+    return f"the table {table} cannot be read, AWS answered {code}: the log of the api-server has the rest"
 
 
 def _silent(episode: Episode) -> Silent:

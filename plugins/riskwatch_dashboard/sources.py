@@ -122,7 +122,8 @@ def look_at(config: Settings) -> Look:
     try:
         now = clock.now()
         reading = reads.read(Store(_kept.client(config, "s3"), config.bucket), now)
-        unheard = quiet.read(Table(_kept.client(config, "dynamodb"), config.table), now)
+        table = Table(_kept.client(config, "dynamodb"), config.table)
+        return Look(reading, _units(config), _model_link(config, reading), quiet.read(table, now))
     except ClientError as error:
         _kept.forget()
         raise _refused(config, error.response.get("Error", {})) from error
@@ -133,7 +134,6 @@ def look_at(config: Settings) -> Look:
             f"{error}. Check the Airflow connection {config.aws_conn_id}, and the network and credentials of the "
             "api-server.",
         ) from error
-    return Look(reading, _units(config), _model_link(config, reading), unheard)
 
 
 class _Kept:

@@ -7,7 +7,7 @@ import pytest
 
 from infra import deploy
 from ml import labelled
-from riskwatch_lambda import logs
+from riskwatch_lambda import logs, registry
 
 # Actions for which AWS knows no resource-level permissions.
 WITHOUT_RESOURCE = {"cloudwatch:GetMetricData", "cloudwatch:ListMetrics", "tag:GetResources"}
@@ -68,6 +68,17 @@ def test_ledger_and_artifacts_cannot_be_deleted_by_the_dags(resources):
     assert prefixes == {"raw", "validated", "quarantine", "labelled", "inventory", "docs"}
 
 
+def test_the_pages_may_query_the_table_and_the_index_of_what_is_unfinished(resources):
+    queries = [
+        item
+        for item in resources["AirflowPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+        if "dynamodb:Query" in listed(item["Action"])
+    ]
+    assert [item["Resource"] for item in queries] == [
+        [{"Fn::GetAtt": "Table.Arn"}, {"Fn::Sub": f"${{Table.Arn}}/index/{registry.UNFINISHED}"}]
+    ]
+
+
 def test_the_data_are_kept_versioned_encrypted_and_private(resources):
     bucket = resources["Bucket"]
     # Plain Retain would leave bucket and table behind when the stack cannot be created, and block the next attempt.
@@ -119,6 +130,21 @@ def test_alarms_tell_operations_and_never_those_who_get_alerts(resources):
     topics = {name: item["Properties"]["TopicArn"] for name, item in resources.items() if "Subscription" in name}
     assert topics.pop("OperationsEmailSubscription") == {"Ref": "OperationsTopic"}
     assert all(topic == {"Ref": "Topic"} for topic in topics.values())
+
+
+def test_how_long_nobody_may_call_the_function_can_be_chosen(template, resources):
+    # GIVEN the alarm, and the periods of which an installation chooses
+    alarm, chosen = resources["NothingArrivesAlarm"], template["Parameters"]["QuietPeriods"]
+    assert alarm["Properties"]["EvaluationPeriods"] == {"Ref": "QuietPeriods"}
+    # THEN it is half an hour where nothing is chosen
+    assert chosen["Default"] * alarm["Properties"]["Period"] == 1800
+    # AND none goes off between two runs of five minutes, or is longer than the day that CloudWatch looks back
+    off, *lengths = chosen["AllowedValues"]
+    assert min(lengths) * alarm["Properties"]["Period"] == 600
+    assert max(lengths) * alarm["Properties"]["Period"] == 86_400
+    # AND 0 leaves the alarm out
+    assert off == 0
+    assert template["Conditions"][alarm["Condition"]] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "QuietPeriods"}, 0]}]}
 
 
 def test_the_alarm_on_unsent_alerts_reads_a_metric_that_the_function_reports(resources, capsys):

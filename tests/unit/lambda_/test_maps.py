@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+import struct
 
 import pytest
 
 from riskwatch_lambda.arrays import ArrayFile
-from riskwatch_lambda.maps import LEAST_TO_ORDER, MapError, Stage, nearest, read_map
+from riskwatch_lambda.maps import LEAST_TO_ORDER, MapError, Stage, distance_to, label_of, nearest, read_map
 from tests.unit.lambda_ import tiny
 
 Points = list[tuple[float, ...]]
@@ -24,6 +25,15 @@ def stage(prototypes: Points, scale: tuple[float, float] = (1.0, 1.0)) -> Stage:
 def brute(where: Stage, vector: tuple[float, ...]) -> tuple[float, int]:
     distances = [math.dist(prototype, vector) for prototype in where.prototypes]
     return min(distances), distances.index(min(distances))
+
+
+def floats(**arrays: Points) -> ArrayFile:
+    """Give an array file that holds these prototypes."""
+    index, blob = {}, b""
+    for name, points in arrays.items():
+        index[name] = {"type": "f4", "offset": len(blob), "shape": [len(points), 2]}
+        blob += struct.pack(f"<{2 * len(points)}f", *(value for point in points for value in point))
+    return ArrayFile(index, blob)
 
 
 def along(count: int, seed: int) -> Points:
@@ -46,6 +56,35 @@ def test_the_order_finds_what_brute_force_finds(count: int, seed: int):
     assert where.order is not None
     assert where.order.axis == 1
     assert [nearest(where, vector) for vector in vectors] == [brute(where, vector) for vector in vectors]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_two_ordered_stages_with_a_radius_label_as_the_plain_search_does(seed: int):
+    # GIVEN two stages along an axis, labels of their own for each prototype, and a table of all pairs
+    points = [along(36, seed), along(48, seed + 10)]
+    radii, outside = (4.0, 6.0), (36, 48)
+    table = {f"{a},{b}": 49 * a + b for a in range(37) for b in range(49)}
+    stages = [
+        {"prototypes": f"stage{n}", "labels": list(range(len(points[n]))), "radius": radii[n], "outside": outside[n]}
+        for n in (0, 1)
+    ]
+    where = read_map({"stages": stages, "table": table}, floats(stage0=points[0], stage1=points[1]), 2, "level.map")
+    assert all(each.order is not None for each in where.stages)
+    rng = random.Random(seed)
+    vectors = [(rng.uniform(-12, 12), rng.uniform(-70, 70)) for _ in range(300)]
+    vectors += [(float(rng.randint(-12, 12)), float(rng.randint(-65, 65))) for _ in range(300)]
+    vectors += [(x + radius, y) for radius, part in zip(radii, points, strict=True) for x, y in part]
+
+    # WHEN they are labelled, THEN labels and distances are those of comparing with every prototype
+    pairs = []
+    for vector in vectors:
+        (near, first), (far, second) = (brute(each, vector) for each in where.stages)
+        pairs.append((outside[0] if near > radii[0] else first, outside[1] if far > radii[1] else second))
+        assert label_of(where, vector) == 49 * pairs[-1][0] + pairs[-1][1]
+        assert distance_to(where, vector) == ((near + far) / 2, first)
+    # AND the vectors lay within and beyond each radius, and exactly on it
+    assert {(a == 36, b == 48) for a, b in pairs} == {(False, False), (False, True), (True, False), (True, True)}
+    assert all(any(brute(each, v)[0] == each.radius for v in vectors) for each in where.stages)
 
 
 def test_the_first_of_prototypes_that_are_all_alike_is_the_nearest():

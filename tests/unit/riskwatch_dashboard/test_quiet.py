@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 from fastapi.testclient import TestClient
 
 from ml import clock
@@ -128,6 +129,7 @@ def test_the_page_shows_who_is_in_maintenance_and_who_is_silent(visit, fill, row
         ("service", "data", "2026-11-22T13:00:00.000Z")
     ]
     assert [each["instance_id"] for each in found["silent"]] == ["gone-1", "web-1"]
+    assert found["quiet_problem"] is None
 
 
 def test_a_filter_by_instance_leaves_what_concerns_it(visit, fill, row, at, declare, fall):
@@ -186,4 +188,37 @@ def test_a_table_that_cannot_be_read_costs_the_list_and_not_the_page(visit, fill
     answer = visit.get("/")
     assert answer.status_code == 200
     assert "web-1" in answer.text
-    assert "are not shown: cannot read maintenance from table table" in answer.text
+    assert "are not shown: the table table cannot be read, AWS answered" in answer.text
+    # AND the document cannot be mistaken for one that says that all is well
+    found = visit.get("/api/rows").json()
+    assert (found["maintenance"], found["silent"]) == (None, None)
+    assert found["quiet_problem"].startswith("the table table cannot be read")
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException", "InternalServerError"])
+def test_what_aws_says_of_a_refusal_stays_in_the_log(visit, database, monkeypatch, caplog, code):
+    # GIVEN a refusal in AWS's words, with a role, an account and a table in it
+    said = (
+        "User: arn:aws:sts::123456789012:assumed-role/pages/i-1 on arn:aws:dynamodb:eu-west-1:123456789012:table/table"
+    )
+
+    def refuse(**query):
+        raise ClientError({"Error": {"Code": code, "Message": said}}, "Query")
+
+    monkeypatch.setattr(database, "query", refuse)
+    # WHEN page and document are asked for, THEN they name the code and none of that
+    for text in (visit.get("/").text, visit.get("/api/rows").text):
+        assert "123456789012" not in text
+        assert "arn:" not in text
+        assert ("needs dynamodb:Query on the table table and its index unfinished" in text) == code.startswith("Access")
+        assert ("deploy infra/stack.yaml" in text) == code.startswith("ResourceNotFound")
+    # AND the log has it
+    assert said in caplog.text
+
+
+def test_a_table_that_cannot_be_reached_is_said(visit, database, monkeypatch):
+    def fail(**query):
+        raise EndpointConnectionError(endpoint_url="http://nowhere")
+
+    monkeypatch.setattr(database, "query", fail)
+    assert "http://nowhere" in visit.get("/").text
