@@ -38,9 +38,10 @@ def pack(document: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes
     """Build the zip of a model: reproducible, and loadable by the function, which is tried here.
 
     ``document`` is the model document; its key ``arrays`` is made here. ``arrays`` hold values that float32 represents
-    exactly, ``center`` and ``scale`` (n_baselines, 24, width) those of the grid they are stored on
-    (``ml.profile_grid``): parameters are rounded before anything is computed with them, not while packing. Raises
-    ArtifactError when a value is not, or when the function would refuse the model.
+    exactly (where half precision does too, as for prototypes, it is what is stored), ``center`` and ``scale``
+    (n_baselines, 24, width) those of the grid they are stored on (``ml.profile_grid``): parameters are rounded before
+    anything is computed with them, not while packing. Raises ArtifactError when a value is not, or when the function
+    would refuse the model.
     """
     index: dict[str, dict[str, Any]] = {}
     parts: list[bytes] = []
@@ -63,7 +64,7 @@ def pack(document: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes
 
 
 def unpack(zip_bytes: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Give the document and the float32 arrays of an artifact, by name.
+    """Give the document and the arrays of an artifact by name: as float32, also those stored in half precision.
 
     Raises ArtifactError when the bytes are not a zip with a model, when one of its files is not the one that was
     packed, or when the function would refuse the model.

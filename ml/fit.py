@@ -19,6 +19,7 @@ from ml.families.base import subsample
 from ml.features import FloatArray, IntArray, MetricTable, window_ends, window_vectors, windows
 from ml.groups import group_baselines
 from ml.levels import name_levels, severities
+from ml.sampling import BLOCK_MS, FALLBACK_ROWS, folds, foreign_rows
 from ml.scoring import FleetModel, Measured, exhausted_rows, harmful_rows
 from ml.space import GAP_PERIODS, Space
 
@@ -35,10 +36,7 @@ FALLBACK_PROTOTYPES = 32
 GROUP_PROTOTYPES = 160  # more make no group's score better
 LEVEL_BUDGET = 256
 FIT_ROWS = 60_000  # rows whose vectors a family may sample from
-FALLBACK_ROWS = 6_000  # rows measured against each role's and the fleet's baseline
 HOLD_ROWS = 2_000  # rows of a half from which held-out prototypes are made
-DAY_MS = 86_400_000
-BLOCK_MS = 3 * 3_600_000
 RULE = {"m": 1, "n": 1, "close_rows": 2, "cooldown_s": 3600, "group_s": 900}
 
 
@@ -192,9 +190,7 @@ def _foreign(space: Space) -> list[tuple[FloatArray, MetricTable]]:
     """Blocks of three hours, at most 6,000 rows, as they look against each role's and the fleet's baseline."""
     wide = space.wide
     block = wide.ms // BLOCK_MS
-    kept = np.flatnonzero(block % max(1, -(-len(wide) // FALLBACK_ROWS)) == 0)
-    if not len(kept):
-        kept = np.arange(min(len(wide), FALLBACK_ROWS))
+    kept = foreign_rows(wide.code, block)
     cuts = (np.diff(wide.segment[kept], prepend=-1) != 0) | (np.diff(block[kept], prepend=-1) != 0)
     part = MetricTable(
         wide.features, wide.instances, wide.code[kept], wide.ms[kept], np.cumsum(cuts) - 1, wide.values[kept]
@@ -223,7 +219,7 @@ def _distances(
     seen = {name: np.full(len(space.table), np.nan) for name in names}
     held = {name: np.full(len(space.table), np.nan) for name in names}
     nearest = []
-    fold = _folds(space, group_of_row)
+    fold = folds(space.table, group_of_row)
     for member, fit in zip(members, fits, strict=True):
         own_seen, own_held = seen[member["boundary"]], held[member["boundary"]]
         ends = window_ends(space.table, member["window"])
@@ -262,18 +258,6 @@ def _fit_boundaries(
     score = _mean_ratio(boundaries, found.seen, space.baseline)
     context = np.all([np.isfinite(distance) for distance in found.seen.values()], axis=0)
     return boundaries, Measured(score, context, space.behaviour, found.nearest)
-
-
-def _folds(space: Space, group_of_row: IntArray) -> IntArray:
-    """Fold 0 or 1 of every row, (n,): days in turn, or quarters of less than four days."""
-    ms = space.table.ms
-    fold = np.zeros(len(ms), np.int64)
-    for group in np.unique(group_of_row):
-        mine = group_of_row == group
-        first = ms[mine].min()
-        block = min(DAY_MS, max(1, int(ms[mine].max() - first) // 4 + 1))
-        fold[mine] = (ms[mine] - first) // block % 2
-    return fold
 
 
 def _hold_out(

@@ -1,9 +1,10 @@
 """The rows that a training learns from: all of the history, or as many whole instance-days as fit into memory.
 
 A training holds its rows in memory several times over. Where a history is too long for that, days are left out
-instance by instance: everybody keeps the newest two days, which make a baseline and are most like tomorrow, and an even
-part of the days before them. Instances keep different days, so that every day of the fleet is learned from, and an
-instance keeps the same days from one training to the next, so that a refresh learns from nearly the same rows.
+instance by instance: everybody keeps the newest 49 hours, which make a baseline with its profile by hour of day and are
+most like tomorrow, and an even part of the days before them. Instances keep different days, so that every day of the
+fleet is learned from, and an instance keeps the same days from one training to the next, so that a refresh learns from
+nearly the same rows.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ SAMPLE_BYTES = 10_000_000
 ROW_BYTES = 250
 VALUE_BYTES = 24
 MOST_BYTES = 4_500_000_000  # 1,000 instances of ten metrics for 28 days fit
-NEWEST_DAYS = 2
-PARTS = 32  # days are left out in steps of one in 32
+# Rows of 49 hours span the 48 that a profile by hour of day needs wherever they are at most an hour apart.
+NEWEST = timedelta(hours=49)
+PARTS = 32  # older days are left out in steps of one in 32
 DAY_MS = 86_400_000
 
 
@@ -45,7 +47,7 @@ class HistoryError(ValueError):
 class History:
     """The rows to learn from, in no order, and what was left out.
 
-    ``left_out`` counts rows; ``parts`` of every 32 days before the newest two were kept.
+    ``left_out`` counts rows; ``parts`` of every 32 days before the newest 49 hours were kept, 0 for none.
     """
 
     rows: pd.DataFrame
@@ -57,10 +59,11 @@ class History:
         """What was left out and why, for people; empty where nothing was."""
         if not self.left_out:
             return ""
+        older = f"about {self.parts} in {PARTS}" if self.parts else "none"
         return (
             f"{self.left_out} of {self.left_out + len(self.rows)} rows are left out, for a training to fit into "
-            f"{MOST_BYTES / 1e9:.1f} GB: every instance is learned from on the newest {NEWEST_DAYS} days and on about "
-            f"{self.parts} in {PARTS} of the days before"
+            f"{MOST_BYTES / 1e9:.1f} GB: every instance is learned from on the newest "
+            f"{NEWEST / timedelta(hours=1):g} hours and on {older} of the days before"
         )
 
 
@@ -77,25 +80,25 @@ def most_rows(metrics: int, period_s: float) -> int:
 
 
 def collect(read: Callable[[datetime, datetime], pd.DataFrame], start: datetime, end: datetime, most: int) -> History:
-    """Read [start, end) day by day, the newest first, and keep at most ``most`` rows, or the newest two days if more.
+    """Read [start, end) day by day, the newest first, and keep at most ``most`` rows, or the newest 49 hours'.
 
     ``read`` gives the rows of an interval with instance_id and timestamp. Beside what is kept, one day is held. Raises
     HistoryError where the interval is empty.
     """
     if start >= end:
         raise HistoryError(f"the history from {clock.iso(start)} to {clock.iso(end)} is empty: it must start earlier")
-    newest = end - timedelta(days=NEWEST_DAYS)
+    newest = end - NEWEST
     kept: list[tuple[pd.DataFrame, IntArray]] = []
-    by_turn = np.zeros(PARTS, np.int64)
+    by_turn = np.zeros(PARTS + 1, np.int64)
     parts = PARTS
     for low, high in _days(start, end):
         rows = read(low, high)
         if not len(rows) and kept:
             continue
         turn = _turns(rows, newest)
-        by_turn += np.bincount(turn, minlength=PARTS)
+        by_turn += np.bincount(turn, minlength=PARTS + 1)
         kept.append((rows, turn))
-        parts = max(1, int(np.searchsorted(np.cumsum(by_turn), most, side="right")))
+        parts = max(0, int(np.searchsorted(np.cumsum(by_turn), most, side="right")) - 1)
         kept = [_first(rows, turn, parts) for rows, turn in kept]
     rows = pd.concat([rows for rows, _ in reversed(kept)], ignore_index=True) if len(kept) > 1 else kept[0][0]
     return History(rows, int(by_turn.sum()) - len(rows), parts)
@@ -110,7 +113,7 @@ def _days(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]
 
 
 def _turns(rows: pd.DataFrame, newest: datetime) -> IntArray:
-    """The number of parts, less one, at which each row is kept, (n,): 0 for what always is.
+    """The least number of parts at which each row is kept, (n,): 0 for the newest rows, 1 to 32 for older ones.
 
     The days of an instance take turns in the order of their reversed bits, which is even whatever the number of parts;
     instances begin at different days.
@@ -121,11 +124,11 @@ def _turns(rows: pd.DataFrame, newest: datetime) -> IntArray:
     begin = np.array([crc32(str(name).encode()) for name in names], np.int64)[number]
     ms = rows["timestamp"].dt.as_unit("ms").astype("int64").to_numpy()
     order = np.array([int(f"{place:05b}"[::-1], 2) for place in range(PARTS)], np.int64)
-    turn: IntArray = order[(ms // DAY_MS + begin) % PARTS]
+    turn: IntArray = 1 + order[(ms // DAY_MS + begin) % PARTS]
     return np.where(ms >= clock.epoch_ms(newest), 0, turn)
 
 
 def _first(rows: pd.DataFrame, turn: IntArray, parts: int) -> tuple[pd.DataFrame, IntArray]:
     """The rows that are kept at a number of parts."""
-    keep = turn < parts
+    keep = turn <= parts
     return (rows, turn) if keep.all() else (rows[keep], turn[keep])

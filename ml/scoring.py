@@ -2,7 +2,8 @@
 
 score = weighted mean over the members of distance / boundary; 1 and more is unusual. A row may page where its score
 reaches the paging threshold while one of its main features moves in the harmful direction, or where a metric is newly
-beyond its exhaustion bound. All arithmetic is float64 on float32 parameters, as in the Lambda.
+beyond its exhaustion bound. All arithmetic is float64, as in the Lambda, on parameters rounded to what the artifact
+stores.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class FleetModel:
 
     @staticmethod
     def load(document: Mapping[str, Any], arrays: Mapping[str, Any]) -> FleetModel:
-        """Read a "maps/1" document and its float32 arrays."""
+        """Read a "maps/1" document and its arrays, of whatever precision."""
         values = {name: np.asarray(array, np.float64) for name, array in arrays.items()}
         index = document["baselines"]
         limits = [[np.nan if limit is None else limit for limit in pair] for pair in document["bounds"]]

@@ -59,9 +59,7 @@ class Space:
 
 def check_rows(rows: pd.DataFrame, catalogue: Catalogue) -> None:
     """Raise TrainingError for rows on which a model would be wrong in silence."""
-    for key in KEY:
-        if key not in rows.columns:
-            raise TrainingError(f"the rows have no column {key!r}: found {', '.join(map(str, rows.columns[:8]))}")
+    _check_columns(rows, catalogue)
     if not len(rows):
         raise TrainingError("there are no rows: widen the history or check that the export ran")
     if not isinstance(rows["timestamp"].dtype, pd.DatetimeTZDtype):
@@ -84,6 +82,16 @@ def check_rows(rows: pd.DataFrame, catalogue: Catalogue) -> None:
             f"{int(repeated.sum())} rows repeat an (instance_id, timestamp), the first is {first['instance_id']} at "
             f"{first['timestamp']}: keep one row each, or give rows of different instances different names"
         )
+
+
+def _check_columns(rows: pd.DataFrame, catalogue: Catalogue) -> None:
+    for key in KEY:
+        if key not in rows.columns:
+            raise TrainingError(f"the rows have no column {key!r}: found {', '.join(map(str, rows.columns[:8]))}")
+    for name in [*KEY, *catalogue.names]:
+        count = int((rows.columns == name).sum())
+        if count > 1:
+            raise TrainingError(f"the rows have {count} columns {name!r}: keep one of them, or rename the others")
 
 
 def training_table(rows: pd.DataFrame, catalogue: Catalogue, period_s: float) -> MetricTable:

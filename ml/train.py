@@ -62,7 +62,7 @@ class PlotData:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One trained family: the document and float32 arrays that serve, and what is known about them."""
+    """One trained family: the document and the arrays that serve, as they are stored, and what is known of them."""
 
     family: str
     document: dict[str, Any]
@@ -79,12 +79,27 @@ def fit_candidate(
     family: str,
     *,
     training_id: str,
+    budget: float = 1.0,
+    seed: int = 0,
     period_s: int = 300,
-    **settings: Any,
+    trained_at: datetime | None = None,
+    level: Params | None = None,
+    champion: FleetModel | None = None,
 ) -> Candidate:
     """Fit one family to metric rows ``period_s`` apart: ``training_table``, then ``fit_table`` with its settings."""
-    table = training_table(rows, catalogue, period_s)
-    return fit_table(table, catalogue, inventory, family, training_id=training_id, period_s=period_s, **settings)
+    return fit_table(
+        training_table(rows, catalogue, period_s),
+        catalogue,
+        inventory,
+        family,
+        training_id=training_id,
+        budget=budget,
+        seed=seed,
+        period_s=period_s,
+        trained_at=trained_at,
+        level=level,
+        champion=champion,
+    )
 
 
 @one_thread()

@@ -182,7 +182,11 @@ def fitted(
 def make_stage(
     prototypes: FloatArray, labels: Sequence[int] | IntArray, radius: float | None = None, outside: int | None = None
 ) -> Stage:
-    """A stage of prototypes rounded to what the model file holds; its radius likewise."""
+    """A stage of prototypes rounded to what the model file holds; its radius likewise.
+
+    Prototypes that rounding makes equal all stay, whatever their labels: the first one wins every tie, here and in the
+    Lambda, so that the others change no verdict, and what they cost in bytes and operations is counted with the map.
+    """
     rounded = None if radius is None else float(np.float32(radius))
     return Stage(float16(prototypes), np.asarray(labels, np.int64), rounded, outside)
 

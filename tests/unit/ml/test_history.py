@@ -1,4 +1,4 @@
-"""Which rows a training learns from: all that fit, else the newest two days and an even part of the others."""
+"""Which rows a training learns from: all that fit, else the newest 49 hours and an even part of the others."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,14 +7,17 @@ import pandas as pd
 import pytest
 
 from ml import history
-from ml.history import HistoryError, collect, held_bytes, most_rows
+from ml.baselines import fit_baselines
+from ml.features import as_table
+from ml.history import NEWEST, HistoryError, collect, held_bytes, most_rows
 
 END = datetime(2026, 11, 22, 10, tzinfo=UTC)
 DAY = timedelta(days=1)
 START = END - 28 * DAY
-# The dates that the interval and the newest two days leave whole.
-FIRST_WHOLE, LAST_WHOLE = (START + DAY).replace(hour=0), (END - 2 * DAY).replace(hour=0)
+# The dates that the interval and the newest 49 hours leave whole.
+FIRST_WHOLE, LAST_WHOLE = (START + DAY).replace(hour=0), (END - NEWEST).replace(hour=0)
 HOURLY = 24  # rows of an instance and day
+NEWEST_ROWS = 49  # rows of an instance that are always kept
 FLEET = tuple(f"i-{number:03d}" for number in range(40))
 
 
@@ -33,8 +36,8 @@ def source(names=FLEET, start=START - 5 * DAY, end=END):
 
 
 def dates(found, name):
-    """The dates of an instance's rows before the newest two days."""
-    own = found.rows[(found.rows["instance_id"] == name) & (found.rows["timestamp"] < END - 2 * DAY)]
+    """The dates of an instance's rows before the newest 49 hours."""
+    own = found.rows[(found.rows["instance_id"] == name) & (found.rows["timestamp"] < END - NEWEST)]
     return set(own["timestamp"].dt.date)
 
 
@@ -69,9 +72,9 @@ def test_of_a_longer_history_whole_days_are_left_out_evenly(share):
     assert most - 2 * total / 32 < len(found.rows) <= most
     assert found.left_out == total - len(found.rows)
     assert f"{found.left_out} of {total} rows are left out, for a training to fit into 4.5 GB" in found.told
-    # AND everybody has the newest two days
-    newest = found.rows[found.rows["timestamp"] >= END - 2 * DAY]
-    assert newest.groupby("instance_id").size().to_dict() == dict.fromkeys(FLEET, 2 * HOURLY)
+    # AND everybody has the newest 49 hours
+    newest = found.rows[found.rows["timestamp"] >= END - NEWEST]
+    assert newest.groupby("instance_id").size().to_dict() == dict.fromkeys(FLEET, NEWEST_ROWS)
     # AND further days, whole but where the interval cuts them, about as many as the others
     counts = [len(dates(found, name)) for name in FLEET]
     assert min(counts) >= 1
@@ -86,20 +89,18 @@ def test_of_a_longer_history_whole_days_are_left_out_evenly(share):
 def test_the_next_training_learns_from_the_same_days():
     # GIVEN a training and the one of the day after
     read, _ = source(end=END + DAY)
-    most = 12_000
+    most = 13_000
     today, tomorrow = (collect(read, START + late * DAY, END + late * DAY, most) for late in (0, 1))
 
     # WHEN the dates that both could learn from are compared
     common = [
-        (dates(today, name), {day for day in dates(tomorrow, name) if day < (END - 2 * DAY).date()}) for name in FLEET
+        (dates(today, name), {day for day in dates(tomorrow, name) if day < (END - NEWEST).date()}) for name in FLEET
     ]
 
     # THEN each keeps the same ones, but for the one that the interval left behind
     first = START.date()
     assert today.parts == tomorrow.parts
-    assert [before - {first, (END - 2 * DAY).date()} for before, _ in common] == [
-        after - {first} for _, after in common
-    ]
+    assert [before - {first, (END - NEWEST).date()} for before, _ in common] == [after - {first} for _, after in common]
 
 
 def test_what_an_instance_keeps_does_not_depend_on_the_others():
@@ -108,21 +109,44 @@ def test_what_an_instance_keeps_does_not_depend_on_the_others():
     few, _ = source(FLEET[::2])
 
     # WHEN / THEN
-    whole, half = collect(read, START, END, 12_000), collect(few, START, END, 6_000)
+    whole, half = collect(read, START, END, 13_000), collect(few, START, END, 6_500)
     assert whole.parts == half.parts
     assert all(dates(whole, name) == dates(half, name) for name in FLEET[::2])
 
 
-def test_the_newest_two_days_are_kept_even_where_they_are_too_many():
-    # GIVEN room for a hundred rows
+@pytest.mark.parametrize("most", [100, NEWEST_ROWS * len(FLEET), NEWEST_ROWS * len(FLEET) + HOURLY])
+def test_the_newest_rows_alone_are_kept_where_there_is_no_room_for_more(most):
+    # GIVEN room for a hundred rows, for the newest 49 hours, and for one day more of one instance
     read, _ = source()
 
-    # WHEN / THEN
-    found = collect(read, START, END, 100)
-    assert len(found.rows[found.rows["timestamp"] >= END - 2 * DAY]) == 2 * HOURLY * len(FLEET)
-    assert (found.parts, found.left_out > 0) == (1, True)
-    alone = collect(read, END - 2 * DAY, END, 100)
-    assert (len(alone.rows), alone.left_out, alone.told) == (2 * HOURLY * len(FLEET), 0, "")
+    # WHEN
+    found = collect(read, START, END, most)
+
+    # THEN these hours of everybody are all that is learned from, and that is told
+    assert len(found.rows) == NEWEST_ROWS * len(FLEET)
+    assert (found.rows["timestamp"] >= END - NEWEST).all()
+    assert (found.parts, found.left_out) == (0, (28 * HOURLY - NEWEST_ROWS) * len(FLEET))
+    assert found.told.endswith("on the newest 49 hours and on none of the days before")
+    # AND of an interval without older rows nothing is left out
+    alone = collect(read, END - NEWEST, END, 100)
+    assert (len(alone.rows), alone.left_out, alone.told) == (NEWEST_ROWS * len(FLEET), 0, "")
+
+
+def test_the_newest_rows_alone_have_a_profile_by_hour_of_day():
+    # GIVEN a fortnight of an instance with a daily wave at five minutes, and no room for its older days
+    moments = pd.date_range(END - 14 * DAY, END, freq="5min", inclusive="left").as_unit("ms")
+    wave = 50 + 20 * np.sin(2 * np.pi * np.arange(len(moments)) / 288)
+    rows = pd.DataFrame({"instance_id": "i-1", "timestamp": moments, "cpu": wave})
+    found = collect(
+        lambda low, high: rows[(rows["timestamp"] >= low) & (rows["timestamp"] < high)], END - 14 * DAY, END, 1
+    )
+    assert len(found.rows) == 49 * 12
+
+    # WHEN
+    baselines = fit_baselines(as_table(found.rows, ["cpu"], 1800), {})
+
+    # THEN its centre follows the wave, from trough to crest
+    assert np.ptp(baselines.center[baselines.instances["i-1"]][:, 0]) > 30
 
 
 def test_days_without_rows_and_without_any_instance():

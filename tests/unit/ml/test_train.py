@@ -128,11 +128,18 @@ def test_a_constant_fleet_is_not_unusual():
         (rows(n=30).assign(latency_ms=np.inf), "latency_ms: infinite"),
         (rows(n=30)[["instance_id", "timestamp"]].assign(other=1.0), "no catalogue metric"),
         (rows(n=30).assign(instance_id=None), "no instance_id"),
+        (pd.concat([rows(n=30), rows(n=30)[["latency_ms"]]], axis=1), "2 columns 'latency_ms': keep one"),
+        (pd.concat([rows(n=30), rows(n=30)[["timestamp"]]], axis=1), "2 columns 'timestamp': keep one"),
     ],
 )
 def test_rows_that_cannot_be_trained_on_name_the_trouble(frame, message):
     with pytest.raises(TrainingError, match=message):
         train(frame)
+
+
+def test_a_misspelt_setting_is_refused_before_the_rows_are_looked_at():
+    with pytest.raises(TypeError, match="bugdet"):
+        fit_candidate(None, CATALOGUE, INVENTORY, "kmeans", training_id="t", bugdet=0.1)
 
 
 def test_arguments_that_make_no_sense():
