@@ -32,7 +32,7 @@ MOST_INSTANCES = 24
 NEW_SHARE = 0.2  # of each instance's rows: the newest fifth
 CONTEXT_SHARE = 0.06  # rows before them, so that the first new one has its window and its trails
 BUFFER_S = 3_600
-ANY_LEVEL = {"clusters": 3}
+ANY_LEVEL = {"clusters": 3, "sample": 300}
 
 
 @dataclass(frozen=True)
