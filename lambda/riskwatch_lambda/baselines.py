@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from riskwatch_lambda.arrays import ArrayFile
-    from riskwatch_lambda.records import Layout
+    from riskwatch_lambda.layout import Layout
 
 HOURS = 24
 EXPECTED_RANGE_SCALES = 3

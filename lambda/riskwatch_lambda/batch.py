@@ -13,8 +13,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from riskwatch_lambda.clock import DAY_MS, iso
+from riskwatch_lambda.layout import RecordError
 from riskwatch_lambda.logs import log, metrics
-from riskwatch_lambda.records import PACK_LIMIT, RecordError, decode
+from riskwatch_lambda.records import PACK_LIMIT, decode
 from riskwatch_lambda.rows import RISKS, labelled_row, risk_of
 from riskwatch_lambda.scorer import verdicts
 from riskwatch_lambda.sinks import Objects, SinkError

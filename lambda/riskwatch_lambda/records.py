@@ -26,66 +26,23 @@ from __future__ import annotations
 import binascii
 import json
 from bisect import bisect_left
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import chain
-from operator import ge, le, lt
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from riskwatch_lambda.layout import RecordError, as_floats, find_faults, is_sound, keep_possible, kinds_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from riskwatch_lambda.layout import Layout, Row
 
 ONE_ROW, PACK = 1, 2
 # Characters of base64; a Kinesis record may be larger than either.
 ONE_ROW_LIMIT = 64 * 1024
 PACK_LIMIT = 1024 * 1024
 NAME_LIMIT = 255
-REASON_LIMIT = 300
-# No metric reaches this, and squares of it stay far from overflow.
-MAGNITUDE_LIMIT = 1e15
 # 2000-01-01 and 2100-01-01: seconds or microseconds by mistake fall outside.
 EARLIEST_MS = 946_684_800_000
 LATEST_MS = 4_102_444_800_000
-# Not isinstance: a bool is an int.
-VALUES = {float, int, type(None)}
-
-Row = tuple[float | None, ...]
-Bounds = tuple[float | None, float | None]
-
-
-class RecordError(ValueError):
-    """A stream record cannot be scored; the text is the reason that goes into quarantine with it.
-
-    ``rows`` is the number of rows that it was to have labelled, 1 where that cannot be told.
-    """
-
-    def __init__(self, reason: str, rows: int = 1) -> None:
-        super().__init__(reason if len(reason) <= REASON_LIMIT else reason[: REASON_LIMIT - 3] + "...")
-        self.rows = rows
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a model expects of a record: feature names and physical bounds in order, and the rows that it can use."""
-
-    features: tuple[str, ...]
-    bounds: tuple[Bounds, ...]
-    context_rows: int
-
-    @cached_property
-    def limits(self) -> tuple[tuple[float, float], ...]:
-        """Give the least and the greatest value of each feature that are taken."""
-        return tuple(zip(self.lowest, self.highest, strict=True))
-
-    @cached_property
-    def lowest(self) -> tuple[float, ...]:
-        """Give the least value of each feature that is taken."""
-        return tuple(-MAGNITUDE_LIMIT if lower is None else lower for lower, _ in self.bounds)
-
-    @cached_property
-    def highest(self) -> tuple[float, ...]:
-        """Give the greatest value of each feature that is taken."""
-        return tuple(MAGNITUDE_LIMIT if upper is None else upper for _, upper in self.bounds)
 
 
 class Record(NamedTuple):
@@ -150,38 +107,17 @@ def _one_row(document: Mapping[str, Any], layout: Layout) -> Record:
         if not isinstance(row, list) or len(row) != width:
             found = f"{len(row)} values" if isinstance(row, list) else "no list"
             raise RecordError(f"rows[{position}] has {found}, the model has {width} features")
-    if len(ts) <= layout.context_rows and _is_sound(ts, rows, layout):
+    if len(ts) <= layout.context_rows and is_sound(ts, rows, layout):
         return Record(service, role, instance_id, tuple(ts), tuple(map(tuple, rows)))
     columns = list(zip(*rows, strict=True))
-    kinds = _kinds(columns, layout)
-    faults = _faults(ts, columns, kinds, layout)
+    kinds = kinds_of(columns, layout)
+    faults = find_faults(ts, columns, kinds, layout)
     if len(ts) - 1 in faults:
         raise RecordError(faults[len(ts) - 1])
-    kept_ts, kept_rows, _ = _kept(ts, columns, 1, faults, layout.context_rows)
+    kept_ts, kept_rows, _ = keep_possible(ts, columns, 1, faults, layout.context_rows)
     if int in kinds:
-        kept_rows = _floats(kept_rows)
+        kept_rows = as_floats(kept_rows)
     return Record(service, role, instance_id, kept_ts, kept_rows)
-
-
-def _is_sound(ts: Sequence[int], rows: Sequence[Sequence[Any]], layout: Layout) -> bool:
-    """Tell whether rows can be taken as they are: floats and nulls within bounds, times ascending.
-
-    Almost all of them can. What cannot is looked at again, by column, to find what is wrong or has to be changed.
-    """
-    latest = 0
-    for moment in ts:
-        if moment <= latest:
-            return False
-        latest = moment
-    limits = layout.limits
-    for row in rows:
-        for value, (low, high) in zip(row, limits, strict=True):
-            if type(value) is float:
-                if not low <= value <= high:
-                    return False
-            elif value is not None:
-                return False
-    return True
 
 
 def unpack(document: Mapping[str, Any], layout: Layout) -> Decoded:
@@ -265,11 +201,11 @@ def _instance(
     for feature, column in zip(layout.features, wanted, strict=True):
         if not isinstance(column, list) or len(column) != len(ts):
             raise RecordError(f"the column of {feature} must be a list of as many values as ts has times, {len(ts)}")
-    kinds = _kinds(wanted, layout)
-    faults = _faults(ts, wanted, kinds, layout)
-    kept_ts, kept_rows, left = _kept(ts, wanted, newest, faults, layout.context_rows)
+    kinds = kinds_of(wanted, layout)
+    faults = find_faults(ts, wanted, kinds, layout)
+    kept_ts, kept_rows, left = keep_possible(ts, wanted, newest, faults, layout.context_rows)
     if int in kinds:
-        kept_rows = _floats(kept_rows)
+        kept_rows = as_floats(kept_rows)
     possible = [position for position in range(len(ts)) if position not in faults] if faults else []
     impossible = [
         Refused(reason, 1, _alone(header, entry, [*_before(possible, position, layout.context_rows), position]))
@@ -344,74 +280,6 @@ def _times(value: object) -> list[int]:
         if type(moment) is not int or not EARLIEST_MS <= moment < LATEST_MS:
             raise RecordError(f"ts[{position}] is {moment!r}: not epoch milliseconds between 2000 and 2100")
     return value
-
-
-def _kinds(columns: Sequence[Sequence[Any]], layout: Layout) -> set[type]:
-    """Give the types of all values; raises RecordError where one of them is no number."""
-    kinds = set(map(type, chain.from_iterable(columns)))
-    if not kinds <= VALUES:
-        for feature, column in zip(layout.features, columns, strict=True):
-            for position, value in enumerate(column):
-                if type(value) not in VALUES:
-                    raise RecordError(f"{feature} of row {position} is {value!r}, expected null or a finite number")
-    return kinds
-
-
-def _faults(ts: Sequence[int], columns: Sequence[Sequence[Any]], kinds: set[type], layout: Layout) -> dict[int, str]:
-    """Give position and reason of the rows that no instance can have.
-
-    Whole columns are looked at first, which costs little; row by row only where something is wrong.
-    """
-    faults: dict[int, str] = {}
-    if not all(map(lt, ts, ts[1:])):
-        latest = 0
-        for position, moment in enumerate(ts):
-            if moment <= latest:
-                faults[position] = f"ts is {moment}, not later than the time before it, {latest}"
-            latest = max(latest, moment)
-    lowest, highest = layout.lowest, layout.highest
-    present = columns
-    if type(None) in kinds:
-        present = [
-            [value for value in column if value is not None] or [low] if None in column else column
-            for column, low in zip(columns, lowest, strict=True)
-        ]
-    if all(map(le, lowest, map(min, present))) and all(map(ge, highest, map(max, present))):
-        return faults
-    for place, column in enumerate(columns):
-        for position, value in enumerate(column):
-            if value is not None and not lowest[place] <= value <= highest[place]:
-                faults.setdefault(position, _violation(layout.features[place], value, *layout.bounds[place]))
-    return faults
-
-
-def _violation(feature: str, value: float, lower: float | None, upper: float | None) -> str:
-    if not -MAGNITUDE_LIMIT <= value <= MAGNITUDE_LIMIT:
-        return f"{feature} is {value!r}, expected null or a finite number"
-    if lower is not None and value < lower:
-        return f"{feature} is {value:.10g}, below its lower bound {lower:g}"
-    return f"{feature} is {value:.10g}, above its upper bound {upper:g}"
-
-
-def _kept(
-    ts: Sequence[int], columns: Sequence[Sequence[Any]], newest: int, faults: Mapping[int, str], context_rows: int
-) -> tuple[tuple[int, ...], tuple[Row, ...], int]:
-    """Give times and rows without the impossible ones and without more context than is of use, and the newest left."""
-    first = len(ts) - newest
-    if faults:
-        positions = [position for position in range(len(ts)) if position not in faults]
-        newest = sum(position >= first for position in positions)
-        positions = positions[max(0, len(positions) - newest - context_rows + 1) :]
-        ts = [ts[position] for position in positions]
-        columns = [[column[position] for position in positions] for column in columns]
-    elif first >= context_rows:
-        start = first - context_rows + 1
-        ts, columns = ts[start:], [column[start:] for column in columns]
-    return tuple(ts), tuple(zip(*columns, strict=True)), newest
-
-
-def _floats(rows: Sequence[Row]) -> tuple[Row, ...]:
-    return tuple(tuple(None if value is None else float(value) for value in row) for row in rows)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from riskwatch_lambda.baselines import Profile
+    from riskwatch_lambda.layout import Row
     from riskwatch_lambda.maps import Vector
     from riskwatch_lambda.model import Level, Member, Model
-    from riskwatch_lambda.records import Record, Row
+    from riskwatch_lambda.records import Record
 
     # A member that rated a row, and the index of the prototype nearest to it.
     Near = tuple[Member, int]

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from math import isclose
 from typing import Any
 
+from riskwatch_lambda.layout import RecordError
 from riskwatch_lambda.model import SCHEMA, Model
-from riskwatch_lambda.records import RecordError, parse
+from riskwatch_lambda.records import parse
 from riskwatch_lambda.rows import labelled_row, rounded_score
 from riskwatch_lambda.scorer import Verdict, score
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from riskwatch_lambda import scorer
-from riskwatch_lambda.records import PACK_LIMIT, Layout, RecordError, decode, parse
+from riskwatch_lambda.layout import Layout, RecordError
+from riskwatch_lambda.records import PACK_LIMIT, decode, parse
 from tests.unit.lambda_ import tiny
 from tests.unit.lambda_.packing import entry, pack
 from tests.unit.lambda_.tiny import PERIOD_MS, TEN

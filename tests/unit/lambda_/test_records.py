@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from riskwatch_lambda.records import ONE_ROW_LIMIT, PACK_LIMIT, RecordError, decode, parse
+from riskwatch_lambda.layout import RecordError
+from riskwatch_lambda.records import ONE_ROW_LIMIT, PACK_LIMIT, decode, parse
 from tests.unit.lambda_ import tiny
 
 LAYOUT = tiny.model().layout

@@ -8,11 +8,13 @@ import pytest
 
 from tests.unit.lambda_.world import (
     AN_HOUR,
+    DAY_MS,
     DONE,
     ELEVEN,
     EPISODE,
     HALF_AN_HOUR,
     HOUR_MS,
+    NOTHING,
     NOW,
     PAGING_CPU,
     QUIET_CPU,
@@ -21,22 +23,13 @@ from tests.unit.lambda_.world import (
     incidents,
     row,
     told,
+    unfinished,
 )
-
-DAY_MS = 24 * HOUR_MS
-
-
-NOTHING = {"sent": 0, "failed": 0, "held": 0, "expired": 0, "silent": 0, "open": 0}
 
 
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def unfinished(world: World) -> list[str]:
-    """Give the ids of the episodes that a tick still looks at."""
-    return [item["episode_id"] for item in world.dynamodb.listed() if "unfinished" in item]
 
 
 def test_what_was_paged_is_told_to_be_over_once_and_together(world):

@@ -8,10 +8,12 @@ from riskwatch_lambda import tick
 from riskwatch_lambda.table import RegistryError
 from tests.unit.lambda_.tiny import PERIOD_MS
 from tests.unit.lambda_.world import (
+    DAY_MS,
     DONE,
     ELEVEN,
     EPISODE,
     HOUR_MS,
+    NOTHING,
     NOW,
     PAGING_CPU,
     TWO_HOURS,
@@ -22,22 +24,13 @@ from tests.unit.lambda_.world import (
     incidents,
     row,
     told,
+    unfinished,
 )
-
-DAY_MS = 24 * HOUR_MS
-
-
-NOTHING = {"sent": 0, "failed": 0, "held": 0, "expired": 0, "silent": 0, "open": 0}
 
 
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def unfinished(world: World) -> list[str]:
-    """Give the ids of the episodes that a tick still looks at."""
-    return [item["episode_id"] for item in world.dynamodb.listed() if "unfinished" in item]
 
 
 @pytest.mark.parametrize("crash", [False, True])

@@ -28,6 +28,7 @@ QUIET_CPU = CPU
 PAGING_CPU = CPU + math.e**2 - 1
 NOW = TEN + 3_660_000
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 ELEVEN = TEN + HOUR_MS
 INSTANCES = {"instances": {"web-1": 2, "web-2": 2, "web-3": 2}, "roles": {"web": 1}, "fleet": 0}
 EPISODE = "web-1@2026-11-22T11:00:00.000Z"
@@ -36,6 +37,8 @@ TWICE_CPU = CPU + math.e**4 - 1
 NOON = ELEVEN + HOUR_MS
 AT_NOON = Limits(service=1, fleet=1000, digest_hour=12)
 LINES = ("opened", "escalated", "resolved")
+# The answer of a tick that had nothing to do.
+NOTHING = {"sent": 0, "failed": 0, "held": 0, "expired": 0, "silent": 0, "open": 0}
 
 
 class World:
@@ -138,3 +141,8 @@ TWO_HOURS_LATER = "web-1@2026-11-22T13:00:00.000Z"
 def all_told(world: World, line: str) -> list[str]:
     """Give the episodes that have a line of a kind in any message."""
     return [each["episode_id"] for message in world.sns.messages for each in message[line]]
+
+
+def unfinished(world: World) -> list[str]:
+    """Give the ids of the episodes that a tick still looks at."""
+    return [item["episode_id"] for item in world.dynamodb.listed() if "unfinished" in item]

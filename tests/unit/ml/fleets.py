@@ -21,3 +21,10 @@ def rows(names=("web-1", "web-2", "db-1"), n=864, seed=0):
         columns = {m.name: np.clip(100 * load + rng.normal(0, 2, n), 0, 100) for m in CATALOGUE.metrics}
         parts.append(pd.DataFrame({"instance_id": name, "timestamp": times} | columns))
     return pd.concat(parts, ignore_index=True)
+
+
+def frame(instance, values, start="2026-11-01", step="5min", columns=("a",)):
+    """Metric rows of one instance, ``values`` by row and column."""
+    values = np.asarray(values, float).reshape(-1, len(columns))
+    times = pd.date_range(start, periods=len(values), freq=step, tz="UTC").as_unit("ms")
+    return pd.DataFrame({"instance_id": instance, "timestamp": times} | dict(zip(columns, values.T, strict=True)))

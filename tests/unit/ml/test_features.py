@@ -14,14 +14,9 @@ from ml.features import (
     window_ends,
     windows,
 )
+from tests.unit.ml.fleets import frame
 
 GAP = 6 * 300
-
-
-def frame(instance, values, start="2026-11-01", step="5min", columns=("a",)):
-    values = np.asarray(values, float).reshape(-1, len(columns))
-    times = pd.date_range(start, periods=len(values), freq=step, tz="UTC").as_unit("ms")
-    return pd.DataFrame({"instance_id": instance, "timestamp": times} | dict(zip(columns, values.T, strict=True)))
 
 
 def test_rows_are_sorted_and_cut_at_gaps():

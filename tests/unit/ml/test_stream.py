@@ -14,7 +14,8 @@ from ml import stream
 from ml.catalogue import Catalogue, unknown
 from ml.inventory import Instance
 from ml.stream import Pack, Packer, StreamError
-from riskwatch_lambda.records import Layout, RecordError, decode
+from riskwatch_lambda.layout import Layout, RecordError
+from riskwatch_lambda.records import decode
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 MS = int(TEN.timestamp() * 1000)
