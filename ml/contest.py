@@ -1,11 +1,11 @@
 """Who serves: the policy that `train_models` and the backtest share, and the contest of the families that it asks for.
 
 A *refresh* fits the champion's family and settings to the newest rows: daily, judged by the guards and by how many rows
-change their level. A *contest* fits all families: weekly, when a retrain is asked for, when there is no champion, or
-when the champion cannot be refreshed: the guards veto it, it watches other metrics, or it is of another version. It
-ends in a *change* where a challenger has won three in a row, at once where there is no champion or one that cannot go
-on, and in a refresh otherwise. A champion that cannot go on takes part with settings chosen anew, and its win is a
-change like any other.
+change their level. A *contest* is between all families: weekly, when a retrain is asked for, when there is no
+champion, or when the champion cannot be refreshed: the guards veto it, it watches other metrics, or it is of another
+version. It ends in a *change* where a challenger has won three in a row, at once where there is no champion or one that
+cannot go on, and in a refresh otherwise. A champion that cannot go on takes part with settings chosen anew, and its win
+is a change like any other.
 
 Wins are against the champion that serves. A contest without a clear lead, a change, and a change that nobody approved
 all start them anew: after silence, or with promotion ``off`` or ``dry_run``, a challenger needs three weeks again.
