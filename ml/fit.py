@@ -19,7 +19,7 @@ from ml.families.base import subsample
 from ml.features import FloatArray, IntArray, MetricTable, window_ends, window_vectors, windows
 from ml.groups import group_baselines
 from ml.levels import name_levels, severities
-from ml.sampling import BLOCK_MS, FALLBACK_ROWS, folds, foreign_rows
+from ml.sampling import FALLBACK_ROWS, folds, foreign_rows
 from ml.scoring import FleetModel, Measured, exhausted_rows, harmful_rows
 from ml.space import GAP_PERIODS, Space
 
@@ -187,14 +187,8 @@ def _sampled(behaviour: FloatArray, part: MetricTable, window: int, seed: int, p
 
 
 def _foreign(space: Space) -> list[tuple[FloatArray, MetricTable]]:
-    """Blocks of three hours, at most 6,000 rows, as they look against each role's and the fleet's baseline."""
-    wide = space.wide
-    block = wide.ms // BLOCK_MS
-    kept = foreign_rows(wide.code, block)
-    cuts = (np.diff(wide.segment[kept], prepend=-1) != 0) | (np.diff(block[kept], prepend=-1) != 0)
-    part = MetricTable(
-        wide.features, wide.instances, wide.code[kept], wide.ms[kept], np.cumsum(cuts) - 1, wide.values[kept]
-    )
+    """Runs of neighbouring rows, at most 6,000, as they look against each role's and the fleet's baseline."""
+    part = space.wide.cut(foreign_rows(space.wide.code, space.wide.ms))
     fallbacks = [*space.baselines.roles.values(), space.baselines.fleet]
     return [(space.baselines.behaviour(part, np.full(len(part), index)), part) for index in fallbacks]
 
