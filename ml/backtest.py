@@ -25,10 +25,11 @@ from ml.features import as_table
 from ml.fit import Fitted, Recipe, fit_model, kept_settings
 from ml.guards import guard_figures
 from ml.replay_rows import BacktestError, joined_rows, usual_period
-from ml.scoring import exhausted_rows, harmful_rows, level_labels, measure, reasons, row_baselines, score_table
+from ml.scoring import level_labels, measure, row_baselines
 from ml.select import vetoes
 from ml.space import GAP_PERIODS, space_of
 from ml.threads import one_thread
+from ml.verdicts import exhausted_rows, harmful_rows, reasons, score_table
 from riskwatch_lambda.episodes import QUIET, EpisodeState, Rule, advance
 
 if TYPE_CHECKING:

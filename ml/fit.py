@@ -20,8 +20,9 @@ from ml.features import FloatArray, IntArray, MetricTable, window_ends, window_v
 from ml.groups import group_baselines
 from ml.levels import name_levels, severities
 from ml.sampling import FALLBACK_ROWS, folds, foreign_rows
-from ml.scoring import FleetModel, Measured, exhausted_rows, harmful_rows
+from ml.scoring import FleetModel, Measured
 from ml.space import GAP_PERIODS, Space
+from ml.verdicts import exhausted_rows, harmful_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import artifact, catalogue, scoring, stream, train
+from ml import artifact, catalogue, stream, train, verdicts
 from ml.inventory import Instance
 from riskwatch_lambda import model as served
 from riskwatch_lambda import scorer
@@ -66,7 +66,7 @@ def test_packs_get_the_verdicts_of_training(monkeypatch, trained, pack_bytes):
         for record in part.records
         for ms, verdict in zip(record.ts[-record.newest :], scorer.verdicts(model, record), strict=True)
     }
-    table = scoring.label_rows(document, arrays, rows[~impossible].reset_index(drop=True), INVENTORY)
+    table = verdicts.label_rows(document, arrays, rows[~impossible].reset_index(drop=True), INVENTORY)
 
     # THEN every possible row has the same verdict, and every other one was refused
     assert len(got) == len(table) == (~impossible).sum()

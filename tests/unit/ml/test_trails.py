@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import artifact, scoring, train
+from ml import artifact, train, verdicts
 from ml.catalogue import Catalogue, Metric
 from ml.features import MetricTable
 from ml.trails import behaviour_width, by_metric, context_rows, trails_for, widen
@@ -81,7 +81,7 @@ def test_a_model_of_two_metrics_is_scored_alike_by_both():
     last.loc[60:65, "load"] = NAN
     last.loc[75, "calls"] = 40.0
     # WHEN both score them
-    want = scoring.label_rows(document, arrays, last)
+    want = verdicts.label_rows(document, arrays, last)
     # THEN they agree on every row with its whole context
     for place in range(38, 80):
         part = last.iloc[place - 37 : place + 1]

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from ml import artifact
-from ml.scoring import label_rows
 from ml.select import choose
 from ml.train import FAMILIES, TrainingError, fit_candidate
+from ml.verdicts import label_rows
 from tests.unit.ml.fleets import CATALOGUE, INVENTORY, rows
 
 MOMENT = datetime(2026, 11, 5, tzinfo=UTC)
