@@ -46,6 +46,7 @@ class Recipe:
     """What is decided before a fit, and kept by a refresh.
 
     ``level`` holds the settings of the level map that a family would otherwise choose itself, such as its clusters.
+    ``budget`` is alerts for each instance and day on the training rows, ``period_s`` the time between two rows.
     ``members`` are window in rows and share of a group's prototypes, ``prototypes`` is their sum over all groups.
     With ``hold_out`` boundaries come from prototypes that were fitted without the row; without it, in half the
     time, they are too narrow to page by, and good enough to weigh members against each other.

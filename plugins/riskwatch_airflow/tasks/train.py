@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ml.contest import Contest, Decision
+    from ml.families.base import Params
     from ml.history import History
     from ml.scoring import FleetModel
     from ml.settings import Settings
@@ -143,6 +144,7 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
     from functools import partial
 
     from ml import artifact, select, tracking
+    from ml.fit import Recipe
     from ml.space import training_table
     from ml.train import fit_table
 
@@ -160,21 +162,13 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
     given_up = serving.given_up if own else ""
     table = training_table(rows, watched, config.period_s)
     del rows  # the table is a copy, and a large fleet's rows are most of what a training holds
-    fit = partial(
-        fit_table,
-        table,
-        watched,
-        inventory.load(config.inventory, store),
-        family,
-        training_id=training_id,
-        budget=config.budget,
-        period_s=config.period_s,
-        champion=serving.model,
-    )
-    candidate = fit(level=serving.settings if own else None)
+    fleet = inventory.load(config.inventory, store)
+    fit = partial(fit_table, table, watched, fleet, training_id=training_id, champion=serving.model)
+    anew = Recipe(family, config.budget, period_s=config.period_s)
+    candidate = fit(replace(anew, level=serving.settings) if own else anew)
     if own and training["kind"] == "contest" and not given_up and (reasons := select.vetoes(candidate.figures)):
         given_up = "; ".join(reasons)
-        candidate = fit()
+        candidate = fit(anew)
     zip_bytes = artifact.pack(candidate.document, candidate.arrays)
     run_id = tracking.log_candidate(config, training["run_id"], candidate, zip_bytes)
     base = f"candidates/{training_id}/{family}"
@@ -316,12 +310,12 @@ def _refreshes(training: Mapping[str, Any], decision: Decision) -> str:
 
 @dataclass(frozen=True)
 class Serving:
-    """The level settings that a refresh keeps and the model that serves, None where there is none to use.
+    """The level settings that a refresh keeps and the model that serves, none where there is none to use.
 
     ``given_up`` says why the champion cannot be refreshed: a contest must find what follows it.
     """
 
-    settings: dict[str, Any] | None = None
+    settings: Params = field(default_factory=dict)
     model: FleetModel | None = None
     given_up: str = ""
 

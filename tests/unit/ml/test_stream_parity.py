@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from ml import artifact, catalogue, stream, train, verdicts
+from ml.fit import Recipe
 from ml.inventory import Instance
 from riskwatch_lambda import model as served
 from riskwatch_lambda import scorer
@@ -31,7 +32,7 @@ def fleet_rows(names, rows, seed):
 def trained():
     """A model as training holds it and as the function reads it."""
     rows = fleet_rows(["web-1", "web-2"], 400, 0)
-    fitted = train.fit_candidate(rows, catalogue.load(), INVENTORY, "kmeans", training_id="t", seed=2)
+    fitted = train.fit_candidate(rows, catalogue.load(), INVENTORY, Recipe("kmeans", seed=2), "t")
     zip_bytes = artifact.pack(fitted.document, fitted.arrays)
     document, arrays = artifact.unpack(zip_bytes)
     return document, arrays, served.from_files(artifact.model_files(zip_bytes))
