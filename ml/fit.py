@@ -23,6 +23,7 @@ from ml.sampling import FALLBACK_ROWS, folds, foreign_rows
 from ml.scoring import FleetModel, Measured
 from ml.space import GAP_PERIODS, Space
 from ml.verdicts import exhausted_rows, harmful_rows
+from riskwatch_lambda.model import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from ml.catalogue import Catalogue
     from ml.families.base import Params
 
-SCHEMA = "maps/1"
 MEMBERS = ((3, 0.2), (3, 0.4), (1, 0.4))  # window in rows, share of the group's prototypes
 PROTOTYPES = 256  # over all members of all groups
 FALLBACK_PROTOTYPES = 32

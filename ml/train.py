@@ -22,11 +22,11 @@ from ml.families.base import Curves, cluster_indices, subsample
 from ml.fit import Fitted, Recipe, fit_model, kept_settings
 from ml.golden import golden_records
 from ml.guards import guard_figures
-from ml.levels import LEVELS
 from ml.scoring import FleetModel, level_labels
 from ml.space import Space, TrainingError, table_space, training_table
 from ml.threads import one_thread
 from ml.trial import injected_vus_pr, make_trial
+from riskwatch_lambda.model import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,17 +15,15 @@ import pandas as pd
 from ml import trails as trailing
 from ml.features import BLOCK_ROWS, BoolArray, FloatArray, IntArray, MetricTable, as_table, blocks, window_vectors
 from ml.scoring import FleetModel, level_labels, measure, row_baselines
-from riskwatch_lambda.scorer import EXPLAINED
+from riskwatch_lambda.baselines import EXPECTED_RANGE_SCALES
+from riskwatch_lambda.rows import significant
+from riskwatch_lambda.scorer import EXPLAINED, HARMFUL_SHARE, REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ml.inventory import Instance
     from ml.scoring import Measured
-
-TOP = 3  # features named as reasons
-HARMFUL_SHARE = 0.2  # the main feature counts whatever its share of the distance, the next two from this share on
-RANGE_SCALES = 3.0  # the expected range is the centre and this many scales either way
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def exhausted_rows(model: FleetModel, table: MetricTable, baseline: IntArray) ->
         rows = table.part(part)
         center, scale = model.profile(rows, baseline[part])
         with np.errstate(invalid="ignore"):
-            exhausts = (rows.values >= model.exhaustion) & (center + RANGE_SCALES * scale < model.exhaustion)
+            exhausts = (rows.values >= model.exhaustion) & (center + EXPECTED_RANGE_SCALES * scale < model.exhaustion)
         exhausted[part] = exhausts.any(axis=1)
     return exhausted
 
@@ -118,7 +116,7 @@ def score_table(model: FleetModel, table: MetricTable, baseline: IntArray, wide:
     top = _main(share)
     center, scale = model.profile(table, baseline)
     values = model.baselines.impute(table, baseline)
-    reach, lower, upper = RANGE_SCALES * scale, model.bounds[:, 0], model.bounds[:, 1]
+    reach, lower, upper = EXPECTED_RANGE_SCALES * scale, model.bounds[:, 0], model.bounds[:, 1]
     return Scored(
         table=table,
         score=measured.score,
@@ -181,10 +179,10 @@ def reasons(features: tuple[str, ...], scored: Scored) -> list[list[dict[str, An
         else [
             {
                 "feature": features[feature],
-                "value": None if value[row][place] != value[row][place] else short(value[row][place]),
-                "low": short(low[row][place]),
-                "high": short(high[row][place]),
-                "share": short(share[row][place]),
+                "value": None if value[row][place] != value[row][place] else significant(value[row][place]),
+                "low": significant(low[row][place]),
+                "high": significant(high[row][place]),
+                "share": significant(share[row][place]),
                 "direction": "up" if rising[row, place] else "down",
             }
             for place, feature in enumerate(chosen)
@@ -193,14 +191,9 @@ def reasons(features: tuple[str, ...], scored: Scored) -> list[list[dict[str, An
     ]
 
 
-def short(value: float) -> float:
-    """A number with four significant digits, for people."""
-    return float(f"{value:.4g}")
-
-
 def _main(share: FloatArray) -> IntArray:
     """The three metrics with the greatest share, (n, 3); of equals the first."""
-    return np.argsort(-share, axis=1, kind="stable")[:, :TOP]
+    return np.argsort(-share, axis=1, kind="stable")[:, :REASONS]
 
 
 def _harmful(directions: tuple[str, ...], deviation: FloatArray, share: FloatArray, top: IntArray) -> BoolArray:

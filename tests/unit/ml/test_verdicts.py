@@ -5,7 +5,7 @@ import numpy as np
 from ml import features
 from ml.features import as_table
 from ml.scoring import FleetModel, measure
-from ml.verdicts import exhausted_rows, label_rows, score_table, shares, short
+from ml.verdicts import exhausted_rows, label_rows, score_table, shares
 from tests.unit.ml.by_hand import ARRAYS, E1, document, rows
 
 
@@ -63,10 +63,6 @@ def test_strangers_use_the_fleets_baseline_and_are_not_known():
 
 def test_no_rows():
     assert len(label_rows(document(), ARRAYS, rows([]))) == 0
-
-
-def test_short():
-    assert [short(x) for x in (123456.0, 0.00123456, 0.0)] == [123500.0, 0.001235, 0.0]
 
 
 def test_some_rows_are_explained_as_among_all():
