@@ -82,11 +82,12 @@ def made(form: str) -> tuple[dict[str, bytes], list[str]]:
     """Fit the fleet's model and fill a batch: the files of the model, and the records in base64."""
     from local import simulator
     from ml import artifact, catalogue, stream, train
+    from ml.fit import Recipe
 
     metrics = catalogue.load()
     fleet = simulator.simulate(END, days=DAYS, stream_hours=6)
     recent = fleet.rows[fleet.rows["timestamp"] >= END - timedelta(days=FIT_DAYS)]
-    fitted = train.fit_candidate(recent, metrics, simulator.inventory(), "kmeans", training_id="bench")
+    fitted = train.fit_candidate(recent, metrics, simulator.inventory(), Recipe("kmeans"), "bench")
     zip_bytes = artifact.pack(fitted.document, fitted.arrays)
     document, _ = artifact.unpack(zip_bytes)
     packer = stream.Packer(fleet.rows, simulator.inventory(), document["context_rows"], document["max_gap_s"], metrics)

@@ -19,6 +19,7 @@ import pandas as pd
 from ml.catalogue import Catalogue, Metric, load
 from ml.families import FAMILIES
 from ml.features import MetricTable
+from ml.fit import Recipe
 from ml.space import training_table
 from ml.train import fit_table
 
@@ -61,7 +62,7 @@ def measure(family: str, rows: int, features: int, instances: int) -> dict[str, 
     started = time.process_time()
     table = training_table(frame, catalogue, PERIOD_S)
     del frame
-    fit_table(table, catalogue, {}, family, training_id="bench", period_s=PERIOD_S)
+    fit_table(table, catalogue, {}, Recipe(family, period_s=PERIOD_S), "bench")
     seconds = time.process_time() - started
     return {"family": family, "cpu_s": seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 

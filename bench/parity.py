@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import deployed
-from ml import artifact, scoring
+from ml import artifact, verdicts
 from ml.scoring import FleetModel
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def differences(zip_bytes: bytes, rows: pd.DataFrame, inventory: dict[str, Insta
     them than four digits tell.
     """
     document, arrays = artifact.unpack(zip_bytes)
-    expected = scoring.label_rows(document, arrays, rows, inventory)
+    expected = verdicts.label_rows(document, arrays, rows, inventory)
     data = deployed.one_row_records(FleetModel.load(document, arrays), rows, inventory)
     with tempfile.TemporaryDirectory() as folder:
         given = deployed.verdicts(zip_bytes, data, Path(folder), python)

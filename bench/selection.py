@@ -28,7 +28,7 @@ import pandas as pd
 from bench.detection import SIDE_SETS
 from bench.figures import RENOTIFY_MIN, of_replay
 from ml import trails as trailing
-from ml.backtest import backtest, joined_rows, usual_period
+from ml.backtest import backtest
 from ml.catalogue import Catalogue
 from ml.catalogue import load as packaged
 from ml.families import FAMILIES
@@ -37,6 +37,7 @@ from ml.features import as_table, level_space
 from ml.fit import Recipe, fit_model
 from ml.guards import guard_figures, load_correlation
 from ml.levels import severity_of
+from ml.replay_rows import joined_rows, usual_period
 from ml.scoring import measure, row_baselines
 from ml.select import SelectionError, choose, vetoes
 from ml.space import GAP_PERIODS, Space, space_of

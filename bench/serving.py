@@ -28,6 +28,7 @@ from bench.rivals import Handler, dump
 from local.simulator import simulate
 from ml import artifact, catalogue
 from ml.families import FAMILIES
+from ml.fit import Recipe
 from ml.inventory import Instance
 from ml.scoring import FleetModel
 from ml.train import fit_candidate
@@ -68,7 +69,7 @@ def main() -> None:
     past, new, inventory = fleet(options.rows)
     zips: dict[str, bytes] = {}
     for family in FAMILIES:
-        candidate = fit_candidate(past, catalogue.load(), inventory, family, training_id="bench")
+        candidate = fit_candidate(past, catalogue.load(), inventory, Recipe(family), "bench")
         zips[family] = artifact.pack(candidate.document, candidate.arrays)
     data = {family: sample(content, new, inventory) for family, content in zips.items()}
     report: dict[str, Any] = {"sizes": {family: sizes(content) for family, content in zips.items()}}

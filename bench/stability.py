@@ -33,10 +33,11 @@ from ml.families import FAMILIES
 from ml.features import as_table
 from ml.fit import Recipe, fit_model
 from ml.guards import guard_figures
-from ml.scoring import exhausted_rows, harmful_rows, level_labels, measure, row_baselines
+from ml.scoring import level_labels, measure, row_baselines
 from ml.select import vetoes
 from ml.space import GAP_PERIODS, KEY, Space, build_space
 from ml.threads import one_thread
+from ml.verdicts import exhausted_rows, harmful_rows
 
 if TYPE_CHECKING:
     from ml.features import MetricTable

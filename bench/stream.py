@@ -126,6 +126,7 @@ def model_and_records(rows: int) -> tuple[bytes, list[Entry]]:
 
     Rows with an impossible value are among them, as in life: they end in quarantine.
     """
+    from ml.fit import Recipe
     from ml.train import fit_candidate
 
     metrics, fleet = catalogue.load(), simulator.inventory()
@@ -136,7 +137,7 @@ def model_and_records(rows: int) -> tuple[bytes, list[Entry]]:
     table = simulator.simulate(end, days, stream_hours=(days - TRAINING_DAYS) * 24, period_s=PERIOD_S).rows
     start = end - timedelta(seconds=periods * PERIOD_S)
     training = possible(table[table["timestamp"] < start], metrics)
-    candidate = fit_candidate(training, metrics, fleet, "kmeans", training_id="bench", period_s=PERIOD_S)
+    candidate = fit_candidate(training, metrics, fleet, Recipe("kmeans", period_s=PERIOD_S), "bench")
     records = one_row_records(table[["instance_id", "timestamp", *metrics.names]], start, candidate.document, fleet)
     return artifact.pack(candidate.document, candidate.arrays), records[: rows + STEADY_PERIODS * len(fleet)]
 

@@ -46,12 +46,13 @@ def _backtest(
 ) -> None:
     from ml import backtest as replays
     from ml import backtest_report
+    from ml.replay_rows import BacktestError
 
     past, after = _read(history), _read(replay)
     truth = None if labels is None else _read(labels)
     absent = [] if truth is None else [name for name in LABEL_COLUMNS if name not in truth.columns]
     if absent:
-        raise replays.BacktestError(f"{labels} has no column {' and no '.join(absent)}: name the columns so")
+        raise BacktestError(f"{labels} has no column {' and no '.join(absent)}: name the columns so")
     result = replays.backtest(past, after, family=family, budget=budget, refit_hours=refit_hours)
     out.parent.mkdir(parents=True, exist_ok=True)
     result.rows[["instance_id", "timestamp", "score", "alert", "risk", "level"]].to_parquet(out, index=False)
@@ -70,7 +71,7 @@ def _read(path: Path) -> pd.DataFrame:
     import pandas as pd
     import pyarrow as pa
 
-    from ml.backtest import BacktestError
+    from ml.replay_rows import BacktestError
 
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"

@@ -95,6 +95,8 @@ def _stream(path: Path, rate: float | None, speed: float | None, instance: str |
     from cli import feeding
     from ml import aws, catalogue, csv_file, inventory, live, settings, stream
     from ml.store import Store
+    from riskwatch_lambda.model import LEVELS
+    from riskwatch_lambda.rows import RISKS
 
     config = settings.load()
     metrics = catalogue.load(config.catalogue)
@@ -135,8 +137,8 @@ def _stream(path: Path, rate: float | None, speed: float | None, instance: str |
     _print(
         f"{len(found.rows):,} rows = {labelled:,} labelled + {quarantined:,} quarantined{left}; model {model.model_id}"
     )
-    _print("level: " + _row(verdicts.levels(), ("Idle", "Normal", "High Load")))
-    _print("risk:  " + _row(verdicts.risks(), ("Idle", "Normal", "High Load", "Critical")))
+    _print("level: " + _row(verdicts.levels(), LEVELS))
+    _print("risk:  " + _row(verdicts.risks(), RISKS))
     _print_counts(verdicts.reasons())
     if sent != len(wanted):
         say(f"{sent:,} of {len(wanted):,} rows went through")

@@ -71,13 +71,13 @@ def train_models() -> None:
 
     @task(outlets=[CANDIDATE_MODEL], trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
     def choose(training: dict, trained: list[dict]) -> dict:
-        from riskwatch_airflow.tasks import train as body
+        from riskwatch_airflow.tasks import choose as body
 
         return body.choose(get_current_context(), training, trained)
 
     @task(outlets=[RETRAIN_REQUEST], trigger_rule=TriggerRule.NONE_FAILED)
     def request_contest() -> dict:
-        from riskwatch_airflow.tasks import train as body
+        from riskwatch_airflow.tasks import choose as body
 
         return body.request(get_current_context())
 

@@ -36,7 +36,6 @@ DAGS = {"export_metrics", "stream_metrics", "train_models", "promote_model", "wa
 RUN_S = 600.0
 ARRIVAL_S = 180.0
 SCHEDULE_S = 300
-QUEUE_WAIT_S = 3
 
 
 class DemoError(RuntimeError):
@@ -173,7 +172,7 @@ class Demo:
         published = airflow.returned("stream_metrics", run, "publish")
         sent = int(published["rows"])
         labelled, quarantined = self._wait_for_rows(sent)
-        alerts, messages = self._receive()
+        alerts, messages = summary.receive(aws.client("sqs"), self.system.outputs.alert_queue_url)
         self.figures["stream"] = {
             "sent": sent,
             "records": published["records"],
@@ -218,27 +217,6 @@ class Demo:
                     f"{quarantined} quarantined; the Lambda's log is in {log}"
                 )
             time.sleep(0.5)
-
-    def _receive(self) -> tuple[list[summary.Alert], list[datetime]]:
-        """Empty the alert queue until nothing came for `QUEUE_WAIT_S`; return episodes and arrival times of pages."""
-        queue, url = aws.client("sqs"), self.system.outputs.alert_queue_url
-        alerts: list[summary.Alert] = []
-        arrived: list[datetime] = []
-        while True:
-            answer = queue.receive_message(
-                QueueUrl=url,
-                MaxNumberOfMessages=10,
-                WaitTimeSeconds=QUEUE_WAIT_S,
-                MessageSystemAttributeNames=["SentTimestamp"],
-            )
-            if not answer.get("Messages"):
-                return alerts, arrived
-            for message in answer["Messages"]:
-                sent_ms = int(message["Attributes"]["SentTimestamp"])
-                paged = summary.parse_message(message["Body"], sent_ms)
-                alerts += paged
-                arrived += [clock.from_epoch_ms(sent_ms)] if paged else []
-                queue.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
     def _watch(self, airflow: AirflowClient) -> None:
         self._run(airflow, "watch_model")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from local.source import KnownIncident
 
 TOLERANCE = timedelta(minutes=10)
+QUEUE_WAIT_S = 3
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,27 @@ def parse_message(body: str, sent_ms: int) -> list[Alert]:
     if message["event"] != OPENED:
         return []
     return [Alert(item["instance_id"], clock.parse(item["since"]), sent) for item in message["opened"]]
+
+
+def receive(queue: Any, url: str) -> tuple[list[Alert], list[datetime]]:
+    """Empty an alert queue until nothing came for `QUEUE_WAIT_S`; return episodes and arrival times of pages (UTC)."""
+    alerts: list[Alert] = []
+    arrived: list[datetime] = []
+    while True:
+        answer = queue.receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=10,
+            WaitTimeSeconds=QUEUE_WAIT_S,
+            MessageSystemAttributeNames=["SentTimestamp"],
+        )
+        if not answer.get("Messages"):
+            return alerts, arrived
+        for message in answer["Messages"]:
+            sent_ms = int(message["Attributes"]["SentTimestamp"])
+            paged = parse_message(message["Body"], sent_ms)
+            alerts += paged
+            arrived += [clock.from_epoch_ms(sent_ms)] if paged else []
+            queue.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
 
 def met(incidents: Sequence[KnownIncident], alerts: Sequence[Alert], start: datetime, end: datetime) -> dict[str, Any]:

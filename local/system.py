@@ -13,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.deploy import Outputs, deploy
@@ -78,7 +78,6 @@ class System:
     airflow_url: str
     environment: dict[str, str]
     login: Login
-    started_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def store(self) -> Store:

@@ -17,23 +17,25 @@ import numpy as np
 import pandas as pd
 
 from ml import trails as trailing
-from ml.catalogue import Catalogue, Metric
+from ml.catalogue import Catalogue
 from ml.catalogue import load as packaged
 from ml.contest import Contest, Policy, contest_due, hold
 from ml.families import FAMILIES
-from ml.features import MetricTable, as_table
+from ml.features import as_table
 from ml.fit import Fitted, Recipe, fit_model, kept_settings
 from ml.guards import guard_figures
-from ml.scoring import exhausted_rows, harmful_rows, level_labels, measure, reasons, row_baselines, score_table
+from ml.replay_rows import BacktestError, joined_rows, usual_period
+from ml.scoring import level_labels, measure, row_baselines
 from ml.select import vetoes
-from ml.space import GAP_PERIODS, KEY, space_of
+from ml.space import GAP_PERIODS, space_of
 from ml.threads import one_thread
+from ml.verdicts import exhausted_rows, harmful_rows, reasons, score_table
 from riskwatch_lambda.episodes import QUIET, EpisodeState, Rule, advance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ml.features import BoolArray, IntArray
+    from ml.features import BoolArray, IntArray, MetricTable
     from ml.inventory import Instance
     from ml.space import Space
 
@@ -42,10 +44,6 @@ FALL_BACK = "kmeans"  # labels a replay while the guards veto every family
 HISTORY_MS = 28 * 86_400_000
 LEAST_SPAN_MS = 86_400_000  # a refresh on less than a day of rows would forget more than it learns
 HOUR_MS = 3_600_000
-
-
-class BacktestError(ValueError):
-    """The rows or options cannot be replayed; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +182,7 @@ class _Replayer:
         return past
 
     def _space(self, past: IntArray) -> Space:
-        return space_of(_part(self.table, past), _part(self.wide, past), self.trails, self.inventory)
+        return space_of(self.table.cut(past), self.wide.cut(past), self.trails, self.inventory)
 
     def _renew(
         self, space: Space, policy: Policy, serving: Fitted | None, since_s: float | None
@@ -219,9 +217,9 @@ class _Replayer:
         for back in range(1, window):
             near[:-back] |= wanted[back:]
         rows = np.flatnonzero(near)
-        model, table = fitted.model, _part(self.table, rows)
+        model, table = fitted.model, self.table.cut(rows)
         baseline = row_baselines(model.baselines, table, self.inventory)
-        measured = measure(model, _part(self.wide, rows), baseline)
+        measured = measure(model, self.wide.cut(rows), baseline)
         threshold = float(model.rule["paging_threshold"])
         beyond = measured.score >= threshold
         pages = harmful_rows(model, table, baseline, measured, beyond) | exhausted_rows(model, table, baseline)
@@ -257,14 +255,14 @@ class _Replayer:
         for back in range(window):
             near[np.maximum(np.array(opened) - back, 0)] = True
         part = np.flatnonzero(near)
-        scored = score_table(fitted.model, _part(self.table, rows[part]), baseline[part], _part(self.wide, rows[part]))
+        scored = score_table(fitted.model, self.table.cut(rows[part]), baseline[part], self.wide.cut(rows[part]))
         named = dict(zip(part.tolist(), reasons(fitted.model.features, scored), strict=True))
         for place in opened:
             self.told[int(self._place[rows[place]])] = named[place]
 
     def labelled(self, names: Mapping[str, str]) -> pd.DataFrame:
         """The labelled replay rows with their metrics under the columns' own names."""
-        table = _part(self.table, np.flatnonzero(self.replayed))
+        table = self.table.cut(np.flatnonzero(self.replayed))
         alert, level = self.alert[self.replayed], self.level[self.replayed]
         score = self.score[self.replayed]
         return pd.DataFrame(
@@ -279,15 +277,6 @@ class _Replayer:
                 **{names[name]: values for name, values in zip(table.features, table.values.T, strict=True)},
             }
         )
-
-
-def _part(table: MetricTable, rows: IntArray) -> MetricTable:
-    """Rows of a table, cut into new segments where neighbours are missing."""
-    cuts = np.diff(table.segment[rows], prepend=-1) != 0
-    cuts[1:] |= np.diff(rows) != 1
-    return MetricTable(
-        table.features, table.instances, table.code[rows], table.ms[rows], np.cumsum(cuts) - 1, table.values[rows]
-    )
 
 
 def _refresh(moment: int, fitted: Fitted, space: Space, contest: Contest | None, serves: bool) -> Refresh:
@@ -310,59 +299,3 @@ def _check_options(family: str, budget: float, refit_hours: float) -> None:
         raise BacktestError(f"budget {budget} must be above 0 alerts for each instance and day")
     if not 0 < refit_hours < np.inf:
         raise BacktestError(f"refit-hours {refit_hours} must be above 0")
-
-
-def joined_rows(
-    history: pd.DataFrame, replay: pd.DataFrame, catalogue: Catalogue
-) -> tuple[pd.DataFrame, list[tuple[Metric, str]]]:
-    """History and replay in one frame sorted by key with a ``replayed`` mark, and the metric of each column."""
-    for name, frame in (("history", history), ("replay", replay)):
-        absent = [key for key in KEY if key not in frame.columns]
-        if absent:
-            raise BacktestError(f"the {name} has no column {' and no '.join(absent)}: name the columns so")
-        if not len(frame):
-            raise BacktestError(f"the {name} has no rows")
-    shared = [column for column in history.columns if column in replay.columns and column not in KEY]
-    columns = [column for column in shared if pd.api.types.is_numeric_dtype(history[column].dtype)]
-    columns = [column for column in columns if pd.api.types.is_numeric_dtype(replay[column].dtype)]
-    if not columns:
-        raise BacktestError("history and replay share no numeric column: there is nothing to watch")
-    named = [(_metric(str(column), place, catalogue), column) for place, column in enumerate(columns)]
-    if len({metric.name for metric, _ in named}) < len(named):
-        raise BacktestError(f"two of the columns {', '.join(map(str, columns[:8]))} are the same metric: drop one")
-    frames = []
-    for replayed, frame in ((False, history), (True, replay)):
-        taken = frame[[*KEY, *columns]].rename(columns={column: metric.name for metric, column in named})
-        if taken["instance_id"].isna().any() or taken["timestamp"].isna().any():
-            raise BacktestError("some rows have no instance_id or no timestamp: drop them")
-        moments = pd.to_datetime(taken["timestamp"], utc=True)
-        frames.append(
-            taken.assign(
-                instance_id=taken["instance_id"].astype(str),
-                timestamp=pd.DatetimeIndex(moments).as_unit("ms"),
-                replayed=replayed,
-            )
-        )
-    rows = pd.concat(frames, ignore_index=True).sort_values(KEY, kind="stable", ignore_index=True)
-    repeated = rows.duplicated(KEY)
-    if repeated.any():
-        first = rows[repeated].iloc[0]
-        raise BacktestError(
-            f"{int(repeated.sum())} rows repeat an (instance_id, timestamp), the first is {first['instance_id']} at "
-            f"{first['timestamp']}: keep one row each, or give rows of different instances different names"
-        )
-    return rows, named
-
-
-def _metric(column: str, place: int, catalogue: Catalogue) -> Metric:
-    """The catalogue's metric of that name or alias, else one without bounds whose harmful direction is unknown."""
-    for metric in catalogue.metrics:
-        if column == metric.name or column in metric.aliases:
-            return metric
-    return Metric(name=f"column_{place}", namespace="Backtest", metric=column)
-
-
-def usual_period(rows: pd.DataFrame) -> int:
-    """Usual distance between two rows of an instance in whole seconds."""
-    steps = rows.groupby("instance_id")["timestamp"].diff().dropna()
-    return max(1, round(float(steps.median().total_seconds()))) if len(steps) else 300

@@ -15,11 +15,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from riskwatch_lambda.model import DIRECTIONS
+
 # The packaged catalogues, by the name that the setting `catalogue` may give instead of a path.
 PROFILES: Mapping[str, Path] = MappingProxyType(
     {"ec2": Path(__file__).with_name("catalogue.toml"), "rds": Path(__file__).with_name("catalogue_rds.toml")}
 )
-DIRECTIONS = ("up", "down", "both")
 # Columns of metric rows, labelled rows and quarantined rows.
 RESERVED = frozenset(
     {

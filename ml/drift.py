@@ -14,12 +14,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from riskwatch_lambda.model import LEVELS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
-
-LEVELS = ("Idle", "Normal", "High Load")
 
 LIMIT = 0.2
 """Default limit of the distance. It is reached when 20/60/20 per cent becomes 20/40/40; 20/50/30 is at 0.10. The

@@ -84,6 +84,13 @@ class MetricTable:
             self.features, self.instances, self.code[keep], self.ms[keep], self.segment[keep], self.values[keep]
         )
 
+    def cut(self, rows: IntArray) -> MetricTable:
+        """The chosen rows (m,) in ascending order, in new segments where neighbours are missing."""
+        cuts = np.diff(self.segment[rows], prepend=-1) != 0
+        cuts[1:] |= np.diff(rows) != 1
+        segment = np.cumsum(cuts) - 1
+        return MetricTable(self.features, self.instances, self.code[rows], self.ms[rows], segment, self.values[rows])
+
 
 def as_table(rows: pd.DataFrame, features: Sequence[str], max_gap_s: float) -> MetricTable:
     """Sort metric rows by (instance_id, timestamp) and cut them into segments at gaps longer than ``max_gap_s``.

@@ -19,9 +19,11 @@ from ml.families.base import subsample
 from ml.features import FloatArray, IntArray, MetricTable, window_ends, window_vectors, windows
 from ml.groups import group_baselines
 from ml.levels import name_levels, severities
-from ml.sampling import BLOCK_MS, FALLBACK_ROWS, folds, foreign_rows
-from ml.scoring import FleetModel, Measured, exhausted_rows, harmful_rows
+from ml.sampling import FALLBACK_ROWS, folds, foreign_rows
+from ml.scoring import FleetModel, Measured
 from ml.space import GAP_PERIODS, Space
+from ml.verdicts import exhausted_rows, harmful_rows
+from riskwatch_lambda.model import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from ml.catalogue import Catalogue
     from ml.families.base import Params
 
-SCHEMA = "maps/1"
 MEMBERS = ((3, 0.2), (3, 0.4), (1, 0.4))  # window in rows, share of the group's prototypes
 PROTOTYPES = 256  # over all members of all groups
 FALLBACK_PROTOTYPES = 32
@@ -45,6 +46,7 @@ class Recipe:
     """What is decided before a fit, and kept by a refresh.
 
     ``level`` holds the settings of the level map that a family would otherwise choose itself, such as its clusters.
+    ``budget`` is alerts for each instance and day on the training rows, ``period_s`` the time between two rows.
     ``members`` are window in rows and share of a group's prototypes, ``prototypes`` is their sum over all groups.
     With ``hold_out`` boundaries come from prototypes that were fitted without the row; without it, in half the
     time, they are too narrow to page by, and good enough to weigh members against each other.
@@ -187,14 +189,8 @@ def _sampled(behaviour: FloatArray, part: MetricTable, window: int, seed: int, p
 
 
 def _foreign(space: Space) -> list[tuple[FloatArray, MetricTable]]:
-    """Blocks of three hours, at most 6,000 rows, as they look against each role's and the fleet's baseline."""
-    wide = space.wide
-    block = wide.ms // BLOCK_MS
-    kept = foreign_rows(wide.code, block)
-    cuts = (np.diff(wide.segment[kept], prepend=-1) != 0) | (np.diff(block[kept], prepend=-1) != 0)
-    part = MetricTable(
-        wide.features, wide.instances, wide.code[kept], wide.ms[kept], np.cumsum(cuts) - 1, wide.values[kept]
-    )
+    """Runs of neighbouring rows, at most 6,000, as they look against each role's and the fleet's baseline."""
+    part = space.wide.cut(foreign_rows(space.wide.code, space.wide.ms))
     fallbacks = [*space.baselines.roles.values(), space.baselines.fleet]
     return [(space.baselines.behaviour(part, np.full(len(part), index)), part) for index in fallbacks]
 

@@ -12,12 +12,13 @@ import numpy as np
 
 from ml import inventory as fleet
 from ml.features import BoolArray, FloatArray, IntArray, MetricTable
-from ml.scoring import FleetModel, score_table
+from ml.verdicts import score_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ml.inventory import Instance
+    from ml.scoring import FleetModel
 
 RECORDS = 12
 STRANGER = "golden-stranger"

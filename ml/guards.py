@@ -17,7 +17,8 @@ import numpy as np
 from ml.artifact import stored_arrays
 from ml.families.base import subsample
 from ml.fit import fit_level, kept_settings
-from ml.levels import LEVELS, severity_of
+from ml.levels import severity_of
+from riskwatch_lambda.model import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from ml.features import FloatArray, IntArray
 
-LEVELS = ("Idle", "Normal", "High Load")
 SEVERITY_FEATURES = (("cpu_utilization",), ("latency_ms", "active_connections"))
 LEAST_REPORTED = 0.5  # share of the rows in which a metric must have a value to speak for the fleet
 

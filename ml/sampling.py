@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000
 BLOCK_MS = 3 * 3_600_000
 FALLBACK_ROWS = 6_000  # rows measured against each role's and the fleet's baseline
-GOLDEN = (1 + 5**0.5) / 2
+LONGEST_RUN = 120  # rows in a run of neighbours: however dense rows are, 50 runs have room
 
 
 def folds(table: MetricTable, group_of_row: IntArray) -> IntArray:
@@ -39,21 +39,27 @@ def folds(table: MetricTable, group_of_row: IntArray) -> IntArray:
     return np.where(np.repeat(lacking, size), np.repeat(rank % 2, size), fold)
 
 
-def foreign_rows(code: IntArray, block: IntArray) -> IntArray:
-    """At most 6,000 rows in whole blocks, (m,), of the instance and block of each row, both (n,) and sorted.
+def foreign_rows(code: IntArray, ms: IntArray) -> IntArray:
+    """At most 6,000 rows in runs of neighbours, (m,), of the instance and time of each row, both (n,) and sorted.
 
-    They are every instance's rows of every so many blocks. Where one block of a large fleet is too much or no block
-    of the history has its turn, each instance has other blocks: one from each of as many equal runs of all the
-    instances' blocks as there is room for. Its place in the run follows the golden ratio, or all would be of one hour.
-    A block of more rows than that is taken whole.
+    Where there are more, they are blocks of three hours of one instance, or equal parts of such a block with more than
+    120 rows. All of them, ordered by hour of day, then instance, are divided into as many equal stretches as there is
+    room for blocks, and one of each is chosen, at a random place that is the same every time: of every hour of day as
+    many, from all over the fleet and the history, however many instances there are.
     """
-    kept = np.flatnonzero(block % max(1, -(-len(block) // FALLBACK_ROWS)) == 0)
-    if 0 < len(kept) <= FALLBACK_ROWS:
-        return kept
-    first, size = _runs(code, block)
-    runs = np.arange(min(len(first), max(1, FALLBACK_ROWS // int(size.max()))))
+    if len(ms) <= FALLBACK_ROWS:
+        return np.arange(len(ms))
+    first, size = _runs(code, ms // BLOCK_MS)
+    parts = -(-size // LONGEST_RUN)
+    part = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    first, size, parts = (np.repeat(each, parts) for each in (first, size, parts))
+    first = first + part * size // parts
+    size = np.diff(np.append(first, len(ms)))
+    by_hour = np.argsort(ms[first] % DAY_MS // BLOCK_MS, kind="stable")
+    count = min(len(first), FALLBACK_ROWS // int(size.max()))
+    place = (np.arange(count) + np.random.default_rng(0).random(count)) * len(first) / count
     chosen = np.zeros(len(first), bool)
-    chosen[((runs + runs * GOLDEN % 1) * len(first) / len(runs)).astype(np.int64)] = True
+    chosen[by_hour[place.astype(np.int64)]] = True
     return np.flatnonzero(np.repeat(chosen, size))
 
 

@@ -22,18 +22,17 @@ from ml.families.base import Curves, cluster_indices, subsample
 from ml.fit import Fitted, Recipe, fit_model, kept_settings
 from ml.golden import golden_records
 from ml.guards import guard_figures
-from ml.levels import LEVELS
 from ml.scoring import FleetModel, level_labels
 from ml.space import Space, TrainingError, table_space, training_table
 from ml.threads import one_thread
 from ml.trial import injected_vus_pr, make_trial
+from riskwatch_lambda.model import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from ml.catalogue import Catalogue
-    from ml.families.base import Params
     from ml.features import FloatArray, IntArray, MetricTable
     from ml.inventory import Instance
 
@@ -76,30 +75,13 @@ def fit_candidate(
     rows: pd.DataFrame,
     catalogue: Catalogue,
     inventory: Mapping[str, Instance],
-    family: str,
-    *,
+    recipe: Recipe,
     training_id: str,
-    budget: float = 1.0,
-    seed: int = 0,
-    period_s: int = 300,
     trained_at: datetime | None = None,
-    level: Params | None = None,
-    champion: FleetModel | None = None,
 ) -> Candidate:
-    """Fit one family to metric rows ``period_s`` apart: ``training_table``, then ``fit_table`` with its settings."""
-    return fit_table(
-        training_table(rows, catalogue, period_s),
-        catalogue,
-        inventory,
-        family,
-        training_id=training_id,
-        budget=budget,
-        seed=seed,
-        period_s=period_s,
-        trained_at=trained_at,
-        level=level,
-        champion=champion,
-    )
+    """Fit one family to metric rows, a recipe's ``period_s`` apart: ``training_table``, then ``fit_table``."""
+    table = training_table(rows, catalogue, recipe.period_s)
+    return fit_table(table, catalogue, inventory, recipe, training_id, trained_at)
 
 
 @one_thread()
@@ -107,34 +89,28 @@ def fit_table(
     table: MetricTable,
     catalogue: Catalogue,
     inventory: Mapping[str, Instance],
-    family: str,
-    *,
+    recipe: Recipe,
     training_id: str,
-    budget: float = 1.0,
-    seed: int = 0,
-    period_s: int = 300,
     trained_at: datetime | None = None,
-    level: Params | None = None,
     champion: FleetModel | None = None,
 ) -> Candidate:
     """Fit one family to the rows that ``training_table`` made of metric rows.
 
-    ``budget`` is alerts for each instance and day on the training rows, ``period_s`` the time between rows. The family
-    is fitted to all rows, which gives the model and most figures, and once more for the trial of ``ml.trial``.
-    Instances whose rows span less than a day are left to their role's baseline or the fleet's. ``level`` holds the
-    settings that a refresh of the champion keeps; with ``champion``, the model that serves, the figures have
-    ``label_churn``, the share of rows whose level it would change.
+    The family is fitted to all rows, which gives the model and most figures, and once more for the trial of
+    ``ml.trial``. Instances whose rows span less than a day are left to their role's baseline or the fleet's. The
+    recipe's ``level`` holds the settings that a refresh of the champion keeps; with ``champion``, the model that
+    serves, the figures have ``label_churn``, the share of rows whose level it would change.
     Equal arguments give equal candidates but for ``fit_seconds`` and, unless given, ``trained_at``.
 
-    Raises TrainingError where the rows cannot be trained on or an argument makes no sense.
+    Raises TrainingError where the rows cannot be trained on or the recipe makes no sense.
     """
     started = time.process_time()
+    family, seed, period_s = recipe.family, recipe.seed, recipe.period_s
     if family not in FAMILIES:
         raise TrainingError(f"family {family!r} is unknown: use one of {', '.join(FAMILIES)}")
-    if not budget > 0 or not period_s > 0:
-        raise TrainingError(f"budget {budget} and period_s {period_s} must be above 0")
+    if not recipe.budget > 0 or not period_s > 0:
+        raise TrainingError(f"budget {recipe.budget} and period_s {period_s} must be above 0")
     space = table_space(table, inventory, period_s)
-    recipe = Recipe(family, budget, seed, period_s, level or {})
     fitted = fit_model(space, catalogue, recipe)
     model = fitted.model
     score, label = fitted.measured.score, level_labels(model, space.table, space.baseline)

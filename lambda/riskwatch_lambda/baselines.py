@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from riskwatch_lambda.layout import Layout
 
 HOURS = 24
-EXPECTED_RANGE_SCALES = 3
+EXPECTED_RANGE_SCALES = 3  # either way of the center
 # Some 30 MB at ten features: two hours of a fleet of 10,000.
 PROFILES_KEPT = 20_000
 BASE, STEP, COUNTS = "profile_base", "profile_step", "profile_counts"

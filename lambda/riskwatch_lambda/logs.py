@@ -1,8 +1,9 @@
-"""One-line JSON logs and the metrics line of a batch; counts and names only, never a payload."""
+"""One-line JSON logs and metrics; counts and names only, never a payload."""
 
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,3 +29,18 @@ def metrics(
     directive = {"Namespace": NAMESPACE, "Dimensions": [[], ["ModelVersion"]], "Metrics": definitions}
     line = {"_aws": {"Timestamp": now_ms, "CloudWatchMetrics": [directive]}, "ModelVersion": model_version}
     print(json.dumps({**line, **about, **counts, **times_ms}), flush=True)
+
+
+def sign_of_life(now_ms: int, name: str) -> None:
+    """Print one line in the same format: a metric that is 1, by the name of the function.
+
+    For an alarm on its absence: other stacks of the account, which share the namespace, must not hold it back.
+    """
+    directive = {
+        "Namespace": NAMESPACE,
+        "Dimensions": [["FunctionName"]],
+        "Metrics": [{"Name": name, "Unit": "Count"}],
+    }
+    function = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "unknown")
+    line = {"_aws": {"Timestamp": now_ms, "CloudWatchMetrics": [directive]}, "FunctionName": function}
+    print(json.dumps({**line, name: 1}), flush=True)

@@ -32,10 +32,10 @@ def reason_document(reason: Reason) -> dict[str, Any]:
     """Give a reason as a JSON object with rounded numbers."""
     return {
         "feature": reason.feature,
-        "value": None if reason.value is None else _significant(reason.value),
-        "low": _significant(reason.low),
-        "high": _significant(reason.high),
-        "share": _significant(reason.share),
+        "value": None if reason.value is None else significant(reason.value),
+        "low": significant(reason.low),
+        "high": significant(reason.high),
+        "share": significant(reason.share),
         "direction": reason.direction,
     }
 
@@ -71,5 +71,6 @@ def labelled_row(
     }
 
 
-def _significant(value: float) -> float:
+def significant(value: float) -> float:
+    """Round a number to four significant digits, for people."""
     return float(f"{value:.4g}")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 UNUSUAL = 1.0
 EXPLAINED = 0.8  # why a row came close is asked when an incident was missed
 REASONS = 3
-HARMFUL_SHARE = 0.2
+HARMFUL_SHARE = 0.2  # the first reason counts whatever its share of the distance, the next two from this share on
 
 
 class Reason(NamedTuple):

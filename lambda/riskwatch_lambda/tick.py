@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from riskwatch_lambda import silence
 from riskwatch_lambda.clock import DAY_MS, HOUR_MS
 from riskwatch_lambda.episodes import cooling
-from riskwatch_lambda.logs import log, metrics
+from riskwatch_lambda.logs import log, metrics, sign_of_life
 from riskwatch_lambda.maintenance import covering
 from riskwatch_lambda.messages import group
 from riskwatch_lambda.silence import Overdue
@@ -49,6 +49,7 @@ RESEND_AFTER_MS = 5 * 60 * 1000
 EXPIRE_AFTER_MS = DAY_MS
 # Episodes that one tick pages at most, so that it ends in time; the next one goes on.
 MOST_PAGED = 1000
+ANSWERED = "TicksAnswered"  # the metric that the stack's alarm on silence reads
 
 
 class TickError(ValueError):
@@ -89,6 +90,7 @@ def run(document: object, rule: Rule, teller: Teller, stamp: Stamp) -> dict[str,
         "silent": sum(episode.kind == SILENT for episode in is_open),
         "open": len(is_open),
     }
+    sign_of_life(stamp.now_ms, ANSWERED)
     log("INFO", "tick", **answer)
     metrics(stamp.now_ms, stamp.model_version, {"MessagesSent": counts.sent, "MessagesFailed": counts.failed}, {})
     return answer

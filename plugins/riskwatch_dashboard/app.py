@@ -19,6 +19,7 @@ from ml import clock
 from riskwatch_dashboard import filters as filters_module
 from riskwatch_dashboard import reads, sources, words
 from riskwatch_dashboard.sources import Source, UnavailableError
+from riskwatch_lambda.rows import RISKS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -127,9 +128,7 @@ def _environment() -> Environment:
     )
     pages.filters.update(number=words.number, moment=words.moment, iso=clock.iso)
     style = (_FOLDER / "static" / "riskwatch.css").read_bytes()
-    pages.globals.update(
-        style_version=hashlib.sha256(style).hexdigest()[:12], risks=filters_module.RISKS, app_name="Riskwatch"
-    )
+    pages.globals.update(style_version=hashlib.sha256(style).hexdigest()[:12], risks=RISKS, app_name="Riskwatch")
     return pages
 
 

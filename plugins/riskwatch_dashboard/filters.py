@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from riskwatch_lambda.rows import RISKS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-RISKS = ("Idle", "Normal", "High Load", "Critical")
 SIZE, LARGEST = 200, 1000
 
 

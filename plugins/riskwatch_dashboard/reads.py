@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml import clock
 from riskwatch_dashboard import words
-from riskwatch_dashboard.filters import RISKS
+from riskwatch_lambda.rows import CRITICAL, RISKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,6 @@ SPAN = timedelta(hours=24)
 AHEAD = timedelta(hours=1)
 """How far ahead of this machine's clock a row may be."""
 MOST_ROWS = 50_000
-CRITICAL = RISKS[-1]
 _SEVERITY = {risk: place for place, risk in enumerate(RISKS)}
 
 

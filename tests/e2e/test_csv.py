@@ -20,6 +20,7 @@ from local import system
 from local.processes import Supervisor
 from ml import artifact, aws, catalogue, release
 from ml import settings as configuration
+from ml.fit import Recipe
 from ml.train import fit_candidate
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -80,7 +81,7 @@ def story(tmp_path_factory):
             imported = CliRunner().invoke(app, ["import", "--csv", str(path)])
             rows = running.store.read_hours("validated", datetime_utc(2025, 2, 1), datetime_utc(2025, 3, 31))
             refused = running.store.read_hours("quarantine", datetime_utc(2025, 2, 1), datetime_utc(2025, 3, 31))
-            fitted = fit_candidate(rows, metrics, {}, "kmeans", training_id="csv")
+            fitted = fit_candidate(rows, metrics, {}, Recipe("kmeans"), "csv")
             packed = artifact.pack(fitted.document, fitted.arrays)
             release.promote(aws.client("lambda"), running.outputs.function, "live", packed, approved_by="test")
             streamed = CliRunner().invoke(app, ["stream", "--csv", str(path)])

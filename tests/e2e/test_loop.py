@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from local.demo import DAGS
-from ml import artifact, clock, scoring, tracking
+from ml import artifact, clock, tracking
 from ml import settings as configuration
+from ml.verdicts import label_rows
 from riskwatch_lambda.episodes import Rule, replay
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
@@ -65,7 +66,7 @@ def test_served_labels_are_those_of_the_training_path(loop, labelled):
     rows = pd.concat([context[columns], served[columns]], ignore_index=True)
 
     # WHEN training's own vectorised path scores them
-    trained = scoring.label_rows(document, arrays, rows, demo.source.inventory)
+    trained = label_rows(document, arrays, rows, demo.source.inventory)
 
     # THEN level, unusual flag and score are those that were served
     keys = ["instance_id", "timestamp"]

@@ -1,28 +1,26 @@
-"""Tasks of train_models: refresh or contest, the training rows, one candidate per family, and the decision."""
+"""Tasks prepare and train of train_models: refresh or contest, the training rows, one candidate per family."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException
 
 from ml import catalogue, clock, inventory, settings
 from riskwatch_airflow import clients
-from riskwatch_airflow.assets import CANDIDATE_MODEL, RETRAIN_REQUEST
+from riskwatch_airflow.assets import RETRAIN_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ml.contest import Contest, Decision
+    from ml.families.base import Params
     from ml.history import History
     from ml.scoring import FleetModel
     from ml.settings import Settings
     from ml.store import Store
-
-AGAIN = "again"  # XCom of choose: why a contest must follow this refresh
 
 _log = logging.getLogger(__name__)
 
@@ -143,6 +141,7 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
     from functools import partial
 
     from ml import artifact, select, tracking
+    from ml.fit import Recipe
     from ml.space import training_table
     from ml.train import fit_table
 
@@ -160,21 +159,13 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
     given_up = serving.given_up if own else ""
     table = training_table(rows, watched, config.period_s)
     del rows  # the table is a copy, and a large fleet's rows are most of what a training holds
-    fit = partial(
-        fit_table,
-        table,
-        watched,
-        inventory.load(config.inventory, store),
-        family,
-        training_id=training_id,
-        budget=config.budget,
-        period_s=config.period_s,
-        champion=serving.model,
-    )
-    candidate = fit(level=serving.settings if own else None)
+    fleet = inventory.load(config.inventory, store)
+    fit = partial(fit_table, table, watched, fleet, training_id=training_id, champion=serving.model)
+    anew = Recipe(family, config.budget, period_s=config.period_s)
+    candidate = fit(replace(anew, level=serving.settings) if own else anew)
     if own and training["kind"] == "contest" and not given_up and (reasons := select.vetoes(candidate.figures)):
         given_up = "; ".join(reasons)
-        candidate = fit()
+        candidate = fit(anew)
     zip_bytes = artifact.pack(candidate.document, candidate.arrays)
     run_id = tracking.log_candidate(config, training["run_id"], candidate, zip_bytes)
     base = f"candidates/{training_id}/{family}"
@@ -191,137 +182,19 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
         "params": candidate.params,
         "given_up": given_up,
     }
-    store.put_json(f"{base}.json", _finite(summary))
+    store.put_json(f"{base}.json", finite(summary))
     _log.info("%s: %s", family, summary["figures"])
     return {"family": family, "key": f"{base}.json", "run_id": run_id}
 
 
-def choose(
-    context: Mapping[str, Any], training: Mapping[str, Any], trained: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Decide what serves next by the policy of `ml.contest`, register it as challenger and announce it.
-
-    A family that failed to train does not take part. Fails for good where none may serve, with every veto in MLflow,
-    and where the champion's own family failed to train: what serves stays. Skips where the guards veto a refresh, and
-    leaves the reason for `request`: a contest must follow.
-    """
-    from ml import select, tracking
-    from ml.contest import Contest
-
-    config = settings.load()
-    store = clients.store(config)
-    by_family = {item["family"]: store.get_json(item["key"]) for item in trained if item}
-    figures = {family: _figures(summary) for family, summary in by_family.items()}
-    if not figures:
-        raise AirflowFailException("no family was trained: the logs of the tasks train say why; what serves stays")
-    given_up = next(filter(None, (summary.get("given_up", "") for summary in by_family.values())), "")
-    try:
-        choice = select.choose(figures)
-    except select.SelectionError as error:
-        vetoed = [_row(by_family[family], select.vetoes(figures[family])) for family in by_family]
-        tracking.close_training(config, training["run_id"], vetoed, why=str(error))
-        if training["kind"] == "contest":
-            _decide(store, training, Contest(figures, None, given_up=given_up))
-            raise AirflowFailException(str(error)) from error
-        if training["in_vain"]:
-            raise AirflowSkipException(f"what serves stays, and the last contest was in vain: {error}") from error
-        context["ti"].xcom_push(key=AGAIN, value=f"the guards vetoed the refresh of the champion: {error}")
-        raise AirflowSkipException(f"what serves stays, and a contest follows: {error}") from error
-    decision = _decide(store, training, Contest(figures, choice, given_up=given_up))
-    if decision.family not in by_family:
-        raise AirflowFailException(f"{decision.why}: see the log of its task train, and trigger again with contest")
-    ranking = [_row(by_family[family], []) for family in choice.ranking]
-    ranking += [_row(by_family[family], why) for family, why in choice.vetoes.items()]
-    for place, row in enumerate(ranking, 1):
-        _log.info("%d. %s %s", place, row["family"], "; ".join(row["vetoes"]) or row["figures"])
-    _log.info("%s: %s", decision.kind, decision.why)
-    told = {**asdict(decision), "ask": _ask(decision, figures)}
-    store.put_json(f"candidates/{training['training_id']}/ranking.json", _finite({"ranking": ranking, **told}))
-    winner = next(row for row in ranking if row["family"] == decision.family)
-    zip_bytes = store.get_bytes(winner["s3_key"])
-    if zip_bytes is None:
-        raise AirflowFailException(
-            f"s3://{config.bucket}/{winner['s3_key']} is gone: clear the tasks train to write it again"
-        )
-    version = tracking.register(
-        config,
-        training["run_id"],
-        training["training_id"],
-        ranking=ranking,
-        winner={**winner, **told, "refreshes": _refreshes(training, decision)},
-        zip_bytes=zip_bytes,
-    )
-    announced = {
-        "training_id": training["training_id"],
-        "family": winner["family"],
-        "version": version,
-        "digest": winner["digest"],
-        "key": winner["s3_key"],
-        "kind": decision.kind,
-        "why": decision.why,
-    }
-    context["outlet_events"][CANDIDATE_MODEL].extra.update(announced)
-    return announced
-
-
-def request(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Announce a retrain request where the refresh was vetoed, which holds a contest at once; skip otherwise."""
-    reason = context["ti"].xcom_pull(task_ids="choose", key=AGAIN)
-    if not reason:
-        raise AirflowSkipException("no contest must follow")
-    told = {"reason": reason}
-    context["outlet_events"][RETRAIN_REQUEST].extra.update(told)
-    return told
-
-
-def _decide(store: Store, training: Mapping[str, Any], contest: Contest) -> Decision:
-    """A refresh that passed the guards serves; a contest is settled against the wins so far, and recorded."""
-    from ml import standing
-    from ml.contest import REFRESH, Decision, Policy
-
-    family = training["champion"]["family"] if training["champion"] else None
-    if training["kind"] == REFRESH:
-        return Decision(family, REFRESH, training["why"])
-    policy = Policy(family, dict(training["wins"]))
-    decision = policy.settle(contest)
-    standing.write(
-        store,
-        training["training_id"],
-        at=clock.parse(training["at"]),
-        champion=policy.champion,
-        wins=policy.wins,
-        decision=asdict(decision),
-    )
-    return Decision(decision.family, decision.kind, f"Contest ({training['why']}): {decision.why}")
-
-
-def _ask(decision: Decision, figures: Mapping[str, Mapping[str, float]]) -> str:
-    """Why even a refresh waits for an approval; empty where it does not."""
-    from ml.contest import MOST_CHURN, REFRESH
-
-    churn = figures[str(decision.family)].get("label_churn", float("nan"))
-    if decision.kind != REFRESH or churn <= MOST_CHURN:
-        return ""
-    if churn != churn:
-        return "nobody could tell how many rows would change their level"
-    return f"{churn:.1%} of the rows would change their level, more than {MOST_CHURN:.0%}"
-
-
-def _refreshes(training: Mapping[str, Any], decision: Decision) -> str:
-    """The digest of the model that this one refreshes; empty for a change."""
-    from ml.contest import REFRESH
-
-    return training["champion"]["digest"] if decision.kind == REFRESH else ""
-
-
 @dataclass(frozen=True)
 class Serving:
-    """The level settings that a refresh keeps and the model that serves, None where there is none to use.
+    """The level settings that a refresh keeps and the model that serves, none where there is none to use.
 
     ``given_up`` says why the champion cannot be refreshed: a contest must find what follows it.
     """
 
-    settings: dict[str, Any] | None = None
+    settings: Params = field(default_factory=dict)
     model: FleetModel | None = None
     given_up: str = ""
 
@@ -362,19 +235,10 @@ def _newest_hour(store: Store) -> datetime | None:
     return datetime.fromisoformat(f"{day.removeprefix('dt=')}T{hour.removeprefix('hh=')}:00:00+00:00")
 
 
-def _figures(summary: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float("nan") if value is None else value for name, value in summary["figures"].items()}
-
-
-def _row(summary: Mapping[str, Any], vetoes: Sequence[str]) -> dict[str, Any]:
-    figures = {name: value for name, value in summary["figures"].items() if value is not None}
-    return {**summary, "figures": figures, "vetoes": list(vetoes)}
-
-
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Replace what JSON cannot hold, NaN and infinities, by null."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, float) and not float("-inf") < value < float("inf"):
         return None
     return value

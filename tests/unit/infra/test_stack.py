@@ -7,7 +7,7 @@ import pytest
 
 from infra import deploy
 from ml import labelled
-from riskwatch_lambda import logs, registry
+from riskwatch_lambda import logs, registry, tick
 
 # Actions for which AWS knows no resource-level permissions.
 WITHOUT_RESOURCE = {"cloudwatch:GetMetricData", "cloudwatch:ListMetrics", "tag:GetResources"}
@@ -121,18 +121,33 @@ def test_alarms_tell_operations_and_never_those_who_get_alerts(resources):
     wait_s = alarms["RowsWaitAlarm"]["Threshold"] / 1000
     assert alarms["RowsWaitAlarm"]["MetricName"] == "IteratorAge"
     assert wait_s * 10 < resources["StreamMapping"]["Properties"]["MaximumRecordAgeInSeconds"]
-    # AND a function that nobody calls, of which Lambda is silent, is told; every run of stream_metrics calls it
-    quiet = alarms["NothingArrivesAlarm"]
-    assert (quiet["Namespace"], quiet["MetricName"], quiet["Statistic"]) == ("AWS/Lambda", "Invocations", "Sum")
-    assert (quiet["ComparisonOperator"], quiet["Threshold"]) == ("LessThanThreshold", 1)
-    assert quiet["TreatMissingData"] == "breaching"
     # AND nobody who subscribes to alerts hears of it
     topics = {name: item["Properties"]["TopicArn"] for name, item in resources.items() if "Subscription" in name}
     assert topics.pop("OperationsEmailSubscription") == {"Ref": "OperationsTopic"}
     assert all(topic == {"Ref": "Topic"} for topic in topics.values())
 
 
-def test_how_long_nobody_may_call_the_function_can_be_chosen(template, resources):
+def test_the_alarm_on_silence_reads_what_the_function_reports_of_ticks(resources, capsys, monkeypatch):
+    # GIVEN a function of the stack's
+    name = resources["Function"]["Properties"]["FunctionName"]["Fn::Sub"].replace("${Name}", "riskwatch")
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", name)
+    alarm = resources["NothingArrivesAlarm"]["Properties"]
+    # WHEN it reports an answered tick
+    logs.sign_of_life(5, tick.ANSWERED)
+    # THEN it is the metric that the alarm asks for, with the same dimensions, and no other stack's
+    line = json.loads(capsys.readouterr().out)
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    assert directive["Namespace"] == alarm["Namespace"]
+    assert directive["Metrics"] == [{"Name": alarm["MetricName"], "Unit": "Count"}]
+    assert alarm["Dimensions"] == [{"Name": "FunctionName", "Value": {"Ref": "Function"}}]
+    assert directive["Dimensions"] == [["FunctionName"]]
+    assert (line["_aws"]["Timestamp"], line["FunctionName"], line[alarm["MetricName"]]) == (5, name, 1)
+    # AND less than one in a period, or nothing at all, sets it off
+    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == ("Sum", "LessThanThreshold", 1)
+    assert alarm["TreatMissingData"] == "breaching"
+
+
+def test_how_long_no_tick_may_come_can_be_chosen(template, resources):
     # GIVEN the alarm, and the periods of which an installation chooses
     alarm, chosen = resources["NothingArrivesAlarm"], template["Parameters"]["QuietPeriods"]
     assert alarm["Properties"]["EvaluationPeriods"] == {"Ref": "QuietPeriods"}

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from riskwatch_lambda.table import RegistryError
 from tests.unit.lambda_.world import (
     AN_HOUR,
     DAY_MS,
@@ -49,6 +50,29 @@ def test_what_was_paged_is_told_to_be_over_once_and_together(world):
     assert message["resolved"][0]["closed"] == "2026-11-22T11:10:00.000Z"
     assert "- web-1, back to normal: 2026-11-22 11:00 UTC to 2026-11-22 11:10 UTC, peak 2.00" in message["text"]
     assert unfinished(world) == [EPISODE.replace("web-1", "web-3")]
+
+
+def signs(capsys):
+    """The times of the signs of life that the function has just printed."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [line["_aws"]["Timestamp"] for line in lines if "TicksAnswered" in line]
+
+
+def test_an_answered_tick_is_reported_and_nothing_else_is(world, capsys):
+    # WHEN the function is asked for its model, as every run begins, and rows come THEN that is no sign of life
+    world.handle({"selftest": {}})
+    world.send(row(QUIET_CPU, 0))
+    assert signs(capsys) == []
+
+    # WHEN a tick comes that has nothing to do
+    assert world.tick(NOW) == NOTHING
+    assert signs(capsys) == [NOW]
+
+    # WHEN the episodes cannot be read
+    world.dynamodb.failing_reads = 100
+    with pytest.raises(RegistryError):
+        world.tick(NOW + 1)
+    assert signs(capsys) == []
 
 
 def test_an_end_that_could_not_be_told_is_told_later(world):

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from local.source import KnownIncident
-from local.summary import Alert, delays, met, parse_message
+from local.summary import Alert, delays, met, parse_message, receive
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -29,6 +29,35 @@ def test_incidents_are_met_on_their_own_instance_and_within_tolerance():
     # THEN the tolerance of ten minutes includes its edge, another instance's alert meets nothing
     assert (counts["made"], counts["met"], counts["missed"], counts["false_alerts"]) == (2, 1, 1, 3)
     assert [item["met"] for item in counts["list"]] == [True, False]
+
+
+class Queue:
+    """A queue with two messages that gives one at a time and forgets what is deleted."""
+
+    def __init__(self, *bodies):
+        sent = {"SentTimestamp": str(int(NOON.timestamp() * 1000))}
+        self.messages = [
+            {"Body": json.dumps(body), "ReceiptHandle": str(place), "Attributes": sent}
+            for place, body in enumerate(bodies)
+        ]
+
+    def receive_message(self, **asked):
+        return {"Messages": self.messages[:1]} if self.messages else {}
+
+    def delete_message(self, QueueUrl, ReceiptHandle):  # noqa: N803 - as boto3 names them
+        self.messages = [each for each in self.messages if each["ReceiptHandle"] != ReceiptHandle]
+
+
+def test_the_queue_is_emptied_and_pages_are_counted():
+    # GIVEN a page and the end of an episode
+    episode = {"instance_id": "web-1", "since": "2026-11-22T12:00:00.000Z"}
+    queue = Queue(
+        {"version": 1, "event": "opened", "opened": [episode]}, {"version": 1, "event": "resolved", "resolved": []}
+    )
+
+    # WHEN / THEN
+    assert receive(queue, "url") == ([Alert("web-1", NOON, NOON)], [NOON])
+    assert queue.messages == []
 
 
 def test_one_message_may_open_several_episodes():

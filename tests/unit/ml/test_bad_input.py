@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.backtest import BacktestError, backtest
+from ml.backtest import backtest
 from ml.families import FAMILIES
 
 DAY = 288
@@ -63,14 +63,6 @@ def test_the_order_of_the_rows_changes_nothing(family):
     straight = backtest(HISTORY, REPLAY, family=family).rows
     shuffled = backtest(HISTORY.sample(frac=1, random_state=3), REPLAY.sample(frac=1, random_state=4), family=family)
     pd.testing.assert_frame_equal(shuffled.rows, straight)
-
-
-@pytest.mark.parametrize("family", list(FAMILIES))
-def test_two_rows_with_one_timestamp_are_refused(family):
-    with pytest.raises(
-        BacktestError, match=r"1 rows repeat an \(instance_id, timestamp\), the first is b at 2026-11-02"
-    ):
-        backtest(HISTORY, pd.concat([REPLAY, REPLAY.tail(1)]), family=family)
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))

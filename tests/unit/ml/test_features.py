@@ -70,6 +70,16 @@ def test_windows_are_oldest_first_and_stay_in_their_segment():
     assert window_ends(table, 1).tolist() == [0, 1, 2, 3]
 
 
+def test_chosen_rows_are_cut_where_neighbours_are_missing():
+    # GIVEN two segments of an instance and one of another
+    rows = pd.concat([frame("a", [1, 2, 3, 4]), frame("a", [5, 6], "2026-11-02"), frame("b", [7, 8])])
+    # WHEN the third row is left out
+    table = as_table(rows, ["x"], GAP).cut(np.array([0, 1, 3, 4, 5, 6, 7]))
+    # THEN no window reaches over it, nor over a segment's end
+    assert table.segment.tolist() == [0, 0, 1, 2, 2, 3, 3]
+    assert window_ends(table, 2).tolist() == [1, 4, 6]
+
+
 def test_squash():
     assert squash(np.array([-(np.e - 1), 0.0, np.e - 1])) == pytest.approx([-1, 0, 1])
 

@@ -9,6 +9,7 @@ import pytest
 from bench.parity import awkward, differences
 from ml import artifact, catalogue, train
 from ml.families import FAMILIES
+from ml.fit import Recipe
 from ml.golden import expected
 from ml.inventory import Instance
 from ml.scoring import FleetModel
@@ -43,7 +44,7 @@ def replay():
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def candidate(request):
     rows = fleet_rows(["web-1", "web-2", "db-1"])
-    return train.fit_candidate(rows, catalogue.load(), INVENTORY, request.param, training_id="t1", seed=2)
+    return train.fit_candidate(rows, catalogue.load(), INVENTORY, Recipe(request.param, seed=2), "t1")
 
 
 def loaded(candidate):
@@ -67,7 +68,7 @@ def test_training_and_the_deployed_zip_label_alike(candidate, replay):
 def test_a_difference_is_counted(replay, monkeypatch):
     # GIVEN a deployed artifact whose code takes another row for unusual than training does
     rows = fleet_rows(["web-1", "web-2"])
-    candidate = train.fit_candidate(rows, catalogue.load(), INVENTORY, "kmeans", training_id="t1")
+    candidate = train.fit_candidate(rows, catalogue.load(), INVENTORY, Recipe("kmeans"), "t1")
     contents = {name: b.replace(b"value>=UNUSUAL", b"value>=9") for name, b in artifact._code().items()}
     monkeypatch.setattr(artifact, "_code", lambda: contents)
     zip_bytes = artifact.pack(candidate.document, candidate.arrays)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ml import sampling
-from ml.sampling import BLOCK_MS, DAY_MS, FALLBACK_ROWS, foreign_rows
+from ml.sampling import BLOCK_MS, DAY_MS, FALLBACK_ROWS, LONGEST_RUN, foreign_rows
 
 HOUR_MS = 3_600_000
 BEGIN = 20_000 * DAY_MS + 10 * HOUR_MS  # a history begins at any hour
@@ -62,42 +62,78 @@ def test_the_days_that_an_instance_has_take_turns_where_days_are_left_out(every)
 
 
 def fleet(instances, days, period_ms, begin=BEGIN):
-    """Instance and block of the rows of a fleet, sorted as a table is."""
+    """Instance and time of the rows of a fleet, sorted as a table is."""
     ms = moments(days, period_ms, begin)
-    return np.repeat(np.arange(instances), len(ms)), np.tile(ms // BLOCK_MS, instances)
+    return np.repeat(np.arange(instances), len(ms)), np.tile(ms, instances)
 
 
-def test_a_small_fleet_is_measured_on_the_same_blocks_of_every_instance():
-    # GIVEN five instances of 28 days at five minutes, of which every seventh block is about 6,000 rows
-    code, block = fleet(5, 28, 300_000, BEGIN - HOUR_MS)
+def runs_of(rows, code):
+    """First and last of the chosen rows in each run of neighbours of an instance."""
+    ends = (np.diff(rows) != 1) | (np.diff(code[rows]) != 0)
+    return rows[np.append(True, ends)], rows[np.append(ends, True)]
 
-    # WHEN / THEN
-    rows = foreign_rows(code, block)
-    assert rows.tolist() == np.flatnonzero(block % 7 == 0).tolist()
-    assert 5_000 < len(rows) <= FALLBACK_ROWS
-    # AND a few rows are taken all
-    assert foreign_rows(code[:100], block[:100]).tolist() == list(range(100))
+
+def test_of_a_few_rows_all_are_measured():
+    code, ms = fleet(5, 2, 300_000)
+    assert foreign_rows(code, ms).tolist() == list(range(5 * 576))
+
+
+MANY = [12, 30, 100, 166, 500, 5_000]
 
 
 @pytest.mark.parametrize("begin", [BEGIN, BEGIN + 5 * DAY_MS])
-@pytest.mark.parametrize(("instances", "days"), [(600, 28), (1_000, 7), (3_000, 2)])
-def test_a_large_fleet_is_measured_on_blocks_of_many_instances_and_hours(instances, days, begin):
-    # GIVEN a fleet in which a block of all instances is more than 6,000 rows, or has no turn
-    code, block = fleet(instances, days, 900_000, begin)
+@pytest.mark.parametrize(
+    ("instances", "days", "period_ms"),
+    [*((count, 28, 900_000) for count in MANY), (1, 28, 300_000), (600, 2, 300_000), (20, 7, 60_000), (4, 3, 10_000)],
+)
+def test_fallbacks_are_measured_on_many_moments_of_all_hours(instances, days, period_ms, begin):
+    # GIVEN a fleet of any size, of any period
+    code, ms = fleet(instances, days, period_ms, begin)
 
     # WHEN
-    rows = foreign_rows(code, block)
+    rows = foreign_rows(code, ms)
 
-    # THEN the room is used by whole blocks of as many instances as it allows, evenly
-    assert 0.9 * FALLBACK_ROWS < len(rows) <= FALLBACK_ROWS
-    chosen = set(zip(code[rows].tolist(), block[rows].tolist(), strict=True))
-    most = block.max() + 1
-    assert len(rows) == np.isin(code * most + block, code[rows] * most + block[rows]).sum()
-    of_tenth = np.bincount([10 * one // instances for one, _ in chosen], minlength=10)
-    assert np.ptp(of_tenth) <= 2
-    assert len({one for one, _ in chosen}) > 0.6 * min(instances, len(chosen))
+    # THEN most of the room is used
+    assert 0.7 * FALLBACK_ROWS < len(rows) <= FALLBACK_ROWS
+    # AND the blocks are many, from the first tenth of the time to the last
+    blocks, count = np.unique(ms[rows] // BLOCK_MS, return_counts=True)
+    assert len(blocks) >= 16
+    assert np.ptp(blocks) >= 0.8 * days * 8
     # AND of every hour of the day about as often
-    hours = np.bincount([two % 8 for _, two in chosen], minlength=8)
-    assert hours.min() > 0.6 * hours.mean()
+    hours = np.bincount(blocks % 8, weights=count, minlength=8)
+    assert hours.min() > 0.8 * hours.mean()
+    # AND of instances from all over the fleet
+    of_tenth = np.bincount(10 * code[rows] // instances, minlength=10)
+    assert of_tenth[of_tenth > 0].min() > 0.4 * len(rows) / min(instances, 10)
+    assert len(np.unique(code[rows])) > 0.6 * min(instances, len(rows) / 36)
     # AND the same ones the next time
-    assert rows.tolist() == foreign_rows(code, block).tolist()
+    assert rows.tolist() == foreign_rows(code, ms).tolist()
+
+
+@pytest.mark.parametrize(("instances", "period_ms"), [(100, 300_000), (100, 900_000), (20, 60_000), (4, 10_000)])
+def test_they_are_measured_in_runs_of_neighbours(instances, period_ms):
+    # GIVEN
+    code, ms = fleet(instances, 7, period_ms)
+
+    # WHEN
+    rows = foreign_rows(code, ms)
+
+    # THEN no run is shorter than a block, or than half of the longest run, but for those at the ends of the history
+    first, last = runs_of(rows, code)
+    edge = (ms[first] == ms[0]) | (ms[last] == ms.max())
+    assert (last - first + 1)[~edge].min() >= min(BLOCK_MS // period_ms, LONGEST_RUN // 2)
+    # AND none reaches over two instances
+    assert (code[first] == code[last]).all()
+
+
+def test_a_dense_history_of_hours_is_measured_from_one_end_to_the_other():
+    # GIVEN three instances with a row each second, so that a block alone is more than all that is measured
+    code, ms = fleet(3, 0.1, 1_000)
+
+    # WHEN
+    rows = foreign_rows(code, ms)
+
+    # THEN of every instance rows are there, from all fifths of the time
+    assert 0.9 * FALLBACK_ROWS < len(rows) <= FALLBACK_ROWS
+    fifths = 5 * (ms[rows] - ms[0]) // (0.1 * DAY_MS)
+    assert len({*zip(code[rows].tolist(), fifths.tolist(), strict=True)}) >= 13

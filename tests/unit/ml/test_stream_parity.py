@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import artifact, catalogue, scoring, stream, train
+from ml import artifact, catalogue, stream, train, verdicts
+from ml.fit import Recipe
 from ml.inventory import Instance
 from riskwatch_lambda import model as served
 from riskwatch_lambda import scorer
@@ -31,7 +32,7 @@ def fleet_rows(names, rows, seed):
 def trained():
     """A model as training holds it and as the function reads it."""
     rows = fleet_rows(["web-1", "web-2"], 400, 0)
-    fitted = train.fit_candidate(rows, catalogue.load(), INVENTORY, "kmeans", training_id="t", seed=2)
+    fitted = train.fit_candidate(rows, catalogue.load(), INVENTORY, Recipe("kmeans", seed=2), "t")
     zip_bytes = artifact.pack(fitted.document, fitted.arrays)
     document, arrays = artifact.unpack(zip_bytes)
     return document, arrays, served.from_files(artifact.model_files(zip_bytes))
@@ -66,7 +67,7 @@ def test_packs_get_the_verdicts_of_training(monkeypatch, trained, pack_bytes):
         for record in part.records
         for ms, verdict in zip(record.ts[-record.newest :], scorer.verdicts(model, record), strict=True)
     }
-    table = scoring.label_rows(document, arrays, rows[~impossible].reset_index(drop=True), INVENTORY)
+    table = verdicts.label_rows(document, arrays, rows[~impossible].reset_index(drop=True), INVENTORY)
 
     # THEN every possible row has the same verdict, and every other one was refused
     assert len(got) == len(table) == (~impossible).sum()

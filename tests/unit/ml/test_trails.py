@@ -2,9 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import artifact, scoring, train
+from ml import artifact, train, verdicts
 from ml.catalogue import Catalogue, Metric
 from ml.features import MetricTable
+from ml.fit import Recipe
 from ml.trails import behaviour_width, by_metric, context_rows, trails_for, widen
 from riskwatch_lambda import model as served
 from riskwatch_lambda import scorer
@@ -72,7 +73,7 @@ def test_a_model_of_two_metrics_is_scored_alike_by_both():
         )
         for name in ("a", "b", "c")
     ]
-    candidate = train.fit_candidate(pd.concat(frames), CATALOGUE, {}, "kmeans", training_id="t")
+    candidate = train.fit_candidate(pd.concat(frames), CATALOGUE, {}, Recipe("kmeans"), "t")
     zip_bytes = artifact.pack(candidate.document, candidate.arrays)
     document, arrays = artifact.unpack(zip_bytes)
     model = served.from_files(artifact.model_files(zip_bytes))
@@ -81,7 +82,7 @@ def test_a_model_of_two_metrics_is_scored_alike_by_both():
     last.loc[60:65, "load"] = NAN
     last.loc[75, "calls"] = 40.0
     # WHEN both score them
-    want = scoring.label_rows(document, arrays, last)
+    want = verdicts.label_rows(document, arrays, last)
     # THEN they agree on every row with its whole context
     for place in range(38, 80):
         part = last.iloc[place - 37 : place + 1]

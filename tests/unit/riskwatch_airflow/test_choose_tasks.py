@@ -5,7 +5,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from ml import standing
 from riskwatch_airflow.assets import CANDIDATE_MODEL, RETRAIN_REQUEST
-from riskwatch_airflow.tasks import train
+from riskwatch_airflow.tasks import choose
 from tests.unit.riskwatch_airflow.trainings import CHAMPION, TEN, candidate, training
 
 
@@ -19,7 +19,7 @@ def test_the_best_of_those_that_trained_is_registered(aws, training_run, told):
     ]
 
     # WHEN
-    chosen = train.choose(training_run, training(), trained)
+    chosen = choose.choose(training_run, training(), trained)
 
     # THEN
     assert (chosen["family"], chosen["version"], chosen["key"]) == ("ensemble", "3", "candidates/T1/ensemble.zip")
@@ -35,7 +35,7 @@ def test_nothing_may_serve(aws, training_run, told):
 
     # WHEN / THEN the training in MLflow is closed with the veto, and nothing is announced
     with pytest.raises(AirflowFailException, match="not finite: injected_vus_pr"):
-        train.choose(training_run, training(), trained)
+        choose.choose(training_run, training(), trained)
     assert told["closed"][0]["vetoes"] == ["not finite: injected_vus_pr"]
     assert "train on more varied rows" in told["why"]
     assert training_run["outlet_events"] == {}
@@ -46,7 +46,7 @@ def test_a_refresh_is_registered_for_the_model_that_it_refreshes(aws, training_r
     trained = [candidate(aws, "kmeans", label_churn=0.05)]
 
     # WHEN
-    chosen = train.choose(training_run, training("refresh", CHAMPION, why="kmeans is refreshed"), trained)
+    chosen = choose.choose(training_run, training("refresh", CHAMPION, why="kmeans is refreshed"), trained)
 
     # THEN no contest is recorded
     assert (chosen["family"], chosen["kind"]) == ("kmeans", "refresh")
@@ -56,7 +56,7 @@ def test_a_refresh_is_registered_for_the_model_that_it_refreshes(aws, training_r
 
 def test_a_refresh_that_changes_many_labels_asks(aws, training_run, told):
     # GIVEN / WHEN
-    train.choose(training_run, training("refresh", CHAMPION), [candidate(aws, "kmeans", label_churn=0.11)])
+    choose.choose(training_run, training("refresh", CHAMPION), [candidate(aws, "kmeans", label_churn=0.11)])
 
     # THEN
     assert told["winner"]["ask"] == "11.0% of the rows would change their level, more than 10%"
@@ -68,11 +68,11 @@ def test_a_vetoed_refresh_is_followed_by_a_contest(aws, training_run, told):
 
     # WHEN / THEN nothing is announced, and the reason waits for the next task
     with pytest.raises(AirflowSkipException, match="what serves stays"):
-        train.choose(training_run, training("refresh", CHAMPION), trained)
+        choose.choose(training_run, training("refresh", CHAMPION), trained)
     assert "noise" in told["closed"][0]["vetoes"][0]
     assert training_run["outlet_events"] == {}
-    training_run["ti"].values["choose", train.AGAIN] = training_run["ti"].values.pop(("decide", train.AGAIN))
-    asked = train.request(training_run)
+    training_run["ti"].values["choose", choose.AGAIN] = training_run["ti"].values.pop(("decide", choose.AGAIN))
+    asked = choose.request(training_run)
     assert training_run["outlet_events"][RETRAIN_REQUEST].extra == asked
     assert "50.0% of the rows are noise" in asked["reason"]
 
@@ -80,13 +80,13 @@ def test_a_vetoed_refresh_is_followed_by_a_contest(aws, training_run, told):
 def test_a_contest_in_vain_is_not_repeated_daily(aws, training_run, told):
     # GIVEN a contest in which every family was vetoed
     with pytest.raises(AirflowFailException):
-        train.choose(training_run, training("contest", CHAMPION), [candidate(aws, "kmeans", noise_share=0.5)])
+        choose.choose(training_run, training("contest", CHAMPION), [candidate(aws, "kmeans", noise_share=0.5)])
     in_vain = standing.read(aws.store, "T2", "kmeans").in_vain
     assert in_vain
 
     # WHEN the refresh of the day after is vetoed too / THEN nothing follows before the week is over
     with pytest.raises(AirflowSkipException, match="the last contest was in vain"):
-        train.choose(
+        choose.choose(
             training_run, training("refresh", CHAMPION, in_vain=in_vain), [candidate(aws, "kmeans", noise_share=0.5)]
         )
     assert training_run["ti"].values == {}
@@ -95,7 +95,7 @@ def test_a_contest_in_vain_is_not_repeated_daily(aws, training_run, told):
 def test_a_sound_refresh_asks_for_no_contest(training_run):
     # GIVEN / WHEN / THEN
     with pytest.raises(AirflowSkipException, match="no contest"):
-        train.request(training_run)
+        choose.request(training_run)
 
 
 def test_wins_are_kept_and_the_third_in_a_row_changes_the_family(aws, training_run, told):
@@ -106,7 +106,7 @@ def test_wins_are_kept_and_the_third_in_a_row_changes_the_family(aws, training_r
     kinds = []
     for week in ("T1", "T2", "T3"):
         wins = standing.read(aws.store, week, "kmeans").wins
-        chosen = train.choose(training_run, training("contest", CHAMPION, training_id=week, wins=wins), trained)
+        chosen = choose.choose(training_run, training("contest", CHAMPION, training_id=week, wins=wins), trained)
         kinds.append((chosen["family"], chosen["kind"], told["winner"]["refreshes"]))
 
     # THEN the champion is refreshed twice, and then gives way
@@ -120,7 +120,7 @@ def test_a_vetoed_champion_gives_way_at_once(aws, training_run, told):
     trained = [candidate(aws, "kmeans", severity_gap=0.1), candidate(aws, "dbscan", injected_vus_pr=0.1)]
 
     # WHEN / THEN
-    chosen = train.choose(training_run, training("contest", CHAMPION), trained)
+    chosen = choose.choose(training_run, training("contest", CHAMPION), trained)
     assert (chosen["family"], chosen["kind"]) == ("dbscan", "change")
     assert "cannot go on (neighbouring levels" in chosen["why"]
 
@@ -132,7 +132,7 @@ def test_the_champion_that_wins_with_new_settings_is_a_change(aws, training_run,
     trained = [{"family": "kmeans", "key": "candidates/T1/kmeans.json", "run_id": "kmeans"}]
 
     # WHEN / THEN it refreshes nothing, so that it waits for an approval
-    chosen = train.choose(training_run, training("contest", CHAMPION), trained)
+    chosen = choose.choose(training_run, training("contest", CHAMPION), trained)
     assert (chosen["family"], chosen["kind"], told["winner"]["refreshes"]) == ("kmeans", "change", "")
     assert "cannot go on (it was all noise)" in chosen["why"]
 
@@ -140,7 +140,7 @@ def test_the_champion_that_wins_with_new_settings_is_a_change(aws, training_run,
 def test_a_contest_in_which_all_are_vetoed_is_on_record(aws, training_run, told):
     # GIVEN / WHEN
     with pytest.raises(AirflowFailException, match="no family may serve"):
-        train.choose(training_run, training("contest", CHAMPION), [candidate(aws, "kmeans", noise_share=0.5)])
+        choose.choose(training_run, training("contest", CHAMPION), [candidate(aws, "kmeans", noise_share=0.5)])
 
     # THEN tomorrow is no contest because of the calendar
     assert standing.read(aws.store, "T2", "kmeans").contested_at == TEN
@@ -150,7 +150,7 @@ def test_a_contest_in_which_all_are_vetoed_is_on_record(aws, training_run, told)
 def test_no_family_came_out_of_the_training(aws, training_run, told, kind):
     # GIVEN the only one ran out of memory / WHEN / THEN that is a failure, not a veto
     with pytest.raises(AirflowFailException, match="no family was trained"):
-        train.choose(training_run, training(kind, CHAMPION), [None])
+        choose.choose(training_run, training(kind, CHAMPION), [None])
     assert aws.store.keys("contests/") == []
     assert training_run["ti"].values == {}
 
@@ -161,14 +161,14 @@ def test_a_champion_that_failed_to_train_goes_on_serving(aws, training_run, told
 
     # WHEN / THEN nothing is registered, and the wins against it stand
     with pytest.raises(AirflowFailException, match="kmeans failed to train: what serves stays"):
-        train.choose(training_run, training("contest", CHAMPION, wins={"dbscan": 2}), trained)
+        choose.choose(training_run, training("contest", CHAMPION, wins={"dbscan": 2}), trained)
     assert "winner" not in told
     assert standing.read(aws.store, "T2", "kmeans").wins == {"dbscan": 2}
 
 
 def test_a_refresh_of_unknown_churn_asks(aws, training_run, told):
     # GIVEN a refresh that could not be compared with what serves / WHEN
-    train.choose(training_run, training("refresh", CHAMPION), [candidate(aws, "kmeans")])
+    choose.choose(training_run, training("refresh", CHAMPION), [candidate(aws, "kmeans")])
 
     # THEN
     assert told["winner"]["ask"] == "nobody could tell how many rows would change their level"

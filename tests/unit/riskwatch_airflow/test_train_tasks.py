@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from ml import artifact, catalogue, history, standing, tracking
+from ml.fit import Recipe
 from ml.train import fit_candidate
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_airflow.tasks import train
@@ -19,7 +20,7 @@ from tests.unit.riskwatch_airflow.trainings import CHAMPION, FIVE, TEN, training
 @pytest.fixture(scope="module")
 def served():
     """A model as the champion serves it."""
-    return fit_candidate(rows(n=300), CATALOGUE, INVENTORY, "kmeans", training_id="T0", level={"clusters": 4})
+    return fit_candidate(rows(n=300), CATALOGUE, INVENTORY, Recipe("kmeans", level={"clusters": 4}), "T0")
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ def packed_otherwise(aws, served):
 def watching_less(aws, served):
     names = CATALOGUE.names
     fewer = catalogue.Catalogue(tuple(metric for metric in CATALOGUE.metrics if metric.name != names[-1]))
-    other = fit_candidate(rows(n=300), fewer, INVENTORY, "kmeans", training_id="T0")
+    other = fit_candidate(rows(n=300), fewer, INVENTORY, Recipe("kmeans"), "T0")
     aws.store.put_bytes(f"artifacts/{CHAMPION.digest}.zip", artifact.pack(other.document, other.arrays))
 
 
@@ -180,7 +181,7 @@ def test_a_champion_that_cannot_be_refreshed_is_contested(aws, training_run, tol
     found = train.prepare(training_run)
     assert sorted(found["families"]) == sorted(FIVE)
     assert why in found["why"]
-    assert train._serving(aws.store, asdict(CHAMPION), CATALOGUE.names).settings is None
+    assert train._serving(aws.store, asdict(CHAMPION), CATALOGUE.names).settings == {}
 
 
 def test_a_vetoed_champion_is_fitted_again_with_settings_of_its_own_choice(aws, training_run, kept, monkeypatch):
@@ -202,5 +203,5 @@ def test_a_vetoed_champion_is_fitted_again_with_settings_of_its_own_choice(aws, 
     # THEN the second fit is the candidate
     summary = aws.store.get_json(done["key"])
     assert summary["given_up"] == "one level cluster holds too much"
-    free = fit_candidate(frame, CATALOGUE, INVENTORY, "kmeans", training_id="T1")
+    free = fit_candidate(frame, CATALOGUE, INVENTORY, Recipe("kmeans"), "T1")
     assert summary["params"]["level.clusters"] == free.params["level.clusters"] != 4

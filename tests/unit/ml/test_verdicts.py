@@ -1,0 +1,98 @@
+"""Verdicts of a model that is small enough to work out by hand: reasons, harm and exhaustion."""
+
+import numpy as np
+
+from ml import features
+from ml.features import as_table
+from ml.scoring import FleetModel, measure
+from ml.verdicts import exhausted_rows, label_rows, score_table, shares
+from tests.unit.ml.by_hand import ARRAYS, E1, document, rows
+
+
+def test_only_a_row_that_is_nearly_unusual_needs_reasons():
+    # GIVEN the centre, then 10 + E1, which scores 0.875
+    labelled = label_rows(document(), ARRAYS, rows([10.0, 10 + E1]))
+    # THEN
+    assert labelled["level"].tolist() == ["Idle", "High Load"]
+    assert labelled["unusual"].tolist() == [False, False]
+    assert [len(reasons) for reasons in labelled["reasons"]] == [0, 1]
+
+
+def test_an_unusual_row_has_its_reasons():
+    # GIVEN the centre, then 10 + E2, whose squashed deviation is 2, so that the score is 1.75
+    labelled = label_rows(document(), ARRAYS, rows([10.0, 10 + np.e**2 - 1]))
+    assert labelled["unusual"].tolist() == [False, True]
+    reason = labelled["reasons"][1][0]
+    assert reason == {"feature": "a", "value": 16.39, "low": 7.0, "high": 13.0, "share": 1.0, "direction": "up"}
+
+
+def test_a_missing_value_can_be_a_reason():
+    # GIVEN a value far from its centre, and none after it: both rows' windows are unusual
+    labelled = label_rows(document(), ARRAYS, rows([1e6, np.nan]))
+    assert labelled["unusual"].tolist() == [True, True]
+    assert labelled["reasons"][1][0]["value"] is None
+
+
+def test_only_the_harmful_direction_pages():
+    # GIVEN a fall to 0, clearly unusual
+    fall, want = rows([10.0, 0.0]), {"up": False, "down": True, "both": True}
+    for direction, pages in want.items():
+        labelled = label_rows(document(direction), ARRAYS, fall)
+        assert labelled["unusual"].tolist() == [False, True]
+        assert labelled["pages"].tolist() == [False, pages]
+
+
+def test_the_paging_threshold_counts_and_the_unusual_flag_does_not_move():
+    labelled = label_rows(document(threshold=9.0), ARRAYS, rows([10.0, 30.0]))
+    assert labelled["unusual"].tolist() == [False, True]
+    assert labelled["pages"].tolist() == [False, False]
+
+
+def test_exhaustion_pages_at_any_score_unless_it_is_expected_there():
+    # The expected range ends at 13: a bound of 13.5 is news, a bound of 12 is part of every day.
+    high = rows([10.0, 13.6])
+    assert label_rows(document(exhaustion=13.5, threshold=99.0), ARRAYS, high)["pages"].tolist() == [False, True]
+    assert not label_rows(document(exhaustion=12.0, threshold=99.0), ARRAYS, high)["pages"].any()
+
+
+def test_strangers_use_the_fleets_baseline_and_are_not_known():
+    labelled = label_rows(document(), ARRAYS, rows([0.0], instance="x"))
+    assert labelled["score"].tolist() == [0.0]
+    assert labelled["known"].tolist() == [False]
+
+
+def test_no_rows():
+    assert len(label_rows(document(), ARRAYS, rows([]))) == 0
+
+
+def test_some_rows_are_explained_as_among_all():
+    # GIVEN rows of which each member rates another part
+    table = as_table(rows([10.0, 12.0, 9.0, 15.0, 11.0]), ["a"], 1800)
+    model = FleetModel.load(document(), ARRAYS)
+    baseline = np.zeros(len(table), np.int64)
+    measured = measure(model, table, baseline)
+
+    # WHEN
+    some, everything = (shares(model, measured, baseline, np.array(of)) for of in ([0, 3, 4], range(5)))
+
+    # THEN
+    assert np.array_equal(some, everything[[0, 3, 4]])
+
+
+def test_without_a_score_a_row_is_not_unusual():
+    model = FleetModel.load({**document(), "members": document()["members"][:1]}, ARRAYS)
+    scored = score_table(model, as_table(rows([10.0]), ["a"], 1800), np.zeros(1, int))
+    assert scored.unusual.tolist() == [False]
+
+
+def test_exhausted_rows_of_many_blocks_are_those_of_one_block(monkeypatch):
+    # GIVEN rows of which some are beyond the exhaustion bound
+    table = as_table(rows([10.0, 10.0 + E1, 40.0, 9.0, 90.0, 11.0, 95.0]), ["a"], 1800)
+    model = FleetModel.load(document(exhaustion=50.0), ARRAYS)
+    baseline = np.zeros(len(table), np.int64)
+    expected = exhausted_rows(model, table, baseline)
+    assert np.flatnonzero(expected).tolist() == [4, 6]
+
+    # WHEN / THEN
+    monkeypatch.setattr(features, "BLOCK_ROWS", 2)
+    assert np.array_equal(exhausted_rows(model, table, baseline), expected)
