@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,9 +80,15 @@ def _faithful(tree: FloatArray, labels: IntArray, owner: IntArray, index: IntArr
     prototype nearest to each vector. The prototypes, and so the distances, stay as they are.
     """
     place = np.unique(labels, return_index=True)[1]
-    for clusters in range(int(labels.max()) + 1, 0, -1):
-        merged = _cut(tree, clusters)
-        owners = merged[place[owner]]
-        if agreement(merged, owners[index]) >= FAITHFUL:
-            break
-    return merged, owners
+    finest = int(labels.max()) + 1
+
+    def merged(clusters: int) -> tuple[IntArray, IntArray]:
+        cut = _cut(tree, clusters)
+        return cut, cut[place[owner]]
+
+    def is_faithful(merges: int) -> bool:
+        cut, owners = merged(finest - merges)
+        return agreement(cut, owners[index]) >= FAITHFUL
+
+    # A merge keeps every agreement there is: the share only grows on the way up.
+    return merged(finest - bisect_left(range(finest), True, key=is_faithful))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.cluster.hierarchy import fcluster
 from sklearn.metrics import homogeneity_score
 
 from ml.families import FAMILIES, ClusterMap
@@ -74,6 +75,19 @@ def test_wards_clusters_stay_apart_where_the_map_can_tell_them():
     assert len(np.unique(labels)) >= 3
     assert all(len(np.unique(truth[labels == label])) == 1 for label in np.unique(labels))
     assert fit.figures["fidelity"] >= 0.98
+
+
+def test_wards_clusters_are_merged_no_further_than_the_map_needs():
+    # GIVEN a cloud that sixty prototypes divide otherwise than sixty of Ward's clusters
+    x = np.random.default_rng(1).normal(size=(800, 2))
+    # WHEN
+    fit = FAMILIES["hierarchical"](x, {"budget": 60, "clusters": 60}, 0)
+    # THEN one cluster more could not be told apart by the same prototypes
+    finer = fcluster(fit.linkage, fit.params["clusters"] + 1, criterion="maxclust")
+    index = fit.map.assign(x).index
+    of_prototype = [np.bincount(finer[index == place]).argmax() for place in range(fit.map.size)]
+    assert 1 < fit.params["clusters"] < 60
+    assert np.mean(np.array(of_prototype)[index] == finer) < 0.98
 
 
 def test_wards_tree_is_cut_as_asked_where_the_map_has_prototypes_to_spare():

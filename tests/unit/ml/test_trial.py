@@ -52,7 +52,7 @@ def test_a_family_finds_more_than_chance(trial):
 @pytest.mark.parametrize("level", [{}, {"clusters": 6}])
 def test_the_level_map_changes_nothing(trial, level):
     # GIVEN a model whose level map was chosen in full, or kept by a refresh
-    model = fit_model(trial.space, CATALOGUE, Recipe("kmeans", level=level, hold_out=False)).model
+    model = fit_model(trial.space, CATALOGUE, Recipe("kmeans", level=level, rough=True)).model
     measured = measure(model, trial.wide, row_baselines(model.baselines, trial.table, INVENTORY))
     # WHEN / THEN its rating is that of the trial, which chooses none
     found = injected_vus_pr(trial, CATALOGUE, INVENTORY, Recipe("kmeans", level=level))
