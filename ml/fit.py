@@ -37,6 +37,7 @@ FALLBACK_PROTOTYPES = 32
 GROUP_PROTOTYPES = 160  # more make no group's score better
 LEVEL_BUDGET = 256
 FIT_ROWS = 60_000  # rows whose vectors a family may sample from
+ROUGH_SAMPLE = 700  # rows of a group that a member of a rough fit sees
 HOLD_ROWS = 2_000  # rows of a half from which held-out prototypes are made
 RULE = {"m": 1, "n": 1, "close_rows": 2, "cooldown_s": 3600, "group_s": 900}
 
@@ -48,8 +49,8 @@ class Recipe:
     ``level`` holds the settings of the level map that a family would otherwise choose itself, such as its clusters.
     ``budget`` is alerts for each instance and day on the training rows, ``period_s`` the time between two rows.
     ``members`` are window in rows and share of a group's prototypes, ``prototypes`` is their sum over all groups.
-    With ``hold_out`` boundaries come from prototypes that were fitted without the row; without it, in half the
-    time, they are too narrow to page by, and good enough to weigh members against each other.
+    A ``rough`` fit takes a third of the time and ranks rows, which is all that a trial asks of it: its members see
+    fewer rows, and its boundaries, from the rows that shaped the prototypes, are too narrow to page by.
     """
 
     family: str
@@ -59,7 +60,7 @@ class Recipe:
     level: Params = field(default_factory=dict)
     members: tuple[tuple[int, float], ...] = MEMBERS
     prototypes: int = PROTOTYPES
-    hold_out: bool = True
+    rough: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ def _fit_members(
     fallback = int(groups.max())
     group_of_row = groups[space.baseline]
     each = min(GROUP_PROTOTYPES, (recipe.prototypes - FALLBACK_PROTOTYPES) // max(1, fallback))
+    sample = ROUGH_SAMPLE if recipe.rough else max(1_000, 10_000 // (fallback + 1))
     foreign = _foreign(space)
     members: list[dict[str, Any]] = []
     fits: list[FamilyFit] = []
@@ -161,11 +163,7 @@ def _fit_members(
                 continue
             count = max(2, int(prototypes * share))
             name = f"group{group}_member{slot}"
-            params = {
-                "budget": count,
-                "clusters": count,
-                "sample": max(1_000, 10_000 // (fallback + 1)),
-            }
+            params = {"budget": count, "clusters": count, "sample": sample}
             fit = FAMILIES[recipe.family](vectors, params, recipe.seed + slot)
             described, stored = fit.map.to_document(name)
             arrays |= stored
@@ -228,7 +226,7 @@ def _distances(
             index[low : low + FIT_ROWS] = assigned.index
         nearest.append((ends, index))
         own_held[ends] = own_seen[ends]
-        if recipe.hold_out and member["group"] != groups.max():
+        if not recipe.rough and member["group"] != groups.max():
             _hold_out(space, recipe, member, fit, ends, fold, own_held)
     return Distances(seen, held, tuple(nearest))
 

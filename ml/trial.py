@@ -81,7 +81,7 @@ def injected_vus_pr(trial: Trial, catalogue: Catalogue, inventory: Mapping[str, 
     """
     # Scores do not depend on the level map: its clusters need not be chosen. Within an instance a boundary only weighs
     # the members against each other, and nothing pages here.
-    model = fit_model(trial.space, catalogue, replace(recipe, level=ANY_LEVEL, hold_out=False)).model
+    model = fit_model(trial.space, catalogue, replace(recipe, level=ANY_LEVEL, rough=True)).model
     measured = measure(model, trial.wide, row_baselines(model.baselines, trial.table, inventory))
     return rate(trial, np.nan_to_num(measured.score))
 
