@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from ml.features import BoolArray, FloatArray, MetricTable
 
 MIN_ROWS = 24  # an instance with fewer rows has no baseline of its own
-MIN_SPAN_MS = 24 * 3_600_000  # nor one whose rows span less than a day: it has not shown all its hours
+# From the first row to the last: rows of a day span a day but for their period, which may be an hour.
+MIN_SPAN_MS = 23 * 3_600_000  # nor one with less than a day of rows: it has not shown all its hours
 MIN_HOUR_ROWS = 6  # an hour of day with fewer rows says nothing about its own mean
-PROFILE_SPAN_MS = 48 * 3_600_000  # an hour-of-day profile needs each hour twice: once to learn it, once to test it
+PROFILE_SPAN_MS = 47 * 3_600_000  # an hour-of-day profile needs each hour twice: once to learn it, once to test it
 SCALE_FLOOR = 0.3  # share of the fleet's typical deviation that is the least deviation of an instance
 
 

@@ -240,5 +240,8 @@ def _within_share(values: FloatArray, code: IntArray) -> float:
 
 
 def level_space(values: FloatArray, center: FloatArray, scale: FloatArray) -> FloatArray:
-    """Values (n, d) without gaps in the level space, (n, d)."""
-    return squash((values - center) / scale)
+    """Values (n, d) without gaps in the level space, (n, d); 0 in the metrics that do not say how busy a row is."""
+    level = squash((values - center) / scale)
+    # What a scale without end leaves of them would make vectors different that are the same to the map that serves.
+    level[:, scale >= NEVER_SEEN_SCALE] = 0.0
+    return level

@@ -18,7 +18,7 @@ import numpy as np
 from ml.features import BoolArray, FloatArray, IntArray, MetricTable
 
 LEAST_ROWS = 48  # fewer rows have no room for an incident and for quiet rows around it
-INCIDENT_SHARE = 0.08  # of the rows, about: trouble is rare
+INCIDENT_SHARE = 0.08  # of an incident and the longest quiet before it; of all rows about an eighth: trouble is rare
 SHORT_S, LONG_S = 900, 4 * 3_600  # an incident that is not a spike lasts between a quarter of an hour and four hours
 LONGEST_SHARE = 0.02  # and at most this share of the rows of the instance, so that a short past holds several
 SIZES = (0.5, 6.0)  # deviations

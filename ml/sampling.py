@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ml.baselines import PROFILE_SPAN_MS
+
 if TYPE_CHECKING:
     from ml.features import IntArray, MetricTable
 
@@ -21,15 +23,19 @@ LONGEST_RUN = 120  # rows in a run of neighbours: however dense rows are, 50 run
 def folds(table: MetricTable, group_of_row: IntArray) -> IntArray:
     """Fold 0 or 1 of every row, (n,), by its group (n,): days in turn, or quarters of less than four days.
 
-    Days are counted from a group's first row. An instance without a row on some dates between its first and its last
-    takes turns over the dates that it has: those left out of a long history may be every second one.
+    Halves of a day would leave each hour of the day to one fold: less than two days, which have no hour-of-day profile
+    yet, take turns by eight hours at most. Days are counted from a group's first row. An instance without a row on some
+    dates between its first and its last takes turns over the dates that it has: those left out of a long history may be
+    every second one.
     """
     code, ms = table.code, table.ms
     fold = np.zeros(len(ms), np.int64)
     for group in np.unique(group_of_row):
         mine = group_of_row == group
         first = ms[mine].min()
-        block = min(DAY_MS, max(1, int(ms[mine].max() - first) // 4 + 1))
+        span = int(ms[mine].max() - first)
+        longest = DAY_MS if span >= PROFILE_SPAN_MS else DAY_MS // 3
+        block = min(longest, max(1, span // 4 + 1))
         fold[mine] = (ms[mine] - first) // block % 2
     date = ms // DAY_MS
     first, size = _runs(code, date)

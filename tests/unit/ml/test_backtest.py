@@ -80,7 +80,7 @@ def test_a_row_is_labelled_from_it_and_earlier_rows_only(result, history, replay
 def test_a_new_instance_pages_only_after_a_day(history, replay):
     stranger = fleet(2, start="2026-11-04", names=("new",), seed=2)
     stranger.loc[100:110, ["m0", "m1"]] += 60
-    stranger.loc[500:510, ["m0", "m1"]] += 60
+    stranger.loc[500:510, ["m2", "m3"]] += 60
     rows = backtest(history, pd.concat([replay, stranger]), family="kmeans", refit_hours=12).rows
     new = rows[rows["instance_id"] == "new"].reset_index(drop=True)
     assert not new["alert"][:288].any()

@@ -42,7 +42,7 @@ def test_less_than_two_days_earn_no_profile():
 def test_fallbacks_go_from_instance_to_role_to_fleet():
     # GIVEN two instances with 29 hours in two roles, and one with many rows that span less than a day
     rows = pd.concat([frame("w", np.full(30, 10.0), step="1h"), frame("d", np.full(30, 90.0), step="1h")])
-    rows = pd.concat([rows, frame("few", np.full(280, 10.0))])
+    rows = pd.concat([rows, frame("few", np.full(270, 10.0))])
     roles = {"w": "web", "d": "db", "few": "web"}
     baselines = fit_baselines(as_table(rows, ["a"], GAP), roles)
     # THEN
@@ -50,7 +50,21 @@ def test_fallbacks_go_from_instance_to_role_to_fleet():
     index = baselines.index(["w", "few", "nobody"], roles)
     assert index.tolist() == [baselines.instances["w"], baselines.roles["web"], baselines.fleet]
     assert baselines.center[baselines.roles["web"], 0, 0] == 10
-    assert baselines.center[baselines.fleet, 0, 0] == pytest.approx((310 * 10 + 30 * 90) / 340, rel=1e-6)
+    assert baselines.center[baselines.fleet, 0, 0] == pytest.approx((300 * 10 + 30 * 90) / 330, rel=1e-6)
+
+
+@pytest.mark.parametrize(("step", "rows"), [("1min", 1440), ("5min", 288), ("1h", 24)])
+def test_a_day_of_rows_earns_a_baseline_and_two_a_profile(step, rows):
+    # GIVEN an instance with exactly one day, then two, of a metric that follows the hour
+    def fitted(days):
+        hour = np.arange(rows * days) * 24 // rows % 24
+        return fit_baselines(as_table(frame("a", 10.0 * hour, step=step), ["a"], GAP), {})
+
+    # THEN
+    assert list(fitted(1).instances) == ["a"]
+    assert np.ptp(fitted(1).center[0, :, 0]) == 0
+    if rows // 24 >= 6:
+        assert np.ptp(fitted(2).center[0, :, 0]) > 200
 
 
 def test_a_metric_that_one_instance_lacks_comes_from_its_role():

@@ -134,3 +134,22 @@ def test_the_levels_of_a_daily_wave_stay_when_a_day_passes(family, n_instances):
     # THEN at most a tenth of the rows change theirs
     assert np.mean(found[0] != found[1]) <= 0.1
     assert len(set(found[-1])) == 3
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_metrics_that_do_not_count_make_no_two_rows_of_one_load_different(family):
+    # GIVEN CPU in whole percents, of which there are few, beside a metric that never repeats
+    rng = np.random.default_rng(0)
+    rows = wave(3, 5, 0)
+    rows["cpu_utilization"] = (rows["cpu_utilization"] // 5 * 5).clip(0, 100)
+    rows["memory_utilization"] = rng.uniform(20, 80, len(rows))
+    watched = Catalogue(tuple(Metric(name, "Bench", name) for name in ("cpu_utilization", "memory_utilization")))
+    # WHEN
+    space = build_space(rows, watched, {}, 900)
+    fit, _, _ = fit_level(space, Recipe(family))
+    # THEN the map has no more prototypes than there are loads, and repeats what was fitted
+    loads = rows["cpu_utilization"].nunique()
+    assert loads < 24
+    assert len(np.unique(space.level, axis=0)) == loads
+    assert all(len(np.unique(stage.prototypes, axis=0)) == len(stage.prototypes) <= loads for stage in fit.map.stages)
+    assert fit.figures["fidelity"] >= 0.98

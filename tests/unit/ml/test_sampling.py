@@ -25,7 +25,7 @@ def folds(*instances, groups=None):
     return np.split(found, np.cumsum([len(ms) for ms in instances])[:-1])
 
 
-@pytest.mark.parametrize("days", [1, 3, 3.9, 4, 9.3])
+@pytest.mark.parametrize("days", [1, 1.7, 3, 3.9, 4, 9.3])
 def test_where_no_day_is_missing_days_of_the_group_take_turns(days):
     # GIVEN two groups; in the first an instance begins later, and one is silent for less than a day
     late, outage = moments(days)[len(moments(days)) // 3 :], moments(days)
@@ -36,12 +36,23 @@ def test_where_no_day_is_missing_days_of_the_group_take_turns(days):
     # WHEN
     found = folds(*instances, groups=[0, 0, 0, 1])
 
-    # THEN blocks of a day, or of a quarter of less than four, alternate from the group's first row on
+    # THEN blocks of a day, or of a quarter of less than four, before two at most of eight hours, alternate from the
+    # group's first row on
     first = [BEGIN, BEGIN, BEGIN, BEGIN + 5 * HOUR_MS]
     span = moments(days)[-1] - BEGIN
-    block = DAY_MS if days >= 4 else span // 4 + 1
+    block = min(DAY_MS if days >= 2 else DAY_MS // 3, span // 4 + 1)
     for ms, begin, fold in zip(instances, first, found, strict=True):
         assert fold.tolist() == ((ms - begin) // block % 2).tolist()
+
+
+def test_before_there_is_a_profile_no_hour_of_day_is_in_one_fold_alone():
+    # GIVEN nearly two days, where quarters of them would be halves of a day
+    ms = moments(46.5 / 24)
+    # WHEN
+    (fold,) = folds(ms)
+    # THEN the hours that came twice were in both
+    hour = ms // HOUR_MS % 24
+    assert all(set(fold[hour == each].tolist()) == {0, 1} for each in np.unique(hour[24:]))
 
 
 @pytest.mark.parametrize("every", [2, 4, 8])
