@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ml import clock
+from ml.wording import in_figure, in_markdown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -248,7 +249,7 @@ def _table(table: list[dict[str, Any]]) -> list[str]:
     if not table:
         return ["None."]
     heads = list(table[0])
-    cells = [[str(line[head]).replace("|", "\\|") for head in heads] for line in table]
+    cells = [[in_markdown(line[head]) for head in heads] for line in table]
     return ["| " + " | ".join(line) + " |" for line in [heads, ["---"] * len(heads), *cells]]
 
 
@@ -263,9 +264,9 @@ def _pictures(
     lines = []
     for number, stretch in enumerate(chosen.itertuples(), 1):
         name = f"{kind}-{number}.png"
-        caption = f"{stretch.instance_id}, {clock.iso(stretch.start.to_pydatetime())}, highest score {stretch.peak:.2f}"
+        caption = f"{in_markdown(stretch.instance_id)}, {clock.iso(stretch.start.to_pydatetime())}, highest score {stretch.peak:.2f}"
         _draw(result, stretch, truth, told, folder / name)
-        lines += [f"![{caption}]({name})", "", caption, ""]
+        lines += [f"![{caption}]({name})", "", f"Instance {caption}", ""]
     return lines or ["None."]
 
 
@@ -304,7 +305,7 @@ def _draw(result: Backtest, stretch: Any, truth: pd.DataFrame | None, told: pd.D
     axes[0].set_ylabel("score")
     for axis, metric in zip(axes[1:], shown, strict=True):
         axis.plot(moments, rows[metric], linewidth=0.9)
-        axis.set_ylabel(str(metric)[:24], fontsize=7)
+        axis.set_ylabel(in_figure(metric, 24), fontsize=7)
     for marked, colour in ((truth, "grey"), (told, "tab:red")):
         own = [] if marked is None else marked[marked["instance_id"] == stretch.instance_id].itertuples()
         for span in own:

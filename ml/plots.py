@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ml.wording import in_figure
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -230,7 +232,9 @@ def timeline(scores: pd.DataFrame) -> Figure:
         axes.fill_between(moments, 1, values, where=values >= 1, color=UNUSUAL, alpha=0.25, linewidth=0)
         axes.set_ylim(0, max(1.15, 1.08 * float(peak)))
         axes.set_title(
-            f"{instance}: peak {peak:.2f}, {int((values >= 1).sum()):,} unusual rows", fontsize=10, loc="left"
+            f"{in_figure(instance)}: peak {peak:.2f}, {int((values >= 1).sum()):,} unusual rows",
+            fontsize=10,
+            loc="left",
         )
         axes.set_ylabel("score")
         _plain(axes)
@@ -270,4 +274,4 @@ def _cycle(n: int) -> list[str]:
 
 
 def _words(name: object) -> str:
-    return str(name).replace("_", " ")
+    return in_figure(str(name).replace("_", " "), 40)
