@@ -264,7 +264,8 @@ def _pictures(
     lines = []
     for number, stretch in enumerate(chosen.itertuples(), 1):
         name = f"{kind}-{number}.png"
-        caption = f"{in_markdown(stretch.instance_id)}, {clock.iso(stretch.start.to_pydatetime())}, highest score {stretch.peak:.2f}"
+        moment = clock.iso(stretch.start.to_pydatetime())
+        caption = f"{in_markdown(stretch.instance_id)}, {moment}, highest score {stretch.peak:.2f}"
         _draw(result, stretch, truth, told, folder / name)
         lines += [f"![{caption}]({name})", "", f"Instance {caption}", ""]
     return lines or ["None."]
