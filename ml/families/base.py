@@ -8,7 +8,9 @@ kilobytes and needs no library, which is what lets the Lambda serve all families
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -266,10 +268,8 @@ def by_elbow(
 
 def index_curves(indices: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     """Silhouette and Davies-Bouldin index of each number of clusters; NaN where they are not defined."""
-    return {
-        name: [math.nan if found == UNDEFINED else found[name] for found in indices]
-        for name in ("silhouette", "davies_bouldin")
-    }
+    names = ("silhouette", "davies_bouldin")
+    return {name: [math.nan if found == UNDEFINED else found[name] for found in indices] for name in names}
 
 
 def agreement(expected: IntArray, given: IntArray) -> float:
@@ -334,5 +334,16 @@ def part_means(x: FloatArray, parts: int, seed: int) -> FloatArray:
         return mean
     from sklearn.cluster import KMeans
 
-    means: FloatArray = KMeans(parts, n_init=1, max_iter=50, random_state=seed).fit(x).cluster_centers_
+    with fewer_clusters():
+        means: FloatArray = KMeans(parts, n_init=1, max_iter=50, random_state=seed).fit(x).cluster_centers_
     return means
+
+
+@contextmanager
+def fewer_clusters() -> Iterator[None]:
+    """Let k-means find fewer clusters than asked for, as where rounded metrics repeat vectors, without a warning."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield

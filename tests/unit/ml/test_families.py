@@ -197,3 +197,14 @@ def test_a_single_cluster_has_no_silhouette_on_its_curve():
     # THEN what is not defined is no measurement
     assert np.isnan(curves["silhouette"]).tolist() == [False, True]
     assert np.isnan(curves["davies_bouldin"]).tolist() == [False, True]
+
+
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("params", [{"budget": 64}, {"budget": 64, "clusters": 64}])
+def test_vectors_that_repeat_are_fitted_without_a_warning(family, params):
+    # GIVEN 2,000 vectors of coarsely rounded metrics, which differ in their last digits only or not at all
+    x = np.round(np.random.default_rng(0).normal(size=(2000, 2)))
+    x[::3] += 1e-9
+    # WHEN / THEN
+    assert FAMILIES[family](x, params, 0).map.size <= 64
