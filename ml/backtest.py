@@ -68,7 +68,7 @@ class Backtest:
     """The labelled replay, one row for each replay row, sorted by (instance_id, timestamp), and the refreshes.
 
     ``rows``: instance_id, timestamp, score, alert, risk, level, unusual and the metrics; ``told`` names the main
-    features of rows where an episode opened, by position in ``rows``.
+    features of rows where an episode opened, by position in ``rows``; ``units`` are those of the metrics' columns.
     """
 
     rows: pd.DataFrame
@@ -76,6 +76,7 @@ class Backtest:
     metrics: dict[str, str]
     period_s: int
     told: dict[int, list[dict[str, object]]] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
 
 
 def backtest(
@@ -101,6 +102,7 @@ def backtest(
     _check_options(family, budget, refit_hours)
     rows, metrics = joined_rows(history, replay, catalogue or packaged())
     names = {metric.name: column for metric, column in metrics}
+    units = {column: metric.unit for metric, column in metrics if metric.unit}
     watched = Catalogue(tuple(metric for metric, _ in metrics))
     period_s = usual_period(rows)
     table = as_table(rows, watched.names, GAP_PERIODS * period_s)
@@ -113,7 +115,7 @@ def backtest(
             refreshes.append(refresh)
             if progress is not None:
                 progress(refresh)
-    return Backtest(replayer.labelled(names), refreshes, names, period_s, replayer.told)
+    return Backtest(replayer.labelled(names), refreshes, names, period_s, replayer.told, units)
 
 
 class _Replayer:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml import trails as trailing
-from ml.boundaries import PagingRows, episodes_a_day, fallback_boundary, own_boundaries, paging_threshold
+from ml.boundaries import PagingRows, alert_rows, episodes_a_day, fallback_boundary, own_boundaries, paging_threshold
 from ml.families import FAMILIES, FamilyFit
 from ml.families.base import subsample
-from ml.features import FloatArray, IntArray, MetricTable, window_ends, window_vectors, windows
+from ml.features import BoolArray, FloatArray, IntArray, MetricTable, window_ends, window_vectors, windows
 from ml.groups import group_baselines
 from ml.levels import name_levels, severities
 from ml.sampling import FALLBACK_ROWS, folds, foreign_rows
@@ -67,7 +67,8 @@ class Recipe:
 class Fitted:
     """A fitted model: what will be packed (``document``, ``arrays``), the same ready to score, and how it was made.
 
-    ``measured`` are the training rows' scores; ``alerts`` the episodes for each instance and day that they would open.
+    ``measured`` are the training rows' scores; ``alerts`` the episodes for each instance and day that they would open,
+    and ``alert`` (n,) the rows in one.
     """
 
     recipe: Recipe
@@ -78,6 +79,7 @@ class Fitted:
     member_fits: list[FamilyFit]
     measured: Measured
     alerts: float
+    alert: BoolArray
 
 
 def fit_model(space: Space, catalogue: Catalogue, recipe: Recipe) -> Fitted:
@@ -120,7 +122,8 @@ def fit_model(space: Space, catalogue: Catalogue, recipe: Recipe) -> Fitted:
     threshold = paging_threshold(paging, recipe.budget, RULE, recipe.period_s)
     document["rule"]["paging_threshold"] = threshold
     alerts = episodes_a_day(paging, threshold, RULE, recipe.period_s)
-    return Fitted(recipe, document, arrays, model, level_fit, member_fits, measured, alerts)
+    alert = alert_rows(paging.pages(threshold), paging.code, int(RULE["close_rows"]))
+    return Fitted(recipe, document, arrays, model, level_fit, member_fits, measured, alerts, alert)
 
 
 def kept_settings(fitted: Fitted) -> dict[str, float | int | str]:

@@ -39,7 +39,7 @@ def guard_figures(fitted: Fitted, space: Space, seed: int) -> dict[str, float]:
     labels = fitted.level_fit.map.assign(space.level).labels
     ranks = _ranks(fitted.document["level"])
     columns = severity_of(space.table.values, space.table.features)
-    busy = space.level[:, columns].mean(axis=1)
+    busy = _busy(space.level, columns)
     stability, gap = halves(space, fitted, seed)
     operations = row_operations(fitted.model)
     return {
@@ -79,8 +79,14 @@ def halves(space: Space, fitted: Fitted, seed: int) -> tuple[float, float]:
     gaps = []
     for (found, ranks), other in zip(maps, reversed(sides), strict=True):
         x = space.level[other[subsample(len(other), ROWS, seed)]]
-        gaps.append(severity_gap(x[:, columns].mean(axis=1), ranks[found.assign(x).labels]))
+        gaps.append(severity_gap(_busy(x, columns), ranks[found.assign(x).labels]))
     return float(stability), min(gaps)
+
+
+def _busy(level: FloatArray, columns: list[int]) -> FloatArray:
+    """How busy each row is, (n,), from rows (n, d) in the level space; NaN where no metric has a value to say so."""
+    busy: FloatArray = level[:, columns].mean(axis=1) if columns else np.full(len(level), np.nan)
+    return busy
 
 
 def _level_map(space: Space, rows: IntArray, recipe: Recipe) -> tuple[ClusterMap, IntArray]:

@@ -7,13 +7,15 @@ file name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from ml.plot_style import INK, LINES, UNUSUAL, blank, plain, spans, thousands, time_axis
+from ml.wording import in_figure
 
+if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -22,26 +24,37 @@ if TYPE_CHECKING:
     from ml.train import PlotData
 
 LEVEL_COLOURS = {"Idle": "#7fa6c9", "Normal": "#4f9d69", "High Load": "#e08e2b"}
-UNUSUAL = "#b3261e"
-_INK = "#30343b"
-_LINES = ("#2f6690", "#e08e2b", "#6a4c93")
 _MAX_LEAVES = 30
-_CURVES = (
-    ("inertia", "Inertia (sum of squared distances)", "lower is tighter; look for the bend"),
+_MOST_CLUSTERS = 60
+_MOST_METRICS = 30
+_FAR = 3.0  # fleet deviations from which on all have the last colour
+_NAME = 40  # characters of a name on an axis
+# What each search goes by. They have no common unit, so each has a panel of its own.
+_COSTS = {
+    "kmeans": ("Inertia", "sum of squared distances to the means"),
+    "hierarchical": ("Inertia", "sum of squared distances to the means"),
+    "kmedoids": ("Cost", "sum of distances to the medoids"),
+    "dbscan": ("Cost", "sum of distances to the k-th neighbour, at most eps"),
+}
+_INDICES = (
     ("silhouette", "Silhouette (−1 to 1)", "higher is better"),
     ("davies_bouldin", "Davies-Bouldin index", "lower is better"),
 )
+_Curve = Mapping[str, Sequence[float]]
 
 
 def figures(plots: PlotData) -> dict[str, Figure]:
-    """All figures that the data allow, by file name (PNG)."""
+    """All figures that the data allow, by file name (PNG).
+
+    A refresh keeps its settings, so there was no search for a number of clusters and there is no elbow.
+    """
     drawn: dict[str, Figure] = {}
     if plots.curves:
         drawn["elbow.png"] = elbow(plots.curves)
     if plots.linkage is not None and len(plots.linkage):
         drawn["dendrogram.png"] = dendrogram(plots.linkage)
     if plots.profile is not None and not plots.profile.empty:
-        drawn["heatmap.png"] = profiles(plots.profile)
+        drawn["heatmap.png"] = profiles(plots.profile, plots.cluster_sizes)
     if plots.cluster_sizes:
         drawn["cluster_sizes.png"] = sizes(plots.cluster_sizes)
     if len(plots.points) > 1:
@@ -49,38 +62,56 @@ def figures(plots: PlotData) -> dict[str, Figure]:
         drawn["pca_by_level.png"] = pca_by_level(x, y, shares, plots.point_levels)
         drawn["pca_by_score.png"] = pca_by_score(x, y, shares, plots.point_scores)
     if plots.timeline is not None and not plots.timeline.empty:
-        drawn["score_timeline.png"] = timeline(plots.timeline)
+        drawn["score_timeline.png"] = timeline(plots.timeline, plots.paging_threshold)
     return drawn
 
 
-def elbow(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Inertia, silhouette and Davies-Bouldin index over the number of clusters, one line per search."""
-    shown = [item for item in _CURVES if any(len(curve.get(item[0], ())) for curve in curves.values())]
-    figure = _figure(4.2 * max(1, len(shown)), 3.8)
-    for axes, (name, label, hint) in zip(np.atleast_1d(figure.subplots(1, max(1, len(shown)))), shown, strict=False):
-        for colour, (search, curve) in zip(_cycle(len(curves)), curves.items(), strict=True):
-            values = curve.get(name, ())
-            if len(values):
-                # A search over another setting (a radius) can come to the same k twice.
-                order = np.argsort(curve["k"], kind="stable")
-                ks, points = np.asarray(curve["k"])[order], np.asarray(values)[order]
-                axes.plot(ks, points, marker="o", markersize=4, color=colour, label=_words(search))
-        axes.set_title(label, fontsize=11)
-        axes.set_xlabel(f"number of clusters k\n({hint})")
+def elbow(curves: Mapping[str, _Curve]) -> Figure:
+    """Cost of each search, silhouette and Davies-Bouldin index over the number of clusters; gaps where undefined."""
+    panels: list[tuple[str, str, str, list[str]]] = []
+    for search in curves:
+        name, cost = _COSTS.get(search, ("Cost", "of the search"))
+        panels.append(
+            ("inertia", f"{name}, {_words(search)}", f"{cost}\nlower is tighter; look for the bend", [search])
+        )
+    panels += [(*index, list(curves)) for index in _INDICES]
+    panels = [panel for panel in panels if any(_measured(curves[search], panel[0]).any() for search in panel[3])]
+    figure = blank(4.2 * max(1, len(panels)), 3.9)
+    colours = dict(zip(curves, _cycle(len(curves)), strict=True))
+    for axes, (name, title, hint, searches) in zip(
+        np.atleast_1d(figure.subplots(1, max(1, len(panels)))), panels, strict=False
+    ):
+        for search in searches:
+            curve, there = curves[search], _measured(curves[search], name)
+            if not there.any():
+                continue
+            # A search over another setting (a radius) can come to the same k twice.
+            order = np.argsort(curve["k"], kind="stable")
+            order = order[there[order]]
+            ks, points = np.asarray(curve["k"])[order], np.asarray(curve[name])[order]
+            axes.plot(ks, points, marker="o", markersize=4, color=colours[search], label=_words(search))
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel(f"number of clusters k\n{hint}", fontsize=9)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.yaxis.set_major_formatter(_thousands)
-        _plain(axes)
-        if len(curves) > 1:
+        axes.yaxis.set_major_formatter(thousands)
+        plain(axes)
+        if len(axes.lines) > 1:
             axes.legend(frameon=False, fontsize=9)
     figure.suptitle("Choice of the number of clusters")
     return figure
+
+
+def _measured(curve: _Curve, name: str) -> NDArray[np.bool_]:
+    """Where a curve has a value, by place; nowhere where it was not measured at all."""
+    values = np.asarray(curve.get(name, ()), dtype=float)
+    return np.isfinite(values) if len(values) else np.zeros(len(curve["k"]), bool)
 
 
 def dendrogram(linkage: NDArray[np.float64]) -> Figure:
     """Tree of merges, its last 30 branches; ``linkage`` is (n − 1, 4) as SciPy defines it."""
     from scipy.cluster import hierarchy
 
-    figure = _figure(9, 4.6)
+    figure = blank(9, 4.6)
     axes = figure.subplots()
     hierarchy.dendrogram(
         linkage,
@@ -88,55 +119,69 @@ def dendrogram(linkage: NDArray[np.float64]) -> Figure:
         truncate_mode="lastp",
         ax=axes,
         color_threshold=0,
-        above_threshold_color=_LINES[0],
+        above_threshold_color=LINES[0],
         leaf_rotation=60,
         leaf_font_size=8,
     )
     axes.set_title(f"Dendrogram ({len(linkage) + 1:,} rows, the last {min(_MAX_LEAVES, len(linkage) + 1)} branches)")
     axes.set_xlabel("branch: (n) holds n rows, a bare number is a single row")
     axes.set_ylabel("distance at which branches merge")
-    _plain(axes)
+    plain(axes)
     axes.grid(visible=False, axis="x")
     return figure
 
 
-def profiles(profile: pd.DataFrame) -> Figure:
-    """Heatmap, clusters × features, of the mean value in level space (0 = the fleet's middle)."""
-    values = profile.to_numpy(dtype=float)
-    limit = float(np.nanmax(np.abs(values))) or 1.0 if np.isfinite(values).any() else 1.0
-    figure = _figure(2.8 + 0.85 * values.shape[1], 1.9 + 0.45 * values.shape[0])
+def profiles(profile: pd.DataFrame, cluster_sizes: Mapping[Any, int] | None = None) -> Figure:
+    """Heatmap, clusters × metrics, of the mean in the fleet's standard deviations from the fleet's mean.
+
+    Of more than 30 metrics those are shown that differ most between the clusters shown, of more than 60 clusters the
+    largest, both in their own order.
+    """
+    clusters = _largest(profile.index, cluster_sizes or {})
+    everything = profile.to_numpy(dtype=float)[clusters]
+    present = np.isfinite(everything)
+    reach = np.where(present, everything, -np.inf).max(axis=0) - np.where(present, everything, np.inf).min(axis=0)
+    metrics = np.sort(np.argsort(-reach, kind="stable")[:_MOST_METRICS])
+    values = everything[:, metrics]
+    # One cluster of a few wild rows would make all others look alike.
+    limit = min(float(np.nanmax(np.abs(values))) or 1.0, _FAR) if np.isfinite(values).any() else 1.0
+    figure = blank(2.8 + 0.85 * values.shape[1], 1.9 + 0.45 * values.shape[0])
     axes = figure.subplots()
     image = axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-    axes.set_xticks(
-        range(values.shape[1]), [_words(name) for name in profile.columns], rotation=35, ha="right", fontsize=9
-    )
-    axes.set_yticks(range(values.shape[0]), [str(name) for name in profile.index], fontsize=9)
+    axes.set_xticks(range(values.shape[1]), _told_apart(profile.columns[metrics]), rotation=35, ha="right", fontsize=9)
+    axes.set_yticks(range(values.shape[0]), [in_figure(name) for name in profile.index[clusters]], fontsize=9)
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             red, green, blue, _ = image.cmap(image.norm(value))
-            ink = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.55 else _INK
-            axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=8, color=ink)
+            ink = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.55 else INK
+            axes.text(column, row, f"{round(value, 1) + 0.0:.1f}", ha="center", va="center", fontsize=8, color=ink)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, shrink=0.9)
-    bar.set_label("mean in level space", fontsize=9)
+    bar = figure.colorbar(image, ax=axes, shrink=0.9, extend="both" if limit == _FAR else "neither")
+    bar.set_label("fleet deviations", fontsize=9)
     bar.outline.set_visible(False)
-    axes.set_title("Cluster profiles: below (blue) and above (red) the fleet's middle", fontsize=11)
+    shown = [_part(len(metrics), profile.shape[1], "metrics that differ most")]
+    shown.append(_part(len(clusters), len(profile), "largest clusters"))
+    axes.set_title(
+        "\n".join(["Cluster means below (blue) and above (red) the fleet's mean", *filter(None, shown)]), fontsize=11
+    )
     return figure
 
 
 def sizes(cluster_sizes: Mapping[Any, int]) -> Figure:
     """Rows per cluster, with their share."""
-    names = [str(name) for name in cluster_sizes]
-    counts = np.array([int(count) for count in cluster_sizes.values()])
-    figure = _figure(7.5, 1.5 + 0.36 * len(names))
+    clusters = _largest(list(cluster_sizes), cluster_sizes)
+    total = sum(int(count) for count in cluster_sizes.values())
+    names = [in_figure(list(cluster_sizes)[place]) for place in clusters]
+    counts = np.array([int(count) for count in cluster_sizes.values()])[clusters]
+    figure = blank(7.5, 1.5 + 0.36 * len(names))
     axes = figure.subplots()
-    axes.barh(range(len(names)), counts, color=_LINES[0], height=0.65)
+    axes.barh(range(len(names)), counts, color=LINES[0], height=0.65)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     for place, count in enumerate(counts):
         axes.annotate(
-            f"{count:,} ({count / max(1, counts.sum()):.1%})",
+            f"{count:,} ({count / max(1, total):.1%})",
             (count, place),
             xytext=(5, 0),
             textcoords="offset points",
@@ -144,11 +189,11 @@ def sizes(cluster_sizes: Mapping[Any, int]) -> Figure:
             fontsize=9,
         )
     axes.set_xlim(0, 1.22 * max(1, counts.max()))
-    axes.xaxis.set_major_formatter(_thousands)
+    axes.xaxis.set_major_formatter(thousands)
     axes.set_xlabel("rows")
     axes.set_ylabel("cluster")
-    axes.set_title("Cluster sizes")
-    _plain(axes)
+    axes.set_title("\n".join(filter(None, ["Cluster sizes", _part(len(clusters), len(cluster_sizes), "largest")])))
+    plain(axes)
     axes.grid(visible=False, axis="y")
     return figure
 
@@ -173,13 +218,13 @@ def pca_by_level(
     x: NDArray[np.float64], y: NDArray[np.float64], shares: tuple[float, float], levels: Sequence[str]
 ) -> Figure:
     """Behaviour vectors on their first two principal components, coloured by level."""
-    figure = _figure(6.6, 5)
+    figure = blank(6.6, 5)
     axes = figure.subplots()
     found = np.asarray(levels, dtype=object)
     for level in [*LEVEL_COLOURS, *sorted(set(found) - set(LEVEL_COLOURS))]:
         chosen = found == level
         if chosen.any():
-            colour = LEVEL_COLOURS.get(level, _INK)
+            colour = LEVEL_COLOURS.get(level, INK)
             label = f"{level} ({chosen.sum():,})"
             axes.scatter(x[chosen], y[chosen], s=9, color=colour, alpha=0.65, linewidths=0, label=label)
     axes.legend(frameon=False, fontsize=9, markerscale=2, loc="best")
@@ -191,7 +236,7 @@ def pca_by_score(
     x: NDArray[np.float64], y: NDArray[np.float64], shares: tuple[float, float], scores: NDArray[np.float64]
 ) -> Figure:
     """Behaviour vectors on their first two principal components, coloured by score; unusual rows (≥ 1) are ringed."""
-    figure = _figure(6.6, 5)
+    figure = blank(6.6, 5)
     axes = figure.subplots()
     order = np.argsort(scores, kind="stable")
     # Scores above 2 share the last colour, so that one extreme row does not make all others look alike.
@@ -214,60 +259,78 @@ def pca_by_score(
     return figure
 
 
-def timeline(scores: pd.DataFrame) -> Figure:
-    """Score over time of the instances with the highest scores, one panel each, with the boundary at 1."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+def timeline(scores: pd.DataFrame, paging_threshold: float) -> Figure:
+    """Score over time of the instances with the highest scores, one panel each: episodes, boundary, paging threshold.
+
+    The episodes are those that the training rows would have opened with this model.
+    """
+    from matplotlib.patches import Patch
 
     # Rows without enough context have no score: a gap in the line.
     peaks = scores.groupby("instance_id")["score"].max().fillna(0.0).sort_values(ascending=False, kind="stable").head(3)
-    figure = _figure(10, 1.1 + 1.7 * len(peaks))
+    figure = blank(10, 1.5 + 1.7 * len(peaks))
     panels = np.atleast_1d(figure.subplots(len(peaks), 1, sharex=True))
+    top = max(1.15, 1.08 * float(peaks.max()))
+    named = f"paging threshold {paging_threshold:,.3f}"
+    if paging_threshold > 2 * top:
+        named = f"{named} (far above)"
     for axes, (instance, peak) in zip(panels, peaks.items(), strict=True):
         rows = scores[scores["instance_id"] == instance].sort_values("timestamp")
         moments, values = rows["timestamp"].dt.tz_localize(None).to_numpy(), rows["score"].to_numpy(dtype=float)
-        axes.plot(moments, values, color=_LINES[0], linewidth=0.9)
-        axes.axhline(1, color=UNUSUAL, linewidth=1, linestyle="--")
-        axes.fill_between(moments, 1, values, where=values >= 1, color=UNUSUAL, alpha=0.25, linewidth=0)
-        axes.set_ylim(0, max(1.15, 1.08 * float(peak)))
+        found = spans(rows["alert"].to_numpy(bool))
+        for first, last in found:
+            axes.axvspan(moments[first], moments[last], color=UNUSUAL, alpha=0.2)
+        axes.plot(moments, values, color=LINES[0], linewidth=0.9)
+        lines = [axes.axhline(1, color=INK, linewidth=1, linestyle="--", label="1 = unusual")]
+        lines.append(axes.axhline(paging_threshold, color=UNUSUAL, linewidth=1, linestyle=":", label=named))
+        near = 1.08 * paging_threshold if paging_threshold <= 2 * top else 0.0
+        axes.set_ylim(0, max(1.15, 1.08 * float(peak), near))
         axes.set_title(
-            f"{instance}: peak {peak:.2f}, {int((values >= 1).sum()):,} unusual rows", fontsize=10, loc="left"
+            f"{in_figure(instance)}: peak {peak:.2f}, unusual rows: {int((values >= 1).sum()):,}, "
+            f"episodes: {len(found):,}",
+            fontsize=10,
+            loc="left",
         )
         axes.set_ylabel("score")
-        _plain(axes)
-    locator = AutoDateLocator()
-    panels[-1].xaxis.set_major_locator(locator)
-    panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    panels[-1].set_xlabel("time (UTC)")
-    figure.suptitle("The three highest-scoring instances (dashed: 1 = unusual)", fontsize=12)
+        plain(axes)
+    time_axis(panels[-1])
+    figure.legend(
+        handles=[*lines, Patch(color=UNUSUAL, alpha=0.2, label="episode")],
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+    )
+    figure.suptitle("The highest-scoring instances of the training rows", fontsize=12)
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
-
-
-def _thousands(value: float, _position: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+def _largest(names: Sequence[Any], cluster_sizes: Mapping[Any, int]) -> NDArray[np.int64]:
+    """Places of the 60 largest clusters, in their own order."""
+    counts = np.array([int(cluster_sizes.get(name, 0)) for name in names], np.int64)
+    return np.sort(np.argsort(-counts, kind="stable")[:_MOST_CLUSTERS])
 
 
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, alpha=0.25, linewidth=0.6)
-    axes.set_axisbelow(True)
+def _part(shown: int, of: int, what: str) -> str:
+    return f"the {shown} of {of:,} {what}" if shown < of else ""
+
+
+def _told_apart(names: Sequence[Any]) -> list[str]:
+    """Names short enough for an axis; whole where two would look the same."""
+    short = [_words(name) for name in names]
+    return [word if short.count(word) == 1 else in_figure(name) for word, name in zip(short, names, strict=True)]
 
 
 def _components(axes: Axes, shares: tuple[float, float], title: str) -> None:
     axes.set_title(title)
     axes.set_xlabel(f"first principal component ({shares[0]:.0%} of the variance)")
     axes.set_ylabel(f"second principal component ({shares[1]:.0%})")
-    _plain(axes)
+    plain(axes)
 
 
 def _cycle(n: int) -> list[str]:
-    return [_LINES[place % len(_LINES)] for place in range(n)]
+    return [LINES[place % len(LINES)] for place in range(n)]
 
 
 def _words(name: object) -> str:
-    return str(name).replace("_", " ")
+    return in_figure(str(name).replace("_", " "), _NAME)

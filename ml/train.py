@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ml.catalogue import Catalogue
-    from ml.features import FloatArray, IntArray, MetricTable
+    from ml.features import BoolArray, FloatArray, IntArray, MetricTable
     from ml.inventory import Instance
 
 PLOT_ROWS = 2_000
@@ -44,9 +44,10 @@ TIMELINE_INSTANCES = 3
 class PlotData:
     """Plain values for the figures of a candidate.
 
-    ``profile``: mean level-space value of each feature by cluster; ``points``: at most 2,000 rows in the behaviour
-    space (n, d) with level and score; ``timeline``: timestamp, instance_id and score of the three instances with the
-    highest scores; ``linkage``: Ward's merge table where the family has one.
+    ``profile``: mean of each metric by cluster, in the fleet's standard deviations from the fleet's mean; ``points``:
+    at most 2,000 rows in the behaviour space (n, d) with level and score; ``timeline``: timestamp, instance_id, score
+    and alert, whether the row lies in an episode, of the three instances with the highest scores; ``linkage``: Ward's
+    merge table where the family has one. A refresh keeps its settings and has no ``curves``.
     """
 
     curves: Curves
@@ -57,6 +58,7 @@ class PlotData:
     point_scores: FloatArray
     cluster_sizes: dict[str, int]
     timeline: pd.DataFrame
+    paging_threshold: float
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def fit_table(
         arrays={name: np.asarray(values, np.float32) for name, values in fitted.arrays.items()},
         figures=figures,
         params=_params(fitted),
-        plots=_plots(space, model, score, label, fitted.level_fit, seed),
+        plots=_plots(space, fitted, label),
     )
 
 
@@ -193,31 +195,43 @@ def _params(fitted: Fitted) -> dict[str, float | int | str]:
     return params
 
 
-def _plots(
-    space: Space, model: FleetModel, score: FloatArray, label: IntArray, level_fit: FamilyFit, seed: int
-) -> PlotData:
+def _plots(space: Space, fitted: Fitted, label: IntArray) -> PlotData:
+    model, score, level_fit = fitted.model, fitted.measured.score, fitted.level_fit
     sizes = np.bincount(label, minlength=len(model.level_names))
     used = np.flatnonzero(sizes)
     titles = {int(number): f"{number} ({model.level_names[number]}, n={sizes[number]})" for number in used}
-    profile = pd.DataFrame(
-        [space.level[label == number].mean(axis=0) for number in used],
-        index=[titles[int(number)] for number in used],
-        columns=list(model.features),
-    )
-    chosen = subsample(len(space.table), PLOT_ROWS, seed)
+    chosen = subsample(len(space.table), PLOT_ROWS, fitted.recipe.seed)
     return PlotData(
         curves=level_fit.curves,
         linkage=level_fit.linkage,
-        profile=profile,
+        profile=_profile(space.table, label, titles),
         points=space.behaviour[chosen][:, : len(model.features)],
         point_levels=[model.level_names[number] for number in label[chosen]],
         point_scores=score[chosen],
         cluster_sizes={titles[int(number)]: int(sizes[number]) for number in used},
-        timeline=_timeline(space.table, score),
+        timeline=_timeline(space.table, score, fitted.alert),
+        paging_threshold=float(fitted.document["rule"]["paging_threshold"]),
     )
 
 
-def _timeline(table: MetricTable, score: FloatArray) -> pd.DataFrame:
+def _profile(table: MetricTable, label: IntArray, titles: Mapping[int, str]) -> pd.DataFrame:
+    """Mean of each metric in each of the titled clusters, in the fleet's standard deviations from the fleet's mean.
+
+    NaN where a cluster has no value of a metric; 0 for a metric that never moves.
+    """
+    profile = np.full((max(titles) + 1, len(table.features)), np.nan)
+    for column in range(len(table.features)):
+        present = np.isfinite(table.values[:, column])
+        if present.any():
+            own, of = table.values[present, column], label[present]
+            deviation = (own - own.mean()) / (own.std() if np.ptp(own) > 0 else 1.0)
+            total = np.bincount(of, weights=deviation, minlength=len(profile))
+            count = np.bincount(of, minlength=len(profile))
+            profile[:, column] = np.divide(total, count, out=profile[:, column].copy(), where=count > 0)
+    return pd.DataFrame(profile[list(titles)], index=list(titles.values()), columns=list(table.features))
+
+
+def _timeline(table: MetricTable, score: FloatArray, alert: BoolArray) -> pd.DataFrame:
     peaks = np.full(len(table.instances), -np.inf)
     np.fmax.at(peaks, table.code, score)
     shown = np.argsort(-peaks, kind="stable")[:TIMELINE_INSTANCES]
@@ -227,5 +241,6 @@ def _timeline(table: MetricTable, score: FloatArray) -> pd.DataFrame:
             "timestamp": pd.to_datetime(table.ms[rows], unit="ms", utc=True).as_unit("ms"),
             "instance_id": np.array(table.instances, object)[table.code[rows]],
             "score": score[rows],
+            "alert": alert[rows],
         }
     )

@@ -7,7 +7,10 @@ kilobytes and needs no library, which is what lets the Lambda serve all families
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +23,9 @@ TIE = 1e-9
 # Load is mostly a continuum. The levels are runs of clusters, so a cluster must be small beside a level: cut from four
 # clusters, two levels change places with the next day's rows; cut from thirty, a twentieth of the rows do.
 CLUSTERS = range(24, 49, 6)
+UNDEFINED = {"silhouette": -1.0, "davies_bouldin": 99.0, "calinski_harabasz": 0.0}
 
+# By search: ``k``, ``inertia`` (the cost that the search goes by, which is not the same for each) and two indices.
 Curves = dict[str, dict[str, list[float]]]
 Params = Mapping[str, Any]
 
@@ -257,9 +262,14 @@ def by_elbow(
     return elbow(ks, inertia), {
         "k": [float(k) for k in ks],
         "inertia": inertia,
-        "silhouette": [found["silhouette"] for found in indices],
-        "davies_bouldin": [found["davies_bouldin"] for found in indices],
+        **index_curves(indices),
     }
+
+
+def index_curves(indices: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """Silhouette and Davies-Bouldin index of each number of clusters; NaN where they are not defined."""
+    names = ("silhouette", "davies_bouldin")
+    return {name: [math.nan if found == UNDEFINED else found[name] for found in indices] for name in names}
 
 
 def agreement(expected: IntArray, given: IntArray) -> float:
@@ -270,14 +280,14 @@ def agreement(expected: IntArray, given: IntArray) -> float:
 def cluster_indices(x: FloatArray, labels: IntArray, seed: int, limit: int = 1000) -> dict[str, float]:
     """Silhouette, Davies-Bouldin and Calinski-Harabasz on at most ``limit`` vectors.
 
-    With fewer than two clusters none is defined and each takes its worst value: -1, 99 and 0.
+    With fewer than two clusters none is defined and each takes its worst value, as in ``UNDEFINED``.
     """
     from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 
     chosen = subsample(len(x), limit, seed)
     x, labels = x[chosen], labels[chosen]
     if not 2 <= len(np.unique(labels)) < len(labels):
-        return {"silhouette": -1.0, "davies_bouldin": 99.0, "calinski_harabasz": 0.0}
+        return dict(UNDEFINED)
     return {
         "silhouette": float(silhouette_score(x, labels)),
         "davies_bouldin": float(davies_bouldin_score(x, labels)),
@@ -324,5 +334,16 @@ def part_means(x: FloatArray, parts: int, seed: int) -> FloatArray:
         return mean
     from sklearn.cluster import KMeans
 
-    means: FloatArray = KMeans(parts, n_init=1, max_iter=50, random_state=seed).fit(x).cluster_centers_
+    with fewer_clusters():
+        means: FloatArray = KMeans(parts, n_init=1, max_iter=50, random_state=seed).fit(x).cluster_centers_
     return means
+
+
+@contextmanager
+def fewer_clusters() -> Iterator[None]:
+    """Let k-means find fewer clusters than asked for, as where rounded metrics repeat vectors, without a warning."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield

@@ -21,6 +21,7 @@ from ml.families.base import (
     condense,
     draw,
     fitted,
+    index_curves,
     make_stage,
     nearest,
     part_means,
@@ -167,7 +168,6 @@ def _curves(trials: list[_Trial], indices: list[dict[str, float]], neighbour: Fl
         "dbscan": {
             "k": [float(trial.clusters) for trial, _ in ordered],
             "inertia": [float(np.minimum(neighbour, trial.eps).sum()) for trial, _ in ordered],
-            "silhouette": [found["silhouette"] for _, found in ordered],
-            "davies_bouldin": [found["davies_bouldin"] for _, found in ordered],
+            **index_curves([found for _, found in ordered]),
         }
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ml.families import dbscan, kmeans
-from ml.families.base import ClusterMap, FamilyFit, Params, agreement
+from ml.families.base import ClusterMap, FamilyFit, Params, agreement, fewer_clusters
 
 if TYPE_CHECKING:
     from ml.features import FloatArray, IntArray
@@ -69,7 +69,8 @@ def _table(
     weight = np.bincount(one * counts[1] + two, minlength=len(pairs)).astype(float)
     used = weight > 0
     clusters = min(clusters, len(np.unique(places[used], axis=0)))
-    model = KMeans(clusters, n_init=3, random_state=seed).fit(places[used], sample_weight=weight[used])
+    with fewer_clusters():
+        model = KMeans(clusters, n_init=3, random_state=seed).fit(places[used], sample_weight=weight[used])
     labels = model.predict(places)
     return {(int(a), int(b)): int(label) for (a, b), label in zip(pairs, labels, strict=True)}
 

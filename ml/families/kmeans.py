@@ -14,6 +14,7 @@ from ml.families.base import (
     by_elbow,
     candidate_clusters,
     draw,
+    fewer_clusters,
     fitted,
     make_stage,
 )
@@ -54,4 +55,5 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
 def _model(x: FloatArray, clusters: int, seed: int, n_init: int) -> Any:
     from sklearn.cluster import KMeans
 
-    return KMeans(clusters, n_init=n_init, max_iter=40, tol=1e-3, random_state=seed).fit(x)
+    with fewer_clusters():
+        return KMeans(clusters, n_init=n_init, max_iter=40, tol=1e-3, random_state=seed).fit(x)

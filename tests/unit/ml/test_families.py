@@ -4,7 +4,7 @@ from scipy.cluster.hierarchy import fcluster
 from sklearn.metrics import homogeneity_score
 
 from ml.families import FAMILIES, ClusterMap
-from ml.families.base import Stage, condense, elbow, make_stage, nearest
+from ml.families.base import Stage, cluster_indices, condense, elbow, index_curves, make_stage, nearest
 
 
 def blobs(n=900, d=4, seed=0):
@@ -186,3 +186,25 @@ def test_the_ensemble_copes_with_more_dense_regions_than_prototypes():
     assert fit.params["dbscan_clusters"] == 9
     assert fit.map.size <= 8
     assert 0 < fit.figures["fidelity"] < 1
+
+
+def test_a_single_cluster_has_no_silhouette_on_its_curve():
+    # GIVEN the indices of two clusters and of one
+    x = np.array([[0.0], [0.1], [5.0], [5.1]])
+    indices = [cluster_indices(x, np.array(labels), 0) for labels in ([0, 0, 1, 1], [0, 0, 0, 0])]
+    # WHEN
+    curves = index_curves(indices)
+    # THEN what is not defined is no measurement
+    assert np.isnan(curves["silhouette"]).tolist() == [False, True]
+    assert np.isnan(curves["davies_bouldin"]).tolist() == [False, True]
+
+
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("params", [{"budget": 64}, {"budget": 64, "clusters": 64}])
+def test_vectors_that_repeat_are_fitted_without_a_warning(family, params):
+    # GIVEN 2,000 vectors of coarsely rounded metrics, which differ in their last digits only or not at all
+    x = np.round(np.random.default_rng(0).normal(size=(2000, 2)))
+    x[::3] += 1e-9
+    # WHEN / THEN
+    assert FAMILIES[family](x, params, 0).map.size <= 64

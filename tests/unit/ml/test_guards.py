@@ -131,3 +131,13 @@ def test_bytes_are_those_that_the_artifact_holds():
 def test_halves_of_one_row_say_nothing(fitted, space):
     one = replace(space, table=space.table.take(np.array([0])), level=space.level[:1], baseline=space.baseline[:1])
     assert guards.halves(one, fitted, 0) == (1.0, 0.0)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_rows_without_a_value_are_vetoed_without_a_warning():
+    # GIVEN a fleet of whose metrics none was ever reported
+    space = build_space(rows(n=300).assign(**dict.fromkeys(CATALOGUE.names, np.nan)), CATALOGUE, INVENTORY, 300)
+    # WHEN
+    figures = guards.guard_figures(fit_model(space, CATALOGUE, Recipe("kmeans")), space, 0)
+    # THEN
+    assert any("one level cluster" in reason for reason in vetoes(figures))

@@ -32,10 +32,11 @@ def plot_data(**changes) -> SimpleNamespace:
         "point_levels": ["Idle"] * 10 + ["High Load"] * 10,
         "point_scores": scores,
         "cluster_sizes": {"0": 10, "1": 10},
+        "paging_threshold": 1.1,
         "timeline": pd.concat(
             [
-                pd.DataFrame({"timestamp": stamps, "instance_id": "web-1", "score": scores}),
-                pd.DataFrame({"timestamp": stamps, "instance_id": "new", "score": np.nan}),
+                pd.DataFrame({"timestamp": stamps, "instance_id": "web-1", "score": scores, "alert": scores > 1.1}),
+                pd.DataFrame({"timestamp": stamps, "instance_id": "new", "score": np.nan, "alert": False}),
             ]
         ),
     }
@@ -78,6 +79,59 @@ def test_an_elbow_is_drawn_in_the_order_of_k():
     line = figure.axes[0].lines[0]
     assert list(line.get_xdata()) == [2, 3]
     assert list(line.get_ydata()) == [9.0, 4.0]
+
+
+def test_each_search_has_its_own_cost_and_what_is_undefined_is_not_drawn():
+    # GIVEN two searches, one of which came to a single cluster
+    curves = {
+        "kmeans": {"k": [2, 3], "inertia": [9.0, 4.0], "silhouette": [0.4, 0.3], "davies_bouldin": [2, 1]},
+        "dbscan": {"k": [3, 1], "inertia": [7.0, 8.0], "silhouette": [0.2, np.nan], "davies_bouldin": [1, np.nan]},
+    }
+    # WHEN
+    panels = plots.elbow(curves).axes
+    # THEN no axis has two kinds of cost, and k = 1 has a cost and no silhouette
+    assert [panel.get_title() for panel in panels][:2] == ["Inertia, kmeans", "Cost, dbscan"]
+    assert "at most eps" in panels[1].get_xlabel()
+    assert list(panels[1].lines[0].get_xdata()) == [1, 3]
+    assert [list(line.get_xdata()) for line in panels[2].lines] == [[2, 3], [3]]
+
+
+def test_a_heatmap_of_many_metrics_shows_those_that_differ_most():
+    # GIVEN 2,000 metrics in 100 clusters, two metrics of which tell the clusters apart, one of them not always there
+    values = np.zeros((100, 2000))
+    values[:, 1500], values[0, 1999], values[1:, 1999] = np.arange(100), np.nan, np.arange(99)
+    profile = pd.DataFrame(values, index=[f"c{i}" for i in range(100)], columns=[f"m{i}" for i in range(2000)])
+    # WHEN
+    figure = plots.profiles(profile, {f"c{i}": i for i in range(100)})
+    # THEN it has a size that can be looked at, says what it leaves out, and keeps the largest clusters
+    axes = figure.axes[0]
+    assert max(figure.get_size_inches()) < 32
+    assert "the 30 of 2,000 metrics that differ most" in axes.get_title()
+    assert "the 60 of 100 largest clusters" in axes.get_title()
+    assert [tick.get_text() for tick in axes.get_xticklabels()][-2:] == ["m1500", "m1999"]
+    assert next(tick.get_text() for tick in axes.get_yticklabels()) == "c40"
+
+
+def test_long_names_on_an_axis_stay_apart():
+    names = [f"{'a' * 30}{each}{'b' * 30}" for each in "xy"]
+    figure = plots.profiles(pd.DataFrame([[0.0, 1.0]], columns=names))
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == names
+
+
+@pytest.mark.parametrize(("threshold", "top"), [(1.4, 1.08 * 1.4), (90.0, 1.08 * 1.3)])
+def test_a_timeline_has_the_episodes_and_the_paging_threshold(threshold, top):
+    # GIVEN scores up to 1.3, and the rows above 1.1 in an episode
+    figure = plots.timeline(plot_data().timeline, threshold)
+    # THEN the first panel has one episode, the boundary and the threshold, without losing the scores below it
+    panel = figure.axes[0]
+    assert "episodes: 1" in panel.get_title(loc="left")
+    assert len(panel.patches) == 1
+    assert [line.get_ydata()[0] for line in panel.lines[1:]] == [1, threshold]
+    assert panel.get_ylim() == pytest.approx((0, top))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[0] == "1 = unusual"
+    assert labels[1].startswith("paging threshold")
+    assert labels[2] == "episode"
 
 
 def test_projection_by_hand():

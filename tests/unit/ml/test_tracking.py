@@ -97,6 +97,7 @@ def candidate(family: str = "kmeans", **figures) -> SimpleNamespace:
         point_scores=np.zeros(0),
         cluster_sizes={"0": 3},
         timeline=pd.DataFrame(),
+        paging_threshold=1.0,
     )
     known = {"injected_vus_pr": 0.8, "silhouette": 0.5, "fit_seconds": 2.0}
     return SimpleNamespace(family=family, figures={**known, **figures}, params={"level.clusters": 3}, plots=plots)

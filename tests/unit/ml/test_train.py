@@ -1,5 +1,6 @@
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from ml import artifact
 from ml.fit import Recipe
 from ml.select import choose
-from ml.train import FAMILIES, TrainingError, fit_candidate
+from ml.train import FAMILIES, TrainingError, _profile, fit_candidate
 from ml.verdicts import label_rows
 from tests.unit.ml.fleets import CATALOGUE, INVENTORY, rows
 
@@ -79,7 +80,33 @@ def test_plot_data_fits_together(candidates):
         assert sum(plots.cluster_sizes.values()) == 3 * 864
         assert list(plots.profile.index) == list(plots.cluster_sizes)
         assert plots.timeline["instance_id"].nunique() == 3
+        assert plots.paging_threshold == candidate.figures["paging_threshold"]
+        certain = plots.timeline["score"] >= plots.paging_threshold
+        assert plots.timeline["alert"].sum() <= 2 * certain.sum()
     assert candidates["hierarchical"].plots.linkage is not None
+
+
+def test_a_profile_tells_what_every_metric_is_in_a_cluster(candidates):
+    # GIVEN a fleet whose level comes from CPU and whose other metrics follow it
+    profile = candidates["kmeans"].plots.profile
+    busy = profile.index.str.contains("High Load")
+    # THEN all of them are above the fleet's mean where it is busy, and the means of all rows are the fleet's
+    assert (profile[busy].mean() > 0.5).all()
+    weight = list(candidates["kmeans"].plots.cluster_sizes.values())
+    assert np.average(profile, axis=0, weights=weight) == pytest.approx(np.zeros(10), abs=1e-9)
+
+
+def test_a_profile_by_hand():
+    # GIVEN values 1, 3 and 5, 7 in two clusters: mean 4, deviation sqrt(5); a metric that stands still; one not there
+    values = np.array([[1.0, 0.1, np.nan], [3, 0.1, np.nan], [5, 0.1, np.nan], [7, 0.1, 8.0]])
+    table = SimpleNamespace(values=values, features=("a", "b", "c"))
+    # WHEN
+    profile = _profile(table, np.array([0, 0, 2, 2]), {0: "x", 2: "y"})
+    # THEN
+    assert profile["a"].to_list() == pytest.approx([-2 / np.sqrt(5), 2 / np.sqrt(5)])
+    assert profile["b"].to_list() == pytest.approx([0, 0], abs=1e-12)
+    assert np.isnan(profile.loc["x", "c"])
+    assert profile.loc["y", "c"] == 0
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))

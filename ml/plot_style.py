@@ -1,0 +1,51 @@
+"""How the figures of a candidate and of a replay look alike: colours, a blank figure, axes of counts and of time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+UNUSUAL = "#b3261e"
+INK = "#30343b"
+LINES = ("#2f6690", "#e08e2b", "#6a4c93")
+
+
+def blank(width: float, height: float) -> Figure:
+    """An empty figure, in inches, without pyplot."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+
+
+def thousands(value: float, _position: float) -> str:
+    """Text of a tick: 12,000 and 0.25."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+
+
+def plain(axes: Axes) -> None:
+    """A faint grid and no frame to the top and right."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def time_axis(axes: Axes) -> None:
+    """Dates along the bottom: as short as they can be, the day or the year of them at the end, in UTC."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator()
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.set_xlabel("time (UTC)")
+
+
+def spans(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and last place of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return [(int(first), int(end) - 1) for first, end in zip(edges[::2], edges[1::2], strict=True)]

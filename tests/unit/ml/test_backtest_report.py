@@ -1,0 +1,172 @@
+"""The report of a backtest from labels worked out by hand: what counts, what is false, and names that are markup."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml import backtest_report
+from ml.backtest import Backtest, Refresh
+from ml.boundaries import count_episodes
+from ml.replay_episodes import ReportError, incidents
+from ml.replay_pictures import _around
+
+START = pd.Timestamp("2026-11-04", tz="UTC")
+MS = int(START.timestamp() * 1000)
+
+
+def labelled(alert, names=("a",), step="5min", score=None, metrics=("m0",)):
+    """Rows of each instance with the same alerts, a score of 2 in them and 0.5 elsewhere."""
+    alert = np.asarray(alert, bool)
+    times = pd.date_range(START, periods=len(alert), freq=step).as_unit("ms")
+    part = {"timestamp": times, "score": np.where(alert, 2.0, 0.5) if score is None else score, "alert": alert}
+    part |= {"risk": "Normal", "level": "Normal", "unusual": alert} | {name: np.arange(len(alert)) for name in metrics}
+    return pd.concat([pd.DataFrame({"instance_id": name} | part) for name in names], ignore_index=True)
+
+
+def result(rows, metrics=("m0",)):
+    refresh = Refresh(MS, "kmeans", 100, 1, 1.25, 0.5, None)
+    told = {
+        int(first): [{"feature": metrics[0], "value": 9, "low": 1, "high": 2}]
+        for first in backtest_report.episodes(rows)["first"]
+    }
+    return Backtest(rows, [refresh], {name: name for name in metrics}, 300, told)
+
+
+def at(n, *places):
+    mask = np.zeros(n, bool)
+    mask[list(places)] = True
+    return mask
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_that_are_markup_are_shown_as_text(tmp_path):
+    # GIVEN an instance and a metric whose names would break a table, a link, a page and a formula
+    name, metric = "<script>alert(1)</script>|x\ny](z)", "a$\\used$ and $%$\n|"
+    rows = labelled(at(48, 20, 21), names=(name,), metrics=(metric,))
+    # WHEN
+    text = backtest_report.write(result(rows, (metric,)), tmp_path).read_text()
+    # THEN they are text on one line, and every row of a table has its columns
+    assert "<script>" not in text
+    assert r"&lt;script&gt;alert(1)&lt;/script&gt;\|x y\](z)" in text
+    assert r"a\$\\used\$ and \$%\$ \| 9 (expected 1 to 2)" in text
+    tables = [line.replace(r"\|", "") for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in tables} == {7}
+    assert (tmp_path / "alert-1.png").stat().st_size > 1000
+
+
+def test_episodes_are_counted_as_the_budget_counts_them(tmp_path):
+    # GIVEN runs 15 minutes apart, a third 20 minutes later, and one of an hour and five minutes
+    alert = at(100, 10, 13, 17, *range(50, 64))
+    rows = labelled(alert, names=("a", "b"))
+    # WHEN
+    found = backtest_report.episodes(rows)
+    text = backtest_report.write(result(rows), tmp_path).read_text()
+    # THEN the first two are one, and the long one counts twice
+    assert found["first"].tolist() == [10, 17, 50, 110, 117, 150]
+    assert found["rows"].tolist() == [2, 1, 14, 2, 1, 14]
+    assert found["alerts"].tolist() == [1, 1, 2, 1, 1, 2]
+    code = np.repeat([0, 1], 100)
+    ms = rows["timestamp"].astype("int64").to_numpy()
+    assert found["alerts"].sum() == count_episodes(rows["alert"].to_numpy(), code, ms)
+    assert "**8 alerts**, 11.52 for each instance and day" in text
+    assert "| a | 100 | 17.00% | 3 | 4 | 11.52 |" in text
+
+
+def test_a_replay_without_an_alert_has_a_report(tmp_path):
+    rows = labelled(at(48))
+    text = backtest_report.write(result(rows), tmp_path, truth(rows, 20)).read_text()
+    assert "**0 alerts**" in text
+    assert "0 of 1 incidents met" in text
+    assert (tmp_path / "missed-1.png").stat().st_size > 1000
+
+
+def truth(rows, *places):
+    return rows[["instance_id", "timestamp"]].assign(label=at(len(rows), *places).astype(int))
+
+
+@pytest.mark.parametrize(("place", "false"), [(20, False), (18, False), (22, False), (17, True), (23, True)])
+def test_an_episode_is_false_farther_than_ten_minutes_from_every_incident(tmp_path, place, false):
+    # GIVEN an incident and an alert so many rows of five minutes away from it
+    rows = labelled(at(48, 20))
+    # WHEN
+    text = backtest_report.write(result(rows), tmp_path, truth(rows, place)).read_text()
+    # THEN
+    assert f"- {int(false)} alerts, of {int(false)} episodes, were not near an incident" in text
+    assert f"{int(place == 20)} of 1 incidents met" in text
+
+
+def test_an_incident_of_another_instance_excuses_nothing(tmp_path):
+    rows = labelled(at(48, 20), names=("a", "b"))
+    text = backtest_report.write(result(rows), tmp_path, truth(rows, 20)).read_text()
+    assert "- 1 alerts, of 1 episodes, were not near an incident" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"instance_id": "A"}, r"none of the 48 labels is of a replay row: the labels begin with A at .*with a at"),
+        ({"timestamp": pd.date_range("2026-11-04T09:00", periods=48, freq="5min")}, "without a zone is read as UTC"),
+        ({"timestamp": "yesterday"}, "the labels' timestamp cannot be read"),
+        ({"timestamp": START}, "keep one each"),
+        ({"label": "1"}, "write 1 for a row of an incident"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(tmp_path, change, message):
+    rows = labelled(at(48, 20))
+    with pytest.raises(ReportError, match=message):
+        backtest_report.write(result(rows), tmp_path, truth(rows, 20).assign(**change))
+
+
+def test_labels_that_fit_in_part_are_counted(tmp_path):
+    # GIVEN labels of half of the rows, and of a moment after the replay
+    rows = labelled(at(48, 20))
+    later = pd.DataFrame({"instance_id": ["a"], "timestamp": [START + pd.Timedelta(days=1)], "label": [1]})
+    # WHEN
+    text = backtest_report.write(result(rows), tmp_path, pd.concat([truth(rows)[:24], later])).read_text()
+    # THEN
+    assert "- 1 of 25 labels are of no replay row and were left out" in text
+    assert "- 24 of 48 replay rows have no label and count as quiet" in text
+    assert "- the labels have no incident in the replay" in text
+
+
+def test_the_episode_table_has_the_highest_and_some_of_each_instance():
+    # GIVEN 60 episodes of a noisy instance and one low one of a quiet instance, whose name comes last
+    noisy = labelled(at(600, *range(0, 600, 10)), score=np.linspace(1.5, 9, 600), step="15min")
+    quiet = labelled(at(600, 300), names=("z",), step="15min")
+    rows = pd.concat([noisy, quiet], ignore_index=True)
+    # WHEN
+    lines = backtest_report._episodes(result(rows), backtest_report.episodes(rows))
+    # THEN
+    assert lines[0] == "## Episodes (40 of 61)"
+    table = [line.split(" | ") for line in lines if line.startswith("| ")][2:]
+    assert len(table) == 40
+    peaks = [float(cells[4]) for cells in table]
+    assert peaks == sorted(peaks, reverse=True)
+    assert peaks[0] == pytest.approx(8.88, abs=0.01)
+    assert table[-1][0] == "| z"
+
+
+def test_a_picture_says_what_it_shows():
+    # GIVEN a missed incident, another one, an episode, two models and a gap
+    rows = labelled(at(96, 20), metrics=("a long metric name with a unit", "m1")).drop(index=range(60, 75))
+    rows = rows.reset_index(drop=True)
+    told, label = backtest_report.episodes(rows), at(len(rows), 30, 31, 40).astype(float)
+    found = incidents(rows, label)
+    replay = result(rows, ("a long metric name with a unit", "m1"))
+    replay.units["m1"] = "ms"
+    replay.refreshes.append(replace(replay.refreshes[0], ms=MS + 3_600_000, paging_threshold=1.5))
+    # WHEN
+    figure = _around(replay, next(found.itertuples()), "this incident", found, told)
+    # THEN
+    score, first, second = figure.axes
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["1 = unusual", "paging threshold", "incident", "episode", "this incident"]
+    assert figure.get_suptitle() == "a, 2026-11-04 02:30 UTC"
+    assert second.get_xlabel() == "time (UTC)"
+    assert {first.get_title(loc="left"), second.get_title(loc="left")} == {"a long metric name with a unit", "m1"}
+    assert {first.get_ylabel(), second.get_ylabel()} == {"", "ms"}
+    assert set(score.lines[2].get_ydata()) == {1.25, 1.5}
+    assert np.isnan(np.asarray(score.lines[0].get_ydata(), float)).sum() == 1
+    assert len(score.patches) == 4
