@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from ml.catalogue import Metric
@@ -11,6 +12,10 @@ from ml.space import KEY
 
 if TYPE_CHECKING:
     from ml.catalogue import Catalogue
+
+USUAL_PERIOD_S = 300  # where no instance has two rows
+RESULTS = ("score", "alert", "risk", "level", "unusual")  # columns that a replay adds
+WHOLE = 2**53  # up to here a float holds every whole number
 
 
 class BacktestError(ValueError):
@@ -22,8 +27,8 @@ def joined_rows(
 ) -> tuple[pd.DataFrame, list[tuple[Metric, str]]]:
     """History and replay in one frame sorted by key with a ``replayed`` mark, and the metric of each column.
 
-    The columns are the numeric ones that both have. Raises BacktestError where there is none, no row, or a key that is
-    absent or repeated.
+    The columns are the numeric ones that both have. Raises BacktestError where there is none, no row, a key that is
+    absent, unreadable or repeated, or an instance whose history reaches into its replay.
     """
     for name, frame in (("history", history), ("replay", replay)):
         absent = [key for key in KEY if key not in frame.columns]
@@ -40,18 +45,16 @@ def joined_rows(
     if len({metric.name for metric, _ in named}) < len(named):
         raise BacktestError(f"two of the columns {', '.join(map(str, columns[:8]))} are the same metric: drop one")
     frames = []
-    for replayed, frame in ((False, history), (True, replay)):
+    for replayed, whose, frame in ((False, "history", history), (True, "replay", replay)):
         taken = frame[[*KEY, *columns]].rename(columns={column: metric.name for metric, column in named})
-        if taken["instance_id"].isna().any() or taken["timestamp"].isna().any():
-            raise BacktestError("some rows have no instance_id or no timestamp: drop them")
-        moments = pd.to_datetime(taken["timestamp"], utc=True)
         frames.append(
             taken.assign(
-                instance_id=taken["instance_id"].astype(str),
-                timestamp=pd.DatetimeIndex(moments).as_unit("ms"),
+                instance_id=instances(taken["instance_id"], whose),
+                timestamp=moments(taken["timestamp"], whose),
                 replayed=replayed,
             )
         )
+    _check_order(*frames)
     rows = pd.concat(frames, ignore_index=True).sort_values(KEY, kind="stable", ignore_index=True)
     repeated = rows.duplicated(KEY)
     if repeated.any():
@@ -63,6 +66,71 @@ def joined_rows(
     return rows, named
 
 
+def shown_columns(metrics: list[tuple[Metric, str]]) -> dict[str, str]:
+    """Column of each metric beside the results, by name: its own; one called as a result has " (metric)" behind it."""
+    taken = {*RESULTS, *(column for _, column in metrics)}
+    shown = {}
+    for metric, column in metrics:
+        apart = column
+        while column in RESULTS and apart in taken:
+            apart = f"{apart} (metric)"
+        shown[metric.name] = apart
+    return shown
+
+
+def instances(values: pd.Series, whose: str) -> pd.Series:
+    """Names of instances as text; whole numbers are written without a fraction, whatever type a file holds them in.
+
+    Raises BacktestError, naming ``whose`` rows they are, where one is absent.
+    """
+    if values.isna().any():
+        raise BacktestError(f"some rows of the {whose} have no instance_id: drop them")
+    if pd.api.types.is_float_dtype(values.dtype):
+        number = values.to_numpy(np.float64)
+        if (number == np.round(number)).all() and (np.abs(number) < WHOLE).all():
+            values = values.astype("int64")
+    return values.astype(str)
+
+
+def moments(values: pd.Series, whose: str) -> pd.DatetimeIndex:
+    """Timestamps in UTC with milliseconds; one without a zone is read as UTC.
+
+    Raises BacktestError, naming ``whose`` rows they are, where one is absent, a number, or no moment.
+    """
+    if values.isna().any():
+        raise BacktestError(f"some rows of the {whose} have no timestamp: drop them")
+    kind = pd.api.types.infer_dtype(values)
+    if pd.api.types.is_numeric_dtype(values.dtype) or kind in ("integer", "floating", "mixed-integer-float", "decimal"):
+        raise BacktestError(
+            f"timestamp of the {whose} is a number ({values.iloc[0]}), whose unit nobody can tell: convert it with "
+            'pd.to_datetime(..., unit="ms", utc=True), with "s", "us" or "ns" where it counts those'
+        )
+    try:
+        found = pd.to_datetime(values, utc=True)
+    except (ValueError, TypeError, OverflowError) as error:
+        first = str(error).splitlines()[0]
+        raise BacktestError(
+            f"timestamp of the {whose} cannot be read ({first}): write all of them in one form, all with a zone or "
+            "all without, and convert them with pd.to_datetime(..., utc=True)"
+        ) from None
+    return pd.DatetimeIndex(found).as_unit("ms")
+
+
+def _check_order(history: pd.DataFrame, replay: pd.DataFrame) -> None:
+    """Raise BacktestError where an instance's history is not over when its replay begins; instances may differ."""
+    newest = history.groupby("instance_id")["timestamp"].max()
+    first = replay.groupby("instance_id")["timestamp"].min()
+    both = pd.DataFrame({"newest": newest, "first": first}).dropna()
+    late = both[both["newest"] >= both["first"]]
+    if len(late):
+        name, case = late.index[0], late.iloc[0]
+        raise BacktestError(
+            f"the history of {name} reaches to {case['newest']}, but its replay begins at {case['first']}; so it is "
+            f"with {len(late)} of {len(both)} instances: end each history before its replay, and see that the two are "
+            "not swapped"
+        )
+
+
 def _metric(column: str, place: int, catalogue: Catalogue) -> Metric:
     """The catalogue's metric of that name or alias, else one without bounds whose harmful direction is unknown."""
     for metric in catalogue.metrics:
@@ -72,6 +140,20 @@ def _metric(column: str, place: int, catalogue: Catalogue) -> Metric:
 
 
 def usual_period(rows: pd.DataFrame) -> int:
-    """Usual distance between two rows of an instance in whole seconds."""
-    steps = rows.groupby("instance_id")["timestamp"].diff().dropna()
-    return max(1, round(float(steps.median().total_seconds()))) if len(steps) else 300
+    """Usual distance between two rows of an instance in whole seconds, of rows marked as ``replayed`` or not.
+
+    It is that of the history. Where no instance has two rows there, it is the first distance that the replay shows:
+    what comes later must not change what was told before.
+    """
+    past = _steps(rows[~rows["replayed"]])
+    if not len(past):
+        replayed = rows[rows["replayed"]]
+        steps = _steps(replayed)
+        ends = replayed.loc[steps.index, "timestamp"]
+        past = steps[ends == ends.min()]
+    return max(1, round(float(past.median().total_seconds()))) if len(past) else USUAL_PERIOD_S
+
+
+def _steps(rows: pd.DataFrame) -> pd.Series:
+    """Distance of each row to the one before it of its instance, without the first ones."""
+    return rows.groupby("instance_id")["timestamp"].diff().dropna()
