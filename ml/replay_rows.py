@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ from ml.catalogue import Metric
 from ml.space import KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ml.catalogue import Catalogue
 
 USUAL_PERIOD_S = 300  # where no instance has two rows
@@ -36,11 +39,10 @@ def joined_rows(
             raise BacktestError(f"the {name} has no column {' and no '.join(absent)}: name the columns so")
         if not len(frame):
             raise BacktestError(f"the {name} has no rows")
-    shared = [column for column in history.columns if column in replay.columns and column not in KEY]
-    columns = [column for column in shared if pd.api.types.is_numeric_dtype(history[column].dtype)]
-    columns = [column for column in columns if pd.api.types.is_numeric_dtype(replay[column].dtype)]
+    left = unwatched(history, replay)
+    columns = [column for column in history.columns if column not in left and column not in KEY]
     if not columns:
-        raise BacktestError("history and replay share no numeric column: there is nothing to watch")
+        raise BacktestError(f"history and replay share no numeric column: there is nothing to watch{_told(left)}")
     named = [(_metric(str(column), place, catalogue), column) for place, column in enumerate(columns)]
     if len({metric.name for metric, _ in named}) < len(named):
         raise BacktestError(f"two of the columns {', '.join(map(str, columns[:8]))} are the same metric: drop one")
@@ -64,6 +66,56 @@ def joined_rows(
             f"{first['timestamp']}: keep one row each, or give rows of different instances different names"
         )
     return rows, named
+
+
+def unwatched(history: pd.DataFrame, replay: pd.DataFrame) -> dict[Any, str]:
+    """The columns that cannot be watched, beside the keys, each with the reason."""
+    left = {}
+    for column in dict.fromkeys([*history.columns, *replay.columns]):
+        absent = [name for name, frame in (("history", history), ("replay", replay)) if column not in frame.columns]
+        if column in KEY:
+            continue
+        if absent:
+            left[column] = f"not in the {absent[0]}"
+            continue
+        kinds = {name: frame[column].dtype for name, frame in (("history", history), ("replay", replay))}
+        odd = [name for name, kind in kinds.items() if not pd.api.types.is_numeric_dtype(kind)]
+        if odd:
+            left[column] = f"{kinds[odd[0]]} in the {odd[0]}, not a number"
+    return left
+
+
+def checked_labels(labels: pd.DataFrame) -> pd.DataFrame:
+    """Labels with their keys as those of a replay: instance_id, timestamp in UTC and label, 0 or 1.
+
+    Raises BacktestError where a column is absent, a label is no number, or a key is absent, unreadable or repeated.
+    """
+    absent = [name for name in (*KEY, "label") if name not in labels.columns]
+    if absent:
+        raise BacktestError(f"the labels have no column {' and no '.join(absent)}: name the columns so")
+    kind = labels["label"].dtype
+    if not pd.api.types.is_numeric_dtype(kind):
+        raise BacktestError(f"label is {kind}, not a number: write 1 where an incident is and 0 elsewhere")
+    checked = pd.DataFrame(
+        {
+            "instance_id": instances(labels["instance_id"], "labels"),
+            "timestamp": moments(labels["timestamp"], "labels"),
+            "label": labels["label"].to_numpy(np.float64, na_value=0),
+        }
+    )
+    repeated = checked.duplicated(KEY)
+    if repeated.any():
+        first = checked[repeated].iloc[0]
+        raise BacktestError(
+            f"{int(repeated.sum())} labels repeat an (instance_id, timestamp), the first is {first['instance_id']} at "
+            f"{first['timestamp']}: keep one each"
+        )
+    return checked
+
+
+def _told(left: Mapping[Any, str]) -> str:
+    """The first few unwatched columns in brackets."""
+    return f" ({', '.join(f'{column}: {why}' for column, why in list(left.items())[:4])})" if left else ""
 
 
 def shown_columns(metrics: list[tuple[Metric, str]]) -> dict[str, str]:
@@ -106,7 +158,9 @@ def moments(values: pd.Series, whose: str) -> pd.DatetimeIndex:
             'pd.to_datetime(..., unit="ms", utc=True), with "s", "us" or "ns" where it counts those'
         )
     try:
-        found = pd.to_datetime(values, utc=True)
+        with warnings.catch_warnings():  # text without a form of its own is read all the same, or is an error below
+            warnings.filterwarnings("ignore", "Could not infer format")
+            found = pd.to_datetime(values, utc=True)
     except (ValueError, TypeError, OverflowError) as error:
         first = str(error).splitlines()[0]
         raise BacktestError(
