@@ -77,6 +77,9 @@ def _backtest(
         highlight=False,
         soft_wrap=True,
     )
+    if result.early:
+        text = f"{result.early:,} rows are older than their instance's history: the first model knew what came after"
+        console.print(text, highlight=False, soft_wrap=True)
     if report is not None:
         console.print(f"report: {backtest_report.write(result, report, truth)}", highlight=False, soft_wrap=True)
 

@@ -24,7 +24,7 @@ from ml.families import FAMILIES
 from ml.features import as_table
 from ml.fit import Fitted, Recipe, fit_model, kept_settings
 from ml.guards import guard_figures
-from ml.replay_rows import BacktestError, joined_rows, shown_columns, usual_period
+from ml.replay_rows import BacktestError, early_rows, joined_rows, shown_columns, usual_period
 from ml.scoring import level_labels, measure, row_baselines
 from ml.select import vetoes
 from ml.space import GAP_PERIODS, space_of
@@ -75,7 +75,8 @@ class Backtest:
 
     ``rows``: instance_id, timestamp, score, alert, risk, level, unusual and the metrics; ``metrics`` is the column of
     each. A metric that is called as one of the results has " (metric)" behind its name. ``told`` names the main
-    features of rows where an episode opened, by position in ``rows``.
+    features of rows where an episode opened, by position in ``rows``. ``early`` of them are older than the history of
+    their instance.
     """
 
     rows: pd.DataFrame
@@ -83,6 +84,7 @@ class Backtest:
     metrics: dict[str, str]
     period_s: int
     told: dict[int, list[dict[str, object]]] = field(default_factory=dict)
+    early: int = 0
 
 
 def backtest(
@@ -100,12 +102,13 @@ def backtest(
     """Label every replay row as the fleet's schedule would have.
 
     Both frames hold instance_id, timestamp and numeric metric columns; a timestamp without zone is read as UTC, and
-    ids are compared and given back as text. The history of an instance ends before its replay begins. ``family`` is
+    ids are compared and given back as text. The history of an instance ends before its replay does, and no stretch of
+    rows is in both. ``family`` is
     one of the five or "auto", ``budget`` alerts for each instance and day. Metrics of the catalogue are known by name
     or alias; any other column counts as a metric without bounds whose harmful direction is unknown. ``progress`` is
     told how many of the rows are labelled, and of how many.
 
-    Raises BacktestError where there is nothing to replay, rows repeat a key, a history reaches into its replay or an
+    Raises BacktestError where there is nothing to replay, rows repeat a key, history and replay overlap or an
     option makes no sense.
     """
     _check_options(family, budget, refit_hours)
@@ -119,7 +122,7 @@ def backtest(
     replayer = _Replayer(table, trails, watched, inventory or {}, recipe, rows["replayed"].to_numpy(), family == AUTO)
     with one_thread():
         refreshes = replayer.run(round(refit_hours * HOUR_MS), progress)
-    return Backtest(replayer.labelled(names), refreshes, names, period_s, replayer.told)
+    return Backtest(replayer.labelled(names), refreshes, names, period_s, replayer.told, early_rows(rows))
 
 
 class _Renewal(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ml.catalogue import Metric
-from ml.space import KEY
+from ml.space import GAP_PERIODS, KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ def joined_rows(
     """History and replay in one frame sorted by key with a ``replayed`` mark, and the metric of each column.
 
     The columns are the numeric ones that both have. Raises BacktestError where there is none, no row, a key that is
-    absent, unreadable or repeated, or an instance whose history reaches into its replay.
+    absent, unreadable or repeated, or an instance whose history overlaps its replay or comes after it.
     """
     for name, frame in (("history", history), ("replay", replay)):
         absent = [key for key in KEY if key not in frame.columns]
@@ -56,8 +56,8 @@ def joined_rows(
                 replayed=replayed,
             )
         )
-    _check_order(*frames)
     rows = pd.concat(frames, ignore_index=True).sort_values(KEY, kind="stable", ignore_index=True)
+    _check_order(rows)
     repeated = rows.duplicated(KEY)
     if repeated.any():
         first = rows[repeated].iloc[0]
@@ -170,19 +170,37 @@ def moments(values: pd.Series, whose: str) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(found).as_unit("ms")
 
 
-def _check_order(history: pd.DataFrame, replay: pd.DataFrame) -> None:
-    """Raise BacktestError where an instance's history is not over when its replay begins; instances may differ."""
-    newest = history.groupby("instance_id")["timestamp"].max()
-    first = replay.groupby("instance_id")["timestamp"].min()
-    both = pd.DataFrame({"newest": newest, "first": first}).dropna()
-    late = both[both["newest"] >= both["first"]]
-    if len(late):
-        name, case = late.index[0], late.iloc[0]
+def _check_order(rows: pd.DataFrame) -> None:
+    """Raise BacktestError where the history of an instance outlasts its replay, or goes on where replay rows were.
+
+    Instances may have lived at different times, and a stretch of the replay may lie long before the history: whoever
+    hands over chosen days means them.
+    """
+    by_instance = rows.groupby("instance_id")
+    within = by_instance["timestamp"].diff() <= pd.Timedelta(seconds=GAP_PERIODS * usual_period(rows))
+    goes_on = ~rows["replayed"] & by_instance["replayed"].shift(fill_value=False) & within
+    outlasts = _newest(rows, replayed=False) > _newest(rows, replayed=True)
+    wrong = rows[goes_on | (outlasts & ~rows["replayed"])]
+    if len(wrong):
+        name = wrong["instance_id"].iloc[0]
+        own = rows[rows["instance_id"] == name]
+        newest, first = own.loc[~own["replayed"], "timestamp"].max(), own.loc[own["replayed"], "timestamp"].min()
         raise BacktestError(
-            f"the history of {name} reaches to {case['newest']}, but its replay begins at {case['first']}; so it is "
-            f"with {len(late)} of {len(both)} instances: end each history before its replay, and see that the two are "
-            "not swapped"
+            f"the history of {name} reaches to {newest}, but its replay begins at {first}; so it is with "
+            f"{wrong['instance_id'].nunique()} of {rows['instance_id'].nunique()} instances: end each history before "
+            "its replay, and see that the two are not swapped"
         )
+
+
+def early_rows(rows: pd.DataFrame) -> int:
+    """Number of replay rows that are older than their instance's history: the first model knew what came after."""
+    return int((rows["replayed"] & (rows["timestamp"] < _newest(rows, replayed=False))).sum())
+
+
+def _newest(rows: pd.DataFrame, replayed: bool) -> pd.Series:
+    """The newest moment of each row's instance in the replay or in the history, NaT where it has none there."""
+    newest = rows[rows["replayed"] == replayed].groupby("instance_id")["timestamp"].max()
+    return rows["instance_id"].map(newest)
 
 
 def _metric(column: str, place: int, catalogue: Catalogue) -> Metric:

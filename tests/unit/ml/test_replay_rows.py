@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ml.catalogue import load
-from ml.replay_rows import BacktestError, joined_rows, shown_columns, usual_period
+from ml.replay_rows import BacktestError, early_rows, joined_rows, shown_columns, usual_period
 
 
 def frame(start, **columns):
@@ -116,16 +116,22 @@ def test_timestamps_that_could_mean_anything_are_refused(change, message):
         joined_rows(HISTORY, REPLAY.assign(timestamp=change(REPLAY["timestamp"])), load())
 
 
-@pytest.mark.parametrize("minutes", [0, 15], ids=["they meet", "they overlap"])
-def test_a_history_that_reaches_into_the_replay_is_refused(minutes):
-    # GIVEN a replay of one instance that begins with, or before, the last row of its history
-    begin = HISTORY["timestamp"].max() - pd.Timedelta(minutes=minutes)
-    shift = begin - REPLAY["timestamp"].min()
+@pytest.mark.parametrize("minutes", [15, 10, 35], ids=["between its rows", "on its rows", "before it"])
+def test_a_history_that_goes_on_where_the_replay_was_is_refused(minutes):
+    # GIVEN a replay of one instance that begins before the last row of its history, and ends after it in two cases
+    shift = HISTORY["timestamp"].max() - pd.Timedelta(minutes=minutes) - REPLAY["timestamp"].min()
     moved = REPLAY["timestamp"].where(REPLAY["instance_id"] != "a", REPLAY["timestamp"] + shift)
-    replay = REPLAY.assign(timestamp=moved)
     # WHEN / THEN
     with pytest.raises(BacktestError, match=r"history of a reaches to 2026-11-01 00:20.* 1 of 2 instances"):
-        joined_rows(HISTORY, replay, load())
+        joined_rows(HISTORY, REPLAY.assign(timestamp=moved), load())
+
+
+def test_a_stretch_of_the_replay_may_lie_long_before_the_history():
+    # GIVEN chosen days: one a month before the history, one after it
+    chosen = pd.concat([frame("2026-10-01"), REPLAY])
+    rows, _ = joined_rows(HISTORY, chosen, load())
+    assert early_rows(rows) == 6
+    assert early_rows(joined_rows(HISTORY, REPLAY, load())[0]) == 0
 
 
 def test_a_history_and_a_replay_that_were_swapped_are_refused():
