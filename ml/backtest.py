@@ -1,11 +1,12 @@
 """What would Riskwatch have told us? The schedule replayed over past rows: fit, label, refresh, choose again.
 
 The first model is fitted to the history. From then on every replay row is labelled by the model that would have served
-at its moment, from itself and the rows before it, by the scorer and the episode rule of the inference function; the
-model is refreshed on the rows of the last 28 days every ``refit_hours`` and contested by the other families every seven
-days or where the guards veto a refresh, as `train_models` does it. Retrain requests, which come from watching served
-rows, are not replayed. Where the guards veto every family `train_models` serves nothing; a replay needs labels all the
-same, those of a fall-back that the report names, and holds the next contest a week later rather than every day.
+at its moment, from itself and the rows before it, by the scorer and the episode rule of the inference function, and an
+episode of an instance that is not heard of for a day is over, as the tick has it; the model is refreshed on the rows of
+the last 28 days every ``refit_hours`` and contested by the other families every seven days or where the guards veto a
+refresh, as `train_models` does it. Retrain requests, which come from watching served rows, are not replayed. Where the
+guards veto every family `train_models` serves nothing; a replay needs labels all the same, those of a fall-back that
+the report names, and holds the next contest a week later rather than every day.
 """
 
 from __future__ import annotations

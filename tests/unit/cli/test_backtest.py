@@ -142,3 +142,13 @@ def test_a_report_takes_labels_whose_numbers_are_written_otherwise(files):
     assert result.exit_code == 0
     assert "of 1 incidents met" in (files / "report" / "report.md").read_text()
     assert set(pd.read_parquet("out.parquet")["instance_id"]) == {"9"}
+
+
+def test_rows_whose_later_days_the_first_model_knew_are_counted(files):
+    # GIVEN a replay that begins with two hours of a month before the history
+    pd.concat([fleet(2, "2026-10-01"), pd.read_parquet("replay.parquet")]).to_parquet("replay.parquet")
+    # WHEN
+    result = run()
+    # THEN
+    assert result.exit_code == 0
+    assert "24 rows are older than their instance's history: the first model knew what came after" in result.output
