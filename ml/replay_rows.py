@@ -154,7 +154,7 @@ def moments(values: pd.Series, whose: str) -> pd.DatetimeIndex:
     kind = pd.api.types.infer_dtype(values)
     if pd.api.types.is_numeric_dtype(values.dtype) or kind in ("integer", "floating", "mixed-integer-float", "decimal"):
         raise BacktestError(
-            f"timestamp of the {whose} is a number ({values.iloc[0]}), whose unit nobody can tell: convert it with "
+            f"timestamp of the {whose} is a number ({next(iter(values), values.dtype)}), whose unit nobody can tell: convert it with "
             'pd.to_datetime(..., unit="ms", utc=True), with "s", "us" or "ns" where it counts those'
         )
     try:
@@ -162,7 +162,7 @@ def moments(values: pd.Series, whose: str) -> pd.DatetimeIndex:
             warnings.filterwarnings("ignore", "Could not infer format")
             found = pd.to_datetime(values, utc=True)
     except (ValueError, TypeError, OverflowError) as error:
-        first = str(error).splitlines()[0]
+        first = str(error).splitlines()[0].split(". You might")[0]
         raise BacktestError(
             f"timestamp of the {whose} cannot be read ({first}): write all of them in one form, all with a zone or "
             "all without, and convert them with pd.to_datetime(..., utc=True)"
