@@ -153,21 +153,22 @@ def moments(values: pd.Series, whose: str) -> pd.DatetimeIndex:
         raise BacktestError(f"some rows of the {whose} have no timestamp: drop them")
     kind = pd.api.types.infer_dtype(values)
     if pd.api.types.is_numeric_dtype(values.dtype) or kind in ("integer", "floating", "mixed-integer-float", "decimal"):
+        found = next(iter(values), values.dtype)
         raise BacktestError(
-            f"timestamp of the {whose} is a number ({next(iter(values), values.dtype)}), whose unit nobody can tell: convert it with "
+            f"timestamp of the {whose} is a number ({found}), whose unit nobody can tell: convert it with "
             'pd.to_datetime(..., unit="ms", utc=True), with "s", "us" or "ns" where it counts those'
         )
     try:
         with warnings.catch_warnings():  # text without a form of its own is read all the same, or is an error below
             warnings.filterwarnings("ignore", "Could not infer format")
-            found = pd.to_datetime(values, utc=True)
+            read = pd.to_datetime(values, utc=True)
     except (ValueError, TypeError, OverflowError) as error:
         first = str(error).splitlines()[0].split(". You might")[0]
         raise BacktestError(
             f"timestamp of the {whose} cannot be read ({first}): write all of them in one form, all with a zone or "
             "all without, and convert them with pd.to_datetime(..., utc=True)"
         ) from None
-    return pd.DatetimeIndex(found).as_unit("ms")
+    return pd.DatetimeIndex(read).as_unit("ms")
 
 
 def _check_order(rows: pd.DataFrame) -> None:
