@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from cli.explain import STATE, explained
+from cli.progress import bar
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
 console = Console()
-LABEL_COLUMNS = ("instance_id", "timestamp", "label")
+COLUMNS_TOLD = 8
 
 
 def backtest(
-    history: Annotated[Path, typer.Option(help="Parquet: instance_id, timestamp (UTC) and metrics, the past.")],
+    history: Annotated[
+        Path, typer.Option(help="Parquet: instance_id (read as text), timestamp (UTC) and metrics, the past.")
+    ],
     replay: Annotated[Path, typer.Option(help="Parquet of the same columns: what came next, to be labelled.")],
-    out: Annotated[Path, typer.Option(help="Parquet to write: a score, alert, risk and level for each replay row.")],
+    out: Annotated[
+        Path, typer.Option(help="Parquet to write: a score, alert, risk and level for each replay row, ids as text.")
+    ],
     family: Annotated[str, typer.Option(help="auto, kmeans, dbscan, ensemble, hierarchical or kmedoids.")] = "auto",
     budget: Annotated[float, typer.Option(help="Alerts for each instance and day that are affordable.")] = 1.0,
     refit_hours: Annotated[float, typer.Option(help="Hours between two refreshes of the model.")] = 24,
@@ -46,14 +53,22 @@ def _backtest(
 ) -> None:
     from ml import backtest as replays
     from ml import backtest_report
-    from ml.replay_rows import BacktestError
+    from ml.replay_rows import unwatched
 
+    _check_paths(out, report, labels)
+    truth = None if labels is None else _labels(labels)
     past, after = _read(history), _read(replay)
-    truth = None if labels is None else _read(labels)
-    absent = [] if truth is None else [name for name in LABEL_COLUMNS if name not in truth.columns]
-    if absent:
-        raise BacktestError(f"{labels} has no column {' and no '.join(absent)}: name the columns so")
-    result = replays.backtest(past, after, family=family, budget=budget, refit_hours=refit_hours)
+    _announce(unwatched(past, after))
+    with bar(console) as progress:
+        task = progress.add_task("rows labelled", total=None)
+        result = replays.backtest(
+            past,
+            after,
+            family=family,
+            budget=budget,
+            refit_hours=refit_hours,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     result.rows[["instance_id", "timestamp", "score", "alert", "risk", "level"]].to_parquet(out, index=False)
     episodes = backtest_report.episodes(result.rows)
@@ -62,8 +77,45 @@ def _backtest(
         highlight=False,
         soft_wrap=True,
     )
+    if result.early:
+        text = f"{result.early:,} rows are older than their instance's history: the first model knew what came after"
+        console.print(text, highlight=False, soft_wrap=True)
     if report is not None:
         console.print(f"report: {backtest_report.write(result, report, truth)}", highlight=False, soft_wrap=True)
+
+
+def _check_paths(out: Path, report: Path | None, labels: Path | None) -> None:
+    """Raise BacktestError, before the long work, where what is asked for could not be written."""
+    from ml.replay_rows import BacktestError
+
+    if out.is_dir():
+        raise BacktestError(f"--out {out} is a folder: give the path of a Parquet file to write")
+    if report is None and labels is not None:
+        raise BacktestError("--labels are for the report: give --report FOLDER too")
+    for option, folder in (("--out", out.parent), ("--report", report)):
+        in_the_way = [] if folder is None else [each for each in (folder, *folder.parents) if each.is_file()]
+        if in_the_way:
+            raise BacktestError(f"{option}: {in_the_way[0]} is a file, not a folder: choose another path")
+
+
+def _labels(path: Path) -> pd.DataFrame:
+    """The labels in a Parquet file, checked; raises BacktestError, naming the file."""
+    from ml.replay_rows import BacktestError, checked_labels
+
+    labels = _read(path)
+    try:
+        return checked_labels(labels)
+    except BacktestError as error:
+        raise BacktestError(f"{path}: {error}") from None
+
+
+def _announce(left: Mapping[Any, str]) -> None:
+    """Say which columns are not watched, and why."""
+    told = [f"{column} ({why})" for column, why in list(left.items())[:COLUMNS_TOLD]]
+    more = f" and {len(left) - COLUMNS_TOLD} more" if len(left) > COLUMNS_TOLD else ""
+    if told:
+        text = f"not watched: {', '.join(told)}{more}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _read(path: Path) -> pd.DataFrame:

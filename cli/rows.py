@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.explain import STATE, explained, say
+from cli.progress import bar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +72,7 @@ def _import(path: Path, instance: str | None) -> bool:
     _announce(path, found)
     from cli import importing
 
-    with _progress() as progress:
+    with bar(console) as progress:
         task = progress.add_task("days validated", total=None)
         result = importing.bring_in(
             Store(aws.client("s3"), config.bucket),
@@ -113,7 +113,7 @@ def _stream(path: Path, rate: float | None, speed: float | None, instance: str |
     known = inventory.load(config.inventory, store)
     packer = stream.Packer(chosen.rows, known, model.context_rows, model.max_gap_s, features)
     arrivals = feeding.Arrivals(store)
-    with _progress() as progress:
+    with bar(console) as progress:
         sending = progress.add_task("sent", total=len(wanted))
         answering = progress.add_task("labelled or quarantined", total=len(wanted))
         sent = feeding.send(
@@ -170,8 +170,3 @@ def _row(counts: Mapping[str, int], names: tuple[str, ...]) -> str:
 
 def _print(text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -152,30 +152,36 @@ def _reason(result: Backtest, reason: dict[str, Any]) -> str:
 
 
 def _refreshes(refreshes: list[Refresh]) -> list[dict[str, Any]]:
-    table = []
-    for before, refresh in zip([None, *refreshes[:-1]], refreshes, strict=True):
-        changes = []
-        if before is not None and before.family != refresh.family:
-            changes.append(f"family {before.family} to {refresh.family}")
-        if before is not None and before.instances != refresh.instances:
-            changes.append(f"{before.instances} to {refresh.instances} known instances")
-        table.append(
-            {
-                "moment": clock.iso(refresh.ms),
-                "family": refresh.family,
-                "rows": f"{refresh.rows:,}",
-                "paging threshold": f"{refresh.paging_threshold:.3f}",
-                "alerts a day on its own rows": f"{refresh.alerts_expected:.2f}",
-                "change": "; ".join(changes) or _first_or_not(before, refresh),
-            }
-        )
-    return table
+    return [
+        {
+            "moment": clock.iso(refresh.ms),
+            "family": refresh.family,
+            "rows": f"{refresh.rows:,}",
+            "paging threshold": f"{refresh.paging_threshold:.3f}",
+            "alerts a day on its own rows": f"{refresh.alerts_expected:.2f}",
+            "rows of another level than before": "-" if refresh.churn is None else f"{refresh.churn:.1%}",
+            "what happened": "; ".join(_happened(before, refresh)),
+        }
+        for before, refresh in zip([None, *refreshes[:-1]], refreshes, strict=True)
+    ]
 
 
-def _first_or_not(before: Refresh | None, refresh: Refresh) -> str:
+def _happened(before: Refresh | None, refresh: Refresh) -> list[str]:
+    """What became of a refresh and why, then who joined or left the known instances."""
     if not refresh.serves:
-        return "nothing would serve: a fall-back"
-    return "first model" if before is None else "refreshed"
+        what = "nothing would serve: a fall-back"
+    elif refresh.kept:
+        what = "kept"
+    elif before is None:
+        what = "first model"
+    elif before.family != refresh.family:
+        what = f"family {before.family} to {refresh.family}"
+    else:
+        what = "refreshed"
+    found = [f"{what}: {refresh.why}" if refresh.why and refresh.serves else what]
+    if before is not None and before.instances != refresh.instances:
+        found.append(f"{before.instances} to {refresh.instances} known instances")
+    return found
 
 
 def _contests(refreshes: list[Refresh]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ml.boundaries import MERGE_MS, count_episodes
+from ml.replay_rows import checked_labels
 
 if TYPE_CHECKING:
     from ml.features import BoolArray, FloatArray, IntArray
@@ -36,25 +37,11 @@ def episodes(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def given_labels(rows: pd.DataFrame, labels: pd.DataFrame) -> FloatArray:
-    """The label of each labelled row, NaN where it has none. Raises ReportError where labels do not fit the replay."""
-    absent = {"instance_id", "timestamp", "label"} - set(labels.columns)
-    if absent:
-        raise ReportError(f"the labels have no column {', '.join(sorted(absent))}")
-    if not pd.api.types.is_numeric_dtype(labels["label"].dtype):
-        raise ReportError(f"the label is {labels['label'].dtype}: write 1 for a row of an incident and 0 for any other")
-    try:
-        moments = pd.DatetimeIndex(pd.to_datetime(labels["timestamp"], utc=True)).as_unit("ms")
-    except (ValueError, TypeError) as error:
-        raise ReportError(f"the labels' timestamp cannot be read as times: {str(error).splitlines()[0]}") from None
-    keys = pd.DataFrame(
-        {
-            "instance_id": labels["instance_id"].astype(str).to_numpy(),
-            "timestamp": moments,
-            "label": labels["label"].to_numpy(float, na_value=np.nan),
-        }
-    )
-    if keys.duplicated(["instance_id", "timestamp"]).any():
-        raise ReportError("the labels repeat an (instance_id, timestamp): keep one each")
+    """The label of each labelled row, NaN where it has none.
+
+    Raises BacktestError for labels that cannot be read, and ReportError where none of them is of a labelled row.
+    """
+    keys = checked_labels(labels)
     joined = rows[["instance_id", "timestamp"]].merge(keys, on=["instance_id", "timestamp"], how="left")
     if not joined["label"].notna().any():
         raise ReportError(

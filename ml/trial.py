@@ -55,8 +55,9 @@ class Trial:
 def make_trial(
     space: Space, catalogue: Catalogue, inventory: Mapping[str, Instance], *, period_s: float, seed: int
 ) -> Trial:
-    """The trial on the rows of a training set, ``period_s`` apart, over at most 24 of its instances."""
-    chosen = subsample(len(space.table.instances), MOST_INSTANCES, seed)
+    """The trial on the rows of a training set, ``period_s`` apart, over at most 24 of the instances it has rows of."""
+    present = np.unique(space.table.code)
+    chosen = present[subsample(len(present), MOST_INSTANCES, seed)]
     table = _only(space.table, chosen)
     bounds = [(metric.lower, metric.upper) for metric in catalogue.metrics]
     injected = inject(table, bounds, period_s=period_s, seed=seed)

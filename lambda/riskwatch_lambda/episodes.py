@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from riskwatch_lambda.clock import DAY_MS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 # How many times what was told of an open episode is markedly worse, and the level that is so at once.
 ESCALATION = 2.0
 BUSIEST = "High Load"
+EXPIRE_AFTER_MS = DAY_MS  # an open episode whose instance is not heard of for longer is over
 
 
 class RuleError(ValueError):

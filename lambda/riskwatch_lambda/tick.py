@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from riskwatch_lambda import silence
 from riskwatch_lambda.clock import DAY_MS, HOUR_MS
-from riskwatch_lambda.episodes import cooling
+from riskwatch_lambda.episodes import EXPIRE_AFTER_MS, cooling
 from riskwatch_lambda.logs import log, metrics, sign_of_life
 from riskwatch_lambda.maintenance import covering
 from riskwatch_lambda.messages import group
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 # Longer than a batch may take, so that a message which is just being sent is left alone.
 RESEND_AFTER_MS = 5 * 60 * 1000
-EXPIRE_AFTER_MS = DAY_MS
 # Episodes that one tick pages at most, so that it ends in time; the next one goes on.
 MOST_PAGED = 1000
 ANSWERED = "TicksAnswered"  # the metric that the stack's alarm on silence reads

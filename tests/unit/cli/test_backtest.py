@@ -76,9 +76,79 @@ def test_a_file_that_cannot_be_used_is_named(files, content, message, which):
     assert not (files / ".riskwatch").exists()
 
 
-def test_labels_are_checked_before_the_long_work(files):
-    fleet(1).to_parquet("labels.parquet")
+LABELS = fleet(2, "2026-11-02T02:00")[["instance_id", "timestamp"]].assign(label=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (LABELS.drop(columns="label"), "labels.parquet: the labels have no column label"),
+        (LABELS.assign(label="1"), "labels.parquet: label is str, not a number"),
+        (pd.concat([LABELS, LABELS.tail(1)]), "labels.parquet: 1 labels repeat an (instance_id, timestamp)"),
+        (LABELS.assign(timestamp=7), "labels.parquet: timestamp of the labels is a number (7)"),
+        (LABELS.assign(timestamp="noon-ish"), "labels.parquet: timestamp of the labels cannot be read"),
+    ],
+    ids=["no label", "text", "repeated", "numbers for times", "no times"],
+)
+def test_labels_are_checked_before_the_long_work(files, labels, message):
+    labels.to_parquet("labels.parquet")
     result = run("--report", "report", "--labels", "labels.parquet")
     assert result.exit_code == 1
-    assert "labels.parquet has no column label" in result.output
+    assert message in result.output
     assert not (files / "out.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--labels", "replay.parquet"], "--labels are for the report: give --report FOLDER too"),
+        (["--out", "folder"], "--out folder is a folder"),
+        (["--out", "replay.parquet/out.parquet"], "--out: replay.parquet is a file, not a folder"),
+        (["--report", "history.parquet"], "--report: history.parquet is a file, not a folder"),
+    ],
+)
+def test_paths_are_checked_before_the_long_work(files, options, message, monkeypatch):
+    (files / "folder").mkdir()
+    monkeypatch.setattr("ml.backtest.backtest", None)
+    result = run(*options)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_columns_that_are_not_watched_are_named(files):
+    # GIVEN numbers stored as text, and a column that only one of the files has
+    pd.read_parquet("history.parquet").assign(queue="3", note="ok", old=1.0).to_parquet("history.parquet")
+    pd.read_parquet("replay.parquet").assign(queue=3, note="ok", new=1.0).to_parquet("replay.parquet")
+    # WHEN
+    result = run()
+    # THEN
+    assert result.exit_code == 0
+    assert (
+        "not watched: queue (str in the history, not a number), note (str in the history, not a number), "
+        "old (not in the replay), new (not in the history)"
+    ) in result.output
+
+
+def test_a_report_takes_labels_whose_numbers_are_written_otherwise(files):
+    # GIVEN ids that are whole numbers, of another type in each file
+    for name, kind in (("history", "int64"), ("replay", "float64")):
+        rows = pd.read_parquet(f"{name}.parquet")
+        rows.assign(instance_id=np.full(len(rows), 9).astype(kind)).to_parquet(f"{name}.parquet")
+    LABELS.assign(instance_id=9, label=[0] * 20 + [1] * 4).to_parquet("labels.parquet")
+    # WHEN
+    result = run("--report", "report", "--labels", "labels.parquet")
+    # THEN
+    assert result.exit_code == 0
+    assert "of 1 incidents met" in (files / "report" / "report.md").read_text()
+    assert set(pd.read_parquet("out.parquet")["instance_id"]) == {"9"}
+
+
+def test_rows_whose_later_days_the_first_model_knew_are_counted(files):
+    # GIVEN a replay that begins with two hours of a month before the history
+    pd.concat([fleet(2, "2026-10-01"), pd.read_parquet("replay.parquet")]).to_parquet("replay.parquet")
+    # WHEN
+    result = run()
+    # THEN
+    assert result.exit_code == 0
+    assert "24 rows are older than their instance's history: the first model knew what came after" in result.output

@@ -1,12 +1,9 @@
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from ml import backtest_report, select
 from ml.backtest import backtest
-from ml.contest import hold
 from ml.replay_rows import BacktestError
 
 DAY = 288
@@ -112,26 +109,6 @@ def test_a_replay_that_no_family_may_serve_says_so(tmp_path, monkeypatch):
     assert "nothing would serve: a fall-back" in text
 
 
-def test_a_champion_whose_refresh_is_vetoed_in_vain_serves_on(history, replay, monkeypatch):
-    # GIVEN contests of two families, and guards that let the first contest pass and nobody afterwards
-    monkeypatch.setattr("ml.backtest.hold", partial(hold, families=("kmeans", "kmedoids")))
-    passed = []
-
-    def vetoes(figures):
-        passed.append(figures)
-        return [] if len(passed) <= 2 else ["no"]
-
-    monkeypatch.setattr("ml.select.vetoes", vetoes)
-    monkeypatch.setattr("ml.contest.vetoes", vetoes)
-    monkeypatch.setattr("ml.backtest.vetoes", vetoes)
-    # WHEN
-    found = backtest(history, replay, family="auto", refit_hours=12).refreshes
-    # THEN the first vetoed refresh is followed by a contest, the next ones are not
-    assert [refresh.contest is None for refresh in found] == [False, False, True, True]
-    assert all(refresh.serves for refresh in found)
-    assert len({refresh.paging_threshold for refresh in found}) == 1
-
-
 def test_the_report_tells_what_was_met(result, replay, tmp_path):
     labels = replay[["instance_id", "timestamp"]].assign(label=0)
     labels.loc[400:411, "label"] = 1
@@ -148,6 +125,8 @@ def test_the_report_tells_what_was_met(result, replay, tmp_path):
         ({"family": "kmeens"}, "use auto or one of"),
         ({"budget": 0}, "budget 0"),
         ({"refit_hours": -1}, "refit-hours -1"),
+        ({"refit_hours": 1e-7}, "refit-hours 1e-07 must be at least 0.017, a minute"),
+        ({"refit_hours": float("nan")}, "refit-hours nan"),
     ],
 )
 def test_what_cannot_be_replayed_so_is_named(history, replay, options, message):
@@ -158,3 +137,16 @@ def test_what_cannot_be_replayed_so_is_named(history, replay, options, message):
 def test_a_timestamp_without_a_zone_is_utc(result, history, replay):
     frames = [x.assign(timestamp=x["timestamp"].dt.tz_localize(None)) for x in (history, replay)]
     assert backtest(*frames, family="kmeans").rows.equals(result.rows)
+
+
+def test_metrics_called_as_results_replace_no_verdict(result, history, replay):
+    # GIVEN the same rows under the names of a verdict
+    names = dict(zip(("m0", "m1", "m2", "m3"), ("score", "alert", "level", "risk"), strict=True))
+    # WHEN
+    found = backtest(history.rename(columns=names), replay.rename(columns=names), family="kmeans")
+    # THEN the verdicts are the same, and the metrics are beside them
+    verdicts = ["instance_id", "timestamp", "score", "alert", "risk", "level", "unusual"]
+    pd.testing.assert_frame_equal(found.rows[verdicts], result.rows[verdicts])
+    metrics = [f"{name} (metric)" for name in names.values()]
+    assert list(found.metrics.values()) == metrics
+    assert found.rows[metrics].to_numpy().tolist() == result.rows[["m0", "m1", "m2", "m3"]].to_numpy().tolist()

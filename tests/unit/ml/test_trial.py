@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,18 @@ def test_large_fleets_are_asked_by_a_sample():
     assert len(trial.space.table.instances) == MOST_INSTANCES
     assert set(trial.table.instances) <= set(space.table.instances)
     assert trial.table.code.max() == MOST_INSTANCES - 1
+
+
+def test_instances_without_rows_take_no_place():
+    # GIVEN a fleet in whose list of names most have no rows yet
+    space = build_space(rows(n=60), CATALOGUE, {}, 300)
+    names = (*space.table.instances, *(f"later-{number:02d}" for number in range(60)))
+    grown = replace(space, table=replace(space.table, instances=names))
+    # WHEN
+    now, then = (make_trial(each, CATALOGUE, {}, period_s=300, seed=0) for each in (space, grown))
+    # THEN
+    assert then.table.instances == now.table.instances == space.table.instances
+    np.testing.assert_array_equal(then.table.values, now.table.values)
 
 
 def test_without_room_for_incidents_the_figure_is_zero():
