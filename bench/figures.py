@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ml.vus import incidents, vus_pr
+from ml.vus import runs, vus_pr
 
 MERGE_MIN, NEAR_MIN, RENOTIFY_MIN = 15, 10, 60
 FIGURES = ("VUS_PR", "Fc1", "precision", "recall", "fa_day", "delay")
@@ -37,7 +37,7 @@ def of_replay(labels: pd.DataFrame, labelled: pd.DataFrame, buffer_rows: int | N
 
 def alert_figures(truth: np.ndarray, alert: np.ndarray, step: int) -> dict[str, float]:
     """Figures of alerts (n,) against incidents (n,), rows ``step`` minutes apart in time order."""
-    starts, ends = incidents(truth)
+    starts, ends = runs(truth)
     delays = [
         float(np.argmax(alert[low:high]) * step)
         for low, high in zip(starts, ends, strict=True)
@@ -61,7 +61,7 @@ def alert_figures(truth: np.ndarray, alert: np.ndarray, step: int) -> dict[str, 
 
 def _told(alert: np.ndarray, step: int) -> list[tuple[int, int]]:
     """What an operator is told of: alert runs merged across short pauses and cut every hour."""
-    starts, ends = incidents(alert)
+    starts, ends = runs(alert)
     hour = max(1, RENOTIFY_MIN // step)
     merged: list[list[int]] = []
     for low, high in zip(starts.tolist(), ends.tolist(), strict=True):

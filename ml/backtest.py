@@ -158,10 +158,9 @@ class _Replayer:
         self.told: dict[int, list[dict[str, object]]] = {}
         self.in_vain = False  # whether the guards vetoed every family of the last contest
         self._place = np.cumsum(replayed) - 1
-        self._opened: list[int] = []
 
     def run(self, step_ms: int, progress: Callable[[int, int], None]) -> list[Refresh]:
-        """Replay chunk after chunk; a generator would do, a list keeps the order of effects plain."""
+        """Replay chunk after chunk: renew the model where it is due, then label the rows up to the next time."""
         table = self.table
         due = table.ms[self.replayed]
         start = int(due.min())

@@ -29,7 +29,10 @@ LISTED = 40
 
 
 def write(result: Backtest, folder: Path, labels: pd.DataFrame | None = None) -> Path:
-    """Write report.md and its pictures into a folder; returns the path of the Markdown file. Raises ReportError."""
+    """Write report.md and its pictures into a folder; returns the path of the Markdown file.
+
+    Raises BacktestError for labels that cannot be read, ReportError for labels of other rows.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rows = result.rows
     told = episodes(rows)

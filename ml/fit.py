@@ -49,8 +49,8 @@ class Recipe:
     ``level`` holds the settings of the level map that a family would otherwise choose itself, such as its clusters.
     ``budget`` is alerts for each instance and day on the training rows, ``period_s`` the time between two rows.
     ``members`` are window in rows and share of a group's prototypes, ``prototypes`` is their sum over all groups.
-    A ``rough`` fit takes a third of the time and ranks rows, which is all that a trial asks of it: its members see
-    fewer rows, and its boundaries, from the rows that shaped the prototypes, are too narrow to page by.
+    A ``rough`` fit is cheaper and ranks rows, which is all that a trial asks of it: its members see fewer rows, and its
+    boundaries, from the rows that shaped the prototypes, are too narrow to page by.
     """
 
     family: str

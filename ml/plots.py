@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml.plot_style import INK, LINES, UNUSUAL, blank, plain, spans, thousands, time_axis
+from ml.plot_style import INK, LINES, UNUSUAL, blank, plain, thousands, time_axis
+from ml.vus import runs
 from ml.wording import in_figure
 
 if TYPE_CHECKING:
@@ -277,8 +278,8 @@ def timeline(scores: pd.DataFrame, paging_threshold: float) -> Figure:
     for axes, (instance, peak) in zip(panels, peaks.items(), strict=True):
         rows = scores[scores["instance_id"] == instance].sort_values("timestamp")
         moments, values = rows["timestamp"].dt.tz_localize(None).to_numpy(), rows["score"].to_numpy(dtype=float)
-        found = spans(rows["alert"].to_numpy(bool))
-        for first, last in found:
+        begins, ends = runs(rows["alert"].to_numpy(bool))
+        for first, last in zip(begins, ends - 1, strict=True):
             axes.axvspan(moments[first], moments[last], color=UNUSUAL, alpha=0.2)
         axes.plot(moments, values, color=LINES[0], linewidth=0.9)
         lines = [axes.axhline(1, color=INK, linewidth=1, linestyle="--", label="1 = unusual")]
@@ -287,7 +288,7 @@ def timeline(scores: pd.DataFrame, paging_threshold: float) -> Figure:
         axes.set_ylim(0, max(1.15, 1.08 * float(peak), near))
         axes.set_title(
             f"{in_figure(instance)}: peak {peak:.2f}, unusual rows: {int((values >= 1).sum()):,}, "
-            f"episodes: {len(found):,}",
+            f"episodes: {len(begins):,}",
             fontsize=10,
             loc="left",
         )

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ml.boundaries import MERGE_MS, count_episodes
 from ml.replay_rows import checked_labels
+from riskwatch_lambda.episodes import EXPIRE_AFTER_MS
 
 if TYPE_CHECKING:
     from ml.features import BoolArray, FloatArray, IntArray
@@ -74,11 +75,15 @@ def near(told: pd.DataFrame, truth: pd.DataFrame) -> BoolArray:
 
 
 def _stretches(rows: pd.DataFrame, mask: BoolArray, merge_ms: int = 0) -> pd.DataFrame:
-    """Runs of True within an instance, rows sorted by instance and time; runs up to ``merge_ms`` apart are one."""
+    """Runs of True within an instance, rows sorted by instance and time; runs up to ``merge_ms`` apart are one.
+
+    None goes on after a day without a row.
+    """
     place = np.flatnonzero(mask)
     code, ms = pd.factorize(rows["instance_id"])[0][place], _epoch_ms(rows)[place]
     begins = np.ones(len(place), bool)
     begins[1:] = (np.diff(code) != 0) | ((np.diff(place) > 1) & (np.diff(ms) > merge_ms))
+    begins[1:] |= np.diff(ms) > EXPIRE_AFTER_MS
     starts = np.flatnonzero(begins)
     stops = np.append(starts[1:], len(place))[: len(starts)]
     first, last = place[starts], place[stops - 1]

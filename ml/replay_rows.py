@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ml.catalogue import Metric
-from ml.space import KEY
+from ml.space import KEY, repeated_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,13 +58,8 @@ def joined_rows(
         )
     rows = pd.concat(frames, ignore_index=True).sort_values(KEY, kind="stable", ignore_index=True)
     _check_order(rows)
-    repeated = rows.duplicated(KEY)
-    if repeated.any():
-        first = rows[repeated].iloc[0]
-        raise BacktestError(
-            f"{int(repeated.sum())} rows repeat an (instance_id, timestamp), the first is {first['instance_id']} at "
-            f"{first['timestamp']}: keep one row each, or give rows of different instances different names"
-        )
+    if repeats := repeated_keys(rows, "rows"):
+        raise BacktestError(f"{repeats}: keep one row each, or give rows of different instances different names")
     return rows, named
 
 
@@ -103,13 +98,8 @@ def checked_labels(labels: pd.DataFrame) -> pd.DataFrame:
             "label": labels["label"].to_numpy(np.float64, na_value=0),
         }
     )
-    repeated = checked.duplicated(KEY)
-    if repeated.any():
-        first = checked[repeated].iloc[0]
-        raise BacktestError(
-            f"{int(repeated.sum())} labels repeat an (instance_id, timestamp), the first is {first['instance_id']} at "
-            f"{first['timestamp']}: keep one each"
-        )
+    if repeats := repeated_keys(checked, "labels"):
+        raise BacktestError(f"{repeats}: keep one each")
     return checked
 
 

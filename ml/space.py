@@ -75,13 +75,18 @@ def check_rows(rows: pd.DataFrame, catalogue: Catalogue) -> None:
     if infinite.any():
         named = [name for name, found in zip(present, infinite, strict=True) if found]
         raise TrainingError(f"{', '.join(named)}: infinite values; quarantine those rows or make them missing")
-    repeated = rows.duplicated(KEY)
-    if repeated.any():
-        first = rows[repeated].iloc[0]
-        raise TrainingError(
-            f"{int(repeated.sum())} rows repeat an (instance_id, timestamp), the first is {first['instance_id']} at "
-            f"{first['timestamp']}: keep one row each, or give rows of different instances different names"
-        )
+    if repeats := repeated_keys(rows, "rows"):
+        raise TrainingError(f"{repeats}: keep one row each, or give rows of different instances different names")
+
+
+def repeated_keys(rows: pd.DataFrame, what: str) -> str:
+    """How many rows have the key of an earlier one, and the first of them, in words; empty where none has."""
+    again = rows[rows.duplicated(KEY)]
+    if not len(again):
+        return ""
+    first = again.iloc[0]
+    key = f"{first['instance_id']} at {first['timestamp']}"
+    return f"{len(again)} {what} repeat an (instance_id, timestamp), the first is {key}"
 
 
 def _check_columns(rows: pd.DataFrame, catalogue: Catalogue) -> None:

@@ -23,7 +23,7 @@ def vus_pr(label: BoolArray, score: FloatArray, buffer: int) -> float:
     label = np.asarray(label, bool)
     if not label.any() or label.all():
         return float("nan")
-    starts, ends = incidents(label)
+    starts, ends = runs(label)
     levels = _levels(score)
     order = np.argsort(-score, kind="stable")
     chosen = np.searchsorted(-score[order], -levels, side="right")
@@ -43,9 +43,9 @@ def vus_pr(label: BoolArray, score: FloatArray, buffer: int) -> float:
     return float(np.mean(areas))
 
 
-def incidents(label: BoolArray) -> tuple[IntArray, IntArray]:
+def runs(mask: BoolArray) -> tuple[IntArray, IntArray]:
     """First row of every run of True, and the row after its last."""
-    edges = np.diff(label.astype(np.int8), prepend=0, append=0)
+    edges = np.diff(mask.astype(np.int8), prepend=0, append=0)
     return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
 
 

@@ -41,6 +41,14 @@ def at(n, *places):
 
 
 @pytest.mark.filterwarnings("error")
+def test_an_episode_does_not_go_on_over_days_without_rows():
+    # GIVEN an alert in the last row before an outage of two days, and one in the first row after it
+    rows = labelled(at(48, 23, 24))
+    rows.loc[24:, "timestamp"] += pd.Timedelta(days=2)
+    # THEN
+    assert backtest_report.episodes(rows)["first"].tolist() == [23, 24]
+
+
 def test_names_that_are_markup_are_shown_as_text(tmp_path):
     # GIVEN an instance and a metric whose names would break a table, a link, a page and a formula
     name, metric = "<script>alert(1)</script>|x\ny](z)", "a$\\used$ and $%$\n|"

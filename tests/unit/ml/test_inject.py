@@ -2,7 +2,7 @@ import numpy as np
 
 from ml.features import MetricTable
 from ml.inject import INCIDENT_SHARE, KINDS, inject, newest_rows
-from ml.vus import incidents
+from ml.vus import runs
 
 BOUNDS = [(0, 100), (None, None), (0, None)]
 
@@ -41,7 +41,7 @@ def test_rows_change_at_labels_only_and_within_the_bounds():
 def test_trouble_is_rare_lasts_up_to_hours_and_leaves_quiet_rows_between():
     done = write(table(n=8_000))
     assert 0.5 * INCIDENT_SHARE < done.labels.mean() < 2.5 * INCIDENT_SHARE
-    starts, ends = incidents(done.labels)
+    starts, ends = runs(done.labels)
     lengths = ends - starts
     assert lengths.max() <= 48
     assert lengths.min() >= 1
@@ -61,7 +61,7 @@ def test_a_kind_comes_back_in_the_same_form():
     clean = table(n=8_000, names=("a",))
     done = write(clean)
     kinds = np.array(done.kinds)
-    starts, ends = incidents(kinds == "drop")
+    starts, ends = runs(kinds == "drop")
     assert len(starts) > 1
     # THEN each touches the same metrics
     touched = {
