@@ -80,16 +80,19 @@ def main() -> None:
 
 def made(form: str) -> tuple[dict[str, bytes], list[str]]:
     """Fit the fleet's model and fill a batch: the files of the model, and the records in base64."""
-    from local import simulator
-    from ml import artifact, catalogue, stream, train
-    from ml.fit import Recipe
+    from riskwatch_local.demo import simulator
+    from riskwatch_ml.artifact import archive
+    from riskwatch_ml.model.fit import Recipe
+    from riskwatch_ml.schema import catalogue
+    from riskwatch_ml.selection import candidate
+    from riskwatch_ml.streaming import packs as stream
 
     metrics = catalogue.load()
     fleet = simulator.simulate(END, days=DAYS, stream_hours=6)
     recent = fleet.rows[fleet.rows["timestamp"] >= END - timedelta(days=FIT_DAYS)]
-    fitted = train.fit_candidate(recent, metrics, simulator.inventory(), Recipe("kmeans"), "bench")
-    zip_bytes = artifact.pack(fitted.document, fitted.arrays)
-    document, _ = artifact.unpack(zip_bytes)
+    fitted = candidate.fit_candidate(recent, metrics, simulator.inventory(), Recipe("kmeans"), "bench")
+    zip_bytes = archive.pack(fitted.document, fitted.arrays)
+    document, _ = archive.unpack(zip_bytes)
     packer = stream.Packer(fleet.rows, simulator.inventory(), document["context_rows"], document["max_gap_s"], metrics)
     packs = [pack.data for queue in packer.packs(END - timedelta(days=DAYS), END) for pack in queue]
     records = packs if form == "packs" else [row for pack in packs for row in one_rows(json.loads(pack))]
@@ -100,7 +103,7 @@ def made(form: str) -> tuple[dict[str, bytes], list[str]]:
         if size > BATCH_BYTES:
             break
         batch.append(data)
-    return artifact.model_files(zip_bytes), batch
+    return archive.model_files(zip_bytes), batch
 
 
 def one_rows(pack: dict[str, Any]) -> list[bytes]:
@@ -119,15 +122,15 @@ def one_rows(pack: dict[str, Any]) -> list[bytes]:
 
 def measure(form: str, files: dict[str, bytes], datas: list[str]) -> dict[str, Any]:
     """Process the batch once as the function does."""
-    from riskwatch_lambda.batch import Outputs, process
-    from riskwatch_lambda.budget import Budget, Limits
-    from riskwatch_lambda.maintenance import Windows
-    from riskwatch_lambda.model import from_files
-    from riskwatch_lambda.registry import Registry
-    from riskwatch_lambda.sinks import Objects, Publisher
+    from riskwatch_lambda.alerting.budget import Budget, Limits
+    from riskwatch_lambda.alerting.maintenance import Windows
+    from riskwatch_lambda.alerting.notifier import Teller
+    from riskwatch_lambda.alerting.sinks import Objects, Publisher
+    from riskwatch_lambda.episodes.lifecycle import Stamp
+    from riskwatch_lambda.episodes.repository import Registry
+    from riskwatch_lambda.events.batch import Outputs, process
+    from riskwatch_lambda.model.document import from_files
     from riskwatch_lambda.table import Table
-    from riskwatch_lambda.telling import Teller
-    from riskwatch_lambda.tracking import Stamp
 
     services = Services()
     model = from_files(files)

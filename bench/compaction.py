@@ -29,8 +29,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 
-from ml import arrived, catalogue, clock, labelled
-from ml.store import Store
+from riskwatch_ml.core import clock
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.storage import labelled_objects, labelled_rows
+from riskwatch_ml.storage.bucket import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +144,7 @@ def run(root: Path, hours: int) -> dict[str, Any]:
     pa.set_cpu_count(1)
     folder = Folder(root)
     started = time.process_time()
-    done = labelled.compact(Store(folder, "bench"), START + timedelta(hours=hours))
+    done = labelled_rows.compact(Store(folder, "bench"), START + timedelta(hours=hours))
     seconds = time.process_time() - started
     # An hour is read once to be merged and once more to see that nobody else replaced it.
     reads = [key.split("/")[1] for key in dict.fromkeys(folder.reads)]
@@ -194,7 +196,7 @@ def write_late(root: Path) -> dict[str, int]:
 def stands(root: Path) -> dict[str, Any]:
     """Return how many rows the table has, the share of first verdicts, and whether keys ascend without repetition."""
     rows, first, ascending = 0, 0, True
-    for path in sorted((root / labelled.ROWS).rglob("*.parquet")):
+    for path in sorted((root / labelled_rows.ROWS).rglob("*.parquet")):
         table = pq.read_table(path, columns=["instance_id", "timestamp", "model_version"])
         rows += len(table)
         first += pc.sum(pc.equal(table.column("model_version"), FIRST)).as_py()
@@ -239,7 +241,7 @@ def _line(number: int, at: datetime, values: list[float], version: str, minutes:
 
 
 def _put(root: Path, at: datetime, name: str, lines: list[str]) -> int:
-    path = root / f"{arrived.ARRIVED}dt={at:%Y-%m-%d}/hh={at:%H}/shard-{name}.json.gz"
+    path = root / f"{labelled_objects.ARRIVED}dt={at:%Y-%m-%d}/hh={at:%H}/shard-{name}.json.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress("".join(f"{text}\n" for text in lines).encode(), mtime=0))
     return len(lines)

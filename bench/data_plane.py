@@ -104,10 +104,11 @@ def export(endpoint: str, hours: int) -> dict[str, Any]:
     import pandas
     import pyarrow.parquet
 
-    from ml import metric_reader, store
     from riskwatch_airflow.tasks import export as tasks
+    from riskwatch_ml.ingest import reader
+    from riskwatch_ml.storage import bucket
 
-    assert all((pandas, pyarrow.parquet, metric_reader, store))
+    assert all((pandas, pyarrow.parquet, reader, bucket))
     start, end = _interval(hours)
     context = {"params": {}, "data_interval_start": start, "data_interval_end": end}
     base = _peak_mb()
@@ -129,22 +130,23 @@ def parse(instances: int, hours: int) -> dict[str, Any]:
     from botocore.parsers import create_parser
 
     from bench import cloudwatch_server
-    from ml import catalogue, metric_plan, metric_reader
+    from riskwatch_ml.ingest import call_plan, reader
+    from riskwatch_ml.schema import catalogue
 
     model = botocore.session.get_session().get_service_model("cloudwatch")
     assert model.resolved_protocol == "json", f"the endpoint speaks JSON, botocore speaks {model.resolved_protocol}"
     shape, parser = model.operation_model("GetMetricData").output_shape, create_parser("json")
     start, end = _interval(hours)
     queries = [
-        metric_plan.Query(f"i-{place:017x}", metric, 300)
+        call_plan.Query(f"i-{place:017x}", metric, 300)
         for place in range(instances)
         for metric in catalogue.load().metrics
     ]
     seconds, points = 0.0, 0
-    for call in metric_plan.calls(queries, start, end, 300):
+    for call in call_plan.calls(queries, start, end, 300):
         body, count, left = cloudwatch_server.metric_data(
             {
-                "MetricDataQueries": [metric_reader._query(f"m{n}", query) for n, query in enumerate(call.queries)],
+                "MetricDataQueries": [reader._query(f"m{n}", query) for n, query in enumerate(call.queries)],
                 "StartTime": call.start.timestamp(),
                 "EndTime": call.end.timestamp(),
             }

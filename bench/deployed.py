@@ -8,9 +8,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ml.artifact import unzip
-from ml.features import as_table
-from ml.golden import record_of
+from riskwatch_ml.artifact.archive import unzip
+from riskwatch_ml.features.table import as_table
+from riskwatch_ml.model.golden import record_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ml.inventory import Instance
-    from ml.scoring import FleetModel
+    from riskwatch_ml.model.fleet_model import FleetModel
+    from riskwatch_ml.schema.inventory import Instance
 
 OURS = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from riskwatch_lambda import model, records, scorer
+from riskwatch_lambda.model import document as model; from riskwatch_lambda.scoring import records, scorer
 assert scorer.__file__.startswith(sys.argv[1]), scorer.__file__
 served = model.load(Path(sys.argv[1]) / "model")
 def label(text):

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from bench.figures import FIGURES, of_replay
-from ml.backtest import backtest
+from riskwatch_ml.backtest.replay import backtest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Figures of labels against truth, as operators meet them: VUS-PR, Fc1, false alerts a day, delay.
 
-VUS-PR is threshold-free (``ml.vus``, buffer of at most an hour). Fc1 is the harmonic mean of row precision and event
+VUS-PR is threshold-free (``riskwatch_ml.selection.vus``, buffer of at most an hour). Fc1 is the harmonic mean of row precision and event
 recall, without point adjustment. Alert runs closer than 15 minutes are one episode, an episode counts again for every
 full hour, and one within 10 minutes of an incident is not false. All are per instance; means are the reader's.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ml.vus import runs, vus_pr
+from riskwatch_ml.selection.vus import runs, vus_pr
 
 MERGE_MIN, NEAR_MIN, RENOTIFY_MIN = 15, 10, 60
 FIGURES = ("VUS_PR", "Fc1", "precision", "recall", "fa_day", "delay")

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ml.catalogue import Catalogue, Metric, load
-from ml.families import FAMILIES
-from ml.features import MetricTable
-from ml.fit import Recipe
-from ml.space import training_table
-from ml.train import fit_table
+from riskwatch_ml.families import FAMILIES
+from riskwatch_ml.features.table import MetricTable
+from riskwatch_ml.features.training_set import training_table
+from riskwatch_ml.model.fit import Recipe
+from riskwatch_ml.schema.catalogue import Catalogue, Metric, load
+from riskwatch_ml.selection.candidate import fit_table
 
 PERIOD_S = 300
 PERIOD_MS = PERIOD_S * 1000

@@ -1,7 +1,7 @@
 """What leaving days out of a history costs: python -m bench.history DATA_ROOT [--family NAME] [--json FILE].
 
 Each set under DATA_ROOT (see ``bench.detection``) with two weeks of history is fitted once to all of it, to what
-``ml.history`` keeps of it for some share of the rows, and to as many rows of a shorter history: the newest days alone.
+``riskwatch_ml.features.history`` keeps of it for some share of the rows, and to as many rows of a shorter history: the newest days alone.
 The columns are the figures of ``bench.figures`` on the labelled replay, means over the set's instances, and the share
 of the replay's rows that have the level which the whole history gives them.
 """
@@ -17,13 +17,13 @@ import pandas as pd
 
 from bench.figures import of_replay
 from bench.stability import Fleet, labels, of_set
-from ml import trails as trailing
-from ml.families import FAMILIES
-from ml.features import as_table
-from ml.fit import Recipe, fit_model
-from ml.history import collect
-from ml.space import GAP_PERIODS, build_space
-from ml.threads import one_thread
+from riskwatch_ml.core.threads import one_thread
+from riskwatch_ml.families import FAMILIES
+from riskwatch_ml.features import rolling as trailing
+from riskwatch_ml.features.history import collect
+from riskwatch_ml.features.table import as_table
+from riskwatch_ml.features.training_set import GAP_PERIODS, build_space
+from riskwatch_ml.model.fit import Recipe, fit_model
 
 SHARES = (0.75, 0.5, 0.25)
 LEAST = timedelta(days=14)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml import artifact
-from ml.profile_grid import on_grid
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.artifact.quantise import on_grid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,7 @@ PROGRAM = """
 import json, resource, sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from riskwatch_lambda import model, scorer
+from riskwatch_lambda.model import document as model; from riskwatch_lambda.scoring import scorer
 memory = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 before, started = memory(), time.process_time()
 served = model.load(Path(sys.argv[1]) / "model")
@@ -39,14 +39,14 @@ def measure(zip_bytes: bytes, instances: int) -> dict[str, float]:
     """Size of the zip in MB, and CPU ms and MB of its load and of an hour's profiles of every instance."""
     content = multiply(zip_bytes, instances)
     with tempfile.TemporaryDirectory() as folder:
-        artifact.unzip(content, Path(folder))
+        archive.unzip(content, Path(folder))
         done = subprocess.run([sys.executable, "-I", "-c", PROGRAM, folder], capture_output=True, text=True, check=True)
     return {"zip MB": len(content) / 1e6, **json.loads(done.stdout)}
 
 
 def multiply(zip_bytes: bytes, instances: int) -> bytes:
     """Give the artifact with so many instances; each has the baseline of a fitted one, a little varied everywhere."""
-    document, arrays = artifact.unpack(zip_bytes)
+    document, arrays = archive.unpack(zip_bytes)
     known = list(document["baselines"]["instances"].values())
     first = max(known) + 1
     chosen = np.concatenate([np.resize(known, instances), np.arange(first, len(arrays["center"]))])
@@ -65,4 +65,4 @@ def multiply(zip_bytes: bytes, instances: int) -> bytes:
     arrays["center"] = on_grid(varied(arrays["center"][chosen].astype(np.float64)))
     arrays["scale"] = on_grid(varied(arrays["scale"][chosen].astype(np.float64)), positive=True)
     del document["arrays"]
-    return artifact.pack(document, arrays)
+    return archive.pack(document, arrays)

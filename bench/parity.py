@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import deployed
-from ml import artifact, verdicts
-from ml.scoring import FleetModel
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.model import explain
+from riskwatch_ml.model.fleet_model import FleetModel
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ml.inventory import Instance
+    from riskwatch_ml.schema.inventory import Instance
 
 LABELS = ("level", "unusual", "pages", "context", "known")
 SCORE = 1e-9
@@ -44,8 +45,8 @@ def differences(zip_bytes: bytes, rows: pd.DataFrame, inventory: dict[str, Insta
     ``score`` counts scores farther apart than 1e-9, ``reasons`` the rows with other main features, or other numbers of
     them than four digits tell.
     """
-    document, arrays = artifact.unpack(zip_bytes)
-    expected = verdicts.label_rows(document, arrays, rows, inventory)
+    document, arrays = archive.unpack(zip_bytes)
+    expected = explain.label_rows(document, arrays, rows, inventory)
     data = deployed.one_row_records(FleetModel.load(document, arrays), rows, inventory)
     with tempfile.TemporaryDirectory() as folder:
         given = deployed.verdicts(zip_bytes, data, Path(folder), python)

@@ -16,8 +16,8 @@ import numpy as np
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ml.families.base import ClusterMap
-    from ml.scoring import FleetModel
+    from riskwatch_ml.families.base import ClusterMap
+    from riskwatch_ml.model.fleet_model import FleetModel
 
 HOUR_MS = 3_600_000
 

@@ -27,30 +27,30 @@ import pandas as pd
 
 from bench.detection import SIDE_SETS
 from bench.figures import RENOTIFY_MIN, of_replay
-from ml import trails as trailing
-from ml.backtest import backtest
-from ml.catalogue import Catalogue
-from ml.catalogue import load as packaged
-from ml.families import FAMILIES
-from ml.families.base import ClusterMap, FamilyFit, agreement, make_stage, nearest, subsample
-from ml.features import as_table, level_space
-from ml.fit import Recipe, fit_model
-from ml.guards import guard_figures, load_correlation
-from ml.levels import severity_of
-from ml.replay_rows import joined_rows, usual_period
-from ml.scoring import measure, row_baselines
-from ml.select import SelectionError, choose, vetoes
-from ml.space import GAP_PERIODS, Space, space_of
-from ml.threads import one_thread
-from ml.trial import injected_vus_pr, make_trial, rate
-from ml.vus import vus_pr
+from riskwatch_ml.backtest.inputs import joined_rows, usual_period
+from riskwatch_ml.backtest.replay import backtest
+from riskwatch_ml.core.threads import one_thread
+from riskwatch_ml.families import FAMILIES
+from riskwatch_ml.families.base import ClusterMap, FamilyFit, agreement, make_stage, nearest, subsample
+from riskwatch_ml.features import rolling as trailing
+from riskwatch_ml.features.levels import severity_of
+from riskwatch_ml.features.table import as_table, level_space
+from riskwatch_ml.features.training_set import GAP_PERIODS, Space, space_of
+from riskwatch_ml.model.fit import Recipe, fit_model
+from riskwatch_ml.model.fleet_model import measure, row_baselines
+from riskwatch_ml.schema.catalogue import Catalogue
+from riskwatch_ml.schema.catalogue import load as packaged
+from riskwatch_ml.selection.guard_figures import guard_figures, load_correlation
+from riskwatch_ml.selection.guards import SelectionError, choose, vetoes
+from riskwatch_ml.selection.holdout import injected_vus_pr, make_trial, rate
+from riskwatch_ml.selection.vus import vus_pr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ml.families import Params
-    from ml.features import FloatArray, MetricTable
-    from ml.trial import Trial
+    from riskwatch_ml.families import Params
+    from riskwatch_ml.features.table import FloatArray, MetricTable
+    from riskwatch_ml.selection.holdout import Trial
 
 # A family's own settings: how finely it may describe a group's rows, and over how many rows at a time.
 SETTINGS: dict[str, dict] = {

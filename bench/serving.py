@@ -25,14 +25,15 @@ import numpy as np
 
 from bench import coldstart, deployed, large_fleet, parity
 from bench.rivals import Handler, dump
-from local.simulator import simulate
-from ml import artifact, catalogue
-from ml.families import FAMILIES
-from ml.fit import Recipe
-from ml.inventory import Instance
-from ml.scoring import FleetModel
-from ml.train import fit_candidate
-from riskwatch_lambda.model import from_files
+from riskwatch_lambda.model.document import from_files
+from riskwatch_local.demo.simulator import simulate
+from riskwatch_ml.artifact import archive as artifact
+from riskwatch_ml.families import FAMILIES
+from riskwatch_ml.model.fit import Recipe
+from riskwatch_ml.model.fleet_model import FleetModel
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.schema.inventory import Instance
+from riskwatch_ml.selection.candidate import fit_candidate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,26 +23,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from local import simulator
-from ml import catalogue as catalogues
-from ml import trails as trailing
-from ml.boundaries import alert_rows
-from ml.catalogue import Catalogue, Metric
-from ml.contest import hold
-from ml.families import FAMILIES
-from ml.features import as_table
-from ml.fit import Recipe, fit_model
-from ml.guards import guard_figures
-from ml.scoring import level_labels, measure, row_baselines
-from ml.select import vetoes
-from ml.space import GAP_PERIODS, KEY, Space, build_space
-from ml.threads import one_thread
-from ml.verdicts import exhausted_rows, harmful_rows
+from riskwatch_local.demo import simulator
+from riskwatch_ml.core.threads import one_thread
+from riskwatch_ml.families import FAMILIES
+from riskwatch_ml.features import rolling as trailing
+from riskwatch_ml.features.table import as_table
+from riskwatch_ml.features.training_set import GAP_PERIODS, KEY, Space, build_space
+from riskwatch_ml.model.boundaries import alert_rows
+from riskwatch_ml.model.explain import exhausted_rows, harmful_rows
+from riskwatch_ml.model.fit import Recipe, fit_model
+from riskwatch_ml.model.fleet_model import level_labels, measure, row_baselines
+from riskwatch_ml.schema import catalogue as catalogues
+from riskwatch_ml.schema.catalogue import Catalogue, Metric
+from riskwatch_ml.selection.contest import hold
+from riskwatch_ml.selection.guard_figures import guard_figures
+from riskwatch_ml.selection.guards import vetoes
 
 if TYPE_CHECKING:
-    from ml.features import MetricTable
-    from ml.fit import Fitted
-    from ml.inventory import Instance
+    from riskwatch_ml.features.table import MetricTable
+    from riskwatch_ml.model.fit import Fitted
+    from riskwatch_ml.schema.inventory import Instance
 
 END = datetime(2026, 11, 22, 10, tzinfo=UTC)
 STREAM_HOURS = 24

@@ -26,23 +26,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import boto3
 import numpy as np
 
-from infra import deploy
-from local import lambda_function, simulator
-from local.embedded_aws import REGION, EmbeddedAws
-from local.kinesis_source import Clients, KinesisSource, take_over
-from local.lambda_runtime import LambdaRuntime
-from local.processes import Supervisor
-from ml import artifact, catalogue, clock, release
+from riskwatch_infra import deploy
+from riskwatch_local.demo import simulator
+from riskwatch_local.lambda_host import function as lambda_function
+from riskwatch_local.lambda_host.environment import LambdaRuntime
+from riskwatch_local.lambda_host.kinesis_source import Clients, KinesisSource, take_over
+from riskwatch_local.services.embedded_aws import REGION, EmbeddedAws
+from riskwatch_local.services.supervisor import Supervisor
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.core import clock
+from riskwatch_ml.registry import release
+from riskwatch_ml.schema import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
 
-    from local.event_source import Settings
-    from local.lambda_runtime import Answer
-    from ml.catalogue import Catalogue
-    from ml.inventory import Instance
+    from riskwatch_local.lambda_host.environment import Answer
+    from riskwatch_local.lambda_host.event_source import Settings
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.schema.inventory import Instance
 
 PERIOD_S = 300
 TRAINING_DAYS = 2
@@ -126,8 +130,8 @@ def model_and_records(rows: int) -> tuple[bytes, list[Entry]]:
 
     Rows with an impossible value are among them, as in life: they end in quarantine.
     """
-    from ml.fit import Recipe
-    from ml.train import fit_candidate
+    from riskwatch_ml.model.fit import Recipe
+    from riskwatch_ml.selection.candidate import fit_candidate
 
     metrics, fleet = catalogue.load(), simulator.inventory()
     # The fleet misses a row at times.
@@ -139,7 +143,7 @@ def model_and_records(rows: int) -> tuple[bytes, list[Entry]]:
     training = possible(table[table["timestamp"] < start], metrics)
     candidate = fit_candidate(training, metrics, fleet, Recipe("kmeans", period_s=PERIOD_S), "bench")
     records = one_row_records(table[["instance_id", "timestamp", *metrics.names]], start, candidate.document, fleet)
-    return artifact.pack(candidate.document, candidate.arrays), records[: rows + STEADY_PERIODS * len(fleet)]
+    return archive.pack(candidate.document, candidate.arrays), records[: rows + STEADY_PERIODS * len(fleet)]
 
 
 def possible(rows: pd.DataFrame, metrics: Catalogue) -> pd.DataFrame:

@@ -2,9 +2,9 @@
 
 from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
 
-from ml import settings
 from riskwatch_airflow.assets import VALIDATED_METRICS
 from riskwatch_airflow.wiring import COMMON, interval_params, intervals
+from riskwatch_ml.core import settings
 
 DOC = """
 ### Export metrics
@@ -29,8 +29,8 @@ actual; the asset event has the sums.
 **When it fails**
 - *no datapoint*: the message says what was asked. Wrong region or connection, or the agent does not report.
 - *has no datapoint* of one metric (a warning): unknown, other dimensions, or vanished; the log says which.
-- *is not allowed*, *may not be read*: the role lacks the action that is named; `infra/stack.yaml` and
-  `infra/reader.yaml` grant them.
+- *is not allowed*, *may not be read*: the role lacks the action that is named; `infra/riskwatch_infra/stack.yaml` and
+  `infra/riskwatch_infra/reader.yaml` grant them.
 - *credentials are not valid any more*: renew those of the connection, then clear the task.
 - *throttled for 10 minutes*: nothing was written; the retry begins anew. Raise the quota, or see what else calls.
 - *keeps periods of … for … days*: start later, or set `coarsen`.

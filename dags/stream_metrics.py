@@ -58,21 +58,21 @@ def stream_metrics() -> None:
 
     @task(execution_timeout=LONGEST)
     def publish() -> dict:
-        from riskwatch_airflow.tasks import streaming
+        from riskwatch_airflow.tasks import stream
 
-        return streaming.publish(get_current_context())
+        return stream.publish(get_current_context())
 
     @task(execution_timeout=LONGEST)
     def tick(published: dict) -> dict:
-        from riskwatch_airflow.tasks import streaming
+        from riskwatch_airflow.tasks import stream
 
-        return streaming.tick(published, digest=get_current_context()["params"]["digest"])
+        return stream.tick(published, digest=get_current_context()["params"]["digest"])
 
     @task
     def complete(published: dict) -> None:
-        from riskwatch_airflow.tasks import streaming
+        from riskwatch_airflow.tasks import stream
 
-        streaming.complete(published)
+        stream.complete(published)
 
     published = publish()
     # The tick comes first: what is wrong with one account must not hold up the messages about the others.

@@ -31,11 +31,11 @@ def loop(tmp_path_factory):
     """Run the loop once on two days of the simulated fleet, and keep everything up: (demo, its summary)."""
     from rich.console import Console
 
-    from local import source as sources
-    from local import system
-    from local.demo import Demo
-    from local.processes import Supervisor
-    from ml import clock
+    from riskwatch_local.demo import data as sources
+    from riskwatch_local.demo.run import Demo
+    from riskwatch_local.services import system
+    from riskwatch_local.services.supervisor import Supervisor
+    from riskwatch_ml.core import clock
 
     source = sources.simulated(clock.now(), stream_hours=6, days=2)
     before = dict(os.environ)
@@ -75,8 +75,8 @@ def _restore(environment):
 
 def _forget():
     """Drop what this process has made of its environment."""
-    from ml import aws
-    from ml import settings as configuration
+    from riskwatch_ml.core import aws
+    from riskwatch_ml.core import settings as configuration
 
     configuration.load.cache_clear()
     aws.forget()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from cli.explain import STATE, explained
-from cli.progress import bar
+from riskwatch_cli.console import bar
+from riskwatch_cli.errors import STATE, explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,9 +51,9 @@ def _backtest(
     report: Path | None,
     labels: Path | None,
 ) -> None:
-    from ml import backtest as replays
-    from ml import backtest_report
-    from ml.replay_rows import unwatched
+    from riskwatch_ml.backtest import replay as replays
+    from riskwatch_ml.backtest import report as backtest_report
+    from riskwatch_ml.backtest.inputs import unwatched
 
     _check_paths(out, report, labels)
     truth = None if labels is None else _labels(labels)
@@ -86,7 +86,7 @@ def _backtest(
 
 def _check_paths(out: Path, report: Path | None, labels: Path | None) -> None:
     """Raise BacktestError, before the long work, where what is asked for could not be written."""
-    from ml.replay_rows import BacktestError
+    from riskwatch_ml.backtest.inputs import BacktestError
 
     if out.is_dir():
         raise BacktestError(f"--out {out} is a folder: give the path of a Parquet file to write")
@@ -100,7 +100,7 @@ def _check_paths(out: Path, report: Path | None, labels: Path | None) -> None:
 
 def _labels(path: Path) -> pd.DataFrame:
     """The labels in a Parquet file, checked; raises BacktestError, naming the file."""
-    from ml.replay_rows import BacktestError, checked_labels
+    from riskwatch_ml.backtest.inputs import BacktestError, checked_labels
 
     labels = _read(path)
     try:
@@ -123,7 +123,7 @@ def _read(path: Path) -> pd.DataFrame:
     import pandas as pd
     import pyarrow as pa
 
-    from ml.replay_rows import BacktestError
+    from riskwatch_ml.backtest.inputs import BacktestError
 
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"

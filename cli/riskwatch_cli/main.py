@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from cli import backtest, quarantine, rows, silence
-from cli.explain import STATE, explained, say
+from riskwatch_cli import backtest, quarantine, silence
+from riskwatch_cli.csv import commands
+from riskwatch_cli.errors import STATE, explained, say
 
 if TYPE_CHECKING:
     from types import FrameType
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.registered_commands += rows.app.registered_commands
+app.registered_commands += commands.app.registered_commands
 app.command()(backtest.backtest)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(silence.app, name="silence")
@@ -72,7 +73,7 @@ def _demo(
     airflow_port: int | None,
     mlflow_port: int | None,
 ) -> bool:
-    from local import preflight
+    from riskwatch_local.demo import preflight
 
     problems = preflight.check(state, {"Airflow": airflow_port, "MLflow": mlflow_port})
     if problems:
@@ -80,9 +81,9 @@ def _demo(
             say(problem)
         return False
 
-    from local import demo as story
-    from local import source as sources
-    from ml import clock
+    from riskwatch_local.demo import data as sources
+    from riskwatch_local.demo import run as story
+    from riskwatch_ml.core import clock
 
     if fleet is None:
         chosen = sources.simulated(clock.now(), stream_hours or sources.STREAM_HOURS_SIMULATED, int(days))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from cli.explain import STATE, explained
+from riskwatch_cli.errors import STATE, explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ml.settings import Settings
-    from ml.store import Store
+    from riskwatch_ml.core.settings import Settings
+    from riskwatch_ml.storage.bucket import Store
 
 app = typer.Typer(no_args_is_help=True, help="What was refused, and judging it again once the cause is gone.")
 console = Console()
@@ -54,7 +54,7 @@ def replay(
 
 
 def _interval(start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
-    from ml import clock
+    from riskwatch_ml.core import clock
 
     last = _utc(end) if end else clock.now()
     first = _utc(start) if start else last - timedelta(days=7)
@@ -68,8 +68,8 @@ def _utc(moment: datetime) -> datetime:
 
 
 def _list(start: datetime, end: datetime, limit: int) -> None:
-    from expectations import replay as again
-    from ml import refused
+    from riskwatch_expectations import revalidate as again
+    from riskwatch_ml.streaming import resend
 
     store, _ = _bucket()
     rows = again.held(store, start, end)
@@ -77,33 +77,34 @@ def _list(start: datetime, end: datetime, limit: int) -> None:
     _print_counts(Counter(reason for text in rows[again.REASONS] for reason in str(text).split("; ")))
     for row in rows.sort_values("timestamp", ascending=False).head(limit).itertuples():
         _print(f"  {row.timestamp:%Y-%m-%d %H:%M} {row.instance_id!r} ({row.part}): {row.reasons}")
-    documents = [document for _, found in refused.held(store, start, end) for document in found]
-    counts = refused.rows_by_reason(documents)
+    documents = [document for _, found in resend.held(store, start, end) for document in found]
+    counts = resend.rows_by_reason(documents)
     _print(f"{counts.total():,} rows in {len(documents):,} refused stream records that arrived in this time")
     _print_counts(counts)
 
 
 def _replay(start: datetime, end: datetime, rows: bool, records: bool) -> None:
-    from ml import aws, refused
+    from riskwatch_ml.core import aws
+    from riskwatch_ml.streaming import resend
 
     store, config = _bucket()
     if rows:
-        from expectations import replay as again
-        from expectations.validate import Interval
-        from ml import catalogue
+        from riskwatch_expectations import revalidate as again
+        from riskwatch_expectations.validate import Interval
+        from riskwatch_ml.schema import catalogue
 
         done = again.replay(store, catalogue.load(config.catalogue), Interval(start, end, config.period_s))
         _print(f"{done.rows:,} metric rows = {done.validated:,} validated + {done.left:,} left in quarantine")
         _print_counts(done.reasons)
     if records:
-        sent = refused.send_again(store, aws.client("kinesis"), config.stream, start, end)
+        sent = resend.send_again(store, aws.client("kinesis"), config.stream, start, end)
         _print(f"{sent.rows:,} refused rows of the stream = {sent.sent:,} sent again + {sent.left:,} left")
         _print_counts(sent.reasons)
 
 
 def _bucket() -> tuple[Store, Settings]:
-    from ml import aws, settings
-    from ml.store import Store
+    from riskwatch_ml.core import aws, settings
+    from riskwatch_ml.storage.bucket import Store
 
     config = settings.load()
     return Store(aws.client("s3"), config.bucket), config

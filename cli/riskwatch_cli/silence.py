@@ -13,10 +13,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.explain import STATE, explained
+from riskwatch_cli.errors import STATE, explained
 
 if TYPE_CHECKING:
-    from riskwatch_lambda.maintenance import Window, Windows
+    from riskwatch_lambda.alerting.maintenance import Window, Windows
 
 app = typer.Typer(no_args_is_help=True, help="Declare maintenance windows, in which nobody is paged.")
 console = Console()
@@ -42,7 +42,7 @@ def add(
 ) -> None:
     """Declare a maintenance window. What is still open at its end is told then."""
     with explained(Path(STATE), "stopped; nothing was declared"):
-        from ml import clock
+        from riskwatch_ml.core import clock
 
         began = clock.now()
         scope, name = _scope(service, instance, everything)
@@ -58,7 +58,7 @@ def show(
 ) -> None:
     """List the maintenance windows."""
     with explained(Path(STATE), "stopped"):
-        from ml import clock
+        from riskwatch_ml.core import clock
 
         now_ms = clock.epoch_ms(clock.now())
         shown = [each for each in _windows().read() if past or each.end_ms > now_ms]
@@ -82,8 +82,8 @@ def remove(
 ) -> None:
     """End a maintenance window now. It stays on record, with who ended it."""
     with explained(Path(STATE), "stopped; nothing was removed"):
-        from ml import clock
         from riskwatch_lambda.table import ConflictError
+        from riskwatch_ml.core import clock
 
         windows, now_ms = _windows(), clock.epoch_ms(clock.now())
         window = next((each for each in windows.read() if each.window_id == window_id), None)
@@ -101,15 +101,15 @@ def remove(
 
 
 def _windows() -> Windows:
-    from ml import aws, settings
-    from riskwatch_lambda import maintenance
+    from riskwatch_lambda.alerting import maintenance
     from riskwatch_lambda.table import Table as Items
+    from riskwatch_ml.core import aws, settings
 
     return maintenance.Windows(Items(aws.client("dynamodb"), settings.load().table))
 
 
 def _scope(service: str | None, instance: str | None, everything: bool) -> tuple[str, str]:
-    from riskwatch_lambda import maintenance
+    from riskwatch_lambda.alerting import maintenance
 
     chosen = [
         *([(maintenance.SERVICE, service)] if service else []),
@@ -122,7 +122,7 @@ def _scope(service: str | None, instance: str | None, everything: bool) -> tuple
 
 
 def _end(start: datetime, until: str | None, length: str | None) -> datetime:
-    from ml import clock
+    from riskwatch_ml.core import clock
 
     if (until is None) == (length is None):
         raise SilenceError("say when it ends: either --until MOMENT or --for LENGTH")
@@ -135,8 +135,8 @@ def _end(start: datetime, until: str | None, length: str | None) -> datetime:
 
 
 def _window(scope: str, name: str, start: datetime, end: datetime, reason: str, by: str, now: datetime) -> Window:
-    from ml import clock
-    from riskwatch_lambda.maintenance import Window
+    from riskwatch_lambda.alerting.maintenance import Window
+    from riskwatch_ml.core import clock
 
     if not reason.strip():
         raise SilenceError("--reason is empty: say why, for those who read the record")
@@ -161,7 +161,7 @@ def _state(window: Window, now_ms: int) -> str:
 
 
 def _text(window: Window) -> str:
-    from ml import clock
+    from riskwatch_ml.core import clock
 
     return f"{_what(window)} is silent from {clock.iso(window.from_ms)} until {clock.iso(window.until_ms)}"
 

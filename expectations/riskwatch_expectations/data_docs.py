@@ -12,14 +12,14 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from ml import clock
+from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
 
-    from expectations.validate import Interval
-    from ml.store import Store
+    from riskwatch_expectations.validate import Interval
+    from riskwatch_ml.storage.bucket import Store
 
 PREFIX = "docs/validation/"
 # Of each account and region: a week of hourly pages of about 60 KB.

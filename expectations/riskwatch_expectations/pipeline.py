@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from expectations import reference
-from expectations.validate import REASONS, Validation, validate
-from ml import dataset
+from riskwatch_expectations import reference
+from riskwatch_expectations.validate import REASONS, Validation, validate
+from riskwatch_ml.schema import metric_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from expectations.validate import Interval
-    from ml.catalogue import Catalogue
-    from ml.store import Store
+    from riskwatch_expectations.validate import Interval
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.storage.bucket import Store
 
 EXPORT_PART = "default"
 CSV_PART = "csv"
@@ -52,7 +52,7 @@ def split_interval(
     start, end = interval.start, interval.end
     rows = store.read_hours("raw", start, end, part=part)
     # An hour kept in part may carry columns of an older catalogue: what is judged are the columns of this one.
-    rows = rows[[name for name in dataset.columns(catalogue) if name in rows.columns]]
+    rows = rows[[name for name in metric_rows.columns(catalogue) if name in rows.columns]]
     outcome = validate(rows, catalogue, interval, reference.read(store, catalogue, start, known, part))
     others = store.read_hours("validated", start, end, without=part)
     outcome = _without(outcome, others)

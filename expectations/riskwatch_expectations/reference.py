@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from ml.catalogue import Catalogue
-    from ml.store import Store
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.storage.bucket import Store
 
 SPAN = timedelta(hours=24)
 # Ten thousand instances have four hours of five-minute rows in these.

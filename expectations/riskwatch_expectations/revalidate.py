@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from expectations.layers import TAKEN
-from expectations.metrics import REPEATED
-from expectations.validate import REASONS, Interval, split_rows
-from ml import clock, dataset
+from riskwatch_expectations.pipeline import TAKEN
+from riskwatch_expectations.suites.rows import REPEATED
+from riskwatch_expectations.validate import REASONS, Interval, split_rows
+from riskwatch_ml.core import clock
+from riskwatch_ml.schema import metric_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from ml.catalogue import Catalogue
-    from ml.store import Store
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.storage.bucket import Store
 
 _DAY = timedelta(days=1)
-_KEYS = list(dataset.KEYS)
+_KEYS = list(metric_rows.KEYS)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _again(store: Store, catalogue: Catalogue, interval: Interval, part: str) ->
     if held.empty:
         return 0, 0, held.assign(**{REASONS: ""})
     # A metric that the catalogue has had only since then is missing, one that it has no longer is not judged.
-    rows = held.reindex(columns=dataset.columns(catalogue)).astype(dict.fromkeys(catalogue.names, np.float64))
+    rows = held.reindex(columns=metric_rows.columns(catalogue)).astype(dict.fromkeys(catalogue.names, np.float64))
     own = store.read_hours("validated", start, end, part=part)
     others = store.read_hours("validated", start, end, without=part)
     done = _moved_before(held, rows, own)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from expectations import engine
-from expectations.reference import Reference
-from ml import clock
+from riskwatch_expectations import engine
+from riskwatch_expectations.reference import Reference
+from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from ml.catalogue import Catalogue
+    from riskwatch_ml.schema.catalogue import Catalogue
 
 REASONS = "reasons"
 
@@ -93,7 +93,8 @@ def split_rows(rows: pd.DataFrame, catalogue: Catalogue, interval: Interval) -> 
 
 
 def _split(running: engine.Engine, frame: pd.DataFrame, catalogue: Catalogue, interval: Interval) -> Validation:
-    from expectations import metrics, schema
+    from riskwatch_expectations.suites import rows as metrics
+    from riskwatch_expectations.suites import schema
 
     _gate(running.run(frame, schema.suite(catalogue)))
     start, end = clock.utc(interval.start), clock.utc(interval.end)
@@ -125,7 +126,7 @@ def _failed(results: Sequence[Any]) -> list[Any]:
 
 
 def _reasons(results: Sequence[Any], frame: pd.DataFrame) -> tuple[list[list[str]], dict[str, int]]:
-    from expectations.metrics import REPEATED
+    from riskwatch_expectations.suites.rows import REPEATED
 
     repeated = frame.duplicated(["instance_id", "timestamp"], keep="first").to_numpy()
     reasons: list[list[str]] = [[] for _ in range(len(frame))]
@@ -148,7 +149,7 @@ def _reasons(results: Sequence[Any], frame: pd.DataFrame) -> tuple[list[list[str
 def _findings(
     running: engine.Engine, rows: pd.DataFrame, catalogue: Catalogue, interval: Interval, reference: Reference | None
 ) -> tuple[Finding, ...]:
-    from expectations import fleet, instances, series
+    from riskwatch_expectations.suites import fleet, instances, series
 
     before = reference or Reference()
     of_instances = instances.table(rows, before.rows, before.expected, interval.end, interval.period_s)

@@ -13,17 +13,17 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from riskwatch_lambda import batch
-from riskwatch_lambda.batch import Outputs
-from riskwatch_lambda.budget import Budget, Limits
-from riskwatch_lambda.model import Model, load
-from riskwatch_lambda.registry import Registry
-from riskwatch_lambda.sinks import Objects, Publisher
+from riskwatch_lambda.alerting.budget import Budget, Limits
+from riskwatch_lambda.alerting.sinks import Objects, Publisher
+from riskwatch_lambda.episodes.lifecycle import Stamp
+from riskwatch_lambda.episodes.repository import Registry
+from riskwatch_lambda.events import batch
+from riskwatch_lambda.events.batch import Outputs
+from riskwatch_lambda.model.document import Model, load
 from riskwatch_lambda.table import Table
-from riskwatch_lambda.tracking import Stamp
 
 if TYPE_CHECKING:
-    from riskwatch_lambda.telling import Teller
+    from riskwatch_lambda.alerting.notifier import Teller
 
 MODEL_DIRECTORY = Path(__file__).resolve().parent.parent / "model"
 CONNECT_TIMEOUT_S = 3
@@ -58,11 +58,11 @@ def answer(event: Any, model: Model, outputs_of: Callable[[], Outputs], version:
         raise EventError(f"the event is a {type(event).__name__}, expected an object")
     # What a batch does not need is compiled when it is first asked for, and not at every cold start.
     if "selftest" in event:
-        from riskwatch_lambda import selftest
+        from riskwatch_lambda.events import selftest
 
         return selftest.run(event["selftest"], model, version)
     if "tick" in event:
-        from riskwatch_lambda import tick
+        from riskwatch_lambda.events import tick
 
         stamp = Stamp(model.model_id, version, now_ms)
         return tick.run(event["tick"], model.rule, outputs_of().teller(), stamp)
@@ -95,8 +95,8 @@ def outputs() -> Outputs:
 
     @cache
     def teller() -> Teller:
-        from riskwatch_lambda.maintenance import Windows
-        from riskwatch_lambda.telling import Teller
+        from riskwatch_lambda.alerting.maintenance import Windows
+        from riskwatch_lambda.alerting.notifier import Teller
 
         return Teller(registry, Windows(episodes), budget, publisher, os.environ.get("RISKWATCH_LINK") or None)
 

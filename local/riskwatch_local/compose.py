@@ -1,6 +1,6 @@
 """What docker-compose.yaml needs beside its images: the `.env` file, the login, the deployed stack's settings, health.
 
-`python3 -m local.compose env` runs on the host before anything is installed, `health` in every container every few
+`python3 local/riskwatch_local/compose.py env` runs on the host before anything is installed, `health` in every container every few
 seconds: like `login` they need the standard library only. `setup` deploys the stack to the embedded AWS.
 """
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from infra.deploy import Outputs
+    from riskwatch_infra.deploy import Outputs
 
 USER = "riskwatch"
 EMBEDDED_ENV = "local/embedded-aws.env"
@@ -75,7 +75,7 @@ def write_login(path: Path, environment: Mapping[str, str]) -> None:
 
 
 def setup(path: Path, environment: Mapping[str, str]) -> Outputs:
-    """Deploy infra/stack.yaml to the embedded AWS and write the settings that follow from its outputs to `path`.
+    """Deploy infra/riskwatch_infra/stack.yaml to the embedded AWS and write the settings that follow from its outputs to `path`.
 
     Doing it again updates the stack. Raises ComposeError where the environment names no endpoint: an AWS account is
     never touched from here; and where the stack cannot be made.
@@ -83,8 +83,8 @@ def setup(path: Path, environment: Mapping[str, str]) -> Outputs:
     endpoint = environment.get("AWS_ENDPOINT_URL")
     if not endpoint:
         raise ComposeError("AWS_ENDPOINT_URL is missing: this deploys to the embedded AWS only, see docs/compose.md")
-    from infra.deploy import DeployError, deploy
-    from ml import aws
+    from riskwatch_infra.deploy import DeployError, deploy
+    from riskwatch_ml.core import aws
 
     link = environment.get("RISKWATCH_AIRFLOW_URL", "")
     parameters = {"EndpointUrl": endpoint, "Link": f"{link.rstrip('/')}/" if link else ""}
@@ -140,7 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m local.compose", description="The container form's own commands.")
+    parser = argparse.ArgumentParser(
+        prog="python -m riskwatch_local.compose", description="The container form's own commands."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     env = commands.add_parser("env", help="write the .env file with new secrets")
     env.add_argument("--aws-env", help="file with the settings of an AWS account (default: the embedded AWS)")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 
-from ml import aws
+from riskwatch_ml.core import aws
 
 if TYPE_CHECKING:
-    from ml.settings import Settings
-    from ml.store import Store
+    from riskwatch_ml.core.settings import Settings
+    from riskwatch_ml.storage.bucket import Store
 
 
 def client(settings: Settings, name: str) -> Any:
@@ -20,6 +20,6 @@ def client(settings: Settings, name: str) -> Any:
 
 def store(settings: Settings) -> Store:
     """Return the bucket."""
-    from ml.store import Store
+    from riskwatch_ml.storage.bucket import Store
 
     return Store(client(settings, "s3"), settings.bucket)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ml import clock
+from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from ml.settings import Settings
+    from riskwatch_ml.core.settings import Settings
 
 _DAY_S = 86_400
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import Asset, AssetOrTimeSchedule, CronDataIntervalTimetable, CronTriggerTimetable, Param
 
-from ml import settings
+from riskwatch_ml.core import settings
 
 START_DATE = datetime(2025, 1, 1, tzinfo=UTC)
 DEFAULT_ARGS = {"owner": "riskwatch", "retries": 2, "retry_delay": timedelta(seconds=20)}

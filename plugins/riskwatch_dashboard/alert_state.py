@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from ml import clock
-from riskwatch_lambda import maintenance
-from riskwatch_lambda.maintenance import Windows
-from riskwatch_lambda.registry import UNFINISHED, Registry
-from riskwatch_lambda.silence import ALL
+from riskwatch_lambda.alerting import maintenance
+from riskwatch_lambda.alerting.maintenance import Windows
+from riskwatch_lambda.episodes.lifecycle import SILENT
+from riskwatch_lambda.episodes.no_data import ALL
+from riskwatch_lambda.episodes.repository import UNFINISHED, Registry
 from riskwatch_lambda.table import RegistryError
-from riskwatch_lambda.tracking import SILENT
+from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from riskwatch_lambda.episodes.lifecycle import Episode
     from riskwatch_lambda.table import Table
-    from riskwatch_lambda.tracking import Episode
 
 _NOT_ALLOWED = (
     "AccessDenied",
@@ -131,7 +131,9 @@ def _problem(table: str, error: RegistryError) -> str:
         return str(error)
     code = refusal.response.get("Error", {}).get("Code", "?")
     if code == "ResourceNotFoundException":
-        return f"the table {table} does not exist: deploy infra/stack.yaml, or correct the setting table"
+        return (
+            f"the table {table} does not exist: deploy infra/riskwatch_infra/stack.yaml, or correct the setting table"
+        )
     if code in _NOT_ALLOWED:
         return (
             f"AWS answered {code}: the api-server needs dynamodb:Query on the table {table} and its index {UNFINISHED}"

@@ -15,18 +15,18 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ml import clock
 from riskwatch_dashboard import filters as filters_module
-from riskwatch_dashboard import reads, sources, words
-from riskwatch_dashboard.sources import Source, UnavailableError
-from riskwatch_lambda.rows import RISKS
+from riskwatch_dashboard import formatting, queries, snapshot
+from riskwatch_dashboard.snapshot import Source, UnavailableError
+from riskwatch_lambda.scoring.labelled_row import RISKS
+from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from riskwatch_dashboard.alert_state import Quiet
     from riskwatch_dashboard.filters import Filters
-    from riskwatch_dashboard.quiet import Quiet
-    from riskwatch_dashboard.sources import Look
+    from riskwatch_dashboard.snapshot import Look
 
 _FOLDER = Path(__file__).parent
 _FILES = {"riskwatch.css": "text/css; charset=utf-8"}
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 def build(source: Source | None = None) -> FastAPI:
     """Return the app; `source` is asked for what the pages show, the bucket of the settings if None."""
-    shown = source or Source(sources.look)
+    shown = source or Source(snapshot.look)
     pages = _environment()
     app = FastAPI(title="Riskwatch", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(_access())])
 
@@ -126,7 +126,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters.update(number=words.number, moment=words.moment, iso=clock.iso)
+    pages.filters.update(number=formatting.number, moment=formatting.moment, iso=clock.iso)
     style = (_FOLDER / "static" / "riskwatch.css").read_bytes()
     pages.globals.update(style_version=hashlib.sha256(style).hexdigest()[:12], risks=RISKS, app_name="Riskwatch")
     return pages
@@ -140,20 +140,20 @@ def _overview(look: Look, filters: Filters, problems: list[str]) -> dict[str, An
     reading = look.reading
     newest = reading.newest
     return {
-        "quiet": look.quiet.narrowed(filters.instance, reads.instances(reading)),
+        "quiet": look.quiet.narrowed(filters.instance, queries.instances(reading)),
         "filters": filters,
         "problems": problems,
-        "shares": reads.distribution(reading),
+        "shares": queries.distribution(reading),
         "total": len(reading.rows),
-        "abnormal": reads.abnormal_count(reading),
-        "page": reads.page(reading, filters),
+        "abnormal": queries.abnormal_count(reading),
+        "page": queries.page(reading, filters),
         "metrics": reading.metrics,
         "columns": _columns(reading.metrics, filters.metric),
         "units": look.units,
         "model": reading.model,
         "model_link": look.model_link,
         "newest": newest,
-        "newest_age": None if newest is None else words.age(clock.now() - newest),
+        "newest_age": None if newest is None else formatting.age(clock.now() - newest),
         "since": reading.since,
         "complete": reading.complete,
     }
@@ -167,9 +167,9 @@ def _columns(metrics: tuple[str, ...], chosen: str) -> list[str]:
 
 
 def _document(look: Look, filters: Filters) -> dict[str, Any]:
-    page = reads.page(look.reading, filters)
+    page = queries.page(look.reading, filters)
     newest = look.reading.newest
-    quiet = look.quiet.narrowed(filters.instance, reads.instances(look.reading))
+    quiet = look.quiet.narrowed(filters.instance, queries.instances(look.reading))
     return {
         "rows": [
             {
@@ -187,7 +187,7 @@ def _document(look: Look, filters: Filters) -> dict[str, Any]:
         "complete": look.reading.complete,
         "newest": None if newest is None else clock.iso(newest),
         "newest_age_s": None if newest is None else round((clock.now() - newest).total_seconds()),
-        "distribution": {share.risk: share.count for share in reads.distribution(look.reading)},
+        "distribution": {share.risk: share.count for share in queries.distribution(look.reading)},
         **_quiet_document(quiet),
         "model": None
         if look.reading.model is None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from riskwatch_lambda.rows import RISKS
+from riskwatch_lambda.scoring.labelled_row import RISKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from riskwatch_lambda.wording import SHARE_WORTH_TELLING
+from riskwatch_lambda.alerting.text import SHARE_WORTH_TELLING
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ml import clock
-from riskwatch_dashboard import words
-from riskwatch_lambda.rows import CRITICAL, RISKS
+from riskwatch_dashboard import formatting
+from riskwatch_lambda.scoring.labelled_row import CRITICAL, RISKS
+from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ml.store import Store
     from riskwatch_dashboard.filters import Filters
+    from riskwatch_ml.storage.bucket import Store
 
 SPAN = timedelta(hours=24)
 AHEAD = timedelta(hours=1)
@@ -60,7 +60,7 @@ class Reading:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that the rows have, in their order: all columns that the label itself does not have."""
-        from ml.catalogue import RESERVED
+        from riskwatch_ml.schema.catalogue import RESERVED
 
         return tuple(name for name in self.rows.columns if name not in RESERVED)
 
@@ -113,9 +113,9 @@ def read(store: Store, now: datetime) -> Reading:
 
     Raises what the client raises where the bucket cannot be read.
     """
-    from ml import labelled
+    from riskwatch_ml.storage import labelled_rows
 
-    found = labelled.newest(store, now - SPAN, now + AHEAD, MOST_ROWS)
+    found = labelled_rows.newest(store, now - SPAN, now + AHEAD, MOST_ROWS)
     rows = found.rows
     if not rows.empty:
         # Of one moment the rows to look at come first.
@@ -129,7 +129,7 @@ def read(store: Store, now: datetime) -> Reading:
 
 def model_in_service(store: Store) -> Model | None:
     """Return the model that the ledger says is in service, None before the first promotion."""
-    from ml import release
+    from riskwatch_ml.registry import release
 
     undone_to: str | None = None
     for entry in release.read_ledger(store):
@@ -221,12 +221,12 @@ def _row(record: dict[str, Any], metrics: tuple[str, ...]) -> Row:
 
 def _reasons(record: dict[str, Any]) -> tuple[str, ...]:
     if record["unusual"]:
-        return words.reasons(record["reasons"])
+        return formatting.reasons(record["reasons"])
     # The row itself is not unusual: it is Critical because its episode has not ended, or because a metric is exhausted.
     episode_id = record["episode_id"]
     return (
-        words.episode(episode_id if isinstance(episode_id, str) else None),
-        *words.reasons(record["reasons"], beyond=True),
+        formatting.episode(episode_id if isinstance(episode_id, str) else None),
+        *formatting.reasons(record["reasons"], beyond=True),
     )
 
 
@@ -236,8 +236,8 @@ def _finite(value: float) -> float | None:
 
 def _last_seen(store: Store) -> datetime | None:
     """The time of the newest compacted row, whatever its age."""
-    from ml import labelled
+    from riskwatch_ml.storage import labelled_rows
 
-    keys = store.keys(f"{labelled.ROWS}/")
+    keys = store.keys(f"{labelled_rows.ROWS}/")
     frame = store.get_frame(keys[-1]) if keys else None
     return None if frame is None or frame.empty else frame["timestamp"].max().to_pydatetime()

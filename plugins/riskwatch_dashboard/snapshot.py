@@ -11,15 +11,16 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ml import clock
-from riskwatch_dashboard import quiet, reads
-from riskwatch_dashboard.quiet import Quiet
+from riskwatch_dashboard import alert_state as quiet
+from riskwatch_dashboard import queries
+from riskwatch_dashboard.alert_state import Quiet
+from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ml.settings import Settings
-    from riskwatch_dashboard.reads import Reading
+    from riskwatch_dashboard.queries import Reading
+    from riskwatch_ml.core.settings import Settings
 
 FRESH_S = 15.0
 FAILED_S = 5.0
@@ -98,7 +99,7 @@ class Source:
 
 def look() -> Look:
     """Look at the bucket that the settings name, through their Airflow connection; raises UnavailableError."""
-    from ml import settings
+    from riskwatch_ml.core import settings
 
     try:
         config = settings.load()
@@ -116,12 +117,12 @@ def look_at(config: Settings) -> Look:
     from airflow.sdk.exceptions import AirflowException
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from ml.store import Store
     from riskwatch_lambda.table import Table
+    from riskwatch_ml.storage.bucket import Store
 
     try:
         now = clock.now()
-        reading = reads.read(Store(_kept.client(config, "s3"), config.bucket), now)
+        reading = queries.read(Store(_kept.client(config, "s3"), config.bucket), now)
         table = Table(_kept.client(config, "dynamodb"), config.table)
         return Look(reading, _units(config), _model_link(config, reading), quiet.read(table, now))
     except ClientError as error:
@@ -170,7 +171,8 @@ def _refused(config: Settings, answer: dict[str, Any]) -> UnavailableError:
     code, text = answer.get("Code", "?"), answer.get("Message", "")
     if code == "NoSuchBucket":
         return UnavailableError(
-            f"The bucket {config.bucket} does not exist", "Deploy infra/stack.yaml, or correct the setting bucket."
+            f"The bucket {config.bucket} does not exist",
+            "Deploy infra/riskwatch_infra/stack.yaml, or correct the setting bucket.",
         )
     if code in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"):
         return UnavailableError(
@@ -182,7 +184,7 @@ def _refused(config: Settings, answer: dict[str, Any]) -> UnavailableError:
 
 
 def _units(config: Settings) -> dict[str, str]:
-    from ml import catalogue
+    from riskwatch_ml.schema import catalogue
 
     try:
         return {metric.name: metric.unit for metric in catalogue.load(config.catalogue).metrics}
@@ -192,9 +194,9 @@ def _units(config: Settings) -> dict[str, str]:
 
 
 def _model_link(config: Settings, reading: Reading) -> str | None:
-    from ml import tracking
+    from riskwatch_ml.registry import mlflow_registry
 
     shown = (
         reading.model is not None and reading.model.version and config.mlflow_uri.startswith(("http://", "https://"))
     )
-    return tracking.version_url(config, reading.model.version) if shown and reading.model else None
+    return mlflow_registry.version_url(config, reading.model.version) if shown and reading.model else None

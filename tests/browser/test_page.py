@@ -8,9 +8,9 @@ import boto3
 import httpx
 import pytest
 
-from ml import clock
-from riskwatch_lambda.maintenance import ALL, Window, Windows
+from riskwatch_lambda.alerting.maintenance import ALL, Window, Windows
 from riskwatch_lambda.table import Table
+from riskwatch_ml.core import clock
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
 

@@ -9,10 +9,11 @@ import boto3
 import pytest
 import yaml
 
-from local import compose, ports
-from local.embedded_aws import client_environment, executable
-from local.processes import Supervisor
-from ml import settings
+from riskwatch_local import compose
+from riskwatch_local.services import ports
+from riskwatch_local.services.embedded_aws import client_environment, executable
+from riskwatch_local.services.supervisor import Supervisor
+from riskwatch_ml.core import settings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -81,7 +82,7 @@ def test_it_deploys_the_stack_and_writes_settings_that_can_be_loaded(endpoint, t
 
 
 def test_a_server_that_is_not_there_is_one_message(tmp_path, monkeypatch, capsys):
-    from ml import aws
+    from riskwatch_ml.core import aws
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{ports.free_port()}")
     for key, value in {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_MAX_ATTEMPTS": "1"}.items():

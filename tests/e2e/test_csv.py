@@ -15,13 +15,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import app
-from local import system
-from local.processes import Supervisor
-from ml import artifact, aws, catalogue, release
-from ml import settings as configuration
-from ml.fit import Recipe
-from ml.train import fit_candidate
+from riskwatch_cli.main import app
+from riskwatch_local.services import system
+from riskwatch_local.services.supervisor import Supervisor
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.core import aws
+from riskwatch_ml.core import settings as configuration
+from riskwatch_ml.model.fit import Recipe
+from riskwatch_ml.registry import release
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.selection.candidate import fit_candidate
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -82,7 +85,7 @@ def story(tmp_path_factory):
             rows = running.store.read_hours("validated", datetime_utc(2025, 2, 1), datetime_utc(2025, 3, 31))
             refused = running.store.read_hours("quarantine", datetime_utc(2025, 2, 1), datetime_utc(2025, 3, 31))
             fitted = fit_candidate(rows, metrics, {}, Recipe("kmeans"), "csv")
-            packed = artifact.pack(fitted.document, fitted.arrays)
+            packed = archive.pack(fitted.document, fitted.arrays)
             release.promote(aws.client("lambda"), running.outputs.function, "live", packed, approved_by="test")
             streamed = CliRunner().invoke(app, ["stream", "--csv", str(path)])
             labelled = lines(running.store, "labelled/arrived/")

@@ -10,11 +10,11 @@ import pandas as pd
 import psutil
 import pytest
 
-from infra import deploy
-from local import publish, simulator
-from local.embedded_aws import EmbeddedAws, client_environment
-from local.processes import Supervisor
-from ml import catalogue
+from riskwatch_infra import deploy
+from riskwatch_local.demo import publish, simulator
+from riskwatch_local.services.embedded_aws import EmbeddedAws, client_environment
+from riskwatch_local.services.supervisor import Supervisor
+from riskwatch_ml.schema import catalogue
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

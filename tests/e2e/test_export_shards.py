@@ -7,16 +7,17 @@ from types import SimpleNamespace
 import boto3
 import pytest
 
-from infra import deploy
-from local import publish
-from local.embedded_aws import EmbeddedAws, client_environment
-from local.processes import Supervisor
-from ml import aws as clients
-from ml import catalogue, clock, settings
-from ml.catalogue import Catalogue
-from ml.shards import Shard
-from ml.store import Store
 from riskwatch_airflow.tasks import export
+from riskwatch_infra import deploy
+from riskwatch_local.demo import publish
+from riskwatch_local.services.embedded_aws import EmbeddedAws, client_environment
+from riskwatch_local.services.supervisor import Supervisor
+from riskwatch_ml.core import aws as clients
+from riskwatch_ml.core import clock, settings
+from riskwatch_ml.core.accounts import Shard
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.schema.catalogue import Catalogue
+from riskwatch_ml.storage.bucket import Store
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

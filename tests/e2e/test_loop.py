@@ -10,11 +10,13 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
-from local.demo import DAGS
-from ml import artifact, clock, tracking
-from ml import settings as configuration
-from ml.verdicts import label_rows
-from riskwatch_lambda.episodes import Rule, replay
+from riskwatch_lambda.episode_rule import Rule, replay
+from riskwatch_local.demo.run import DAGS
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.core import clock
+from riskwatch_ml.core import settings as configuration
+from riskwatch_ml.model.explain import label_rows
+from riskwatch_ml.registry import mlflow_registry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
 
@@ -58,7 +60,7 @@ def test_served_labels_are_those_of_the_training_path(loop, labelled):
     # GIVEN the promoted artifact and every row that it could see, context before the cut included
     demo, summary = loop
     store = demo.system.store
-    document, arrays = artifact.unpack(store.get_bytes(f"artifacts/{summary['promoted']['digest']}.zip"))
+    document, arrays = archive.unpack(store.get_bytes(f"artifacts/{summary['promoted']['digest']}.zip"))
     served = pd.DataFrame(labelled)
     served["timestamp"] = pd.to_datetime(served["timestamp"]).astype("datetime64[ms, UTC]")
     context = store.read_hours("validated", demo.source.cut - timedelta(hours=6), demo.source.cut)
@@ -109,7 +111,7 @@ def test_mlflow_shows_five_candidates_under_one_training(loop):
 
     client = MlflowClient(demo.system.mlflow_url)
     chosen = configuration.load()
-    champion = tracking.champion(chosen)
+    champion = mlflow_registry.champion(chosen)
     experiment = client.get_experiment_by_name(chosen.experiment)
 
     # WHEN its runs are listed

@@ -6,17 +6,17 @@ import os
 import boto3
 import pytest
 
-from infra import deploy
-from local.embedded_aws import EmbeddedAws, client_environment
-from local.processes import Supervisor
-from riskwatch_lambda.batch import Outputs
-from riskwatch_lambda.budget import Budget, Limits
-from riskwatch_lambda.maintenance import Windows
-from riskwatch_lambda.registry import Registry
-from riskwatch_lambda.sinks import Objects, Publisher
+from riskwatch_infra import deploy
+from riskwatch_lambda.alerting.budget import Budget, Limits
+from riskwatch_lambda.alerting.maintenance import Windows
+from riskwatch_lambda.alerting.notifier import Teller
+from riskwatch_lambda.alerting.sinks import Objects, Publisher
+from riskwatch_lambda.episodes.repository import Registry
+from riskwatch_lambda.events.batch import Outputs
 from riskwatch_lambda.table import ConflictError, Table
-from riskwatch_lambda.telling import Teller
-from tests.unit.lambda_.world import (
+from riskwatch_local.services.embedded_aws import EmbeddedAws, client_environment
+from riskwatch_local.services.supervisor import Supervisor
+from tests.support.world import (
     AN_HOUR,
     DONE,
     ELEVEN,

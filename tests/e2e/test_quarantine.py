@@ -11,15 +11,16 @@ import httpx
 import pandas as pd
 import pytest
 
-from expectations import page, replay
-from expectations.layers import split_interval
-from expectations.validate import Interval
-from local.embedded_aws import EmbeddedAws, client_environment
-from local.processes import Supervisor
-from ml import labelled, refused
-from ml.catalogue import Catalogue, Metric
-from ml.store import Store
-from tests.unit.ml.test_labelled import arrive, row
+from riskwatch_expectations import data_docs, revalidate
+from riskwatch_expectations.pipeline import split_interval
+from riskwatch_expectations.validate import Interval
+from riskwatch_local.services.embedded_aws import EmbeddedAws, client_environment
+from riskwatch_local.services.supervisor import Supervisor
+from riskwatch_ml.schema.catalogue import Catalogue, Metric
+from riskwatch_ml.storage import labelled_rows
+from riskwatch_ml.storage.bucket import Store
+from riskwatch_ml.streaming import resend
+from tests.unit.riskwatch_ml.storage.test_labelled_rows import arrive, row
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -62,8 +63,8 @@ def test_rows_come_back_and_the_page_opens_in_a_browser(store):
 
     # WHEN it is validated, and judged again by another bound
     outcome = split_interval(store, catalogue(100.0), INTERVAL)
-    answer = httpx.get(page.link(store, page.write(store, outcome.outcomes, INTERVAL, "default")))
-    done = replay.replay(store, catalogue(200.0), INTERVAL)
+    answer = httpx.get(data_docs.link(store, data_docs.write(store, outcome.outcomes, INTERVAL, "default")))
+    done = revalidate.replay(store, catalogue(200.0), INTERVAL)
 
     # THEN
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
@@ -89,11 +90,11 @@ def test_refused_records_go_through_a_real_stream(store):
         for number in range(3)
     ]
     content = gzip.compress("".join(json.dumps(item) + "\n" for item in documents).encode())
-    store.put_bytes(f"{refused.RECORDS}dt=2026-11-22/hh=10/s-1-3.json.gz", content)
+    store.put_bytes(f"{resend.RECORDS}dt=2026-11-22/hh=10/s-1-3.json.gz", content)
 
     # WHEN they are sent again, twice
-    first = refused.send_again(store, kinesis, "again", TEN, TEN + HOUR)
-    second = refused.send_again(store, kinesis, "again", TEN, TEN + HOUR)
+    first = resend.send_again(store, kinesis, "again", TEN, TEN + HOUR)
+    second = resend.send_again(store, kinesis, "again", TEN, TEN + HOUR)
 
     # THEN each is in the stream once, in order
     shard = kinesis.list_shards(StreamName="again")["Shards"][0]["ShardId"]
@@ -115,9 +116,9 @@ def test_compaction_on_the_bucket_reads_every_object_once(store):
 
     # WHEN
     now = TEN + 2 * HOUR
-    done, again = labelled.compact(store, now), labelled.compact(store, now)
+    done, again = labelled_rows.compact(store, now), labelled_rows.compact(store, now)
 
     # THEN
     assert (done.objects, done.rows_out, done.duplicates) == (2, 1, 1)
     assert again.objects == 0
-    assert labelled.recent(store, TEN, now)["level"].tolist() == ["Idle"]
+    assert labelled_rows.recent(store, TEN, now)["level"].tolist() == ["Idle"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from riskwatch_lambda.budget import Limits
-from tests.unit.lambda_ import replaying
+from riskwatch_lambda.alerting.budget import Limits
+from tests.support import replaying
 
 pytestmark = pytest.mark.e2e
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from local.processes import Supervisor
-from tests.faults.rig import Rig
+from riskwatch_local.services.supervisor import Supervisor
+from tests.support.rig import Rig
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from local.event_source import Delivery, Record, Settings
-from tests.faults.rig import HOSTILE_NAMES, PERIOD_MS, record, wait_until, with_flipped_bit
-from tests.unit.lambda_.world import PAGING_CPU, QUIET_CPU
+from riskwatch_local.lambda_host.event_source import Delivery, Record, Settings
+from tests.support.rig import HOSTILE_NAMES, PERIOD_MS, record, wait_until, with_flipped_bit
+from tests.support.world import PAGING_CPU, QUIET_CPU
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

@@ -11,9 +11,9 @@ import time
 import psutil
 import pytest
 
-from local.processes import MARKER
+from riskwatch_local.services.supervisor import MARKER
 
-COMMAND = [sys.executable, "-c", "from cli.main import app; app()", "demo", "--exit"]
+COMMAND = [sys.executable, "-c", "from riskwatch_cli.main import app; app()", "demo", "--exit"]
 
 
 def _demo(state, *options):

@@ -17,8 +17,9 @@ import httpx
 import pytest
 import yaml
 
-from local import airflow_components, compose, ports
-from local.processes import Supervisor
+from riskwatch_local import compose
+from riskwatch_local.services import airflow_components, ports
+from riskwatch_local.services.supervisor import Supervisor
 
 URL = os.environ.get("RISKWATCH_TEST_POSTGRES_URL")
 ABSENT = [name for name in ("psycopg2", "asyncpg") if importlib.util.find_spec(name) is None]

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from ml import catalogue
-from ml.inventory import Instance
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.schema.inventory import Instance
 
 CATALOGUE = catalogue.load()
 INVENTORY = {"web-1": Instance("web-1", "web"), "web-2": Instance("web-2", "web")}

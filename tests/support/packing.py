@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.unit.lambda_.tiny import PERIOD_MS, TEN
+from tests.support.tiny import PERIOD_MS, TEN
 
 Rows = list[list[float | None]]
 

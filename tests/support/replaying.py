@@ -12,16 +12,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from local import simulator
-from ml import artifact, backtest, catalogue, clock, stream
-from riskwatch_lambda.model import Model, from_files
-from tests.unit.lambda_.world import DONE, World
+from riskwatch_lambda.model.document import Model, from_files
+from riskwatch_local.demo import simulator
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.backtest import replay as backtest
+from riskwatch_ml.core import clock
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.streaming import packs as stream
+from tests.support.world import DONE, World
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from ml.inventory import Instance
-    from riskwatch_lambda.budget import Limits
+    from riskwatch_lambda.alerting.budget import Limits
+    from riskwatch_ml.schema.inventory import Instance
 
 PERIOD_MS = 300_000
 DAY_MS = 86_400_000
@@ -151,4 +155,4 @@ def _served(fitted: Any) -> Model:
     reference = {"rows": 0, "levels": {}, "unusual": 0.0, "alerts_per_instance_day": 0.0}
     golden = {"records": [], "expected": []}
     document = {**fitted.document, **facts, "reference": reference, "golden": golden}
-    return from_files(artifact.model_files(artifact.pack(document, fitted.arrays)))
+    return from_files(archive.model_files(archive.pack(document, fitted.arrays)))

@@ -20,21 +20,23 @@ import boto3
 import numpy as np
 from botocore.config import Config
 
-from infra import deploy
-from local import lambda_function, ports
-from local.embedded_aws import REGION, ROOT, EmbeddedAws
-from local.kinesis_source import Clients, KinesisSource, take_over
-from local.lambda_runtime import LambdaRuntime
-from ml import artifact, release
+from riskwatch_infra import deploy
 from riskwatch_lambda.clock import iso
-from tests.unit.lambda_ import tiny
-from tests.unit.lambda_.world import PAGING_CPU, QUIET_CPU
+from riskwatch_local.lambda_host import function as lambda_function
+from riskwatch_local.lambda_host.environment import LambdaRuntime
+from riskwatch_local.lambda_host.kinesis_source import Clients, KinesisSource, take_over
+from riskwatch_local.services import ports
+from riskwatch_local.services.embedded_aws import REGION, ROOT, EmbeddedAws
+from riskwatch_ml.artifact import archive as artifact
+from riskwatch_ml.registry import release
+from tests.support import tiny
+from tests.support.world import PAGING_CPU, QUIET_CPU
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from local.processes import Supervisor
+    from riskwatch_local.services.supervisor import Supervisor
 
 PERIOD_MS = tiny.PERIOD_MS
 # Names that are printable, and as hard on keys, subjects, pages and terminals as such names can be.

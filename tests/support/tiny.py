@@ -13,8 +13,8 @@ import math
 import struct
 from typing import Any
 
-from riskwatch_lambda.model import Model, from_files
-from riskwatch_lambda.records import Record, parse
+from riskwatch_lambda.model.document import Model, from_files
+from riskwatch_lambda.scoring.records import Record, parse
 
 E = math.e - 1
 PERIOD_MS = 300_000

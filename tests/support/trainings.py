@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from ml import clock
-from ml.tracking import Registered
+from riskwatch_ml.core import clock
+from riskwatch_ml.registry.mlflow_registry import Registered
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 GOOD = {

@@ -8,19 +8,19 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from riskwatch_lambda import handler
-from riskwatch_lambda.batch import Outputs
-from riskwatch_lambda.budget import Budget, Limits
-from riskwatch_lambda.maintenance import Window, Windows
-from riskwatch_lambda.registry import Registry
-from riskwatch_lambda.sinks import Objects, Publisher
+from riskwatch_lambda.alerting.budget import Budget, Limits
+from riskwatch_lambda.alerting.maintenance import Window, Windows
+from riskwatch_lambda.alerting.notifier import Teller
+from riskwatch_lambda.alerting.sinks import Objects, Publisher
+from riskwatch_lambda.episodes.repository import Registry
+from riskwatch_lambda.events.batch import Outputs
 from riskwatch_lambda.table import Table
-from riskwatch_lambda.telling import Teller
-from tests.unit.lambda_ import tiny
-from tests.unit.lambda_.fakes import FakeDynamoDB, FakeS3, FakeSNS
-from tests.unit.lambda_.tiny import CPU, NET, PERIOD_MS, TEN
+from tests.support import tiny
+from tests.support.fakes import FakeDynamoDB, FakeS3, FakeSNS
+from tests.support.tiny import CPU, NET, PERIOD_MS, TEN
 
 if TYPE_CHECKING:
-    from riskwatch_lambda.model import Model
+    from riskwatch_lambda.model.document import Model
 
 PLENTY = Limits(1000, 1000)
 QUIET_CPU = CPU

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from cli.explain import STATE, explained, say
-from cli.progress import bar
+from riskwatch_cli.console import bar
+from riskwatch_cli.errors import STATE, explained, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ml.csv_file import CsvRows
+    from riskwatch_ml.ingest.csv_reader import CsvRows
 
 app = typer.Typer()
 console = Console()
@@ -63,18 +63,20 @@ def stream_csv(
 
 
 def _import(path: Path, instance: str | None) -> bool:
-    from ml import aws, catalogue, csv_file, settings
-    from ml.store import Store
+    from riskwatch_ml.core import aws, settings
+    from riskwatch_ml.ingest import csv_reader
+    from riskwatch_ml.schema import catalogue
+    from riskwatch_ml.storage.bucket import Store
 
     config = settings.load()
     metrics = catalogue.load(config.catalogue)
-    found = csv_file.read(path, metrics, instance=instance)
+    found = csv_reader.read(path, metrics, instance=instance)
     _announce(path, found)
-    from cli import importing
+    from riskwatch_cli.csv import import_rows
 
     with bar(console) as progress:
         task = progress.add_task("days validated", total=None)
-        result = importing.bring_in(
+        result = import_rows.bring_in(
             Store(aws.client("s3"), config.bucket),
             found.rows,
             metrics,
@@ -92,31 +94,34 @@ def _import(path: Path, instance: str | None) -> bool:
 
 
 def _stream(path: Path, rate: float | None, speed: float | None, instance: str | None) -> bool:
-    from cli import feeding
-    from ml import aws, catalogue, csv_file, inventory, live, settings, stream
-    from ml.store import Store
-    from riskwatch_lambda.model import LEVELS
-    from riskwatch_lambda.rows import RISKS
+    from riskwatch_cli.csv import stream_rows
+    from riskwatch_lambda.model.document import LEVELS
+    from riskwatch_lambda.scoring.labelled_row import RISKS
+    from riskwatch_ml.core import aws, settings
+    from riskwatch_ml.ingest import csv_reader
+    from riskwatch_ml.schema import catalogue, inventory
+    from riskwatch_ml.storage.bucket import Store
+    from riskwatch_ml.streaming import live_model, packs
 
     config = settings.load()
     metrics = catalogue.load(config.catalogue)
-    found = csv_file.read(path, metrics, instance=instance)
+    found = csv_reader.read(path, metrics, instance=instance)
     _announce(path, found)
     store = Store(aws.client("s3"), config.bucket)
-    model = live.ask(aws.client("lambda"), config.function, config.alias)
-    features = live.wanted(metrics, model.features)
-    chosen = feeding.select(found.rows, features)
+    model = live_model.ask(aws.client("lambda"), config.function, config.alias)
+    features = live_model.wanted(metrics, model.features)
+    chosen = stream_rows.select(found.rows, features)
     if chosen.rows.empty:
         say(f"{path.name}: no row has a value of {', '.join(features.names)}, which the live model needs")
         return False
-    wanted = feeding.keys(chosen.rows)
+    wanted = stream_rows.keys(chosen.rows)
     known = inventory.load(config.inventory, store)
-    packer = stream.Packer(chosen.rows, known, model.context_rows, model.max_gap_s, features)
-    arrivals = feeding.Arrivals(store)
+    packer = packs.Packer(chosen.rows, known, model.context_rows, model.max_gap_s, features)
+    arrivals = stream_rows.Arrivals(store)
     with bar(console) as progress:
         sending = progress.add_task("sent", total=len(wanted))
         answering = progress.add_task("labelled or quarantined", total=len(wanted))
-        sent = feeding.send(
+        sent = stream_rows.send(
             aws.client("kinesis"),
             config.stream,
             packer,
@@ -125,10 +130,10 @@ def _stream(path: Path, rate: float | None, speed: float | None, instance: str |
             speed=speed,
             progress=lambda done: progress.update(sending, completed=done),
         )
-        verdicts = feeding.follow(
+        verdicts = stream_rows.follow(
             arrivals,
             wanted,
-            patience_s=feeding.PATIENCE_S,
+            patience_s=stream_rows.PATIENCE_S,
             progress=lambda done: progress.update(answering, completed=done),
         )
     left_out = {"of the same instance and time as another": chosen.repeated, "without any value": chosen.empty}
@@ -142,7 +147,7 @@ def _stream(path: Path, rate: float | None, speed: float | None, instance: str |
     _print_counts(verdicts.reasons())
     if sent != len(wanted):
         say(f"{sent:,} of {len(wanted):,} rows went through")
-    feeding.check_complete(wanted, verdicts, config.function)
+    stream_rows.check_complete(wanted, verdicts, config.function)
     if not labelled:
         say(f"no row of {path.name} was labelled: correct what the reasons name")
     return labelled > 0

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from expectations.layers import CSV_PART, split_interval
-from expectations.validate import REASONS, Interval
-from ml import clock
+from riskwatch_expectations.pipeline import CSV_PART, split_interval
+from riskwatch_expectations.validate import REASONS, Interval
+from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ml.catalogue import Catalogue
-    from ml.store import Store
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.storage.bucket import Store
 
 _DAY = timedelta(days=1)
 # Few enough days for a progress bar to move, enough of them that starting a validation costs little beside its rows.

@@ -16,15 +16,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ml import clock, stream
+from riskwatch_ml.core import clock
+from riskwatch_ml.streaming import packs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pandas as pd
 
-    from ml.catalogue import Catalogue
-    from ml.store import Store
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.storage.bucket import Store
 
 LABELLED, QUARANTINED = "labelled/arrived", "quarantine/records"
 PATIENCE_S = 180.0
@@ -85,7 +86,7 @@ def select(rows: pd.DataFrame, metrics: Catalogue) -> Selection:
 def send(
     client: Any,
     name: str,
-    packer: stream.Packer,
+    packer: packs.Packer,
     wanted: Iterable[Key],
     *,
     rate: float | None = None,
@@ -115,9 +116,7 @@ def send(
         while last + 1 < len(moments) and due[last + 1] <= now():
             last += 1
         queues = packer.packs(clock.from_epoch_ms(moments[place]), clock.from_epoch_ms(moments[last] + 1))
-        sent += stream.put(
-            client, name, queues, pause=wait, progress=lambda more, done=sent: progress(done + more)
-        ).rows
+        sent += packs.put(client, name, queues, pause=wait, progress=lambda more, done=sent: progress(done + more)).rows
         place = last + 1
     return sent
 

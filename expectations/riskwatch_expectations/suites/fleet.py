@@ -10,7 +10,7 @@ import great_expectations.expectations as gxe
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ml.catalogue import Catalogue
+    from riskwatch_ml.schema.catalogue import Catalogue
 
 # Share of the expected rows that must be there.
 COMPLETE = 0.9

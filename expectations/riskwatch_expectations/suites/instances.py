@@ -8,7 +8,7 @@ import great_expectations as gx
 import great_expectations.expectations as gxe
 import pandas as pd
 
-from ml import clock
+from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
     from collections.abc import Collection

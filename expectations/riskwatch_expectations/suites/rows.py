@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import great_expectations as gx
 import great_expectations.expectations as gxe
 
-from ml import clock
-from riskwatch_lambda.records import NAME_LIMIT
+from riskwatch_lambda.scoring.records import NAME_LIMIT
+from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from great_expectations.expectations.expectation import Expectation
 
-    from ml.catalogue import Catalogue, Metric
+    from riskwatch_ml.schema.catalogue import Catalogue, Metric
 
 REPEATED = "a second row of the same instance and time"
 

@@ -8,7 +8,7 @@ import great_expectations as gx
 import great_expectations.expectations as gxe
 
 if TYPE_CHECKING:
-    from ml.catalogue import Catalogue
+    from riskwatch_ml.schema.catalogue import Catalogue
 
 
 def suite(catalogue: Catalogue) -> gx.ExpectationSuite:

@@ -13,7 +13,7 @@ from riskwatch_lambda.table import EXPIRES, Attributes, Table, number, text, upd
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from riskwatch_lambda.tracking import Episode
+    from riskwatch_lambda.episodes.lifecycle import Episode
 
 PARTITION = "maintenance"
 KEPT_S = 90 * 86_400

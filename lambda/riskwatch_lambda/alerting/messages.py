@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from riskwatch_lambda import wording
-from riskwatch_lambda.rows import CRITICAL
-from riskwatch_lambda.silence import ALL
-from riskwatch_lambda.tracking import BEHAVIOUR
+from riskwatch_lambda.alerting import text as wording
+from riskwatch_lambda.episodes.lifecycle import BEHAVIOUR
+from riskwatch_lambda.episodes.no_data import ALL
+from riskwatch_lambda.scoring.labelled_row import CRITICAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from riskwatch_lambda.tracking import Episode
+    from riskwatch_lambda.episodes.lifecycle import Episode
 
 VERSION = 1
 OPENED, ESCALATED, RESOLVED, DIGEST = "opened", "escalated", "resolved", "digest"

@@ -10,19 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from riskwatch_lambda.alerting.maintenance import Windows, covering
+from riskwatch_lambda.alerting.messages import DIGEST, EPISODE_LIMIT, ESCALATED, OPENED, RESOLVED, Told, compose, group
+from riskwatch_lambda.alerting.sinks import Publisher, SinkError
+from riskwatch_lambda.episodes.lifecycle import BUDGET, DIGESTED, MAINTENANCE, PENDING, SENT, SILENT, Episode, Notice
 from riskwatch_lambda.logs import log
-from riskwatch_lambda.maintenance import Windows, covering
-from riskwatch_lambda.messages import DIGEST, EPISODE_LIMIT, ESCALATED, OPENED, RESOLVED, Told, compose, group
-from riskwatch_lambda.sinks import Publisher, SinkError
 from riskwatch_lambda.table import ConflictError, RegistryError
-from riskwatch_lambda.tracking import BUDGET, DIGESTED, MAINTENANCE, PENDING, SENT, SILENT, Episode, Notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from riskwatch_lambda.budget import Budget
-    from riskwatch_lambda.messages import Message
-    from riskwatch_lambda.registry import Registry
+    from riskwatch_lambda.alerting.budget import Budget
+    from riskwatch_lambda.alerting.messages import Message
+    from riskwatch_lambda.episodes.repository import Registry
 
 
 class Counts(NamedTuple):

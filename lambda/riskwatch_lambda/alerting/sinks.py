@@ -14,7 +14,7 @@ from riskwatch_lambda.clock import partition
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from riskwatch_lambda.messages import Message
+    from riskwatch_lambda.alerting.messages import Message
 
 LABELLED_PREFIX = "labelled/arrived"
 QUARANTINE_PREFIX = "quarantine/records"

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from riskwatch_lambda.clock import iso
-from riskwatch_lambda.silence import ALL
-from riskwatch_lambda.tracking import SILENT
+from riskwatch_lambda.episodes.lifecycle import SILENT
+from riskwatch_lambda.episodes.no_data import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from riskwatch_lambda.tracking import Episode
+    from riskwatch_lambda.episodes.lifecycle import Episode
 
 HARMLESS = frozenset(" ._-:/+=,")
 # Of the whole deviation; what contributes less is in the body for programs, not in the text for people.

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from riskwatch_lambda.clock import iso
-from riskwatch_lambda.episodes import QUIET, EpisodeState, Rule, advance, cooling, worse
-from riskwatch_lambda.rows import reason_document
+from riskwatch_lambda.episode_rule import QUIET, EpisodeState, Rule, advance, cooling, worse
+from riskwatch_lambda.scoring.labelled_row import reason_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from riskwatch_lambda.records import Record
-    from riskwatch_lambda.scorer import Verdict
+    from riskwatch_lambda.scoring.records import Record
+    from riskwatch_lambda.scoring.scorer import Verdict
 
 BEHAVIOUR, SILENT = "behaviour", "silent"
 # What became of the opening of an episode: on its way, paged, held by one of three, told in a digest.

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from riskwatch_lambda.episodes import EpisodeState
-from riskwatch_lambda.tracking import SILENT, Change, Episode, claimed
+from riskwatch_lambda.episode_rule import EpisodeState
+from riskwatch_lambda.episodes.lifecycle import SILENT, Change, Episode, claimed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from riskwatch_lambda.episodes import Rule
+    from riskwatch_lambda.episode_rule import Rule
 
 ALL = "*"
 # What one tick opens at most, so that it ends in time; the next one goes on.

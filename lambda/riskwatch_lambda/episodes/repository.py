@@ -12,7 +12,8 @@ import json
 from typing import TYPE_CHECKING
 
 from riskwatch_lambda.clock import iso
-from riskwatch_lambda.episodes import EpisodeState
+from riskwatch_lambda.episode_rule import EpisodeState
+from riskwatch_lambda.episodes.lifecycle import BEHAVIOUR, Change, Episode, Notice
 from riskwatch_lambda.table import (
     TRANSACTION_LIMIT,
     Attributes,
@@ -25,7 +26,6 @@ from riskwatch_lambda.table import (
     update,
     whole,
 )
-from riskwatch_lambda.tracking import BEHAVIOUR, Change, Episode, Notice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

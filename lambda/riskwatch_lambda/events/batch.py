@@ -12,22 +12,22 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from riskwatch_lambda.alerting.sinks import Objects, SinkError
 from riskwatch_lambda.clock import DAY_MS, iso
-from riskwatch_lambda.layout import RecordError
+from riskwatch_lambda.episodes.lifecycle import Change, Episode, Scored, Stamp, follow
 from riskwatch_lambda.logs import log, metrics
-from riskwatch_lambda.records import PACK_LIMIT, decode
-from riskwatch_lambda.rows import RISKS, labelled_row, risk_of
-from riskwatch_lambda.scorer import verdicts
-from riskwatch_lambda.sinks import Objects, SinkError
+from riskwatch_lambda.model.row_schema import RecordError
+from riskwatch_lambda.scoring.labelled_row import RISKS, labelled_row, risk_of
+from riskwatch_lambda.scoring.records import PACK_LIMIT, decode
+from riskwatch_lambda.scoring.scorer import verdicts
 from riskwatch_lambda.table import ConflictError, RegistryError
-from riskwatch_lambda.tracking import Change, Episode, Scored, Stamp, follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from riskwatch_lambda.model import Model
-    from riskwatch_lambda.registry import Registry
-    from riskwatch_lambda.telling import Teller
+    from riskwatch_lambda.alerting.notifier import Teller
+    from riskwatch_lambda.episodes.repository import Registry
+    from riskwatch_lambda.model.document import Model
 
 WRITE_TRIES = 3
 

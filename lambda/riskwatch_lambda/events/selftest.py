@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from math import isclose
 from typing import Any
 
-from riskwatch_lambda.layout import RecordError
-from riskwatch_lambda.model import SCHEMA, Model
-from riskwatch_lambda.records import parse
-from riskwatch_lambda.rows import labelled_row, rounded_score
-from riskwatch_lambda.scorer import Verdict, score
+from riskwatch_lambda.model.document import SCHEMA, Model
+from riskwatch_lambda.model.row_schema import RecordError
+from riskwatch_lambda.scoring.labelled_row import labelled_row, rounded_score
+from riskwatch_lambda.scoring.records import parse
+from riskwatch_lambda.scoring.scorer import Verdict, score
 
 # Two implementations of one sum may round the sixth decimal differently; nothing else may differ.
 SCORE_TOLERANCE = 2e-6

@@ -14,16 +14,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from riskwatch_lambda import silence
+from riskwatch_lambda.alerting.maintenance import covering
+from riskwatch_lambda.alerting.messages import group
+from riskwatch_lambda.alerting.notifier import Counts
 from riskwatch_lambda.clock import DAY_MS, HOUR_MS
-from riskwatch_lambda.episodes import EXPIRE_AFTER_MS, cooling
-from riskwatch_lambda.logs import log, metrics, sign_of_life
-from riskwatch_lambda.maintenance import covering
-from riskwatch_lambda.messages import group
-from riskwatch_lambda.silence import Overdue
-from riskwatch_lambda.table import ConflictError
-from riskwatch_lambda.telling import Counts
-from riskwatch_lambda.tracking import (
+from riskwatch_lambda.episode_rule import EXPIRE_AFTER_MS, cooling
+from riskwatch_lambda.episodes import no_data
+from riskwatch_lambda.episodes.lifecycle import (
     BEHAVIOUR,
     BUDGET,
     COOLDOWN,
@@ -37,12 +34,15 @@ from riskwatch_lambda.tracking import (
     Stamp,
     expire,
 )
+from riskwatch_lambda.episodes.no_data import Overdue
+from riskwatch_lambda.logs import log, metrics, sign_of_life
+from riskwatch_lambda.table import ConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from riskwatch_lambda.episodes import Rule
-    from riskwatch_lambda.telling import Teller
+    from riskwatch_lambda.alerting.notifier import Teller
+    from riskwatch_lambda.episode_rule import Rule
 
 # Longer than a batch may take, so that a message which is just being sent is left alone.
 RESEND_AFTER_MS = 5 * 60 * 1000
@@ -123,8 +123,8 @@ def _silence(
         return []
     is_open = [each for each in episodes if each.kind == SILENT and each.state.is_open]
     return [
-        *silence.closing(request.overdue, is_open, request.now_ms),
-        *silence.opening(request.overdue, states, rule, request.now_ms, stamp.now_ms),
+        *no_data.closing(request.overdue, is_open, request.now_ms),
+        *no_data.opening(request.overdue, states, rule, request.now_ms, stamp.now_ms),
     ]
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from riskwatch_lambda.arrays import ArrayFile
-    from riskwatch_lambda.layout import Layout
+    from riskwatch_lambda.model.arrays import ArrayFile
+    from riskwatch_lambda.model.row_schema import Layout
 
 HOURS = 24
 EXPECTED_RANGE_SCALES = 3  # either way of the center

@@ -10,11 +10,11 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from riskwatch_lambda.arrays import ArrayError, ArrayFile
-from riskwatch_lambda.baselines import BaselineError, Baselines
-from riskwatch_lambda.episodes import Rule, RuleError
-from riskwatch_lambda.layout import MAGNITUDE_LIMIT, Layout
-from riskwatch_lambda.maps import MapError, PrototypeMap, narrowed, read_map
+from riskwatch_lambda.episode_rule import Rule, RuleError
+from riskwatch_lambda.model.arrays import ArrayError, ArrayFile
+from riskwatch_lambda.model.baselines import BaselineError, Baselines
+from riskwatch_lambda.model.prototype_map import MapError, PrototypeMap, narrowed, read_map
+from riskwatch_lambda.model.row_schema import MAGNITUDE_LIMIT, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from riskwatch_lambda.arrays import ArrayFile
+    from riskwatch_lambda.model.arrays import ArrayFile
 
 Vector = tuple[float, ...]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from riskwatch_lambda.clock import iso
 
 if TYPE_CHECKING:
-    from riskwatch_lambda.records import Record
-    from riskwatch_lambda.scorer import Reason, Verdict
+    from riskwatch_lambda.scoring.records import Record
+    from riskwatch_lambda.scoring.scorer import Reason, Verdict
 
 CRITICAL = "Critical"
 RISKS = ("Idle", "Normal", "High Load", CRITICAL)

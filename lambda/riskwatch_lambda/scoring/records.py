@@ -28,12 +28,12 @@ import json
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from riskwatch_lambda.layout import RecordError, as_floats, find_faults, is_sound, keep_possible, kinds_of
+from riskwatch_lambda.model.row_schema import RecordError, as_floats, find_faults, is_sound, keep_possible, kinds_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from riskwatch_lambda.layout import Layout, Row
+    from riskwatch_lambda.model.row_schema import Layout, Row
 
 ONE_ROW, PACK = 1, 2
 # Characters of base64; a Kinesis record may be larger than either.

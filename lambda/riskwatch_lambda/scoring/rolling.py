@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from riskwatch_lambda.layout import Row
+    from riskwatch_lambda.model.row_schema import Row
 
 
 def widen(rows: Sequence[Row], start: int, place: int, trails: Sequence[int]) -> Row:

@@ -11,19 +11,19 @@ from itertools import chain
 from math import log1p, nan
 from typing import TYPE_CHECKING, NamedTuple
 
-from riskwatch_lambda.baselines import HOURS
 from riskwatch_lambda.clock import HOUR_MS
-from riskwatch_lambda.maps import distance_to, label_of
-from riskwatch_lambda.trails import widen
+from riskwatch_lambda.model.baselines import HOURS
+from riskwatch_lambda.model.prototype_map import distance_to, label_of
+from riskwatch_lambda.scoring.rolling import widen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from riskwatch_lambda.baselines import Profile
-    from riskwatch_lambda.layout import Row
-    from riskwatch_lambda.maps import Vector
-    from riskwatch_lambda.model import Level, Member, Model
-    from riskwatch_lambda.records import Record
+    from riskwatch_lambda.model.baselines import Profile
+    from riskwatch_lambda.model.document import Level, Member, Model
+    from riskwatch_lambda.model.prototype_map import Vector
+    from riskwatch_lambda.model.row_schema import Row
+    from riskwatch_lambda.scoring.records import Record
 
     # A member that rated a row, and the index of the prototype nearest to it.
     Near = tuple[Member, int]

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from local import fleet, simulator
-from ml import catalogue, clock
+from riskwatch_local.demo import own_data, simulator
+from riskwatch_ml.core import clock
+from riskwatch_ml.schema import catalogue
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
 
-    from ml.catalogue import Catalogue
-    from ml.inventory import Instance
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.schema.inventory import Instance
 
 STREAM_HOURS_SIMULATED = 6
 STREAM_HOURS_FLEET = 24
@@ -89,8 +90,8 @@ def simulated(now: datetime, stream_hours: float, days: int) -> Source:
 
 
 def own(path: Path, now: datetime, stream_hours: float, days: float, until: datetime | None) -> Source:
-    """Return the fleet read from `path` (see `local.fleet`), shifted so that its last row is the newest full period."""
-    found = fleet.read_fleet(path, days=days, until=until, now=now)
+    """Return the fleet read from `path` (see `riskwatch_local.demo.own_data`), shifted so that its last row is the newest full period."""
+    found = own_data.read_fleet(path, days=days, until=until, now=now)
     step = timedelta(seconds=found.step_s)
     start = found.rows["timestamp"].min().to_pydatetime()
     end = found.rows["timestamp"].max().to_pydatetime() + step

@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ml import catalogue as catalogue_module
-from ml import clock, csv_file
-from ml.catalogue import Catalogue
-from ml.csv_lines import CsvError
+from riskwatch_ml.core import clock
+from riskwatch_ml.ingest import csv_reader
+from riskwatch_ml.ingest.csv_lines import CsvError
+from riskwatch_ml.schema import catalogue as catalogue_module
+from riskwatch_ml.schema.catalogue import Catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime, timedelta
 
-    from ml.catalogue import Metric
+    from riskwatch_ml.schema.catalogue import Metric
 
 NAMESPACE = "Fleet"
 HISTORY, REPLAY, LABELS = "history.parquet", "replay.parquet", "labels.parquet"
@@ -137,7 +138,7 @@ def _read(source: Path) -> tuple[pd.DataFrame, pd.DataFrame | None, tuple[str, .
     if source.suffix.lower() != ".csv":
         raise FleetError(f"{source}: a {source.suffix or 'file without a suffix'} cannot be read; {EXPECTED}")
     try:
-        read = csv_file.read(source)
+        read = csv_reader.read(source)
     except CsvError as error:
         raise FleetError(str(error)) from error
     return read.rows, None, read.notes
@@ -152,10 +153,10 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 def _clean(raw: pd.DataFrame, source: Path) -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
     """Return instance_id, timestamp, numeric metrics under safe names, and what names and instances were called."""
-    time_column = _column(raw, csv_file.TIME_COLUMNS)
+    time_column = _column(raw, csv_reader.TIME_COLUMNS)
     if time_column is None:
         raise FleetError(f"{source} has no timestamp column; found {_list(raw.columns)}; {EXPECTED}")
-    instance_column = _column(raw, csv_file.INSTANCE_COLUMNS)
+    instance_column = _column(raw, csv_reader.INSTANCE_COLUMNS)
     times = _times(raw[time_column], f"{source}, column {time_column}")
     called = raw[instance_column].astype(str) if instance_column else pd.Series(source.stem, index=raw.index)
     if instance_column is None and times.duplicated().any():

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from local import embedded_aws, ports
+from riskwatch_local.services import embedded_aws, ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

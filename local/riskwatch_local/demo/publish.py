@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ml.catalogue import Catalogue
+    from riskwatch_ml.schema.catalogue import Catalogue
 
 # Limits of one PutMetricData call: 1,000 datums and 1 MB, with some room.
 CALL_DATUMS = 1000

@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from local import publish, summary, system
-from local.processes import Supervisor
-from ml import aws, clock, labelled, settings, tracking
+from riskwatch_local.demo import publish, summary
+from riskwatch_local.services import system
+from riskwatch_local.services.supervisor import Supervisor
+from riskwatch_ml.core import aws, clock, settings
+from riskwatch_ml.registry import mlflow_registry
+from riskwatch_ml.storage import labelled_rows as labelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,9 +31,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from local.airflow_client import AirflowClient
-    from local.source import Source
-    from local.system import System
+    from riskwatch_local.demo.data import Source
+    from riskwatch_local.services.airflow_client import AirflowClient
+    from riskwatch_local.services.system import System
 
 DAGS = {"export_metrics", "stream_metrics", "train_models", "promote_model", "watch_model"}
 RUN_S = 600.0
@@ -274,7 +277,7 @@ class Demo:
     def _addresses(self) -> dict[str, str]:
         return {
             "Airflow": f"{self.system.airflow_url} (user {self.system.login.user})",
-            "MLflow": tracking.experiment_url(settings.load()),
+            "MLflow": mlflow_registry.experiment_url(settings.load()),
         }
 
 

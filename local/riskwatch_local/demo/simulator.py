@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from local import incidents as incident_module
-from ml import catalogue, clock
-from ml.inventory import Instance
+from riskwatch_local.demo import incidents as incident_module
+from riskwatch_ml.core import clock
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.schema.inventory import Instance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from local.incidents import Incident
+    from riskwatch_local.demo.incidents import Incident
 
 METRICS = (
     "cpu_utilization",

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from ml import clock
-from riskwatch_lambda.messages import OPENED
+from riskwatch_lambda.alerting.messages import OPENED
+from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from local.source import KnownIncident
+    from riskwatch_local.demo.data import KnownIncident
 
 TOLERANCE = timedelta(minutes=10)
 QUEUE_WAIT_S = 3

@@ -18,13 +18,14 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from local import embedded_aws, lambda_function
-from local.processes import Supervisor, tail
-from local.runtime_api import ANSWERED, INIT_FAILED, TAKEN, Happening, Invocation, RuntimeApi
+from riskwatch_local.lambda_host import function as lambda_function
+from riskwatch_local.lambda_host.runtime_api import ANSWERED, INIT_FAILED, TAKEN, Happening, Invocation, RuntimeApi
+from riskwatch_local.services import embedded_aws
+from riskwatch_local.services.supervisor import Supervisor, tail
 
 if TYPE_CHECKING:
-    from local.lambda_function import Function
-    from local.processes import Child
+    from riskwatch_local.lambda_host.function import Function
+    from riskwatch_local.services.supervisor import Child
 
 PAYLOAD_LIMIT = 6 * 1024 * 1024
 # Lambda gives a function ten seconds to start, and then once more its timeout.

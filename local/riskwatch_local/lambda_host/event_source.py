@@ -2,7 +2,7 @@
 
 The embedded AWS keeps these settings and heeds none of them. Here they hold as the Lambda developer guide has them
 (chapters on Kinesis: error handling, partial batch responses, discarded records). Plain values and callables only;
-`local.kinesis_source` reads the streams.
+`riskwatch_local.lambda_host.kinesis_source` reads the streams.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from local.lambda_runtime import PAYLOAD_LIMIT, Answer
+from riskwatch_local.lambda_host.environment import PAYLOAD_LIMIT, Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

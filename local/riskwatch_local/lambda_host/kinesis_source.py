@@ -13,12 +13,12 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from local.event_source import Delivery, EventSourceError, Record, Settings, full_batch
+from riskwatch_local.lambda_host.event_source import Delivery, EventSourceError, Record, Settings, full_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from local.lambda_runtime import Answer
+    from riskwatch_local.lambda_host.environment import Answer
 
 # Lambda's own base rate is four reads a second.
 POLL_S = 0.25

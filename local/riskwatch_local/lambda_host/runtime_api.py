@@ -12,7 +12,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from local.ports import LOOPBACK
+from riskwatch_local.services.ports import LOOPBACK
 
 PREFIX = "/2018-06-01/runtime/"
 # What is asked for, beside the invocation itself: it was handed over, answered, or the environment could not start.

@@ -1,6 +1,6 @@
 """Airflow as the demo and the end-to-end tests run it: commands and environment of its components, on loopback.
 
-Nothing here starts a process; `local.processes` does. SQLite and LocalExecutor are enough for one machine; a real
+Nothing here starts a process; `riskwatch_local.services.supervisor` does. SQLite and LocalExecutor are enough for one machine; a real
 installation brings its own Airflow and needs only the folders `dags/` and `plugins/`.
 """
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local import ports
+from riskwatch_local.services import ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from local.processes import Child, Supervisor
+    from riskwatch_local.services.supervisor import Child, Supervisor
 
 REGION = "us-east-1"
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,21 +16,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infra.deploy import Outputs, deploy
-from local import airflow_components, mlflow_server, ports
-from local.airflow_client import AirflowClient
-from local.airflow_components import Login
-from local.embedded_aws import EmbeddedAws, client_settings
-from local.processes import Child, ProcessError, Supervisor, answers, tail
-from ml import aws, catalogue, inventory, settings
-from ml.store import Store
+from riskwatch_infra.deploy import Outputs, deploy
+from riskwatch_local.services import airflow_components, mlflow_server, ports
+from riskwatch_local.services.airflow_client import AirflowClient
+from riskwatch_local.services.airflow_components import Login
+from riskwatch_local.services.embedded_aws import EmbeddedAws, client_settings
+from riskwatch_local.services.supervisor import Child, ProcessError, Supervisor, answers, tail
+from riskwatch_ml.core import aws, settings
+from riskwatch_ml.schema import catalogue, inventory
+from riskwatch_ml.storage.bucket import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from ml.catalogue import Catalogue
-    from ml.inventory import Instance
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.schema.inventory import Instance
 
 READY_S = 180.0
 

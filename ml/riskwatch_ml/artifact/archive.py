@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import riskwatch_lambda
-from ml import profile_grid
-from ml.shipping import shipped, stored_zip
-from riskwatch_lambda.model import ARRAYS_FILE, DOCUMENT_FILE, FILES, SUMS_FILE, ModelError, from_files, sums
+from riskwatch_lambda.model.document import ARRAYS_FILE, DOCUMENT_FILE, FILES, SUMS_FILE, ModelError, from_files, sums
+from riskwatch_ml.artifact import quantise
+from riskwatch_ml.artifact.minify import shipped, stored_zip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,7 @@ def pack(document: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes
 
     ``document`` is the model document; its key ``arrays`` is made here. ``arrays`` hold values that float32 represents
     exactly (where half precision does too, as for prototypes, it is what is stored), ``center`` and ``scale``
-    (n_baselines, 24, width) those of the grid they are stored on (``ml.profile_grid``): parameters are rounded before
+    (n_baselines, 24, width) those of the grid they are stored on (``riskwatch_ml.artifact.quantise``): parameters are rounded before
     anything is computed with them, not while packing. Raises ArtifactError when a value is not, or when the function
     would refuse the model.
     """
@@ -81,8 +81,8 @@ def unpack(zip_bytes: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         ).reshape(entry["shape"])
         for name, entry in document["arrays"].items()
     }
-    center, scale = profile_grid.decode(stored)
-    arrays = {name: values.astype(FLOAT32) for name, values in stored.items() if name not in profile_grid.STORED}
+    center, scale = quantise.decode(stored)
+    arrays = {name: values.astype(FLOAT32) for name, values in stored.items() if name not in quantise.STORED}
     return document, {**arrays, "center": center.astype(np.float32), "scale": scale.astype(np.float32)}
 
 
@@ -120,10 +120,10 @@ def stored_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """
     rounded = {name: _float32(name, values) for name, values in arrays.items()}
     try:
-        profile = profile_grid.encode(rounded.pop("center"), rounded.pop("scale"))
+        profile = quantise.encode(rounded.pop("center"), rounded.pop("scale"))
     except KeyError as error:
         raise ArtifactError(f"array {error} is missing: a model needs centre and scale of its baselines") from error
-    except profile_grid.GridError as error:
+    except quantise.GridError as error:
         raise ArtifactError(str(error)) from error
     return {**{name: _narrowest(values) for name, values in rounded.items()}, **profile}
 

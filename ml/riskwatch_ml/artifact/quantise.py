@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from riskwatch_lambda.baselines import BASE, COUNTS, HOURS, STEP
+from riskwatch_lambda.model.baselines import BASE, COUNTS, HOURS, STEP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from ml.features import FloatArray
+    from riskwatch_ml.features.table import FloatArray
 
 STORED = (BASE, STEP, COUNTS)
 MOST_COUNTS = 65_535

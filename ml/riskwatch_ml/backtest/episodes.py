@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ml.boundaries import MERGE_MS, count_episodes
-from ml.replay_rows import checked_labels
-from riskwatch_lambda.episodes import EXPIRE_AFTER_MS
+from riskwatch_lambda.episode_rule import EXPIRE_AFTER_MS
+from riskwatch_ml.backtest.inputs import checked_labels
+from riskwatch_ml.model.boundaries import MERGE_MS, count_episodes
 
 if TYPE_CHECKING:
-    from ml.features import BoolArray, FloatArray, IntArray
+    from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray
 
 NEAR = pd.Timedelta(minutes=10)
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ml.plot_style import INK, LINES, UNUSUAL, blank, plain, time_axis
-from ml.space import GAP_PERIODS
-from ml.wording import in_figure
+from riskwatch_ml.core.escape import in_figure
+from riskwatch_ml.features.training_set import GAP_PERIODS
+from riskwatch_ml.plots.style import INK, LINES, UNUSUAL, blank, plain, time_axis
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ml.backtest import Backtest
+    from riskwatch_ml.backtest.replay import Backtest
 
 AROUND = pd.Timedelta(hours=6)
 METRICS_SHOWN = 3

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ml.catalogue import Metric
-from ml.space import KEY, repeated_keys
+from riskwatch_ml.features.training_set import KEY, repeated_keys
+from riskwatch_ml.schema.catalogue import Metric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ml.catalogue import Catalogue
+    from riskwatch_ml.schema.catalogue import Catalogue
 
 USUAL_PERIOD_S = 300  # where no instance has two rows
 RESULTS = ("score", "alert", "risk", "level", "unusual")  # columns that a replay adds

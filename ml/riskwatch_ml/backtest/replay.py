@@ -17,29 +17,29 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ml import trails as trailing
-from ml.baselines import MIN_SPAN_MS
-from ml.catalogue import Catalogue
-from ml.catalogue import load as packaged
-from ml.contest import Contest, Policy, contest_due, hold, label_churn
-from ml.families import FAMILIES
-from ml.features import as_table
-from ml.fit import Fitted, Recipe, fit_model, kept_settings
-from ml.guards import guard_figures
-from ml.replay_rows import BacktestError, early_rows, joined_rows, shown_columns, usual_period
-from ml.scoring import level_labels, measure, row_baselines
-from ml.select import vetoes
-from ml.space import GAP_PERIODS, space_of
-from ml.threads import one_thread
-from ml.verdicts import exhausted_rows, harmful_rows, reasons, score_table
-from riskwatch_lambda.episodes import EXPIRE_AFTER_MS, QUIET, EpisodeState, Rule, advance
+from riskwatch_lambda.episode_rule import EXPIRE_AFTER_MS, QUIET, EpisodeState, Rule, advance
+from riskwatch_ml.backtest.inputs import BacktestError, early_rows, joined_rows, shown_columns, usual_period
+from riskwatch_ml.core.threads import one_thread
+from riskwatch_ml.families import FAMILIES
+from riskwatch_ml.features import rolling as trailing
+from riskwatch_ml.features.baselines import MIN_SPAN_MS
+from riskwatch_ml.features.table import as_table
+from riskwatch_ml.features.training_set import GAP_PERIODS, space_of
+from riskwatch_ml.model.explain import exhausted_rows, harmful_rows, reasons, score_table
+from riskwatch_ml.model.fit import Fitted, Recipe, fit_model, kept_settings
+from riskwatch_ml.model.fleet_model import level_labels, measure, row_baselines
+from riskwatch_ml.schema.catalogue import Catalogue
+from riskwatch_ml.schema.catalogue import load as packaged
+from riskwatch_ml.selection.contest import Contest, Policy, contest_due, hold, label_churn
+from riskwatch_ml.selection.guard_figures import guard_figures
+from riskwatch_ml.selection.guards import vetoes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ml.features import BoolArray, IntArray, MetricTable
-    from ml.inventory import Instance
-    from ml.space import Space
+    from riskwatch_ml.features.table import BoolArray, IntArray, MetricTable
+    from riskwatch_ml.features.training_set import Space
+    from riskwatch_ml.schema.inventory import Instance
 
 AUTO = "auto"
 FALL_BACK = "kmeans"  # labels a replay while the guards veto every family

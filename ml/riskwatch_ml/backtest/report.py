@@ -1,7 +1,7 @@
 """The report of a backtest for a person: alerts per day, incidents met, the worst misses and false alerts, refreshes.
 
 Markdown with pictures beside it. Without labels it tells what would have been sent and why; with labels also what was
-missed. Alerts are counted as the budget counts them (``ml.boundaries.count_episodes``). An episode and its alerts are
+missed. Alerts are counted as the budget counts them (``riskwatch_ml.model.boundaries.count_episodes``). An episode and its alerts are
 false where it is farther than ten minutes from every incident.
 """
 
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml import clock
-from ml.replay_episodes import episodes, given_labels, incidents, near
-from ml.replay_pictures import draw_around, draw_days
-from ml.wording import in_markdown
+from riskwatch_ml.backtest.episodes import episodes, given_labels, incidents, near
+from riskwatch_ml.backtest.figures import draw_around, draw_days
+from riskwatch_ml.core import clock
+from riskwatch_ml.core.escape import in_markdown
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
 
-    from ml.backtest import Backtest, Refresh
-    from ml.features import FloatArray
+    from riskwatch_ml.backtest.replay import Backtest, Refresh
+    from riskwatch_ml.features.table import FloatArray
 
 PICTURES = 4
 LISTED = 40

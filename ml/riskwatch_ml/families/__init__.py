@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ml.families import dbscan, ensemble, hierarchical, kmeans, kmedoids
-from ml.families.base import Assigned, ClusterMap, FamilyError, FamilyFit, Fit, Stage
+from riskwatch_ml.families import dbscan, ensemble, hierarchical, kmeans, kmedoids
+from riskwatch_ml.families.base import Assigned, ClusterMap, FamilyError, FamilyFit, Fit, Stage
 
 FAMILIES: dict[str, Fit] = {
     "kmeans": kmeans.fit,

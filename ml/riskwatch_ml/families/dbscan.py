@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml.families.base import (
+from riskwatch_ml.families.base import (
     ClusterMap,
     Curves,
     FamilyFit,
@@ -28,7 +28,7 @@ from ml.families.base import (
 )
 
 if TYPE_CHECKING:
-    from ml.features import BoolArray, FloatArray, IntArray
+    from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray
 
 SAMPLE = 3_000
 NOISE = -1

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml.families import dbscan, kmeans
-from ml.families.base import ClusterMap, FamilyFit, Params, agreement, fewer_clusters
+from riskwatch_ml.families import dbscan, kmeans
+from riskwatch_ml.families.base import ClusterMap, FamilyFit, Params, agreement, fewer_clusters
 
 if TYPE_CHECKING:
-    from ml.features import FloatArray, IntArray
+    from riskwatch_ml.features.table import FloatArray, IntArray
 
 
 def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:

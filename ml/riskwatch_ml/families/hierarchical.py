@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml.families.base import (
+from riskwatch_ml.families.base import (
     ClusterMap,
     Curves,
     FamilyFit,
@@ -23,7 +23,7 @@ from ml.families.base import (
 )
 
 if TYPE_CHECKING:
-    from ml.features import FloatArray, IntArray
+    from riskwatch_ml.features.table import FloatArray, IntArray
 
 SAMPLE = 3_000
 FAITHFUL = 0.98

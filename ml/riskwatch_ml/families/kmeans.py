@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml.families.base import (
+from riskwatch_ml.families.base import (
     ClusterMap,
     Curves,
     FamilyFit,
@@ -18,10 +18,10 @@ from ml.families.base import (
     fitted,
     make_stage,
 )
-from ml.features import float16
+from riskwatch_ml.features.table import float16
 
 if TYPE_CHECKING:
-    from ml.features import FloatArray
+    from riskwatch_ml.features.table import FloatArray
 
 SAMPLE = 6_000
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml.families.base import (
+from riskwatch_ml.families.base import (
     ClusterMap,
     Curves,
     FamilyFit,
@@ -21,7 +21,7 @@ from ml.families.base import (
 )
 
 if TYPE_CHECKING:
-    from ml.features import FloatArray
+    from riskwatch_ml.features.table import FloatArray
 
 SAMPLE = 2_500
 

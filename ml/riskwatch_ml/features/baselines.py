@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml.features import ABSOLUTE_EPSILON, HOURS, NEVER_SEEN_SCALE, RELATIVE_EPSILON, Baselines, blocks
-from ml.profile_grid import on_grid
+from riskwatch_ml.artifact.quantise import on_grid
+from riskwatch_ml.features.table import ABSOLUTE_EPSILON, HOURS, NEVER_SEEN_SCALE, RELATIVE_EPSILON, Baselines, blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ml.features import BoolArray, FloatArray, MetricTable
+    from riskwatch_ml.features.table import BoolArray, FloatArray, MetricTable
 
 MIN_ROWS = 24  # an instance with fewer rows has no baseline of its own
 # From the first row to the last: rows of a day span a day but for their period, which may be an hour.

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml.baselines import PROFILE_SPAN_MS
+from riskwatch_ml.features.baselines import PROFILE_SPAN_MS
 
 if TYPE_CHECKING:
-    from ml.features import IntArray, MetricTable
+    from riskwatch_ml.features.table import IntArray, MetricTable
 
 DAY_MS = 86_400_000
 BLOCK_MS = 3 * 3_600_000

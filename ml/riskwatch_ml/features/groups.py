@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ml.features import Baselines, FloatArray, IntArray, MetricTable
+    from riskwatch_ml.features.table import Baselines, FloatArray, IntArray, MetricTable
 
 MOST_GROUPS = 8
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)

@@ -17,14 +17,14 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
-from ml import clock
-from ml.trails import behaviour_width, trails_for
+from riskwatch_ml.core import clock
+from riskwatch_ml.features.rolling import behaviour_width, trails_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from ml.features import IntArray
+    from riskwatch_ml.features.table import IntArray
 
 # By `python -m bench.fit`: bytes of a process with its libraries, of its samples for each column, of a row, and of each
 # value of a row.

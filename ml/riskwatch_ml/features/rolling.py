@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml.features import MetricTable
+from riskwatch_ml.features.table import MetricTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ml.features import BoolArray, FloatArray, IntArray
+    from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray
 
 FEW_METRICS = 3
 HOURS_BACK = (1, 3)

@@ -8,25 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ml import inventory as fleet
-from ml import trails as trailing
-from ml.baselines import fit_baselines
-from ml.features import (
-    Baselines,
-    FloatArray,
-    IntArray,
-    MetricTable,
-    as_table,
-    fit_level_scaling,
-)
-from ml.levels import severity_of
-from ml.scoring import row_baselines
+from riskwatch_ml.features import rolling as trailing
+from riskwatch_ml.features.baselines import fit_baselines
+from riskwatch_ml.features.levels import severity_of
+from riskwatch_ml.features.table import Baselines, FloatArray, IntArray, MetricTable, as_table, fit_level_scaling
+from riskwatch_ml.model.fleet_model import row_baselines
+from riskwatch_ml.schema import inventory as fleet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ml.catalogue import Catalogue
-    from ml.inventory import Instance
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.schema.inventory import Instance
 
 KEY = ["instance_id", "timestamp"]
 GAP_PERIODS = 6  # a window never spans a longer gap between two rows

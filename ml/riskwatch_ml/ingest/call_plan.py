@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 
-from ml import clock
-from ml.catalogue import Metric
+from riskwatch_ml.core import clock
+from riskwatch_ml.schema.catalogue import Metric
 
 MAX_QUERIES = 500
 MAX_POINTS = 100_800

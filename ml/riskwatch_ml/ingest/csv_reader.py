@@ -1,6 +1,6 @@
 """The one reader of CSV files: strict about what it takes, and exact about where a file cannot be read.
 
-A file is a header line, then rows with as many values as the header has names: a time (see `ml.csv_times`), optionally
+A file is a header line, then rows with as many values as the header has names: a time (see `riskwatch_ml.ingest.csv_timestamps`), optionally
 an instance, and metrics. Everything is read before anything is returned, and the first thing that is wrong ends the
 reading with one CsvError that names line or column:
 
@@ -23,9 +23,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml import clock, csv_lines, csv_sequences, csv_times
-from ml.catalogue import Catalogue
-from ml.csv_lines import CsvError
+from riskwatch_ml.core import clock
+from riskwatch_ml.ingest import csv_lines, csv_series, csv_timestamps
+from riskwatch_ml.ingest.csv_lines import CsvError
+from riskwatch_ml.schema.catalogue import Catalogue
 
 TIME_COLUMNS = ("timestamp", "time", "datetime", "date", "ts")
 INSTANCE_COLUMNS = ("instance_id", "instanceid", "instance", "host", "hostname", "server", "machine")
@@ -131,7 +132,7 @@ def read(path: str | Path, catalogue: Catalogue | None = None, *, instance: str 
         rows, notes = _assemble(table, catalogue, source.stem, instance)
     except OSError as error:
         raise CsvError(f"{source} cannot be read ({error.strerror}): correct the path") from error
-    except (CsvError, csv_times.TimeError, csv_sequences.SequenceError) as error:
+    except (CsvError, csv_timestamps.TimeError, csv_series.SequenceError) as error:
         raise CsvError(f"{source.name}: {error}") from error
     if encoding not in ("utf-8", "utf-8-sig"):
         notes.insert(0, f"the file is {encoding.upper()}, read as such")
@@ -199,8 +200,8 @@ def _is_value(name: str) -> bool:
         float(name)
     except ValueError:
         try:
-            csv_times.parse([name], [1])
-        except csv_times.TimeError:
+            csv_timestamps.parse([name], [1])
+        except csv_timestamps.TimeError:
             return False
     return True
 
@@ -238,7 +239,7 @@ def _assemble(
     table: _Table, catalogue: Catalogue | None, stem: str, instance: str | None
 ) -> tuple[pd.DataFrame, list[str]]:
     metrics = _numbers(table, strict=catalogue is not None)
-    times = csv_times.parse(list(table.time.texts), table.time.lines)
+    times = csv_timestamps.parse(list(table.time.texts), table.time.lines)
     ms = times.ms[np.frombuffer(table.time.codes, np.int64)]
     lines = np.frombuffer(table.lines, np.int64)
     if catalogue is not None:
@@ -305,7 +306,7 @@ def _instances(
         names = np.array(list(table.instance.texts), dtype=object)[codes]
         line = int(lines[order[back]].min()) if len(back) else 0
         return list(names), [f"rows are not in order of time (first on line {line}): sorted"] if line else []
-    found = csv_sequences.split(ms, lines)
+    found = csv_series.split(ms, lines)
     notes = [found.note] if found.note else []
     if found.count == 1:
         return [instance or stem] * len(ms), notes

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from ml import clock
+from riskwatch_ml.core import clock
 
 FORMS = "write 2025-02-17T00:05:00Z or 2/17/2025 0:05"
 _NUMBER = re.compile(r"\d{1,7}|\d{9,}")

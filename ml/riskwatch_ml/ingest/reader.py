@@ -21,10 +21,10 @@ from botocore.exceptions import (
 )
 from numpy.typing import NDArray
 
-from ml import clock
-from ml.dataset import Series
-from ml.metric_plan import MAX_POINTS, Call, Query, Usage
-from ml.rate import Rate
+from riskwatch_ml.core import clock
+from riskwatch_ml.ingest.call_plan import MAX_POINTS, Call, Query, Usage
+from riskwatch_ml.ingest.rate_limit import Rate
+from riskwatch_ml.schema.metric_rows import Series
 
 ATTEMPTS = 4
 THREADS = 8

@@ -12,18 +12,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ml import trails as trailing
-from ml.features import BLOCK_ROWS, BoolArray, FloatArray, IntArray, MetricTable, as_table, blocks, window_vectors
-from ml.scoring import FleetModel, level_labels, measure, row_baselines
-from riskwatch_lambda.baselines import EXPECTED_RANGE_SCALES
-from riskwatch_lambda.rows import significant
-from riskwatch_lambda.scorer import EXPLAINED, HARMFUL_SHARE, REASONS
+from riskwatch_lambda.model.baselines import EXPECTED_RANGE_SCALES
+from riskwatch_lambda.scoring.labelled_row import significant
+from riskwatch_lambda.scoring.scorer import EXPLAINED, HARMFUL_SHARE, REASONS
+from riskwatch_ml.features import rolling as trailing
+from riskwatch_ml.features.table import (
+    BLOCK_ROWS,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    MetricTable,
+    as_table,
+    blocks,
+    window_vectors,
+)
+from riskwatch_ml.model.fleet_model import FleetModel, level_labels, measure, row_baselines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ml.inventory import Instance
-    from ml.scoring import Measured
+    from riskwatch_ml.model.fleet_model import Measured
+    from riskwatch_ml.schema.inventory import Instance
 
 
 @dataclass(frozen=True)

@@ -12,24 +12,39 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml import trails as trailing
-from ml.boundaries import PagingRows, alert_rows, episodes_a_day, fallback_boundary, own_boundaries, paging_threshold
-from ml.families import FAMILIES, FamilyFit
-from ml.families.base import subsample
-from ml.features import BoolArray, FloatArray, IntArray, MetricTable, window_ends, window_vectors, windows
-from ml.groups import group_baselines
-from ml.levels import name_levels, severities
-from ml.sampling import FALLBACK_ROWS, folds, foreign_rows
-from ml.scoring import FleetModel, Measured
-from ml.space import GAP_PERIODS, Space
-from ml.verdicts import exhausted_rows, harmful_rows
-from riskwatch_lambda.model import SCHEMA
+from riskwatch_lambda.model.document import SCHEMA
+from riskwatch_ml.families import FAMILIES, FamilyFit
+from riskwatch_ml.families.base import subsample
+from riskwatch_ml.features import rolling as trailing
+from riskwatch_ml.features.folds import FALLBACK_ROWS, folds, foreign_rows
+from riskwatch_ml.features.groups import group_baselines
+from riskwatch_ml.features.levels import name_levels, severities
+from riskwatch_ml.features.table import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    MetricTable,
+    window_ends,
+    window_vectors,
+    windows,
+)
+from riskwatch_ml.features.training_set import GAP_PERIODS, Space
+from riskwatch_ml.model.boundaries import (
+    PagingRows,
+    alert_rows,
+    episodes_a_day,
+    fallback_boundary,
+    own_boundaries,
+    paging_threshold,
+)
+from riskwatch_ml.model.explain import exhausted_rows, harmful_rows
+from riskwatch_ml.model.fleet_model import FleetModel, Measured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ml.catalogue import Catalogue
-    from ml.families.base import Params
+    from riskwatch_ml.families.base import Params
+    from riskwatch_ml.schema.catalogue import Catalogue
 
 MEMBERS = ((3, 0.2), (3, 0.4), (1, 0.4))  # window in rows, share of the group's prototypes
 PROTOTYPES = 256  # over all members of all groups

@@ -2,7 +2,7 @@
 
 score = weighted mean over the members of distance / boundary; 1 and more is unusual. All arithmetic is float64, as
 in the Lambda, on parameters rounded to what the artifact stores. Why a row is unusual, and whether it may page, is told
-by `ml.verdicts`.
+by `riskwatch_ml.model.explain`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml import inventory as fleet
-from ml.families.base import ClusterMap
-from ml.features import (
+from riskwatch_ml.families.base import ClusterMap
+from riskwatch_ml.features.table import (
     BLOCK_ROWS,
     Baselines,
     BoolArray,
@@ -25,11 +24,12 @@ from ml.features import (
     window_ends,
     window_vectors,
 )
+from riskwatch_ml.schema import inventory as fleet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ml.inventory import Instance
+    from riskwatch_ml.schema.inventory import Instance
 
 
 @dataclass(frozen=True)

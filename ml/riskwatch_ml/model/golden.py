@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml import inventory as fleet
-from ml.features import BoolArray, FloatArray, IntArray, MetricTable
-from ml.verdicts import score_table
+from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray, MetricTable
+from riskwatch_ml.model.explain import score_table
+from riskwatch_ml.schema import inventory as fleet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ml.inventory import Instance
-    from ml.scoring import FleetModel
+    from riskwatch_ml.model.fleet_model import FleetModel
+    from riskwatch_ml.schema.inventory import Instance
 
 RECORDS = 12
 STRANGER = "golden-stranger"

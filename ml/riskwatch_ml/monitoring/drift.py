@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from riskwatch_lambda.model import LEVELS
+from riskwatch_lambda.model.document import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

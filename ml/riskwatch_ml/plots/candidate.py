@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml.plot_style import INK, LINES, UNUSUAL, blank, plain, thousands, time_axis
-from ml.vus import runs
-from ml.wording import in_figure
+from riskwatch_ml.core.escape import in_figure
+from riskwatch_ml.plots.style import INK, LINES, UNUSUAL, blank, plain, thousands, time_axis
+from riskwatch_ml.selection.vus import runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from ml.train import PlotData
+    from riskwatch_ml.selection.candidate import PlotData
 
 LEVEL_COLOURS = {"Idle": "#7fa6c9", "Normal": "#4f9d69", "High Load": "#e08e2b"}
 _MAX_LEAVES = 30

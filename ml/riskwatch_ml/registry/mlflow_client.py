@@ -9,7 +9,7 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from ml import clock
+from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-    from ml.settings import Settings
+    from riskwatch_ml.core.settings import Settings
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -18,16 +18,18 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml import artifact, clock, comparison
-from ml.mlflow_runs import TrackingError, as_curves, as_metrics, connect, experiment_id, log
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.core import clock
+from riskwatch_ml.registry.mlflow_client import TrackingError, as_curves, as_metrics, connect, experiment_id, log
+from riskwatch_ml.selection import comparison
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mlflow import MlflowClient
 
-    from ml.settings import Settings
-    from ml.train import Candidate
+    from riskwatch_ml.core.settings import Settings
+    from riskwatch_ml.selection.candidate import Candidate
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 
@@ -78,7 +80,7 @@ def log_candidate(settings: Settings, parent_run_id: str, candidate: Candidate, 
 
     A run of the same family that an earlier attempt left under this training is deleted first.
     """
-    from ml import plots
+    from riskwatch_ml.plots import candidate as plots
 
     client = connect(settings)
     parent = client.get_run(parent_run_id)
@@ -89,7 +91,7 @@ def log_candidate(settings: Settings, parent_run_id: str, candidate: Candidate, 
         _TRAINING: parent.data.tags.get(_TRAINING, ""),
         _ROLE: "candidate",
         _FAMILY: candidate.family,
-        _DIGEST: artifact.digest(zip_bytes),
+        _DIGEST: archive.digest(zip_bytes),
     }
     # Without a start time MLflow shows how long the logging took.
     start = clock.epoch_ms(clock.now()) - round(1000 * candidate.figures.get("fit_seconds", 0.0))
@@ -124,7 +126,7 @@ def register(
     TrackingError
         The zip is not the one that ``winner`` names.
     """
-    digest = artifact.digest(zip_bytes)
+    digest = archive.digest(zip_bytes)
     if digest != winner["digest"]:
         raise TrackingError(
             f"the zip of {winner['family']!r} has digest {digest}, the comparison chose {winner['digest']}: "

@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, WaiterError
 
-from ml import artifact, clock
+from riskwatch_ml.artifact import archive as artifact
+from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ml.store import Store
+    from riskwatch_ml.storage.bucket import Store
 
 MAX_ZIP_BYTES = 50_000_000
 """UpdateFunctionCode takes a zip of at most 50 MB in the request itself; artifacts are far smaller."""

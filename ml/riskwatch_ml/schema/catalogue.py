@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from riskwatch_lambda.model import DIRECTIONS
+from riskwatch_lambda.model.document import DIRECTIONS
 
 # The packaged catalogues, by the name that the setting `catalogue` may give instead of a path.
 PROFILES: Mapping[str, Path] = MappingProxyType(

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ml import shards
-from ml.catalogue import Catalogue
+from riskwatch_ml.core import accounts
+from riskwatch_ml.schema.catalogue import Catalogue
 
 KEY = "config/inventory.json"
 TAGGED = "inventory/"
@@ -35,7 +35,7 @@ class InventoryError(ValueError):
 class Instance:
     """One instance: its role names the baseline used while it has none of its own, its service groups its alerts.
 
-    `shard` names the account and region it is read from where its id does not tell, see `ml.shards`.
+    `shard` names the account and region it is read from where its id does not tell, see `riskwatch_ml.core.accounts`.
     """
 
     instance_id: str
@@ -93,7 +93,7 @@ def load(path: str | Path | None, store: _Reads) -> dict[str, Instance]:
 
 def of_shard(inventory: Mapping[str, Instance], name: str) -> list[str]:
     """Return the ids of the instances that are read from a shard, sorted."""
-    return sorted(key for key, item in inventory.items() if shards.of_instance(key, item.shard) == name)
+    return sorted(key for key, item in inventory.items() if accounts.of_instance(key, item.shard) == name)
 
 
 def tagged_key(shard: str) -> str:

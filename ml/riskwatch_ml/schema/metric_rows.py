@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml.catalogue import Catalogue
+from riskwatch_ml.schema.catalogue import Catalogue
 
 KEYS = ("instance_id", "timestamp")
 

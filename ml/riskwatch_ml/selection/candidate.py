@@ -15,26 +15,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ml import clock
-from ml.contest import label_churn
-from ml.families import FAMILIES, FamilyFit
-from ml.families.base import Curves, cluster_indices, subsample
-from ml.fit import Fitted, Recipe, fit_model, kept_settings
-from ml.golden import golden_records
-from ml.guards import guard_figures
-from ml.scoring import FleetModel, level_labels
-from ml.space import Space, TrainingError, table_space, training_table
-from ml.threads import one_thread
-from ml.trial import injected_vus_pr, make_trial
-from riskwatch_lambda.model import LEVELS
+from riskwatch_lambda.model.document import LEVELS
+from riskwatch_ml.core import clock
+from riskwatch_ml.core.threads import one_thread
+from riskwatch_ml.families import FAMILIES, FamilyFit
+from riskwatch_ml.families.base import Curves, cluster_indices, subsample
+from riskwatch_ml.features.training_set import Space, TrainingError, table_space, training_table
+from riskwatch_ml.model.fit import Fitted, Recipe, fit_model, kept_settings
+from riskwatch_ml.model.fleet_model import FleetModel, level_labels
+from riskwatch_ml.model.golden import golden_records
+from riskwatch_ml.selection.contest import label_churn
+from riskwatch_ml.selection.guard_figures import guard_figures
+from riskwatch_ml.selection.holdout import injected_vus_pr, make_trial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from ml.catalogue import Catalogue
-    from ml.features import BoolArray, FloatArray, IntArray, MetricTable
-    from ml.inventory import Instance
+    from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray, MetricTable
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.schema.inventory import Instance
 
 PLOT_ROWS = 2_000
 TIMELINE_INSTANCES = 3
@@ -99,7 +99,7 @@ def fit_table(
     """Fit one family to the rows that ``training_table`` made of metric rows.
 
     The family is fitted to all rows, which gives the model and most figures, and once more for the trial of
-    ``ml.trial``. Instances whose rows span less than a day are left to their role's baseline or the fleet's. The
+    ``riskwatch_ml.selection.holdout``. Instances whose rows span less than a day are left to their role's baseline or the fleet's. The
     recipe's ``level`` holds the settings that a refresh of the champion keeps; with ``champion``, the model that
     serves, the figures have ``label_churn``, the share of rows whose level it would change.
     Equal arguments give equal candidates but for ``fit_seconds`` and, unless given, ``trained_at``.

@@ -18,23 +18,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml.families import FAMILIES
-from ml.fit import Fitted, Recipe, fit_model
-from ml.guards import guard_figures
-from ml.scoring import level_labels, row_baselines
-from ml.select import CLOSE, SelectionError, choose, vetoes
-from ml.trial import injected_vus_pr, make_trial
+from riskwatch_ml.families import FAMILIES
+from riskwatch_ml.model.fit import Fitted, Recipe, fit_model
+from riskwatch_ml.model.fleet_model import level_labels, row_baselines
+from riskwatch_ml.selection.guard_figures import guard_figures
+from riskwatch_ml.selection.guards import CLOSE, SelectionError, choose, vetoes
+from riskwatch_ml.selection.holdout import injected_vus_pr, make_trial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ml.catalogue import Catalogue
-    from ml.families.base import Params
-    from ml.features import MetricTable
-    from ml.inventory import Instance
-    from ml.scoring import FleetModel
-    from ml.select import Choice
-    from ml.space import Space
+    from riskwatch_ml.families.base import Params
+    from riskwatch_ml.features.table import MetricTable
+    from riskwatch_ml.features.training_set import Space
+    from riskwatch_ml.model.fleet_model import FleetModel
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.schema.inventory import Instance
+    from riskwatch_ml.selection.guards import Choice
 
 REFRESH, CHANGE, NOTHING = "refresh", "change", "nothing"
 WINS_TO_CHANGE = 3

@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ml import clock
-from ml.contest import NOTHING
+from riskwatch_ml.core import clock
+from riskwatch_ml.selection.contest import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from ml.store import Store
+    from riskwatch_ml.storage.bucket import Store
 
 PREFIX = "contests/"
 

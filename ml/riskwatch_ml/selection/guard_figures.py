@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml.artifact import stored_arrays
-from ml.families.base import subsample
-from ml.fit import fit_level, kept_settings
-from ml.levels import severity_of
-from riskwatch_lambda.model import LEVELS
+from riskwatch_lambda.model.document import LEVELS
+from riskwatch_ml.artifact.archive import stored_arrays
+from riskwatch_ml.families.base import subsample
+from riskwatch_ml.features.levels import severity_of
+from riskwatch_ml.model.fit import fit_level, kept_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ml.families import ClusterMap
-    from ml.features import FloatArray, IntArray
-    from ml.fit import Fitted, Recipe
-    from ml.scoring import FleetModel
-    from ml.space import Space
+    from riskwatch_ml.families import ClusterMap
+    from riskwatch_ml.features.table import FloatArray, IntArray
+    from riskwatch_ml.features.training_set import Space
+    from riskwatch_ml.model.fit import Fitted, Recipe
+    from riskwatch_ml.model.fleet_model import FleetModel
 
 ROWS = 6_000  # rows on which two maps are compared
 HALF_ROWS = 200_000  # most rows of a half: a map learns no more from more, and they are copied

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml import trails as trailing
-from ml.families.base import subsample
-from ml.fit import fit_model
-from ml.inject import inject, newest_rows
-from ml.scoring import measure, row_baselines
-from ml.space import Space, space_of
-from ml.vus import vus_pr
+from riskwatch_ml.families.base import subsample
+from riskwatch_ml.features import rolling as trailing
+from riskwatch_ml.features.training_set import Space, space_of
+from riskwatch_ml.model.fit import fit_model
+from riskwatch_ml.model.fleet_model import measure, row_baselines
+from riskwatch_ml.selection.injection import inject, newest_rows
+from riskwatch_ml.selection.vus import vus_pr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ml.catalogue import Catalogue
-    from ml.features import BoolArray, FloatArray, MetricTable
-    from ml.fit import Recipe
-    from ml.inventory import Instance
+    from riskwatch_ml.features.table import BoolArray, FloatArray, MetricTable
+    from riskwatch_ml.model.fit import Recipe
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.schema.inventory import Instance
 
 MOST_INSTANCES = 24
 NEW_SHARE = 0.2  # of each instance's rows: the newest fifth

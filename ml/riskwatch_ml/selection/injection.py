@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ml.features import BoolArray, FloatArray, IntArray, MetricTable
+from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray, MetricTable
 
 LEAST_ROWS = 48  # fewer rows have no room for an incident and for quiet rows around it
 INCIDENT_SHARE = 0.08  # of an incident and the longest quiet before it; of all rows about an eighth: trouble is rare

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 
-from ml import clock
+from riskwatch_ml.core import clock
 
 _HOUR = timedelta(hours=1)
 _HOUR_MS = 3_600_000

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from ml.store import Store
+    from riskwatch_ml.storage.bucket import Store
 
 ARRIVED = "labelled/arrived/"
 READ_AT_ONCE = 64

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ml import arrived, clock
+from riskwatch_ml.core import clock
+from riskwatch_ml.storage import labelled_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ml.store import Store
+    from riskwatch_ml.storage.bucket import Store
 
 ROWS = "labelled/rows"
 WATERMARK = "labelled/watermark.json"
@@ -84,7 +85,7 @@ def compact(store: Store, now: datetime) -> Compacted:
 
     objects = rows_in = rows_out = 0
     unreadable: list[str] = []
-    for keys, frame, bad in arrived.chunks(store, pending, CHUNK_ROWS):
+    for keys, frame, bad in labelled_objects.chunks(store, pending, CHUNK_ROWS):
         objects += len(keys)
         rows_in += len(frame)
         rows_out += _merge(store, frame)
@@ -92,7 +93,7 @@ def compact(store: Store, now: datetime) -> Compacted:
         done.update(keys)
         # The old `since` until the end: a kill between two chunks must leave the rest of the backlog in view.
         store.put_json(WATERMARK, {"since": mark["since"], "done": sorted(done)})
-    floor = arrived.prefix(clock.parse(since))
+    floor = labelled_objects.prefix(clock.parse(since))
     store.put_json(WATERMARK, {"since": since, "done": sorted(key for key in done if key >= floor)})
     return Compacted(objects, rows_in, rows_out, rows_in - rows_out, tuple(unreadable))
 
@@ -105,7 +106,7 @@ def recent(store: Store, start: datetime, end: datetime, columns: Sequence[str] 
     """
     frame = store.read_hours(ROWS, start, end, columns=columns)
     if frame.empty:
-        return arrived.joined([])
+        return labelled_objects.joined([])
     return frame
 
 
@@ -144,10 +145,12 @@ def newest(store: Store, start: datetime, end: datetime, limit: int = NEWEST_ROW
         part = store.read_hours(ROWS, lower, upper)
         if not part.empty:
             # In front of the arrived ones: with equal arrivals the row that stood already wins.
-            parts.insert(0, arrived.typed(part))
+            parts.insert(0, labelled_objects.typed(part))
             count += len(part)
         upper, hours = lower, hours * 2
-    rows = _first_verdicts(arrived.joined(parts)).sort_values(["timestamp", "instance_id"], ascending=[False, True])
+    rows = _first_verdicts(labelled_objects.joined(parts)).sort_values(
+        ["timestamp", "instance_id"], ascending=[False, True]
+    )
     complete = whole and upper <= start and len(rows) <= limit
     rows = rows.head(limit).reset_index(drop=True)
     since = start if complete or rows.empty else rows["timestamp"].iloc[-1].to_pydatetime()
@@ -187,11 +190,11 @@ def alert_volume(dynamodb_client: Any, table: str, days: list[str]) -> dict[str,
 
 def _candidates(store: Store, since: str | None, now: datetime) -> Iterator[str]:
     if since is None:
-        yield from sorted(store.keys(arrived.ARRIVED))
+        yield from sorted(store.keys(labelled_objects.ARRIVED))
         return
     hour = clock.floor(clock.parse(since), 3600)
     while hour <= now + _HOUR:
-        yield from sorted(store.keys(arrived.prefix(hour)))
+        yield from sorted(store.keys(labelled_objects.prefix(hour)))
         hour += _HOUR
 
 
@@ -202,8 +205,8 @@ def _merge(store: Store, fresh: pd.DataFrame) -> int:
         start = hour.to_pydatetime()
         old = store.get_frame(store.hour_key(ROWS, start))
         before = 0 if old is None else len(old)
-        both = rows if old is None else pd.concat([arrived.typed(old), rows], ignore_index=True)
-        first = _first_verdicts(arrived.typed(both))
+        both = rows if old is None else pd.concat([labelled_objects.typed(old), rows], ignore_index=True)
+        first = _first_verdicts(labelled_objects.typed(both))
         added += len(first) - before
         store.write_hours(ROWS, first, start, start + _HOUR)
     return added
@@ -223,18 +226,20 @@ def _fresh(store: Store, mark: dict[str, Any], start: datetime, end: datetime, l
         hour = max(hour, clock.floor(clock.parse(mark["since"]), 3600))
     days = (max(end, clock.now()).date() - hour.date()).days + 1
     listed = [
-        key for day in range(days) for key in store.keys(f"{arrived.ARRIVED}dt={hour + timedelta(days=day):%Y-%m-%d}/")
+        key
+        for day in range(days)
+        for key in store.keys(f"{labelled_objects.ARRIVED}dt={hour + timedelta(days=day):%Y-%m-%d}/")
     ]
-    wanted = [key for key in listed if key >= arrived.prefix(hour) and key not in done]
+    wanted = [key for key in listed if key >= labelled_objects.prefix(hour) and key not in done]
     # Within an hour by sequence number, whatever the shard.
     keys = sorted(wanted, key=lambda key: (key.rsplit("/", 1)[0], key.rsplit("-", 1)[-1]))
     frames: list[pd.DataFrame] = []
     count, left = 0, len(keys)
     while left and count < limit and len(keys) - left < FRESH_OBJECTS:
-        batch = keys[max(0, left - arrived.READ_AT_ONCE) : left]
-        for _, frame, _ in arrived.chunks(store, batch, CHUNK_ROWS):
+        batch = keys[max(0, left - labelled_objects.READ_AT_ONCE) : left]
+        for _, frame, _ in labelled_objects.chunks(store, batch, CHUNK_ROWS):
             inside = frame[(frame["timestamp"] >= start) & (frame["timestamp"] < end)]
             frames.insert(0, inside)
             count += len(inside)
         left -= len(batch)
-    return arrived.joined(frames), left == 0
+    return labelled_objects.joined(frames), left == 0

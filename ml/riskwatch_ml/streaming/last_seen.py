@@ -16,9 +16,9 @@ import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ml import clock, shards
-from riskwatch_lambda.records import NAME_LIMIT
-from riskwatch_lambda.silence import ALL
+from riskwatch_lambda.episodes.no_data import ALL
+from riskwatch_lambda.scoring.records import NAME_LIMIT
+from riskwatch_ml.core import accounts, clock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ml.inventory import Instance
-    from ml.store import Store
+    from riskwatch_ml.schema.inventory import Instance
+    from riskwatch_ml.storage.bucket import Store
 
 SEEN = "stream/seen.json"
 # Whole periods without a row after which an instance is silent: one may be lost, and one come late.
@@ -116,8 +116,8 @@ class _Seen(NamedTuple):
         end_ms = self.end_ms
         if self.behind:
             # An id that does not tell its shard may be in any of them.
-            shard = shards.of_instance(instance.instance_id, instance.shard)
-            end_ms = min(self.behind.values()) if shard == shards.DEFAULT else self.behind.get(shard, end_ms)
+            shard = accounts.of_instance(instance.instance_id, instance.shard)
+            end_ms = min(self.behind.values()) if shard == accounts.DEFAULT else self.behind.get(shard, end_ms)
         return end_ms - (SILENT_PERIODS + 1) * self.period_ms
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ml.catalogue import Catalogue
+from riskwatch_ml.schema.catalogue import Catalogue
 
 
 class LiveError(RuntimeError):

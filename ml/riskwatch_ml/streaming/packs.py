@@ -1,6 +1,6 @@
 """Packed stream records: rows to label with the rows before them, sent to Kinesis in order and without losing one.
 
-A pack holds rows of the instances of one service, in the form that `riskwatch_lambda.records` documents. The packs of a
+A pack holds rows of the instances of one service, in the form that `riskwatch_lambda.scoring.records` documents. The packs of a
 service follow each other in time. PutRecords gives no order within a call, and a pack that is sent again comes after
 those that went through: so a service has one pack at most on its way.
 """
@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ml import clock, inventory
-from ml.catalogue import Catalogue
-from ml.features import BoolArray, FloatArray, IntArray
-from ml.inventory import Instance
-from riskwatch_lambda.records import PACK, PACK_LIMIT
+from riskwatch_lambda.scoring.records import PACK, PACK_LIMIT
+from riskwatch_ml.core import clock
+from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray
+from riskwatch_ml.schema import inventory
+from riskwatch_ml.schema.catalogue import Catalogue
+from riskwatch_ml.schema.inventory import Instance
 
 MAX_RECORDS = 500
 # UTF-16 code units: one key that is longer makes Kinesis refuse the whole call.

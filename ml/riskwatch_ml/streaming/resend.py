@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ml import clock, stream
+from riskwatch_ml.core import clock
+from riskwatch_ml.streaming import packs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from ml.store import Store
+    from riskwatch_ml.storage.bucket import Store
 
 RECORDS = "quarantine/records/"
 SENT = "quarantine/sent/"
@@ -84,11 +85,11 @@ def send_again(store: Store, kinesis_client: Any, name: str, start: datetime, en
         left.update(rows_by_reason(bad))
         if not good:
             continue
-        queues: dict[str, list[stream.Pack]] = {}
+        queues: dict[str, list[packs.Pack]] = {}
         for document in good:
-            pack = stream.Pack(str(document["partition_key"]), _record(document) or b"", int(document["rows"]))
+            pack = packs.Pack(str(document["partition_key"]), _record(document) or b"", int(document["rows"]))
             queues.setdefault(pack.service, []).append(pack)
-        sent += stream.put(kinesis_client, name, [iter(queue) for queue in queues.values()]).rows
+        sent += packs.put(kinesis_client, name, [iter(queue) for queue in queues.values()]).rows
         _move(store, key, good, bad)
     return Resent(sent + left.total(), sent, left.total(), dict(left.most_common()))
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
 
-    from ml.catalogue import Catalogue
-    from ml.dataset import MetricRows
-    from ml.settings import Settings
+    from riskwatch_ml.core.settings import Settings
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.schema.metric_rows import MetricRows
 
 # How long one shard that is throttled may hold up the others.
 PATIENCE_S = 120.0
@@ -52,7 +52,7 @@ class Fleet:
 
     def instances(self, catalogue: Catalogue, *, recently_active: bool = False) -> list[str]:
         """Return the instances of every shard, sorted, see `CloudWatchMetricsHook.instances`."""
-        from ml.metric_reader import CloudWatchError
+        from riskwatch_ml.ingest.reader import CloudWatchError
 
         found: set[str] = set()
         for hook in self._readable():
@@ -72,8 +72,8 @@ class Fleet:
         """Return the metric rows of instances that `instances` has listed, see `CloudWatchMetricsHook.metric_rows`."""
         import pandas as pd
 
-        from ml import dataset
-        from ml.metric_reader import CloudWatchError
+        from riskwatch_ml.ingest.reader import CloudWatchError
+        from riskwatch_ml.schema import metric_rows as dataset
 
         found = []
         for hook in self._readable():

@@ -1,7 +1,7 @@
 """Reading CloudWatch metrics of one account and region: the instances that have them, their tags, their metric rows.
 
-The provider's own CloudWatch hook reads logs. Planning calls and reading them to the end is `ml.metric_plan` and
-`ml.metric_reader`; here are the connection, the role of the shard, and ids as the fleet knows them.
+The provider's own CloudWatch hook reads logs. Planning calls and reading them to the end is `riskwatch_ml.ingest.call_plan` and
+`riskwatch_ml.ingest.reader`; here are the connection, the role of the shard, and ids as the fleet knows them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
-from ml import aws, clock, inventory, metric_plan
-from ml.metric_plan import Query, Usage
-from ml.shards import Shard
+from riskwatch_ml.core import aws, clock
+from riskwatch_ml.core.accounts import Shard
+from riskwatch_ml.ingest import call_plan
+from riskwatch_ml.ingest.call_plan import Query, Usage
+from riskwatch_ml.schema import inventory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,10 +27,10 @@ if TYPE_CHECKING:
 
     import boto3
 
-    from ml.catalogue import Catalogue, Metric
-    from ml.dataset import MetricRows, Series
-    from ml.inventory import Instance
-    from ml.metric_reader import Reader
+    from riskwatch_ml.ingest.reader import Reader
+    from riskwatch_ml.schema.catalogue import Catalogue, Metric
+    from riskwatch_ml.schema.inventory import Instance
+    from riskwatch_ml.schema.metric_rows import MetricRows, Series
 
 # A sum over a longer period than a row's is given for the row's.
 _SUMS = ("Sum", "SampleCount")
@@ -46,7 +48,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
     shard
         Account and region; without one those of the connection.
     patience_s
-        How long throttling is waited out, in seconds; without it as `ml.metric_reader` does.
+        How long throttling is waited out, in seconds; without it as `riskwatch_ml.ingest.reader` does.
     aws_conn_id
         Airflow connection; without it boto3's own chain finds region and credentials.
     **kwargs
@@ -59,7 +61,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
     """
 
     def __init__(self, *args: Any, shard: Shard | None = None, patience_s: float | None = None, **kwargs: Any) -> None:
-        from ml.rate import Rate
+        from riskwatch_ml.ingest.rate_limit import Rate
 
         self.shard = shard or Shard()
         kwargs["client_type"] = "cloudwatch"
@@ -76,7 +78,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
         session = super().get_session(region_name, deferrable)
         if self.shard.role_arn is None:
             return session
-        from ml.metric_reader import named
+        from riskwatch_ml.ingest.reader import named
 
         with named(f"sts:AssumeRole of {self.shard.role_arn}"):
             return aws.assumed(session, self.shard.role_arn, self.conn_config.get_service_endpoint_url("sts"))
@@ -102,7 +104,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
 
         Raises CloudWatchError. Empty where nothing in the catalogue belongs to a resource that the tagging API knows.
         """
-        from ml.metric_reader import named
+        from riskwatch_ml.ingest.reader import named
 
         types = inventory.resource_types(catalogue)
         client = self._client_of("resourcegroupstaggingapi")
@@ -148,8 +150,8 @@ class CloudWatchMetricsHook(AwsBaseHook):
             The interval is empty or off the grid, a metric is forbidden, a result stayed incomplete, credentials are
             not valid, or CloudWatch throttled for longer than is waited.
         """
-        from ml import dataset
-        from ml.metric_reader import CloudWatchError
+        from riskwatch_ml.ingest.reader import CloudWatchError
+        from riskwatch_ml.schema import metric_rows as dataset
 
         start, end = _checked(start, end, period_s)
         queries = self._queries(instances, catalogue, period_s)
@@ -161,15 +163,15 @@ class CloudWatchMetricsHook(AwsBaseHook):
         # Metrics of a longer period are asked for from the beginning of theirs.
         grain = math.lcm(period_s, *(query.period_s for query in queries))
         low = clock.floor(start, grain)
-        calls = list(metric_plan.calls(queries, low, end, period_s))
+        calls = list(call_plan.calls(queries, low, end, period_s))
         usage = Usage(
-            least_calls=metric_plan.least_calls(queries, low, end),
+            least_calls=call_plan.least_calls(queries, low, end),
             predicted_metrics=sum(len(call.queries) for call in calls),
         )
         _log.info(
             "GetMetricData: %d metrics of %d instances over [%s, %s), predicted %d calls and %s",
             *(len(queries), len(instances), clock.iso(start), clock.iso(end), len(calls)),
-            metric_plan.dollars(usage.predicted_metrics),
+            call_plan.dollars(usage.predicted_metrics),
         )
         series: list[Series] = []
         for call, answered, taken in self._reader().read(calls) if calls else ():
@@ -186,7 +188,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
         self, instances: Iterable[str], catalogue: Catalogue, start: datetime, end: datetime, period_s: int
     ) -> int:
         """Return the number of calls below which the limits allow nothing, were all of [start, end) read at once."""
-        return metric_plan.least_calls(self._queries(instances, catalogue, period_s), start, end)
+        return call_plan.least_calls(self._queries(instances, catalogue, period_s), start, end)
 
     def why_silent(self, metric: Metric) -> str:
         """Say why a metric may have no datapoint at all, from what CloudWatch lists of it. Raises CloudWatchError."""
@@ -215,7 +217,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
         ]
 
     def _reader(self) -> Reader:
-        from ml.metric_reader import PATIENCE_S, Reader
+        from riskwatch_ml.ingest.reader import PATIENCE_S, Reader
 
         return Reader(self.conn, self.rate, PATIENCE_S if self._patience_s is None else self._patience_s)
 
@@ -223,7 +225,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
         return replace(series, instance_id=self.shard.qualify(series.instance_id))
 
     def _listed(self, metric: Metric, **arguments: Any) -> Iterator[Mapping[str, Any]]:
-        from ml.metric_reader import named
+        from riskwatch_ml.ingest.reader import named
 
         paginator = self.conn.get_paginator("list_metrics")
         with named("cloudwatch:ListMetrics"):
@@ -240,7 +242,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
 
 
 def _checked(start: datetime, end: datetime, period_s: int) -> tuple[datetime, datetime]:
-    from ml.metric_reader import CloudWatchError
+    from riskwatch_ml.ingest.reader import CloudWatchError
 
     for name, moment in (("start", start), ("end", end)):
         if clock.floor(moment, period_s) != moment:

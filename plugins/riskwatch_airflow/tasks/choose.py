@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from ml import clock, settings
 from riskwatch_airflow import clients
 from riskwatch_airflow.assets import CANDIDATE_MODEL, RETRAIN_REQUEST
 from riskwatch_airflow.tasks.train import finite
+from riskwatch_ml.core import clock, settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ml.contest import Contest, Decision
-    from ml.store import Store
+    from riskwatch_ml.selection.contest import Contest, Decision
+    from riskwatch_ml.storage.bucket import Store
 
 AGAIN = "again"  # XCom of choose: why a contest must follow this refresh
 
@@ -27,14 +27,15 @@ _log = logging.getLogger(__name__)
 def choose(
     context: Mapping[str, Any], training: Mapping[str, Any], trained: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Decide what serves next by the policy of `ml.contest`, register it as challenger and announce it.
+    """Decide what serves next by the policy of `riskwatch_ml.selection.contest`, register it as challenger and announce it.
 
     A family that failed to train does not take part. Fails for good where none may serve, with every veto in MLflow,
     and where the champion's own family failed to train: what serves stays. Skips where the guards veto a refresh, and
     leaves the reason for `request`: a contest must follow.
     """
-    from ml import select, tracking
-    from ml.contest import Contest
+    from riskwatch_ml.registry import mlflow_registry
+    from riskwatch_ml.selection import guards
+    from riskwatch_ml.selection.contest import Contest
 
     config = settings.load()
     store = clients.store(config)
@@ -44,10 +45,10 @@ def choose(
         raise AirflowFailException("no family was trained: the logs of the tasks train say why; what serves stays")
     given_up = next(filter(None, (summary.get("given_up", "") for summary in by_family.values())), "")
     try:
-        choice = select.choose(figures)
-    except select.SelectionError as error:
-        vetoed = [_row(by_family[family], select.vetoes(figures[family])) for family in by_family]
-        tracking.close_training(config, training["run_id"], vetoed, why=str(error))
+        choice = guards.choose(figures)
+    except guards.SelectionError as error:
+        vetoed = [_row(by_family[family], guards.vetoes(figures[family])) for family in by_family]
+        mlflow_registry.close_training(config, training["run_id"], vetoed, why=str(error))
         if training["kind"] == "contest":
             _decide(store, training, Contest(figures, None, given_up=given_up))
             raise AirflowFailException(str(error)) from error
@@ -71,7 +72,7 @@ def choose(
         raise AirflowFailException(
             f"s3://{config.bucket}/{winner['s3_key']} is gone: clear the tasks train to write it again"
         )
-    version = tracking.register(
+    version = mlflow_registry.register(
         config,
         training["run_id"],
         training["training_id"],
@@ -104,15 +105,15 @@ def request(context: Mapping[str, Any]) -> dict[str, Any]:
 
 def _decide(store: Store, training: Mapping[str, Any], contest: Contest) -> Decision:
     """A refresh that passed the guards serves; a contest is settled against the wins so far, and recorded."""
-    from ml import standing
-    from ml.contest import REFRESH, Decision, Policy
+    from riskwatch_ml.selection import contest_log
+    from riskwatch_ml.selection.contest import REFRESH, Decision, Policy
 
     family = training["champion"]["family"] if training["champion"] else None
     if training["kind"] == REFRESH:
         return Decision(family, REFRESH, training["why"])
     policy = Policy(family, dict(training["wins"]))
     decision = policy.settle(contest)
-    standing.write(
+    contest_log.write(
         store,
         training["training_id"],
         at=clock.parse(training["at"]),
@@ -125,7 +126,7 @@ def _decide(store: Store, training: Mapping[str, Any], contest: Contest) -> Deci
 
 def _ask(decision: Decision, figures: Mapping[str, Mapping[str, float]]) -> str:
     """Why even a refresh waits for an approval; empty where it does not."""
-    from ml.contest import MOST_CHURN, REFRESH
+    from riskwatch_ml.selection.contest import MOST_CHURN, REFRESH
 
     churn = figures[str(decision.family)].get("label_churn", float("nan"))
     if decision.kind != REFRESH or churn <= MOST_CHURN:
@@ -137,7 +138,7 @@ def _ask(decision: Decision, figures: Mapping[str, Mapping[str, float]]) -> str:
 
 def _refreshes(training: Mapping[str, Any], decision: Decision) -> str:
     """The digest of the model that this one refreshes; empty for a change."""
-    from ml.contest import REFRESH
+    from riskwatch_ml.selection.contest import REFRESH
 
     return training["champion"]["digest"] if decision.kind == REFRESH else ""
 

@@ -16,21 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from ml import catalogue, clock, inventory, metric_plan, settings, shards
 from riskwatch_airflow import clients, intervals
 from riskwatch_airflow.assets import VALIDATED_METRICS
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
+from riskwatch_ml.core import accounts, clock, settings
+from riskwatch_ml.ingest import call_plan
+from riskwatch_ml.schema import catalogue, inventory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from ml.catalogue import Catalogue
-    from ml.dataset import MetricRows
-    from ml.inventory import Instance
-    from ml.metric_plan import Segment
-    from ml.settings import Settings
-    from ml.store import Store
+    from riskwatch_ml.core.settings import Settings
+    from riskwatch_ml.ingest.call_plan import Segment
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.schema.inventory import Instance
+    from riskwatch_ml.schema.metric_rows import MetricRows
+    from riskwatch_ml.storage.bucket import Store
 
 # One point is a value of a metric: so many are held at a time, about 48 MB of them.
 CHUNK_POINTS = 6_000_000
@@ -42,7 +44,7 @@ EXPECTED = timedelta(days=1)
 _log = logging.getLogger(__name__)
 
 
-def fetch(context: Mapping[str, Any], shard_name: str = shards.DEFAULT) -> dict[str, Any]:
+def fetch(context: Mapping[str, Any], shard_name: str = accounts.DEFAULT) -> dict[str, Any]:
     """Read the interval of the run from one shard's CloudWatch into `raw/`; return what was read and what it took.
 
     The instances are those that CloudWatch lists (data within two weeks), those of the inventory, and for an older
@@ -53,12 +55,12 @@ def fetch(context: Mapping[str, Any], shard_name: str = shards.DEFAULT) -> dict[
     Fails for good where the interval cannot be used, CloudWatch does not keep it any more, credentials or permissions
     are missing, or the only shard has nothing in it.
     """
-    from ml.metric_reader import CredentialsError, ForbiddenError
+    from riskwatch_ml.ingest.reader import CredentialsError, ForbiddenError
 
     config = settings.load()
     try:
-        shard = shards.named(config.shards, shard_name)
-    except shards.ShardError as error:
+        shard = accounts.named(config.shards, shard_name)
+    except accounts.ShardError as error:
         raise AirflowFailException(str(error)) from error
     parts, end = _parts(context, config)
     _settle(end, config.settle_s)
@@ -104,9 +106,9 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
     What is returned names the pages about it (Data Docs), which the log links too. Fails for good, without announcing
     anything, where rows are no table of metric rows, or more rows were refused than passed.
     """
-    from expectations import page
-    from expectations.layers import TAKEN, split_interval
-    from expectations.validate import Interval, ValidationError
+    from riskwatch_expectations import data_docs
+    from riskwatch_expectations.pipeline import TAKEN, split_interval
+    from riskwatch_expectations.validate import Interval, ValidationError
 
     config = settings.load()
     store, metrics = clients.store(config), catalogue.load(config.catalogue)
@@ -121,8 +123,8 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
             outcome = split_interval(store, metrics, interval, chunk["part"], _expected(config, store, chunk))
         except ValidationError as error:
             raise AirflowFailException(str(error)) from error
-        keys.append(page.write(store, outcome.outcomes, interval, chunk["part"]))
-        pages.append(page.link(store, keys[-1]))
+        keys.append(data_docs.write(store, outcome.outcomes, interval, chunk["part"]))
+        pages.append(data_docs.link(store, keys[-1]))
         _log.info("Data Docs of this validation: %s", pages[-1])
         counts["rows"] += outcome.rows
         counts["validated"] += len(outcome.validated)
@@ -130,7 +132,7 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
         reasons.update(outcome.reasons)
         findings.update(finding.check for finding in outcome.findings)
         instances.update(outcome.validated["instance_id"].unique())
-    page.tidy(store, keys)
+    data_docs.tidy(store, keys)
     # Rows that another source brought are no sign of anything wrong.
     if counts["quarantined"] - reasons[TAKEN] > counts["validated"] or not counts["validated"]:
         shown = f"{counts['quarantined']} of {counts['rows']}" if counts["validated"] else f"all {counts['rows']}"
@@ -142,7 +144,7 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
         "instances": len(instances),
         "duplicates": int(fetched["duplicates"]),
         "metrics_requested": int(fetched["metrics"]),
-        "cost": metric_plan.dollars(int(fetched["metrics"])),
+        "cost": call_plan.dollars(int(fetched["metrics"])),
     }
     context["outlet_events"][VALIDATED_METRICS].extra.update(told)
     return {**told, "reasons": dict(reasons), "findings": dict(findings), "data_docs": pages}
@@ -205,7 +207,7 @@ class _Export:
 
     def _known(self) -> list[str]:
         """Return the shard's instances of the inventory, after bringing what the tags say of them up to date."""
-        from ml.metric_reader import ForbiddenError
+        from riskwatch_ml.ingest.reader import ForbiddenError
 
         try:
             tagged = self.hook.tagged(self.metrics)
@@ -268,8 +270,8 @@ def _parts(context: Mapping[str, Any], config: Settings) -> tuple[list[Segment],
         start, end = intervals.of_run(context, config.period_s, now)
         start, end = intervals.with_reread(context, start, end, config)
         coarsen = bool((context.get("params") or {}).get("coarsen"))
-        parts = metric_plan.segments(start, end, config.period_s, now, coarsen=coarsen)
-    except (intervals.IntervalError, clock.ClockError, metric_plan.RetentionError) as error:
+        parts = call_plan.segments(start, end, config.period_s, now, coarsen=coarsen)
+    except (intervals.IntervalError, clock.ClockError, call_plan.RetentionError) as error:
         raise AirflowFailException(str(error)) from error
     for part in parts:
         if part.period_s != config.period_s:

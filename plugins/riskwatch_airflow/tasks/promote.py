@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from ml import settings
 from riskwatch_airflow import clients
 from riskwatch_airflow.assets import LIVE_MODEL
+from riskwatch_ml.core import settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ml.release import Release
-    from ml.store import Store
+    from riskwatch_ml.registry.release import Release
+    from riskwatch_ml.storage.bucket import Store
 
 APPROVAL, RELEASE = "approval", "release"
 CANDIDATE = "candidate"
@@ -32,17 +32,17 @@ def decide(context: Mapping[str, Any]) -> str:
     What is decided on, the version with its digest, is handed on: a challenger that comes later waits for its own run.
     Skips where nothing waits, the challenger serves already, or the mode is off or dry_run (which is recorded).
     """
-    from ml import release, tracking
+    from riskwatch_ml.registry import mlflow_registry, release
 
     config = settings.load()
     if config.promotion == "off":
         raise AirflowSkipException(
             "promotion is off: set promotion to dry_run, approval or auto to put models into service"
         )
-    challenger = tracking.challenger(config)
+    challenger = mlflow_registry.challenger(config)
     if challenger is None:
         raise AirflowSkipException("no challenger is registered: run train_models first")
-    champion = tracking.champion(config)
+    champion = mlflow_registry.champion(config)
     if champion is not None and champion.digest == challenger.digest:
         raise AirflowSkipException(f"version {challenger.version} is the champion already")
     store = clients.store(config)
@@ -62,7 +62,7 @@ def decide(context: Mapping[str, Any]) -> str:
         "kind": challenger.kind,
         "why": challenger.why,
         "ask": ask,
-        "link": tracking.version_url(config, challenger.version),
+        "link": mlflow_registry.version_url(config, challenger.version),
     }
     if config.promotion == "dry_run":
         release.write_ledger(store, {**_entry(candidate), "action": "dry_run", "by": "policy"})
@@ -80,7 +80,8 @@ def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
     registry calls champion agree when the task is tried again. Where the version served before this call (the task was
     cleared, or its first try died after the move), the alias stays whatever fails: clear the task to try again.
     """
-    from ml import artifact, release, tracking
+    from riskwatch_ml.artifact import archive
+    from riskwatch_ml.registry import mlflow_registry, release
 
     config = settings.load()
     store = clients.store(config)
@@ -91,9 +92,9 @@ def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
     zip_bytes = store.get_bytes(candidate["key"]) or store.get_bytes(kept)
     if zip_bytes is None:
         raise AirflowFailException(f"s3://{config.bucket}/{candidate['key']} is gone: train again")
-    if artifact.digest(zip_bytes) != candidate["digest"]:
+    if archive.digest(zip_bytes) != candidate["digest"]:
         raise AirflowFailException(
-            f"s3://{config.bucket}/{candidate['key']} has digest {artifact.digest(zip_bytes)}, approved was "
+            f"s3://{config.bucket}/{candidate['key']} has digest {archive.digest(zip_bytes)}, approved was "
             f"{candidate['digest']}: the object was changed, train again"
         )
     functions = clients.client(config, "lambda")
@@ -101,7 +102,7 @@ def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
     released = release.promote(functions, config.function, config.alias, zip_bytes, approved_by=approver)
     try:
         key = release.write_ledger(store, _promotion(candidate, released, approver))
-        tracking.crown(config, candidate["version"])
+        mlflow_registry.crown(config, candidate["version"])
     except Exception as error:
         if not released.moved:
             raise

@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from ml import catalogue, clock, inventory, live, settings, silence
 from riskwatch_airflow import clients, intervals
-from riskwatch_airflow.hooks.fleet import Fleet
+from riskwatch_airflow.hooks.all_accounts import Fleet
+from riskwatch_ml.core import clock, settings
+from riskwatch_ml.schema import catalogue, inventory
+from riskwatch_ml.streaming import last_seen, live_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from ml.live import LiveModel
-    from ml.settings import Settings
-    from ml.store import Store
+    from riskwatch_ml.core.settings import Settings
+    from riskwatch_ml.storage.bucket import Store
+    from riskwatch_ml.streaming.live_model import LiveModel
 
 MARK = "stream/mark.json"
 # An alert that comes later than this helps nobody: what a longer outage left out waits to be asked for.
@@ -95,14 +97,14 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
     config = settings.load()
     function = clients.client(config, "lambda")
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(live.ask, function, config.function, config.alias)
+        asked = pool.submit(live_model.ask, function, config.function, config.alias)
         # What is slow to load is loaded while the function answers.
-        from ml import stream  # noqa: F401
+        from riskwatch_ml.streaming import packs  # noqa: F401
 
         kinesis, store = clients.client(config, "kinesis"), clients.store(config)
         try:
             model = asked.result()
-        except live.NoModelError as error:
+        except live_model.NoModelError as error:
             raise AirflowSkipException(str(error)) from error
     now = clock.now()
     by_hand = _by_hand(context, config, model.period_s, now)
@@ -124,7 +126,7 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
     if not by_hand and any(not each.stretch.is_empty for each in sent):
         behind = {name: mark for each in sent for name, mark in each.marks().items() if mark != end}
         newest = {name: moment for each in sent for name, moment in each.newest.items()}
-        silence.remember(store, inventory.load(config.inventory, store), newest, end, model.period_s, behind)
+        last_seen.remember(store, inventory.load(config.inventory, store), newest, end, model.period_s, behind)
         marks = {"shards": {name: clock.iso(mark) for name, mark in behind.items()}} if behind else {}
         store.put_json(MARK, {"end": clock.iso(end), **marks})
     told = {
@@ -163,22 +165,22 @@ def tick(published: Mapping[str, Any], *, digest: bool = False) -> dict[str, Any
     event: dict[str, Any] = {"now": clock.epoch_ms(clock.parse(published["end"]))}
     if not published["by_hand"]:
         store = clients.store(config)
-        event["overdue"] = silence.overdue(store, inventory.load(config.inventory, store))
+        event["overdue"] = last_seen.overdue(store, inventory.load(config.inventory, store))
     if digest:
         event["digest"] = True
-    answer = live.invoke(clients.client(config, "lambda"), config.function, config.alias, {"tick": event})
+    answer = live_model.invoke(clients.client(config, "lambda"), config.function, config.alias, {"tick": event})
     _log.info("tick at %s with %s overdue: %s", published["end"], len(event.get("overdue") or ()), answer)
     return answer
 
 
 def _send(config: Settings, store: Store, kinesis: Any, model: LiveModel, stretch: Stretch, now: datetime) -> _Sent:
     """Read and send the rows of the stretch, or as many whole periods from its start as one run may send."""
-    from ml import stream
+    from riskwatch_ml.streaming import packs
 
     period_s, context_rows, max_gap_s = model.period_s, model.context_rows, model.max_gap_s
     try:
-        metrics = live.wanted(catalogue.load(config.catalogue), model.features)
-    except live.LiveError as error:
+        metrics = live_model.wanted(catalogue.load(config.catalogue), model.features)
+    except live_model.LiveError as error:
         raise AirflowFailException(str(error)) from error
     if stretch.is_empty:
         return _Sent(stretch)
@@ -189,12 +191,12 @@ def _send(config: Settings, store: Store, kinesis: Any, model: LiveModel, stretc
     oldest = clock.floor(stretch.start - timedelta(seconds=(context_rows - 1) * max_gap_s), period_s)
     found = fleet.metric_rows(instances, metrics, oldest, stretch.end, period_s)
     known = inventory.load(config.inventory, store)
-    packer = stream.Packer(found.rows, known, context_rows, max_gap_s, metrics)
-    sent = stream.put(kinesis, config.stream, packer.packs(stretch.start, stretch.end))
+    packer = packs.Packer(found.rows, known, context_rows, max_gap_s, metrics)
+    sent = packs.put(kinesis, config.stream, packer.packs(stretch.start, stretch.end))
     return _Sent(
         stretch,
         fleet.unread,
-        silence.newest_rows(found.rows),
+        last_seen.newest_rows(found.rows),
         len(instances),
         sent.rows,
         sent.records,

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from ml import catalogue, clock, inventory, settings
 from riskwatch_airflow import clients
 from riskwatch_airflow.assets import RETRAIN_REQUEST
+from riskwatch_ml.core import clock, settings
+from riskwatch_ml.schema import catalogue, inventory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ml.families.base import Params
-    from ml.history import History
-    from ml.scoring import FleetModel
-    from ml.settings import Settings
-    from ml.store import Store
+    from riskwatch_ml.core.settings import Settings
+    from riskwatch_ml.families.base import Params
+    from riskwatch_ml.features.history import History
+    from riskwatch_ml.model.fleet_model import FleetModel
+    from riskwatch_ml.storage.bucket import Store
 
 _log = logging.getLogger(__name__)
 
@@ -28,11 +29,11 @@ _log = logging.getLogger(__name__)
 def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
     """Decide between refresh and contest, collect the newest `history_days` of rows, open the training in MLflow.
 
-    Of a history that would not fit into memory days are left out, see `ml.history`; log and MLflow say so. Returns ids,
+    Of a history that would not fit into memory days are left out, see `riskwatch_ml.features.history`; log and MLflow say so. Returns ids,
     counts, the families to fit and why. The training id comes from the run, so a retry writes over its own first
     attempt. Fails for good without rows.
     """
-    from ml import tracking
+    from riskwatch_ml.registry import mlflow_registry
 
     config = settings.load()
     store = clients.store(config)
@@ -62,7 +63,7 @@ def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
         "period_s": config.period_s,
         "budget": config.budget,
     }
-    run_id = tracking.open_training(config, training_id, params)
+    run_id = mlflow_registry.open_training(config, training_id, params)
     _log.info("training %s: %s", training_id, params)
     return {
         "training_id": training_id,
@@ -78,7 +79,7 @@ def _history(store: Store, config: Settings, start: datetime, end: datetime) -> 
     """The rows to learn from, and the bytes that a train task holds for them; says so where that is a problem."""
     from functools import partial
 
-    from ml import history
+    from riskwatch_ml.features import history
 
     metrics = len(catalogue.load(config.catalogue).names)
     most = history.most_rows(metrics, config.period_s)
@@ -98,14 +99,15 @@ def _history(store: Store, config: Settings, start: datetime, end: datetime) -> 
 
 def _plan(context: Mapping[str, Any], config: Settings, store: Store, training_id: str) -> dict[str, Any]:
     """What to fit and why: the champion alone, or all families."""
-    from ml import standing, tracking
-    from ml.contest import REFRESH, contest_due
-    from ml.families import FAMILIES
+    from riskwatch_ml.families import FAMILIES
+    from riskwatch_ml.registry import mlflow_registry
+    from riskwatch_ml.selection import contest_log
+    from riskwatch_ml.selection.contest import REFRESH, contest_due
 
-    champion = tracking.champion(config)
+    champion = mlflow_registry.champion(config)
     family = None if champion is None else champion.family
     serving = _serving(store, None if champion is None else asdict(champion), catalogue.load(config.catalogue).names)
-    before = standing.read(store, training_id, family)
+    before = contest_log.read(store, training_id, family)
     at = context["dag_run"].run_after
     since_s = None if before.contested_at is None else (at - before.contested_at).total_seconds()
     why = contest_due(family, since_s, serving.given_up or _asked(context))
@@ -140,10 +142,12 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
     """
     from functools import partial
 
-    from ml import artifact, select, tracking
-    from ml.fit import Recipe
-    from ml.space import training_table
-    from ml.train import fit_table
+    from riskwatch_ml.artifact import archive
+    from riskwatch_ml.features.training_set import training_table
+    from riskwatch_ml.model.fit import Recipe
+    from riskwatch_ml.registry import mlflow_registry
+    from riskwatch_ml.selection import guards
+    from riskwatch_ml.selection.candidate import fit_table
 
     config = settings.load()
     store = clients.store(config)
@@ -163,11 +167,11 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
     fit = partial(fit_table, table, watched, fleet, training_id=training_id, champion=serving.model)
     anew = Recipe(family, config.budget, period_s=config.period_s)
     candidate = fit(replace(anew, level=serving.settings) if own else anew)
-    if own and training["kind"] == "contest" and not given_up and (reasons := select.vetoes(candidate.figures)):
+    if own and training["kind"] == "contest" and not given_up and (reasons := guards.vetoes(candidate.figures)):
         given_up = "; ".join(reasons)
         candidate = fit(anew)
-    zip_bytes = artifact.pack(candidate.document, candidate.arrays)
-    run_id = tracking.log_candidate(config, training["run_id"], candidate, zip_bytes)
+    zip_bytes = archive.pack(candidate.document, candidate.arrays)
+    run_id = mlflow_registry.log_candidate(config, training["run_id"], candidate, zip_bytes)
     base = f"candidates/{training_id}/{family}"
     store.put_bytes(f"{base}.zip", zip_bytes)
     summary = {
@@ -175,7 +179,7 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
         "training_id": training_id,
         "model_id": candidate.document["model_id"],
         "run_id": run_id,
-        "digest": artifact.digest(zip_bytes),
+        "digest": archive.digest(zip_bytes),
         "s3_key": f"{base}.zip",
         "bytes": len(zip_bytes),
         "figures": {name: float(value) for name, value in candidate.figures.items()},
@@ -204,8 +208,8 @@ def _serving(store: Store, champion: Mapping[str, Any] | None, features: Sequenc
 
     Fails for good where its artifact is gone.
     """
-    from ml import artifact
-    from ml.scoring import FleetModel
+    from riskwatch_ml.artifact import archive
+    from riskwatch_ml.model.fleet_model import FleetModel
 
     if champion is None:
         return Serving()
@@ -216,9 +220,9 @@ def _serving(store: Store, champion: Mapping[str, Any] | None, features: Sequenc
             f"{champion['s3_key']}: restore it from the bucket's versions, or promote another model"
         )
     try:
-        document, arrays = artifact.unpack(zip_bytes)
+        document, arrays = archive.unpack(zip_bytes)
         kept, model = dict(document["settings"]), FleetModel.load(document, arrays)
-    except (artifact.ArtifactError, KeyError) as error:
+    except (archive.ArtifactError, KeyError) as error:
         _log.warning("the artifact of the champion cannot be read: %s", error)
         return Serving(given_up=f"version {champion['version']} was packed by another version of Riskwatch")
     if model.features != tuple(features):

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from ml import clock, settings
 from riskwatch_airflow import clients
 from riskwatch_airflow.assets import RETRAIN_REQUEST
+from riskwatch_ml.core import clock, settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from ml.settings import Settings
-    from ml.store import Store
+    from riskwatch_ml.core.settings import Settings
+    from riskwatch_ml.storage.bucket import Store
 
 SPAN = timedelta(hours=24)
 REPORTS = 3
@@ -28,9 +28,9 @@ _log = logging.getLogger(__name__)
 
 def compact() -> dict[str, Any]:
     """Bring the labelled rows that arrived since the last run into `labelled/rows/`; return counts."""
-    from ml import labelled
+    from riskwatch_ml.storage import labelled_rows
 
-    done = asdict(labelled.compact(clients.store(settings.load()), clock.now()))
+    done = asdict(labelled_rows.compact(clients.store(settings.load()), clock.now()))
     unreadable = done.pop("unreadable", ())
     for key in unreadable:
         _log.warning("%s cannot be read as labelled rows", key)
@@ -44,18 +44,19 @@ def measure(context: Mapping[str, Any]) -> dict[str, Any]:
     hours again. A retrain is asked for when the operator says so, or as `retrain_wanted` decides. Skips where no model
     is in service.
     """
-    from ml import drift, labelled
+    from riskwatch_ml.monitoring import drift
+    from riskwatch_ml.storage import labelled_rows
 
     config = settings.load()
     store = clients.store(config)
     model = _champion(config, store)
     moment = context["dag_run"].run_after
     key = f"watch/{clock.iso(moment)}.json"
-    rows = labelled.recent(store, moment - SPAN, moment, columns=("level", "unusual", "model_id"))
+    rows = labelled_rows.recent(store, moment - SPAN, moment, columns=("level", "unusual", "model_id"))
     # Rows that an earlier model labelled would be held against a reference that is not theirs.
     own = rows[rows["model_id"] == model["model_id"]]
     days = [f"{moment - timedelta(days=back):%Y-%m-%d}" for back in (1, 0)]
-    alerts = labelled.alert_volume(clients.client(config, "dynamodb"), config.table, days)
+    alerts = labelled_rows.alert_volume(clients.client(config, "dynamodb"), config.table, days)
     by_hand = bool((context.get("params") or {}).get("retrain"))
     report = {
         "at": clock.iso(moment),
@@ -100,15 +101,16 @@ def _others(store: Store, key: str, moment: datetime) -> list[dict[str, Any]]:
 
 
 def _champion(config: Settings, store: Store) -> dict[str, Any]:
-    from ml import artifact, tracking
+    from riskwatch_ml.artifact import archive
+    from riskwatch_ml.registry import mlflow_registry
 
-    champion = tracking.champion(config)
+    champion = mlflow_registry.champion(config)
     if champion is None:
         raise AirflowSkipException("no model is in service yet: there is nothing to watch")
     for key in (f"artifacts/{champion.digest}.zip", champion.s3_key):
         zip_bytes = store.get_bytes(key)
         if zip_bytes is not None:
-            return dict(artifact.unpack(zip_bytes)[0])
+            return dict(archive.unpack(zip_bytes)[0])
     raise AirflowFailException(
         f"the artifact of the champion, version {champion.version}, is neither under artifacts/ nor {champion.s3_key}: "
         "restore it from the bucket's versions, or promote another model"

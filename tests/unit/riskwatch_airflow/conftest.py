@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
 
-from ml import clock, settings, tracking
-from ml.rate import Rate
 from riskwatch_airflow import clients
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
-from tests.unit.bucket import Bucket
-from tests.unit.riskwatch_airflow import exporting
-from tests.unit.riskwatch_airflow.trainings import TEN
+from riskwatch_ml.core import clock, settings
+from riskwatch_ml.ingest.rate_limit import Rate
+from riskwatch_ml.registry import mlflow_registry
+from tests.support import exporting
+from tests.support.bucket import Bucket
+from tests.support.trainings import TEN
 
 STATISTICS = {"Average": lambda values: sum(values) / len(values), "Sum": sum}
 NOW = datetime(2026, 11, 22, 10, 7, 30, tzinfo=UTC)
@@ -195,10 +196,14 @@ def training_run(context):
 def told(monkeypatch):
     """What MLflow was told."""
     told = {}
-    monkeypatch.setattr(tracking, "open_training", lambda config, training_id, params: told.update(params) or "parent")
-    monkeypatch.setattr(tracking, "close_training", lambda config, run_id, rows, why: told.update(closed=rows, why=why))
-    monkeypatch.setattr(tracking, "register", lambda *given, **more: told.update(more) or "3")
-    monkeypatch.setattr(tracking, "champion", lambda config: told.get("champion"))
+    monkeypatch.setattr(
+        mlflow_registry, "open_training", lambda config, training_id, params: told.update(params) or "parent"
+    )
+    monkeypatch.setattr(
+        mlflow_registry, "close_training", lambda config, run_id, rows, why: told.update(closed=rows, why=why)
+    )
+    monkeypatch.setattr(mlflow_registry, "register", lambda *given, **more: told.update(more) or "3")
+    monkeypatch.setattr(mlflow_registry, "champion", lambda config: told.get("champion"))
     return told
 
 

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import app
-from ml import aws, clock, settings
-from ml.store import Store
-from tests.unit.bucket import Bucket
+from riskwatch_cli.main import app
+from riskwatch_ml.core import aws, clock, settings
+from riskwatch_ml.storage.bucket import Store
+from tests.support.bucket import Bucket
 
 
 class Function:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import app
+from riskwatch_cli.main import app
 
 
 def fleet(hours, start="2026-11-01"):
@@ -109,7 +109,7 @@ def test_labels_are_checked_before_the_long_work(files, labels, message):
 )
 def test_paths_are_checked_before_the_long_work(files, options, message, monkeypatch):
     (files / "folder").mkdir()
-    monkeypatch.setattr("ml.backtest.backtest", None)
+    monkeypatch.setattr("riskwatch_ml.backtest.replay.backtest", None)
     result = run(*options)
     assert result.exit_code == 1
     assert message in result.output

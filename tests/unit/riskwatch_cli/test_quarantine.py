@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import app
-from ml import catalogue, settings
+from riskwatch_cli.main import app
+from riskwatch_ml.core import settings
+from riskwatch_ml.schema import catalogue
 
 HEAD = "timestamp,CPUUtilization,Latency_ms\n"
 ROWS = HEAD + "2/17/2025 0:00,20,5\n2/17/2025 0:05,150,5\n2/17/2025 0:10,-3,5\n"

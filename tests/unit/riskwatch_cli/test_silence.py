@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import app
-from ml import aws, clock, settings
-from riskwatch_lambda.maintenance import Windows
+from riskwatch_cli.main import app
+from riskwatch_lambda.alerting.maintenance import Windows
 from riskwatch_lambda.table import Table
-from tests.unit.lambda_.fakes import FakeDynamoDB
+from riskwatch_ml.core import aws, clock, settings
+from tests.support.fakes import FakeDynamoDB
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 

@@ -16,8 +16,10 @@ from botocore.exceptions import ClientError
 # Airflow reads this when it is first imported, which is earlier than any fixture.
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="riskwatch-airflow-"))
 
-from ml import clock, labelled, release
-from ml.store import Store
+from riskwatch_ml.core import clock
+from riskwatch_ml.registry import release
+from riskwatch_ml.storage import labelled_rows
+from riskwatch_ml.storage.bucket import Store
 
 NOW = datetime(2026, 11, 22, 12, 2, tzinfo=UTC)
 REASON = {
@@ -94,7 +96,7 @@ def fill(store):
         key = f"labelled/arrived/dt={hour:%Y-%m-%d}/hh={hour:%H}/{name}.json.gz"
         store.put_bytes(key, gzip.compress("\n".join(map(json.dumps, rows)).encode()))
         if compacted:
-            labelled.compact(store, NOW)
+            labelled_rows.compact(store, NOW)
 
     return put
 

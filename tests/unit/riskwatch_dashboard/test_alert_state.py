@@ -6,16 +6,16 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from fastapi.testclient import TestClient
 
-from ml import clock
+from riskwatch_dashboard import alert_state, queries
 from riskwatch_dashboard import app as app_module
-from riskwatch_dashboard import quiet, reads
-from riskwatch_dashboard.sources import Look, Source
-from riskwatch_lambda.episodes import EpisodeState
-from riskwatch_lambda.maintenance import ALL, INSTANCE, SERVICE, Window, Windows
-from riskwatch_lambda.registry import Registry
+from riskwatch_dashboard.snapshot import Look, Source
+from riskwatch_lambda.alerting.maintenance import ALL, INSTANCE, SERVICE, Window, Windows
+from riskwatch_lambda.episode_rule import EpisodeState
+from riskwatch_lambda.episodes.lifecycle import BEHAVIOUR, SILENT, Change, Episode
+from riskwatch_lambda.episodes.repository import Registry
 from riskwatch_lambda.table import Table
-from riskwatch_lambda.tracking import BEHAVIOUR, SILENT, Change, Episode
-from tests.unit.lambda_.fakes import FakeDynamoDB
+from riskwatch_ml.core import clock
+from tests.support.fakes import FakeDynamoDB
 from tests.unit.riskwatch_dashboard.conftest import NOW
 
 HOSTILE = '"><script>alert(1)</script>'
@@ -62,7 +62,7 @@ def visit(store, table, monkeypatch):
     monkeypatch.setattr(app_module, "_access", lambda: lambda: None)
 
     def look() -> Look:
-        return Look(reads.read(store, clock.now()), quiet=quiet.read(table, clock.now()))
+        return Look(queries.read(store, clock.now()), quiet=alert_state.read(table, clock.now()))
 
     return TestClient(app_module.build(Source(look)), raise_server_exceptions=False)
 
@@ -75,7 +75,7 @@ def test_windows_that_run_are_read_and_no_others(table, declare):
     declare("4", SERVICE, "shop", end=90)
     declare("5", INSTANCE, "db-1", end=30)
     # WHEN the table is looked at, THEN the two are there, the one that ends first before the other
-    found = quiet.read(table, NOW)
+    found = alert_state.read(table, NOW)
     assert [(each.what, each.by, each.reason) for each in found.windows] == [
         ("instance db-1", "ada", "upgrade"),
         ("service shop", "ada", "upgrade"),
@@ -90,7 +90,7 @@ def test_silent_instances_are_those_with_an_open_silent_episode(table, fall):
     fall("web-3", "shop", 30, is_open=False)
     fall("web-4", "shop", 30, kind=BEHAVIOUR)
     # THEN the two are there, the longest silent first
-    found = quiet.read(table, NOW)
+    found = alert_state.read(table, NOW)
     assert [(each.instance_id, each.service) for each in found.silent] == [("web-1", "shop"), ("web-2", "shop")]
     assert found.silent_since("web-1") == NOW - timedelta(minutes=40)
     assert found.silent_since("web-3") is None
@@ -99,12 +99,12 @@ def test_silent_instances_are_those_with_an_open_silent_episode(table, fall):
 def test_the_window_of_an_instance_is_the_one_that_ends_last(table, declare):
     declare("1", INSTANCE, "web-1", end=30, reason="short")
     declare("2", SERVICE, "shop", end=90, reason="long")
-    found = quiet.read(table, NOW)
+    found = alert_state.read(table, NOW)
     assert found.window_of("shop", "web-1").reason == "long"
     assert found.window_of("other", "web-1").reason == "short"
     assert found.window_of("other", "web-2") is None
     declare("3", ALL, "", end=120, reason="all")
-    assert quiet.read(table, NOW).window_of("other", "web-2").reason == "all"
+    assert alert_state.read(table, NOW).window_of("other", "web-2").reason == "all"
 
 
 def test_the_page_shows_who_is_in_maintenance_and_who_is_silent(visit, fill, row, at, declare, fall):
@@ -211,7 +211,7 @@ def test_what_aws_says_of_a_refusal_stays_in_the_log(visit, database, monkeypatc
         assert "123456789012" not in text
         assert "arn:" not in text
         assert ("needs dynamodb:Query on the table table and its index unfinished" in text) == code.startswith("Access")
-        assert ("deploy infra/stack.yaml" in text) == code.startswith("ResourceNotFound")
+        assert ("deploy infra/riskwatch_infra/stack.yaml" in text) == code.startswith("ResourceNotFound")
     # AND the log has it
     assert said in caplog.text
 

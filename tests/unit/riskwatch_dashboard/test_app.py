@@ -10,10 +10,10 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from fastapi.testclient import TestClient
 
-from ml import clock, settings
 from riskwatch_dashboard import app as app_module
-from riskwatch_dashboard import reads, sources
-from riskwatch_dashboard.sources import Look, Source, UnavailableError
+from riskwatch_dashboard import queries, snapshot
+from riskwatch_dashboard.snapshot import Look, Source, UnavailableError
+from riskwatch_ml.core import clock, settings
 
 PLUGINS = Path(__file__).parents[3] / "plugins"
 HOSTILE = '"><script>alert(1)</script>'
@@ -26,7 +26,7 @@ def visit(store, monkeypatch):
     link = "http://mlflow/#/models/riskwatch/versions/13"
 
     def look() -> Look:
-        return Look(reads.read(store, clock.now()), {"latency_ms": "ms"}, link)
+        return Look(queries.read(store, clock.now()), {"latency_ms": "ms"}, link)
 
     return TestClient(app_module.build(Source(look)), raise_server_exceptions=False)
 
@@ -173,7 +173,7 @@ def test_a_bucket_that_does_not_answer_is_a_page_too(monkeypatch, config, error,
         raise error
 
     monkeypatch.setattr(settings, "load", lambda: config)
-    monkeypatch.setattr(sources, "_client", fail)
+    monkeypatch.setattr(snapshot, "_client", fail)
     answer = TestClient(app_module.build()).get("/")
     assert answer.status_code == 503
     assert told in answer.text

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from riskwatch_dashboard import reads, words
+from riskwatch_dashboard import formatting, queries
 from riskwatch_dashboard.filters import Filters
 
 NOW = datetime(2026, 11, 22, 12, 2, tzinfo=UTC)
@@ -14,7 +14,7 @@ def at(minutes: int) -> datetime:
 
 
 def names(reading, **filters) -> list[str]:
-    return [found.instance_id for found in reads.page(reading, Filters(**filters)).rows]
+    return [found.instance_id for found in queries.page(reading, Filters(**filters)).rows]
 
 
 def test_rows_and_shares_of_the_last_day(store, fill, row):
@@ -23,24 +23,24 @@ def test_rows_and_shares_of_the_last_day(store, fill, row):
     fill([row("a", at(5), "Idle"), row("b", at(5), "Critical"), row("a", at(0))], name="s0-3-5")
 
     # WHEN the bucket is read
-    reading = reads.read(store, NOW)
+    reading = queries.read(store, NOW)
 
     # THEN the newest come first, of one moment the Critical one, and the shares are those of the four rows of the day
-    assert [(found.instance_id, found.timestamp) for found in reads.page(reading, Filters()).rows] == [
+    assert [(found.instance_id, found.timestamp) for found in queries.page(reading, Filters()).rows] == [
         ("a", at(0)),
         ("b", at(5)),
         ("a", at(5)),
         ("a", at(60)),
     ]
-    assert reads.distribution(reading) == (
-        reads.Share("Idle", 1, 0.25),
-        reads.Share("Normal", 2, 0.5),
-        reads.Share("High Load", 0, 0.0),
-        reads.Share("Critical", 1, 0.25),
+    assert queries.distribution(reading) == (
+        queries.Share("Idle", 1, 0.25),
+        queries.Share("Normal", 2, 0.5),
+        queries.Share("High Load", 0, 0.0),
+        queries.Share("Critical", 1, 0.25),
     )
     assert reading.newest == at(0)
     assert reading.metrics == ("cpu_utilization", "latency_ms")
-    assert reads.abnormal_count(reading) == 1
+    assert queries.abnormal_count(reading) == 1
 
 
 def test_filters_leave_only_what_they_name(store, fill, row):
@@ -52,7 +52,7 @@ def test_filters_leave_only_what_they_name(store, fill, row):
             row("db-1", at(20), unusual=True, cpu_utilization=95.0),
         ]
     )
-    reading = reads.read(store, NOW)
+    reading = queries.read(store, NOW)
     assert names(reading, risk="High Load") == ["WEB-2"]
     assert names(reading, instance="web") == ["web-1", "WEB-2"]
     # A name is no pattern.
@@ -67,9 +67,9 @@ def test_filters_leave_only_what_they_name(store, fill, row):
 def test_pages_divide_the_rows_and_a_page_too_far_is_the_last(store, fill, row):
     # GIVEN five rows, in pages of two
     fill([row("a", at(5 * place)) for place in range(5)])
-    reading = reads.read(store, NOW)
+    reading = queries.read(store, NOW)
     # WHEN the last page and one beyond it are asked for
-    last, beyond = (reads.page(reading, Filters(page=number, size=2)) for number in (3, 9))
+    last, beyond = (queries.page(reading, Filters(page=number, size=2)) for number in (3, 9))
     # THEN both are the fifth row
     assert (last.first, last.last, last.total, last.pages) == (5, 5, 5, 3)
     assert [found.timestamp for found in last.rows] == [at(20)]
@@ -81,7 +81,7 @@ def test_only_abnormal_rows_say_why(store, fill, row):
     within = {"feature": "cpu_utilization", "value": 5.0, "low": 0.0, "high": 10.0, "share": 0.5}
     calm = row("c", at(0), "Critical", unusual=False, episode_id="c@2026-11-22T11:35:00.000Z", reasons=[within])
     fill([row("a", at(0)), row("b", at(0), unusual=True), calm])
-    found = {item.instance_id: item for item in reads.page(reads.read(store, NOW), Filters()).rows}
+    found = {item.instance_id: item for item in queries.page(queries.read(store, NOW), Filters()).rows}
     assert found["a"].reasons == ()
     assert found["b"].reasons == ("latency_ms 812, expected 40 to 190",)
     assert found["c"].reasons == ("in an episode since 2026-11-22 11:35",)
@@ -89,26 +89,26 @@ def test_only_abnormal_rows_say_why(store, fill, row):
 
 
 def test_more_rows_than_the_bound_are_cut_and_said(store, fill, row, monkeypatch):
-    monkeypatch.setattr(reads, "MOST_ROWS", 3)
+    monkeypatch.setattr(queries, "MOST_ROWS", 3)
     fill([row("a", at(5 * place)) for place in range(6)])
-    reading = reads.read(store, NOW)
+    reading = queries.read(store, NOW)
     assert len(reading.rows) == 3
     assert not reading.complete
     assert reading.since == at(10)
 
 
 def test_an_empty_bucket_is_no_error(store):
-    reading = reads.read(store, NOW)
+    reading = queries.read(store, NOW)
     assert reading.newest is None
     assert reading.model is None
-    assert reads.page(reading, Filters(metric="cpu_utilization", low=1.0)).rows == ()
-    assert [share.share for share in reads.distribution(reading)] == [0.0] * 4
+    assert queries.page(reading, Filters(metric="cpu_utilization", low=1.0)).rows == ()
+    assert [share.share for share in queries.distribution(reading)] == [0.0] * 4
 
 
 def test_the_newest_row_is_found_when_the_stream_stood_still(store, fill, row):
     # GIVEN rows of two days ago only
     fill([row("a", at(48 * 60)), row("a", at(48 * 60 + 5))], compacted=True)
-    reading = reads.read(store, NOW)
+    reading = queries.read(store, NOW)
     assert reading.rows.empty
     assert reading.newest == at(48 * 60)
 
@@ -119,40 +119,40 @@ def test_the_model_in_service_is_what_the_ledger_put_there_last(store, promote):
     promote("3", 2)
     promote("9", 3, action="dry_run")
     # THEN the second is in service
-    model = reads.model_in_service(store)
+    model = queries.model_in_service(store)
     assert (model.family, model.version, model.function_version, model.by) == ("kmeans", "13", "3", "ada")
     assert model.promoted == datetime(2026, 11, 21, 2, tzinfo=UTC)
 
     # WHEN its promotion is undone, and then that of an older one too
     promote("2", 4, action="restore")
     # THEN the one before is in service
-    assert reads.model_in_service(store).function_version == "2"
+    assert queries.model_in_service(store).function_version == "2"
 
     # WHEN an operator rolls back and forth
     promote("3", 5, action="rollback")
-    assert reads.model_in_service(store).function_version == "3"
+    assert queries.model_in_service(store).function_version == "3"
 
 
 def test_a_promotion_undone_to_the_placeholder_leaves_no_model(store, promote):
     promote("2", 1)
     promote("1", 2, action="restore")
-    assert reads.model_in_service(store) is None
+    assert queries.model_in_service(store) is None
 
 
 def test_numbers_ages_and_reasons_in_words():
-    assert [words.number(value) for value in (None, 0.0, 0.0001, 0.25, 12.345, 812.0, 812.46, 12170.4)] == [
+    assert [formatting.number(value) for value in (None, 0.0, 0.0001, 0.25, 12.345, 812.0, 812.46, 12170.4)] == [
         *("–", "0", "0", "0.25", "12.35", "812", "812.5", "12,170"),
     ]
-    assert words.age(timedelta(seconds=-5)) == "less than a minute"
-    assert words.age(timedelta(minutes=125, seconds=59)) == "2 h 5 min"
-    assert words.age(timedelta(days=3, minutes=2)) == "3 d 2 min"
+    assert formatting.age(timedelta(seconds=-5)) == "less than a minute"
+    assert formatting.age(timedelta(minutes=125, seconds=59)) == "2 h 5 min"
+    assert formatting.age(timedelta(days=3, minutes=2)) == "3 d 2 min"
     missing = '[{"feature": "cpu", "value": null, "low": 1, "high": 2, "share": 1}]'
-    assert words.reasons(missing) == ("cpu missing, expected 1 to 2",)
+    assert formatting.reasons(missing) == ("cpu missing, expected 1 to 2",)
     small = '[{"feature": "cpu", "value": 9, "low": 1, "high": 2, "share": 0.01}]'
-    assert words.reasons(small) == ()
+    assert formatting.reasons(small) == ()
 
 
 def test_reasons_that_are_none_are_left_out():
     for text in (None, "", "nonsense", "5", '{"a": 1}', "[1, null, []]", '[{"share": "x"}]', '[{"share": NaN}]'):
-        assert words.reasons(text) == ()
-    assert words.reasons('[{"feature": "cpu", "share": 1, "value": 3, "low": "<b>", "high": 9}]') == ("cpu 3",)
+        assert formatting.reasons(text) == ()
+    assert formatting.reasons('[{"feature": "cpu", "share": 1, "value": 3, "low": "<b>", "high": 9}]') == ("cpu 3",)

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
-from expectations import page
-from expectations.validate import Interval, validate
-from ml.catalogue import Catalogue, Metric
-from ml.store import Store
-from tests.unit.bucket import Bucket
+from riskwatch_expectations import data_docs
+from riskwatch_expectations.validate import Interval, validate
+from riskwatch_ml.schema.catalogue import Catalogue, Metric
+from riskwatch_ml.storage.bucket import Store
+from tests.support.bucket import Bucket
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 INTERVAL = Interval(TEN, TEN + timedelta(hours=1), 300)
@@ -36,7 +36,7 @@ def store():
 
 def test_the_page_names_what_failed_in_one_object(store):
     # WHEN
-    key = page.write(store, outcomes(), INTERVAL, "default")
+    key = data_docs.write(store, outcomes(), INTERVAL, "default")
 
     # THEN
     assert key == "docs/validation/2026-11-22T1000Z--2026-11-22T1100Z-default.html"
@@ -48,7 +48,7 @@ def test_the_page_names_what_failed_in_one_object(store):
 
 def test_a_name_in_a_row_is_text_and_nothing_else(store):
     # GIVEN an instance with a name that is a script, found among the duplicates
-    text = page.render(outcomes(name=HOSTILE), HOSTILE)
+    text = data_docs.render(outcomes(name=HOSTILE), HOSTILE)
 
     # THEN
     assert "&lt;script&gt;alert(1)" in text
@@ -56,42 +56,42 @@ def test_a_name_in_a_row_is_text_and_nothing_else(store):
 
 
 def test_many_bad_rows_do_not_make_it_long():
-    small, large = (len(page.render(outcomes(count), "x")) for count in (20, 2_000))
+    small, large = (len(data_docs.render(outcomes(count), "x")) for count in (20, 2_000))
     assert large < 1.5 * small
 
 
 def of_day(day, part):
-    return f"{page.PREFIX}2026-11-{day}T1000Z--2026-11-{day}T1100Z-{part}.html"
+    return f"{data_docs.PREFIX}2026-11-{day}T1000Z--2026-11-{day}T1100Z-{part}.html"
 
 
 def test_of_each_part_the_pages_written_last_stay(store, monkeypatch):
     # GIVEN room for two pages a part, three newer ones of a part with a name of two words, one of another
-    monkeypatch.setattr(page, "KEPT", 2)
+    monkeypatch.setattr(data_docs, "KEPT", 2)
     for part, days in (("other", (23,)), ("1.eu-west-1", (23, 24, 25))):
         for day in days:
             store.put_page(of_day(day, part), "")
 
     # WHEN a backfill writes a page of the past
-    key = page.write(store, outcomes(), INTERVAL, "1.eu-west-1")
-    page.tidy(store, [key])
+    key = data_docs.write(store, outcomes(), INTERVAL, "1.eu-west-1")
+    data_docs.tidy(store, [key])
 
     # THEN it stays with the one written before it, also when somebody else tidies, and the other part has its own
-    assert store.keys(page.PREFIX) == sorted([key, of_day(25, "1.eu-west-1"), of_day(23, "other")])
-    page.tidy(store, [])
-    assert key in store.keys(page.PREFIX)
+    assert store.keys(data_docs.PREFIX) == sorted([key, of_day(25, "1.eu-west-1"), of_day(23, "other")])
+    data_docs.tidy(store, [])
+    assert key in store.keys(data_docs.PREFIX)
 
 
 def test_a_run_keeps_every_page_that_it_has_written(store, monkeypatch):
     # GIVEN a run of more pages than there is room for, and an older one
-    monkeypatch.setattr(page, "KEPT", 2)
+    monkeypatch.setattr(data_docs, "KEPT", 2)
     store.put_page(of_day(10, "default"), "")
     written = [of_day(day, "default") for day in (22, 23, 24)]
     for key in written:
         store.put_page(key, "")
 
     # WHEN / THEN
-    page.tidy(store, written)
-    assert store.keys(page.PREFIX) == written
+    data_docs.tidy(store, written)
+    assert store.keys(data_docs.PREFIX) == written
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_a_run_keeps_every_page_that_it_has_written(store, monkeypatch):
 )
 def test_the_link_is_one_that_a_person_can_open(store, monkeypatch, endpoint, address):
     monkeypatch.setattr(store.client.meta, "endpoint_url", endpoint)
-    assert page.link(store, "docs/a b.html") == address
+    assert data_docs.link(store, "docs/a b.html") == address

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from expectations import reference, series
-from expectations.reference import Reference
-from expectations.validate import Finding, Interval, validate
-from ml.catalogue import Catalogue, Metric
-from ml.store import Store
-from tests.unit.bucket import Bucket
+from riskwatch_expectations import reference
+from riskwatch_expectations.reference import Reference
+from riskwatch_expectations.suites import series
+from riskwatch_expectations.validate import Finding, Interval, validate
+from riskwatch_ml.schema.catalogue import Catalogue, Metric
+from riskwatch_ml.storage.bucket import Store
+from tests.support.bucket import Bucket
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)

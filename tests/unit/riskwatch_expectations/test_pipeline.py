@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from expectations import replay
-from expectations.layers import CSV_PART, EXPORT_PART, TAKEN, split_interval
-from expectations.metrics import REPEATED
-from expectations.replay import Replayed
-from expectations.validate import Interval, ValidationError
-from ml.catalogue import Catalogue, Metric
-from ml.store import Store, StoreError, hour_key
-from tests.unit.bucket import Bucket
+from riskwatch_expectations import revalidate
+from riskwatch_expectations.pipeline import CSV_PART, EXPORT_PART, TAKEN, split_interval
+from riskwatch_expectations.revalidate import Replayed
+from riskwatch_expectations.suites.rows import REPEATED
+from riskwatch_expectations.validate import Interval, ValidationError
+from riskwatch_ml.schema.catalogue import Catalogue, Metric
+from riskwatch_ml.storage.bucket import Store, StoreError, hour_key
+from tests.support.bucket import Bucket
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 NOON = TEN + timedelta(hours=2)
@@ -107,7 +107,7 @@ def test_a_corrected_bound_brings_its_rows_back_and_leaves_the_others(store, row
     split(store, rows)
 
     # WHEN they are judged again by the corrected catalogue
-    done = replay.replay(store, catalogue(upper=200.0), INTERVAL)
+    done = revalidate.replay(store, catalogue(upper=200.0), INTERVAL)
 
     # THEN the two are validated, and the layers are as if the bound had always been that
     assert done == Replayed(4, 2, 2, {"cpu outside [0, 200] %": 1, "no metric has a value": 1})
@@ -120,9 +120,11 @@ def test_a_corrected_bound_brings_its_rows_back_and_leaves_the_others(store, row
 def test_a_second_replay_changes_nothing(store, rows):
     rows.loc[[3, 4], "cpu"] = [150.0, -1.0]
     split(store, rows)
-    replay.replay(store, catalogue(upper=200.0), INTERVAL)
+    revalidate.replay(store, catalogue(upper=200.0), INTERVAL)
     before = dict(store.client.objects)
-    assert replay.replay(store, catalogue(upper=200.0), INTERVAL) == Replayed(1, 0, 1, {"cpu outside [0, 200] %": 1})
+    assert revalidate.replay(store, catalogue(upper=200.0), INTERVAL) == Replayed(
+        1, 0, 1, {"cpu outside [0, 200] %": 1}
+    )
     assert store.client.objects == before
 
 
@@ -132,7 +134,7 @@ def test_a_replay_keeps_to_its_interval_and_part(store, rows):
     split(store, rows.assign(cpu=150.0, instance_id=rows["instance_id"] + "-csv"), CSV_PART)
 
     # WHEN half an hour is judged again
-    done = replay.replay(store, catalogue(upper=200.0), Interval(TEN, TEN + timedelta(minutes=30), 300))
+    done = revalidate.replay(store, catalogue(upper=200.0), Interval(TEN, TEN + timedelta(minutes=30), 300))
 
     # THEN its rows have moved within their parts, those around them have not
     assert (done.rows, done.validated) == (24, 24)
@@ -148,7 +150,7 @@ def test_a_row_that_is_there_already_stays_in_quarantine(store, rows):
     split(store, rows.iloc[[20]], CSV_PART)
 
     # WHEN
-    done = replay.replay(store, catalogue(upper=200.0), INTERVAL)
+    done = revalidate.replay(store, catalogue(upper=200.0), INTERVAL)
 
     # THEN
     assert done == Replayed(2, 0, 2, {REPEATED: 1, TAKEN: 1})
@@ -170,11 +172,11 @@ def test_killed_before_the_quarantine_is_written_a_row_is_not_counted_twice(stor
 
     monkeypatch.setattr(Store, "write_hours", dies)
     with pytest.raises(ConnectionError):
-        replay.replay(store, catalogue(upper=200.0), INTERVAL)
+        revalidate.replay(store, catalogue(upper=200.0), INTERVAL)
     monkeypatch.undo()
 
     # WHEN it runs again
-    done = replay.replay(store, catalogue(upper=200.0), INTERVAL)
+    done = revalidate.replay(store, catalogue(upper=200.0), INTERVAL)
 
     # THEN the row is in one place
     assert done == Replayed(1, 0, 1, {"cpu outside [0, 200] %": 1})
@@ -188,22 +190,22 @@ def test_rows_of_an_older_catalogue_are_judged_by_the_columns_of_today(store, ro
     today = Catalogue((Metric("cpu", "Test", "CPU", upper=200.0), Metric("new", "Test", "New")))
 
     # WHEN / THEN
-    assert replay.replay(store, today, INTERVAL).validated == 1
+    assert revalidate.replay(store, today, INTERVAL).validated == 1
     assert layer(store, "validated")["cpu"].max() == 150.0
 
 
 def test_what_is_held_is_shown_with_reasons_and_part(store, rows):
     rows.loc[3, "cpu"] = 150.0
     split(store, rows)
-    shown = replay.held(store, TEN, NOON)
+    shown = revalidate.held(store, TEN, NOON)
     assert shown[["instance_id", "reasons", "part"]].to_numpy().tolist() == [
         ["a", "cpu outside [0, 100] %", EXPORT_PART]
     ]
-    assert replay.held(store, NOON, NOON + timedelta(days=1)).empty
+    assert revalidate.held(store, NOON, NOON + timedelta(days=1)).empty
 
 
 def test_an_empty_quarantine_is_no_work(store):
-    assert replay.replay(store, catalogue(), INTERVAL) == Replayed(0, 0, 0, {})
+    assert revalidate.replay(store, catalogue(), INTERVAL) == Replayed(0, 0, 0, {})
 
 
 # ------------------------------------------------------------------------------------------------------- bad objects

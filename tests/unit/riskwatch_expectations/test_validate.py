@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from expectations.validate import Finding, Interval, ValidationError, validate
-from ml import catalogue, dataset
+from riskwatch_expectations.validate import Finding, Interval, ValidationError, validate
+from riskwatch_ml.schema import catalogue, metric_rows
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 CATALOGUE = catalogue.load()
@@ -22,11 +22,11 @@ def rows():
     moments = [TEN + timedelta(minutes=5 * place) for place in range(12)]
     values = np.random.default_rng(7).uniform(1, 90, (2, len(NAMES), 12))
     series = [
-        dataset.Series(name, feature, moments, values[place, column] / CATALOGUE.by_name[feature].scale)
+        metric_rows.Series(name, feature, moments, values[place, column] / CATALOGUE.by_name[feature].scale)
         for place, name in enumerate(("a", "b"))
         for column, feature in enumerate(NAMES)
     ]
-    return dataset.widen(series, CATALOGUE).rows
+    return metric_rows.widen(series, CATALOGUE).rows
 
 
 def test_good_rows_pass_unchanged(rows):

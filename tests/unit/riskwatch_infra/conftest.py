@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from infra import deploy
+from riskwatch_infra import deploy
 
 
 class Loader(yaml.SafeLoader):

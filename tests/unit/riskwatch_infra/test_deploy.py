@@ -3,7 +3,7 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from infra import deploy
+from riskwatch_infra import deploy
 
 
 def error(message):

@@ -12,7 +12,7 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
-from infra import deploy
+from riskwatch_infra import deploy
 
 ROOT = deploy.TEMPLATE.parent.parent
 FUNCTION = ("lambda/riskwatch_lambda",)
@@ -127,7 +127,7 @@ def test_the_dags_and_pages_may_do_what_they_do_and_nothing_else(resources):
 def test_the_reader_of_another_account_may_do_what_the_hook_does_there(load):
     # GIVEN the template for further accounts, and the modules that work with the credentials of its role
     role = load(deploy.TEMPLATE.with_name("reader.yaml"))["Resources"]["Reader"]["Properties"]
-    sources = ("plugins/riskwatch_airflow/hooks/cloudwatch.py", "ml/metric_reader.py")
+    sources = ("plugins/riskwatch_airflow/hooks/cloudwatch.py", "ml/riskwatch_ml/ingest/reader.py")
 
     # WHEN / THEN
     wanted = set().union(*(called((ROOT / path).read_text(encoding="utf-8"), path) for path in sources))

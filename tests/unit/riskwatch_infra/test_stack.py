@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from infra import deploy
-from ml import labelled
-from riskwatch_lambda import logs, registry, tick
+from riskwatch_infra import deploy
+from riskwatch_lambda import logs
+from riskwatch_lambda.episodes import repository
+from riskwatch_lambda.events import tick
+from riskwatch_ml.storage import labelled_rows
 
 # Actions for which AWS knows no resource-level permissions.
 WITHOUT_RESOURCE = {"cloudwatch:GetMetricData", "cloudwatch:ListMetrics", "tag:GetResources"}
@@ -75,7 +77,7 @@ def test_the_pages_may_query_the_table_and_the_index_of_what_is_unfinished(resou
         if "dynamodb:Query" in listed(item["Action"])
     ]
     assert [item["Resource"] for item in queries] == [
-        [{"Fn::GetAtt": "Table.Arn"}, {"Fn::Sub": f"${{Table.Arn}}/index/{registry.UNFINISHED}"}]
+        [{"Fn::GetAtt": "Table.Arn"}, {"Fn::Sub": f"${{Table.Arn}}/index/{repository.UNFINISHED}"}]
     ]
 
 
@@ -104,7 +106,7 @@ def test_a_batch_is_tried_again_until_the_stream_is_about_to_forget_it(resources
     assert mapping["MaximumRecordAgeInSeconds"] == retention_s - 3600
     assert mapping["DestinationConfig"]["OnFailure"]["Destination"] == {"Fn::GetAtt": "DeadLetterQueue.Arn"}
     # AND the compaction of labelled rows looks back further than any row can wait
-    assert retention_s < labelled.LATE.total_seconds()
+    assert retention_s < labelled_rows.LATE.total_seconds()
 
 
 def test_alarms_tell_operations_and_never_those_who_get_alerts(resources):
@@ -193,7 +195,7 @@ def test_what_can_be_made_again_expires_and_the_record_never_does(template, reso
         assert not [prefix for prefix in days if key.startswith(prefix)], key
     # AND arrived rows outlive the time in which compaction looks for them, whatever is chosen
     least = template["Parameters"][expiring["labelled/arrived/"]]["MinValue"]
-    assert least * 86_400 > labelled.LATE.total_seconds()
+    assert least * 86_400 > labelled_rows.LATE.total_seconds()
     # AND a rule without a prefix removes only versions that were replaced
     for rule in rules:
         assert "Prefix" in rule or not rule.keys() & {"ExpirationInDays", "ExpirationDate"}

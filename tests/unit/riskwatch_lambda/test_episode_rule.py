@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from riskwatch_lambda.episodes import QUIET, EpisodeState, Replay, Rule, RuleError, Span, advance, cooling, replay
+from riskwatch_lambda.episode_rule import QUIET, EpisodeState, Replay, Rule, RuleError, Span, advance, cooling, replay
 
 RULE = Rule(close_rows=2)
 DOCUMENT = {"m": 1, "n": 1, "close_rows": 2, "paging_threshold": 1.5, "cooldown_s": 3600, "group_s": 900}

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from riskwatch_lambda.budget import Limits
-from tests.unit.lambda_ import replaying
+from riskwatch_lambda.alerting.budget import Limits
+from tests.support import replaying
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,12 @@ import pytest
 import yaml
 from botocore.session import Session
 
-from infra import deploy
-from local import airflow_components, compose, embedded_aws, mlflow_server
-from ml.settings import Settings
+from riskwatch_infra import deploy
+from riskwatch_local import compose
+from riskwatch_local.services import airflow_components, embedded_aws, mlflow_server
+from riskwatch_ml.core.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FILE = yaml.safe_load((ROOT / "docker-compose.yaml").read_text(encoding="utf-8"))
 SERVICES = FILE["services"]
 ONE_SHOT = {"airflow-migrate", "airflow-login", "embedded-aws-setup"}
@@ -75,10 +76,10 @@ def test_migration_and_mlflow_and_embedded_aws_are_started_as_the_demo_starts_th
 
 
 def test_own_commands_exist():
-    # GIVEN every command line and health check that calls local.compose
+    # GIVEN every command line and health check that calls riskwatch_local.compose
     lines = [service.get("command", []) for service in SERVICES.values()]
     lines += [service["healthcheck"]["test"][1:] for service in SERVICES.values() if "healthcheck" in service]
-    own = [line[3:] for line in lines if line[:3] == ["python", "-m", "local.compose"]]
+    own = [line[3:] for line in lines if line[:3] == ["python", "-m", "riskwatch_local.compose"]]
     # THEN its parser takes each of them
     assert {compose._parser().parse_args(line).command for line in own} == {"login", "setup", "health"}
 
@@ -267,7 +268,7 @@ def test_the_guide_names_every_setting_that_an_account_needs():
     assert [name for name in absent if f"RISKWATCH_{name.upper()}" not in given] == []
 
 
-# --- The commands of local.compose ------------------------------------------------------------------------------------
+# --- The commands of riskwatch_local.compose ------------------------------------------------------------------------------------
 
 
 def test_env_writes_new_secrets_that_only_the_owner_reads_and_never_overwrites(tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ml.threads import one_thread
+from riskwatch_ml.core.threads import one_thread
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
-from ml import catalogue, settings
+from riskwatch_airflow.hooks.all_accounts import Fleet
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
-from riskwatch_airflow.hooks.fleet import Fleet
+from riskwatch_ml.core import settings
+from riskwatch_ml.schema import catalogue
 from tests.unit.riskwatch_airflow.conftest import FakeCloudWatch
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)

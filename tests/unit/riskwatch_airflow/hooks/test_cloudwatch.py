@@ -10,12 +10,13 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from ml import aws, catalogue
-from ml.catalogue import Catalogue, Metric
-from ml.metric_reader import CloudWatchError, CredentialsError, ForbiddenError
-from ml.rate import Rate
-from ml.shards import Shard
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
+from riskwatch_ml.core import aws
+from riskwatch_ml.core.accounts import Shard
+from riskwatch_ml.ingest.rate_limit import Rate
+from riskwatch_ml.ingest.reader import CloudWatchError, CredentialsError, ForbiddenError
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.schema.catalogue import Catalogue, Metric
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 ALL = catalogue.load()

@@ -6,10 +6,10 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from botocore.exceptions import ClientError
 
-from ml import catalogue
 from riskwatch_airflow.assets import VALIDATED_METRICS
 from riskwatch_airflow.tasks import export
-from tests.unit.riskwatch_airflow.exporting import NINE, TEN, exported, of_run
+from riskwatch_ml.schema import catalogue
+from tests.support.exporting import NINE, TEN, exported, of_run
 
 
 def test_an_interval_is_exported_and_split(aws, an_hour):

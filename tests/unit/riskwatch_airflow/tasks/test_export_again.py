@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ml import clock, metric_plan
-from ml.store import StoreError, hour_key
 from riskwatch_airflow.tasks import export
-from tests.unit.riskwatch_airflow.exporting import NINE, TEN, exported, of_run
+from riskwatch_ml.core import clock
+from riskwatch_ml.ingest import call_plan
+from riskwatch_ml.storage.bucket import StoreError, hour_key
+from tests.support.exporting import NINE, TEN, exported, of_run
 
 
 def layers(s3):
@@ -99,7 +100,7 @@ def test_a_killed_export_leaves_the_previous_objects(aws, an_hour, monkeypatch, 
     # GIVEN three exported hours that have other values by now
     start = NINE - timedelta(hours=2)
     aws.cloudwatch.fill("CPUUtilization", "a", start, 36, 50.0)
-    monkeypatch.setattr(metric_plan, "MAX_POINTS", 100)
+    monkeypatch.setattr(call_plan, "MAX_POINTS", 100)
     export.fetch(of_run(an_hour, start, TEN))
     before = dict(aws.s3.objects)
     aws.cloudwatch.fill("CPUUtilization", "a", start, 36, 60.0)

@@ -5,12 +5,12 @@ from datetime import timedelta
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from ml import inventory
-from ml.inventory import Instance
-from ml.store import hour_key
 from riskwatch_airflow.assets import VALIDATED_METRICS
 from riskwatch_airflow.tasks import export
-from tests.unit.riskwatch_airflow.exporting import NINE, TEN, exported, of_run
+from riskwatch_ml.schema import inventory
+from riskwatch_ml.schema.inventory import Instance
+from riskwatch_ml.storage.bucket import hour_key
+from tests.support.exporting import NINE, TEN, exported, of_run
 
 
 def test_an_instance_that_is_gone_stays_in_its_old_hours(aws, an_hour):

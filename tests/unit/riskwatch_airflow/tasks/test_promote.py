@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from ml import release, tracking
-from ml.release import Release
-from ml.tracking import Registered
 from riskwatch_airflow.assets import LIVE_MODEL
 from riskwatch_airflow.tasks import promote
+from riskwatch_ml.registry import mlflow_registry, release
+from riskwatch_ml.registry.mlflow_registry import Registered
+from riskwatch_ml.registry.release import Release
 
 ZIP = b"an artifact"
 DIGEST = hashlib.sha256(ZIP).hexdigest()
@@ -24,10 +24,10 @@ def registry(aws, monkeypatch):
     aws.store.put_bytes(CHALLENGER.s3_key, ZIP)
     aws.store.put_json("candidates/T1/kmeans.json", {"figures": {"injected_vus_pr": 0.5}})
     aws.released, aws.restored, aws.crowned, aws.moved = [], [], [], True
-    monkeypatch.setattr(tracking, "challenger", lambda config: CHALLENGER)
-    monkeypatch.setattr(tracking, "champion", lambda config: CHAMPION)
-    monkeypatch.setattr(tracking, "version_url", lambda config, version: f"http://mlflow/{version}")
-    monkeypatch.setattr(tracking, "crown", lambda config, version: aws.crowned.append(version))
+    monkeypatch.setattr(mlflow_registry, "challenger", lambda config: CHALLENGER)
+    monkeypatch.setattr(mlflow_registry, "champion", lambda config: CHAMPION)
+    monkeypatch.setattr(mlflow_registry, "version_url", lambda config, version: f"http://mlflow/{version}")
+    monkeypatch.setattr(mlflow_registry, "crown", lambda config, version: aws.crowned.append(version))
 
     def promoted(client, function, alias, zip_bytes, *, approved_by):
         aws.released.append((function, alias, zip_bytes, approved_by))
@@ -68,7 +68,7 @@ def test_a_refresh_goes_live_without_an_approval_unless_labels_churn(
 ):
     # GIVEN
     registry.use(promotion=mode)
-    monkeypatch.setattr(tracking, "challenger", lambda config: replace(CHALLENGER, refreshes=refreshes, ask=ask))
+    monkeypatch.setattr(mlflow_registry, "challenger", lambda config: replace(CHALLENGER, refreshes=refreshes, ask=ask))
 
     # WHEN / THEN
     assert promote.decide(context) == next_task
@@ -79,7 +79,7 @@ def test_a_refresh_goes_live_without_an_approval_unless_labels_churn(
 def test_a_refresh_of_a_model_that_was_replaced_meanwhile_asks(registry, context, monkeypatch, mode):
     # GIVEN a refresh that waited behind a change
     registry.use(promotion=mode)
-    monkeypatch.setattr(tracking, "challenger", lambda config: replace(CHALLENGER, refreshes="cd" * 32))
+    monkeypatch.setattr(mlflow_registry, "challenger", lambda config: replace(CHALLENGER, refreshes="cd" * 32))
 
     # WHEN / THEN who approves reads that it goes back
     assert promote.decide(context) == "approval"
@@ -90,7 +90,7 @@ def test_the_ledger_names_the_policy_that_let_a_refresh_through(registry, contex
     # GIVEN a refresh in mode approval
     registry.use(promotion="approval")
     refresh = replace(CHALLENGER, kind="refresh", why="kmeans stays", refreshes=CHAMPION.digest)
-    monkeypatch.setattr(tracking, "challenger", lambda config: refresh)
+    monkeypatch.setattr(mlflow_registry, "challenger", lambda config: refresh)
     promote.decide(context)
 
     # WHEN
@@ -117,10 +117,10 @@ def test_off_does_nothing_and_dry_run_records(registry, context):
 
 def test_nothing_waits_or_it_serves_already(registry, context, monkeypatch):
     # GIVEN / WHEN / THEN
-    monkeypatch.setattr(tracking, "champion", lambda config: CHALLENGER)
+    monkeypatch.setattr(mlflow_registry, "champion", lambda config: CHALLENGER)
     with pytest.raises(AirflowSkipException, match="version 7 is the champion already"):
         promote.decide(context)
-    monkeypatch.setattr(tracking, "challenger", lambda config: None)
+    monkeypatch.setattr(mlflow_registry, "challenger", lambda config: None)
     with pytest.raises(AirflowSkipException, match="no challenger"):
         promote.decide(context)
 
@@ -156,7 +156,7 @@ def test_a_challenger_that_comes_later_does_not_slip_in(registry, context, monke
     # GIVEN a decision on version 7, and version 8 afterwards
     registry.use(promotion="auto")
     promote.decide(context)
-    monkeypatch.setattr(tracking, "challenger", lambda config: pytest.fail("looked up again"))
+    monkeypatch.setattr(mlflow_registry, "challenger", lambda config: pytest.fail("looked up again"))
 
     # WHEN / THEN
     assert promote.put_live(context)["version"] == "7"
@@ -181,7 +181,7 @@ def test_the_alias_goes_back_when_the_registry_cannot_be_told(registry, context,
     def down(config, version):
         raise ConnectionError("mlflow is down")
 
-    monkeypatch.setattr(tracking, "crown", down)
+    monkeypatch.setattr(mlflow_registry, "crown", down)
 
     # WHEN / THEN
     with pytest.raises(ConnectionError):
@@ -203,7 +203,7 @@ def test_a_champion_stays_when_its_release_is_cleared_and_a_record_fails(registr
     def down(*given):
         raise ConnectionError("it is down")
 
-    monkeypatch.setattr(tracking if step == "crown" else release, step, down)
+    monkeypatch.setattr(mlflow_registry if step == "crown" else release, step, down)
 
     # WHEN the task is tried again, THEN it fails and the alias is left where it is
     with pytest.raises(ConnectionError):

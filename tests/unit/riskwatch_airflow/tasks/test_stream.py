@@ -7,12 +7,12 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from botocore.exceptions import ClientError
 
-from ml import clock
-from ml.live import LiveError
-from ml.metric_reader import ForbiddenError
-from ml.stream import StreamError
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
-from riskwatch_airflow.tasks import streaming
+from riskwatch_airflow.tasks import stream
+from riskwatch_ml.core import clock
+from riskwatch_ml.ingest.reader import ForbiddenError
+from riskwatch_ml.streaming.live_model import LiveError
+from riskwatch_ml.streaming.packs import StreamError
 from tests.unit.riskwatch_airflow.conftest import FakeCloudWatch
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -58,7 +58,7 @@ def minutes(entry):
 def test_the_newest_settled_period_with_its_context(live, context):
     # GIVEN 10:07:30 and 180 s to settle: 10:04:30, so the newest full period is 9:55 to 10:00
     # WHEN
-    told = streaming.publish(context)
+    told = stream.publish(context)
 
     # THEN one row in the model's features, with two of context
     (pack,) = live.kinesis.records
@@ -74,20 +74,20 @@ def test_the_newest_settled_period_with_its_context(live, context):
 def test_delayed_and_skipped_runs_leave_no_hole_and_double_nothing(live, context, at):
     # GIVEN an hour of datapoints more, and a first run at 10:07:30 that streams the newest period
     live.cloudwatch.fill("CPUUtilization", "a", TEN + timedelta(minutes=10), 12, 50.0)
-    streaming.publish(context)
-    assert live.store.get_json(streaming.MARK) == {"end": "2026-11-22T10:00:00.000Z"}
+    stream.publish(context)
+    assert live.store.get_json(stream.MARK) == {"end": "2026-11-22T10:00:00.000Z"}
 
     # WHEN runs come at 10:07:48, 10:13 and, after a pause, 10:43:12
     told = []
     for passed in (7.8, 13, 43.2):
         at(passed)
-        told.append(streaming.publish(context))
+        told.append(stream.publish(context))
 
     # THEN each begins where the last ended: nothing yet, two periods, six periods
     assert [each["rows"] for each in told] == [0, 2, 6]
     assert [each["records"] for each in told] == [0, 1, 1]
     assert streamed(live) == [-5, 0, 5, 10, 15, 20, 25, 30, 35]
-    assert live.store.get_json(streaming.MARK) == {"end": "2026-11-22T10:40:00.000Z"}
+    assert live.store.get_json(stream.MARK) == {"end": "2026-11-22T10:40:00.000Z"}
 
 
 def test_periods_shorter_than_the_schedule_are_all_streamed(live, context, at):
@@ -99,7 +99,7 @@ def test_periods_shorter_than_the_schedule_are_all_streamed(live, context, at):
     # WHEN
     for passed in (10, 15, 20):
         at(passed)
-        streaming.publish(context)
+        stream.publish(context)
 
     # THEN one row at first, then five a run, until three minutes ago
     assert streamed(live) == [6, *range(7, 12), *range(12, 17)]
@@ -114,13 +114,13 @@ def test_a_period_longer_than_the_schedule_is_streamed_once(live, context, at):
     # WHEN / THEN
     for passed in (5, 10, 15):
         at(passed)
-        assert streaming.publish(context)["end"] == "2026-11-22T10:00:00.000Z"
+        assert stream.publish(context)["end"] == "2026-11-22T10:00:00.000Z"
     assert streamed(live) == [-60]
 
 
 def test_the_mark_moves_only_after_the_put(live, context, at, monkeypatch):
     # GIVEN a run that has streamed until ten, and one that fails before anything is through
-    streaming.publish(context)
+    stream.publish(context)
     at(13)
     with monkeypatch.context() as failing:
 
@@ -129,23 +129,23 @@ def test_the_mark_moves_only_after_the_put(live, context, at, monkeypatch):
 
         failing.setattr(live.kinesis, "put_records", refuse)
         with pytest.raises(StreamError):
-            streaming.publish(context)
+            stream.publish(context)
 
     # WHEN the next run comes, THEN it sends what the failed one owed
     at(18)
-    assert streaming.publish(context)["start"] == "2026-11-22T10:00:00.000Z"
+    assert stream.publish(context)["start"] == "2026-11-22T10:00:00.000Z"
     assert streamed(live) == [-5, 0, 5]
 
 
 def test_what_is_longer_ago_than_the_catch_up_is_named(live, context, caplog):
     # GIVEN a mark of nine hours ago, and an instance that had data until two hours before the newest period
-    live.store.put_json(streaming.MARK, {"end": "2026-11-22T01:00:00.000Z"})
+    live.store.put_json(stream.MARK, {"end": "2026-11-22T01:00:00.000Z"})
     live.cloudwatch.values.clear()
     live.cloudwatch.fill("CPUUtilization", "gone", TEN - timedelta(hours=9), 12 * 5)
 
     # WHEN
     with caplog.at_level(logging.WARNING):
-        told = streaming.publish(context)
+        told = stream.publish(context)
 
     # THEN six hours are caught up, with the instance that is not recently active, and the rest is told to be by hand
     assert (told["start"], told["end"]) == ("2026-11-22T04:00:00.000Z", "2026-11-22T10:00:00.000Z")
@@ -156,11 +156,11 @@ def test_what_is_longer_ago_than_the_catch_up_is_named(live, context, caplog):
 
 def test_a_catch_up_that_one_run_cannot_send_goes_on_in_the_next(live, context, at, monkeypatch):
     # GIVEN room for four rows a run, one instance, and an hour to catch up
-    monkeypatch.setattr(streaming, "MOST_ROWS", 4)
-    live.store.put_json(streaming.MARK, {"end": "2026-11-22T09:00:00.000Z"})
+    monkeypatch.setattr(stream, "MOST_ROWS", 4)
+    live.store.put_json(stream.MARK, {"end": "2026-11-22T09:00:00.000Z"})
 
     # WHEN / THEN each run sends 20 minutes from where the one before ended, none twice
-    ends = [streaming.publish(context)["end"][11:16] for _ in range(4)]
+    ends = [stream.publish(context)["end"][11:16] for _ in range(4)]
     assert ends == ["09:20", "09:40", "10:00", "10:00"]
     assert streamed(live) == list(range(-60, 0, 5))
 
@@ -178,19 +178,19 @@ def test_a_catch_up_that_one_run_cannot_send_goes_on_in_the_next(live, context, 
 )
 def test_a_damaged_mark_is_named(live, context, mark):
     # GIVEN / WHEN / THEN
-    live.store.put_bytes(streaming.MARK, mark)
+    live.store.put_bytes(stream.MARK, mark)
     with pytest.raises(AirflowFailException, match=r"stream/mark\.json cannot be read .* delete it"):
-        streaming.publish(context)
+        stream.publish(context)
 
 
 def test_a_mark_ahead_of_the_clock_does_not_stop_the_stream(live, context):
     # GIVEN a mark that a wrong clock has left
-    live.store.put_json(streaming.MARK, {"end": "2027-01-01T00:00:00.000Z"})
+    live.store.put_json(stream.MARK, {"end": "2027-01-01T00:00:00.000Z"})
 
     # WHEN / THEN
-    streaming.publish(context)
+    stream.publish(context)
     assert streamed(live) == [-5]
-    assert live.store.get_json(streaming.MARK) == {"end": "2026-11-22T10:00:00.000Z"}
+    assert live.store.get_json(stream.MARK) == {"end": "2026-11-22T10:00:00.000Z"}
 
 
 def test_context_may_lie_as_far_back_as_the_longest_gap_allows(live, context):
@@ -199,7 +199,7 @@ def test_context_may_lie_as_far_back_as_the_longest_gap_allows(live, context):
     live.cloudwatch.fill("CPUUtilization", "a", TEN - timedelta(minutes=65), 3, step=timedelta(minutes=30))
 
     # WHEN
-    streaming.publish(context)
+    stream.publish(context)
 
     # THEN
     (entry,) = entries(live)
@@ -212,24 +212,24 @@ def test_a_stretch_by_hand(live, context):
     context["params"] = {"start": "2026-11-22T09:10:00Z", "end": "2026-11-22T09:30:00Z"}
 
     # WHEN
-    told = streaming.publish(context)
+    told = stream.publish(context)
 
     # THEN four rows in one pack, with the context from before the stretch
     (entry,) = entries(live)
     assert (minutes(entry), entry["newest"]) == ([-60, -55, -50, -45, -40, -35], 4)
     assert (told["rows"], told["records"]) == (4, 1)
     # AND the mark is not touched
-    assert live.store.get_json(streaming.MARK) is None
+    assert live.store.get_json(stream.MARK) is None
 
 
 def test_a_stretch_by_hand_that_is_too_long_is_refused_with_one_that_is_not(live, context, monkeypatch):
     # GIVEN room for four rows, and five asked for
-    monkeypatch.setattr(streaming, "MOST_ROWS", 4)
+    monkeypatch.setattr(stream, "MOST_ROWS", 4)
     context["params"] = {"start": "2026-11-22T09:10:00Z", "end": "2026-11-22T09:35:00Z"}
 
     # WHEN / THEN
     with pytest.raises(AirflowFailException, match=r"at most 0\.333333 hours, the first one until 2026-11-22T09:30:00"):
-        streaming.publish(context)
+        stream.publish(context)
     assert live.kinesis.records == []
 
 
@@ -239,7 +239,7 @@ def test_no_model_is_a_skip(live, context):
 
     # WHEN / THEN
     with pytest.raises(AirflowSkipException, match="no model is promoted yet"):
-        streaming.publish(context)
+        stream.publish(context)
     assert live.kinesis.records == []
 
 
@@ -249,7 +249,7 @@ def test_a_feature_that_the_catalogue_lost_is_named(live, context):
 
     # WHEN / THEN
     with pytest.raises(AirflowFailException, match="needs gpu, which the catalogue does not have"):
-        streaming.publish(context)
+        stream.publish(context)
 
 
 def test_a_function_that_raises_is_an_error_with_its_words(live, context):
@@ -258,7 +258,7 @@ def test_a_function_that_raises_is_an_error_with_its_words(live, context):
 
     # WHEN / THEN
     with pytest.raises(LiveError, match=r"risk:live raised on selftest: .*damaged"):
-        streaming.publish(context)
+        stream.publish(context)
 
 
 def ticked(aws):
@@ -274,11 +274,11 @@ def test_the_tick_names_those_of_the_inventory_that_are_silent(live, context, at
     live.store.put_bytes(
         "config/inventory.json", b'{"instances": {"a": {}, "b": {}, "silent": {"role": "db", "service": "shop"}}}'
     )
-    live.store.put_json(streaming.MARK, {"end": "2026-11-22T09:00:00.000Z"})
+    live.store.put_json(stream.MARK, {"end": "2026-11-22T09:00:00.000Z"})
 
     # WHEN a run has streamed from nine to ten
-    published = streaming.publish(context)
-    answer = streaming.tick(published)
+    published = stream.publish(context)
+    answer = stream.tick(published)
 
     # THEN the tick has the end of the stretch, and the one instance with its service and its last row
     (tick,) = ticked(live)
@@ -293,7 +293,7 @@ def test_after_a_stretch_by_hand_nobody_is_called_silent(live, context):
     context["params"] = {"start": "2026-11-22T09:10:00Z", "end": "2026-11-22T09:30:00Z"}
 
     # WHEN it is streamed, THEN the tick says nothing about silence, and no row of it counts as seen
-    streaming.tick(streaming.publish(context), digest=True)
+    stream.tick(stream.publish(context), digest=True)
     assert ticked(live) == [{"now": round((TEN - timedelta(minutes=30)).timestamp() * 1000), "digest": True}]
     assert live.store.get_json("stream/seen.json") is None
 
@@ -326,26 +326,26 @@ def _breaking(broken, name, method, answer):
 @pytest.mark.parametrize("method", ["paginate", "get_metric_data"])
 def test_a_region_that_fails_stops_no_other_and_catches_up(regions, context, at, method):
     # GIVEN both regions streamed until ten
-    streaming.tick(streaming.publish(context))
+    stream.tick(stream.publish(context))
     regions.kinesis.records.clear()
 
     # WHEN the second one cannot be read for half an hour, a run every five minutes
     regions.broken["us-east-1"] = method
     for passed in range(13, 43, 5):
         at(passed)
-        published = streaming.publish(context)
-        answered = streaming.tick(published)
+        published = stream.publish(context)
+        answered = stream.tick(published)
 
         # THEN the first is streamed, the tick comes, nobody is silent, and the run ends in an error that names it
         assert answered["open"] == 1
         with pytest.raises(
             AirflowFailException, match=r"us-east-1 were not streamed.*is not allowed.*next runs catch up"
         ):
-            streaming.complete(published)
+            stream.complete(published)
     assert {entry["id"] for entry in entries(regions)} == {"eu-west-1:host"}
     assert streamed(regions) == list(range(0, 35, 5))
     assert [tick["overdue"] for tick in ticked(regions)] == [[]] * 7
-    assert regions.store.get_json(streaming.MARK) == {
+    assert regions.store.get_json(stream.MARK) == {
         "end": "2026-11-22T10:35:00.000Z",
         "shards": {"us-east-1": "2026-11-22T10:00:00.000Z"},
     }
@@ -354,24 +354,24 @@ def test_a_region_that_fails_stops_no_other_and_catches_up(regions, context, at,
     regions.kinesis.records.clear()
     regions.broken.clear()
     at(43)
-    published = streaming.publish(context)
-    streaming.complete(published)
+    published = stream.publish(context)
+    stream.complete(published)
     assert published["end"] == "2026-11-22T10:40:00.000Z"
     own = {entry["id"]: minutes(entry)[-entry["newest"] :] for entry in entries(regions)}
     assert own == {"us-east-1:host": list(range(0, 40, 5)), "eu-west-1:host": [35]}
-    assert regions.store.get_json(streaming.MARK) == {"end": "2026-11-22T10:40:00.000Z"}
+    assert regions.store.get_json(stream.MARK) == {"end": "2026-11-22T10:40:00.000Z"}
 
 
 def test_where_no_region_can_be_read_the_run_fails_and_the_mark_stays(regions, context, at):
     # GIVEN
-    streaming.publish(context)
+    stream.publish(context)
     regions.broken.update({"eu-west-1": "paginate", "us-east-1": "get_metric_data"})
 
     # WHEN / THEN
     at(13)
     with pytest.raises(ForbiddenError, match="is not allowed"):
-        streaming.publish(context)
-    assert regions.store.get_json(streaming.MARK) == {"end": "2026-11-22T10:00:00.000Z"}
+        stream.publish(context)
+    assert regions.store.get_json(stream.MARK) == {"end": "2026-11-22T10:00:00.000Z"}
 
 
 def test_a_stretch_by_hand_names_the_region_that_failed(regions, context):
@@ -380,9 +380,9 @@ def test_a_stretch_by_hand_names_the_region_that_failed(regions, context):
     context["params"] = {"start": "2026-11-22T09:10:00Z", "end": "2026-11-22T09:30:00Z"}
 
     # WHEN
-    published = streaming.publish(context)
+    published = stream.publish(context)
 
     # THEN
     assert published["rows"] == 4
     with pytest.raises(AirflowFailException, match=r"rows of eu-west-1 were not streamed.*run it by hand again"):
-        streaming.complete(published)
+        stream.complete(published)

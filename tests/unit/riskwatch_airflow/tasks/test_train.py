@@ -8,13 +8,17 @@ import pandas as pd
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from ml import artifact, catalogue, history, standing, tracking
-from ml.fit import Recipe
-from ml.train import fit_candidate
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_airflow.tasks import train
-from tests.unit.ml.fleets import CATALOGUE, INVENTORY, rows
-from tests.unit.riskwatch_airflow.trainings import CHAMPION, FIVE, TEN, training
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.features import history
+from riskwatch_ml.model.fit import Recipe
+from riskwatch_ml.registry import mlflow_registry
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.selection import contest_log
+from riskwatch_ml.selection.candidate import fit_candidate
+from tests.support.fleets import CATALOGUE, INVENTORY, rows
+from tests.support.trainings import CHAMPION, FIVE, TEN, training
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +30,7 @@ def served():
 @pytest.fixture
 def kept(aws, served):
     """The champion's artifact where releases keep it."""
-    aws.store.put_bytes(f"artifacts/{CHAMPION.digest}.zip", artifact.pack(served.document, served.arrays))
+    aws.store.put_bytes(f"artifacts/{CHAMPION.digest}.zip", archive.pack(served.document, served.arrays))
 
 
 def test_the_newest_days_are_taken_whatever_the_time_is(aws, training_run, told):
@@ -122,7 +126,7 @@ def test_a_run_is_a_refresh_or_a_contest_and_says_why(
     # GIVEN a contest some days before this run
     if days is not None:
         at = training_run["dag_run"].run_after - timedelta(days=days)
-        standing.write(aws.store, "20261101T000000Z", at=at, champion="kmeans", wins={"dbscan": 2}, decision={})
+        contest_log.write(aws.store, "20261101T000000Z", at=at, champion="kmeans", wins={"dbscan": 2}, decision={})
     told["champion"] = champion
 
     # WHEN
@@ -154,12 +158,12 @@ def watching_less(aws, served):
     names = CATALOGUE.names
     fewer = catalogue.Catalogue(tuple(metric for metric in CATALOGUE.metrics if metric.name != names[-1]))
     other = fit_candidate(rows(n=300), fewer, INVENTORY, Recipe("kmeans"), "T0")
-    aws.store.put_bytes(f"artifacts/{CHAMPION.digest}.zip", artifact.pack(other.document, other.arrays))
+    aws.store.put_bytes(f"artifacts/{CHAMPION.digest}.zip", archive.pack(other.document, other.arrays))
 
 
 def without_settings(aws, served):
     document = {name: value for name, value in served.document.items() if name != "settings"}
-    aws.store.put_bytes(f"artifacts/{CHAMPION.digest}.zip", artifact.pack(document, served.arrays))
+    aws.store.put_bytes(f"artifacts/{CHAMPION.digest}.zip", archive.pack(document, served.arrays))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +178,7 @@ def test_a_champion_that_cannot_be_refreshed_is_contested(aws, training_run, tol
     # GIVEN a contest yesterday, and a champion of another version or of other metrics
     put(aws, served)
     at = training_run["dag_run"].run_after - timedelta(days=1)
-    standing.write(aws.store, "20261101T000000Z", at=at, champion="kmeans", wins={}, decision={})
+    contest_log.write(aws.store, "20261101T000000Z", at=at, champion="kmeans", wins={}, decision={})
     told["champion"] = CHAMPION
 
     # WHEN / THEN all families are fitted, the champion's with settings of its own choice, and the winner is a change
@@ -188,14 +192,14 @@ def test_a_vetoed_champion_is_fitted_again_with_settings_of_its_own_choice(aws, 
     # GIVEN a champion of four clusters whose refresh puts nearly all rows into one, in a contest
     frame = rows(n=300)
     aws.store.put_frame("training/T1/rows.parquet", frame)
-    monkeypatch.setattr(tracking, "log_candidate", lambda *given: "child")
+    monkeypatch.setattr(mlflow_registry, "log_candidate", lambda *given: "child")
     served_as = []
 
     def vetoed(figures):
         served_as.append(figures["fidelity"])
         return ["one level cluster holds too much"] if len(served_as) == 1 else []
 
-    monkeypatch.setattr("ml.select.vetoes", vetoed)
+    monkeypatch.setattr("riskwatch_ml.selection.guards.vetoes", vetoed)
 
     # WHEN
     done = train.train(training("contest", CHAMPION, key="training/T1/rows.parquet"), "kmeans")

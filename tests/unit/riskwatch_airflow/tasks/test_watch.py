@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from ml import artifact, clock, labelled, tracking
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_airflow.tasks import watch
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.core import clock
+from riskwatch_ml.registry import mlflow_registry
+from riskwatch_ml.storage import labelled_rows
 
 NOW = datetime(2026, 11, 22, 10, 7, 30, tzinfo=UTC)
 RUN = datetime(2026, 11, 22, 10, 5, tzinfo=UTC)
@@ -71,16 +74,18 @@ def champion(aws, context, monkeypatch):
         }
     )
     document = {"model_id": "m", "reference": {"levels": {"Idle": 0.5, "Normal": 0.5}, "unusual": 0.0}}
-    monkeypatch.setattr(tracking, "champion", lambda config: SimpleNamespace(version="1", digest="d", s3_key="k"))
-    monkeypatch.setattr(artifact, "unpack", lambda zip_bytes: (document, {}))
     monkeypatch.setattr(
-        labelled,
+        mlflow_registry, "champion", lambda config: SimpleNamespace(version="1", digest="d", s3_key="k")
+    )
+    monkeypatch.setattr(archive, "unpack", lambda zip_bytes: (document, {}))
+    monkeypatch.setattr(
+        labelled_rows,
         "recent",
         lambda store, start, end, columns: aws.rows.loc[
             (aws.rows["timestamp"] >= start) & (aws.rows["timestamp"] < end), ["timestamp", *columns]
         ],
     )
-    monkeypatch.setattr(labelled, "alert_volume", lambda client, table, days: {"episodes": len(days)})
+    monkeypatch.setattr(labelled_rows, "alert_volume", lambda client, table, days: {"episodes": len(days)})
     aws.store.put_bytes("artifacts/d.zip", b"zip")
     context["dag_run"] = SimpleNamespace(run_after=RUN)
     return aws
@@ -140,6 +145,6 @@ def test_promotions_do_not_make_a_chain_of_retrainings(champion, context):
 
 def test_without_a_champion_there_is_nothing_to_watch(aws, context, monkeypatch):
     # GIVEN / WHEN / THEN
-    monkeypatch.setattr(tracking, "champion", lambda config: None)
+    monkeypatch.setattr(mlflow_registry, "champion", lambda config: None)
     with pytest.raises(AirflowSkipException, match="no model is in service"):
         watch.measure(context)

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from cli import feeding
-from cli.main import app
-from expectations.layers import TAKEN
-from ml import clock, stream
-from ml.catalogue import Catalogue, unknown
-from ml.inventory import Instance
+from riskwatch_cli.csv import stream_rows
+from riskwatch_cli.main import app
+from riskwatch_expectations.pipeline import TAKEN
+from riskwatch_ml.core import clock
+from riskwatch_ml.schema.catalogue import Catalogue, unknown
+from riskwatch_ml.schema.inventory import Instance
+from riskwatch_ml.streaming import packs as stream
 
 HEAD = "timestamp,CPUUtilization,Latency_ms\n"
 DAY = datetime(2025, 2, 17, tzinfo=UTC), datetime(2025, 2, 18, tzinfo=UTC)
@@ -192,7 +193,7 @@ def test_verdicts_of_an_earlier_stream_do_not_count(cloud, run, monkeypatch):
     # GIVEN a file streamed once, and a function that now loses the first row
     run("stream", rows(20, 21))
     cloud.function.loses = 3
-    monkeypatch.setattr(feeding, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(stream_rows, "PATIENCE_S", -1.0)
 
     # WHEN
     result = run("stream", rows(20, 21))
@@ -263,8 +264,8 @@ def test_rows_go_when_they_are_due(pace, expected):
     packer = stream.Packer(frame, inventory, 2, 1800, Catalogue((unknown("cpu", "Test"),)))
 
     # WHEN
-    wanted = feeding.keys(frame)
-    count = feeding.send(
+    wanted = stream_rows.keys(frame)
+    count = stream_rows.send(
         Client(), "metrics", packer, wanted, wait=time.wait, now=time.now, progress=told.append, **pace
     )
 
@@ -292,7 +293,7 @@ def test_an_error_of_the_outside_is_one_message_with_the_details_in_a_file(cloud
 
 def test_missing_settings_are_named(monkeypatch, tmp_path):
     # GIVEN no settings at all
-    from ml import settings
+    from riskwatch_ml.core import settings
 
     settings.load.cache_clear()
     for name in ("RISKWATCH_CONFIG", "RISKWATCH_BUCKET"):
@@ -307,7 +308,7 @@ def test_missing_settings_are_named(monkeypatch, tmp_path):
 def test_an_import_needs_no_airflow():
     # GIVEN / WHEN what an import uses is loaded in a process of its own
     code = (
-        "import sys, cli.main, cli.importing, cli.feeding, expectations.metrics, ml.live;"
+        "import sys, riskwatch_cli.main, riskwatch_cli.csv.import_rows, riskwatch_cli.csv.stream_rows, riskwatch_expectations.suites.rows, riskwatch_ml.streaming.live_model;"
         "print([name for name in ('airflow', 'mlflow', 'sklearn') if name in sys.modules])"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from riskwatch_lambda import handler
-from riskwatch_lambda.budget import Limits
+from riskwatch_lambda.alerting.budget import Limits
 from riskwatch_lambda.handler import SetupError
-from tests.unit.lambda_.tiny import PERIOD_MS
-from tests.unit.lambda_.world import (
+from tests.support.tiny import PERIOD_MS
+from tests.support.world import (
     AN_HOUR,
     AT_NOON,
     DONE,

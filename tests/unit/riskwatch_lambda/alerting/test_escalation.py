@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from riskwatch_lambda.episodes import worse
-from tests.unit.lambda_.tiny import CPU, PERIOD_MS
-from tests.unit.lambda_.world import (
+from riskwatch_lambda.episode_rule import worse
+from tests.support.tiny import CPU, PERIOD_MS
+from tests.support.world import (
     AN_HOUR,
     AT_NOON,
     ELEVEN,

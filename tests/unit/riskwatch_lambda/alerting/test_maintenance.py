@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from riskwatch_lambda.table import ConflictError
-from tests.unit.lambda_.tiny import PERIOD_MS
-from tests.unit.lambda_.world import (
+from tests.support.tiny import PERIOD_MS
+from tests.support.world import (
     AN_HOUR,
     AT_NOON,
     DONE,

@@ -7,12 +7,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from riskwatch_lambda import messages, wording
-from riskwatch_lambda.episodes import EpisodeState
-from riskwatch_lambda.messages import DIGEST, ESCALATED, OPENED, RESOLVED, Message, Told, compose
-from riskwatch_lambda.tracking import SILENT, Episode
-from tests.unit.lambda_.tiny import PERIOD_MS
-from tests.unit.lambda_.world import ELEVEN, PAGING_CPU, World, row
+from riskwatch_lambda.alerting import messages
+from riskwatch_lambda.alerting import text as wording
+from riskwatch_lambda.alerting.messages import DIGEST, ESCALATED, OPENED, RESOLVED, Message, Told, compose
+from riskwatch_lambda.episode_rule import EpisodeState
+from riskwatch_lambda.episodes.lifecycle import SILENT, Episode
+from tests.support.tiny import PERIOD_MS
+from tests.support.world import ELEVEN, PAGING_CPU, World, row
 
 REASON = {"feature": "cpu", "value": 16.39, "low": 7.0, "high": 13.0, "share": 1.0, "direction": "up"}
 HOSTILE = [
@@ -130,7 +131,7 @@ def test_hostile_names_do_no_harm_in_any_form(event, name):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_go_through_the_whole_function(name):
     # GIVEN a model that knows the instance
-    from tests.unit.lambda_ import tiny
+    from tests.support import tiny
 
     world = World(tiny.model(baselines={"instances": {name: 2}, "roles": {}, "fleet": 0}))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from riskwatch_lambda import silence
-from riskwatch_lambda.budget import Limits
-from tests.unit.lambda_.tiny import PERIOD_MS
-from tests.unit.lambda_.world import ELEVEN, HOUR_MS, PAGING_CPU, World, row, told
+from riskwatch_lambda.alerting.budget import Limits
+from riskwatch_lambda.episodes import no_data
+from tests.support.tiny import PERIOD_MS
+from tests.support.world import ELEVEN, HOUR_MS, PAGING_CPU, World, row, told
 
 # The tick finds it when the rows reach 11:20: three periods after the one that it last reported.
 LAST = ELEVEN
@@ -132,7 +132,7 @@ def test_a_window_that_begins_after_the_last_row_holds_the_page(world):
 
 def test_more_silent_instances_than_one_tick_opens_go_on_in_the_next(world, monkeypatch):
     # GIVEN five overdue instances and room for two a tick
-    monkeypatch.setattr(silence, "MOST_OPENED", 2)
+    monkeypatch.setattr(no_data, "MOST_OPENED", 2)
     overdue = [[f"web-{number}", "shop", LAST - number] for number in range(5)]
 
     # WHEN / THEN those that are silent longest come first

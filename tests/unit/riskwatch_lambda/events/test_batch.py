@@ -7,11 +7,11 @@ import math
 
 import pytest
 
-from riskwatch_lambda.batch import DeliveryError
+from riskwatch_lambda.events.batch import DeliveryError
 from riskwatch_lambda.table import RegistryError
-from tests.unit.lambda_ import tiny
-from tests.unit.lambda_.tiny import CPU, PERIOD_MS
-from tests.unit.lambda_.world import (
+from tests.support import tiny
+from tests.support.tiny import CPU, PERIOD_MS
+from tests.support.world import (
     AN_HOUR,
     DONE,
     ELEVEN,

@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from tests.unit.lambda_ import tiny
-from tests.unit.lambda_.packing import entry, pack
-from tests.unit.lambda_.tiny import NET, PERIOD_MS
-from tests.unit.lambda_.world import DONE, ELEVEN, INSTANCES, PAGING_CPU, QUIET_CPU, World, backlogged, told
+from tests.support import tiny
+from tests.support.packing import entry, pack
+from tests.support.tiny import NET, PERIOD_MS
+from tests.support.world import DONE, ELEVEN, INSTANCES, PAGING_CPU, QUIET_CPU, World, backlogged, told
 
 INCIDENT = [PAGING_CPU, QUIET_CPU, QUIET_CPU]
 

@@ -6,10 +6,11 @@ import math
 
 import pytest
 
-from riskwatch_lambda import handler, selftest
+from riskwatch_lambda import handler
+from riskwatch_lambda.events import selftest
 from riskwatch_lambda.handler import EventError, SetupError
-from tests.unit.lambda_ import tiny
-from tests.unit.lambda_.tiny import CPU, NET
+from tests.support import tiny
+from tests.support.tiny import CPU, NET
 
 RECORDS = [tiny.stream_record([[CPU + math.e**2 - 1, NET]]), tiny.stream_record([[60.0, NET]])]
 # |(log(e^2), 0)| = 2; |(log(1 + 50), 0)| = 3.931826

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from riskwatch_lambda.table import RegistryError
-from tests.unit.lambda_.world import (
+from tests.support.world import (
     AN_HOUR,
     DAY_MS,
     DONE,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from riskwatch_lambda import tick
+from riskwatch_lambda.events import tick
 from riskwatch_lambda.table import RegistryError
-from tests.unit.lambda_.tiny import PERIOD_MS
-from tests.unit.lambda_.world import (
+from tests.support.tiny import PERIOD_MS
+from tests.support.world import (
     DAY_MS,
     DONE,
     ELEVEN,

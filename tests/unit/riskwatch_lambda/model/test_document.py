@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from riskwatch_lambda.model import SUMS_FILE, ModelError, from_files, load, sums
-from tests.unit.lambda_ import tiny
+from riskwatch_lambda.model.document import SUMS_FILE, ModelError, from_files, load, sums
+from tests.support import tiny
 
 if TYPE_CHECKING:
     from pathlib import Path

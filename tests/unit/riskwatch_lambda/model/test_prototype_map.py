@@ -8,9 +8,17 @@ import struct
 
 import pytest
 
-from riskwatch_lambda.arrays import ArrayFile
-from riskwatch_lambda.maps import LEAST_TO_ORDER, MapError, Stage, distance_to, label_of, nearest, read_map
-from tests.unit.lambda_ import tiny
+from riskwatch_lambda.model.arrays import ArrayFile
+from riskwatch_lambda.model.prototype_map import (
+    LEAST_TO_ORDER,
+    MapError,
+    Stage,
+    distance_to,
+    label_of,
+    nearest,
+    read_map,
+)
+from tests.support import tiny
 
 Points = list[tuple[float, ...]]
 
@@ -96,7 +104,7 @@ def test_few_distances_are_computed_where_prototypes_lie_along_an_axis(monkeypat
     # GIVEN 256 prototypes along an axis, and a count of the distances that are computed
     where = stage([(float(n % 3), float(n)) for n in range(256)])
     computed = []
-    monkeypatch.setattr("riskwatch_lambda.maps.dist", lambda a, b: computed.append(a) or math.dist(a, b))
+    monkeypatch.setattr("riskwatch_lambda.model.prototype_map.dist", lambda a, b: computed.append(a) or math.dist(a, b))
 
     # WHEN the nearest of a vector among them is looked for, THEN few were compared
     assert nearest(where, (1.0, 100.2)) == (pytest.approx(0.2), 100)

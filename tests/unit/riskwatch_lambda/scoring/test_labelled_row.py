@@ -2,7 +2,7 @@
 
 from math import nan
 
-from riskwatch_lambda.rows import rounded_score, significant
+from riskwatch_lambda.scoring.labelled_row import rounded_score, significant
 
 
 def test_numbers_of_reasons_have_four_significant_digits():

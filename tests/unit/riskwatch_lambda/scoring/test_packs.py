@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from riskwatch_lambda import scorer
-from riskwatch_lambda.layout import Layout, RecordError
-from riskwatch_lambda.records import PACK_LIMIT, decode, parse
-from tests.unit.lambda_ import tiny
-from tests.unit.lambda_.packing import entry, pack
-from tests.unit.lambda_.tiny import PERIOD_MS, TEN
+from riskwatch_lambda.model.row_schema import Layout, RecordError
+from riskwatch_lambda.scoring import scorer
+from riskwatch_lambda.scoring.records import PACK_LIMIT, decode, parse
+from tests.support import tiny
+from tests.support.packing import entry, pack
+from tests.support.tiny import PERIOD_MS, TEN
 
 LAYOUT = tiny.model().layout
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from riskwatch_lambda.layout import RecordError
-from riskwatch_lambda.records import ONE_ROW_LIMIT, PACK_LIMIT, decode, parse
-from tests.unit.lambda_ import tiny
+from riskwatch_lambda.model.row_schema import RecordError
+from riskwatch_lambda.scoring.records import ONE_ROW_LIMIT, PACK_LIMIT, decode, parse
+from tests.support import tiny
 
 LAYOUT = tiny.model().layout
 

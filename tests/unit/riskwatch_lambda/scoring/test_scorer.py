@@ -8,10 +8,10 @@ import random
 
 import pytest
 
-from riskwatch_lambda.records import Record
-from riskwatch_lambda.scorer import score, verdicts
-from tests.unit.lambda_ import tiny
-from tests.unit.lambda_.tiny import CPU, CPU_AT_TEN, NET, TEN, E, record
+from riskwatch_lambda.scoring.records import Record
+from riskwatch_lambda.scoring.scorer import score, verdicts
+from tests.support import tiny
+from tests.support.tiny import CPU, CPU_AT_TEN, NET, TEN, E, record
 
 
 def test_the_score_is_the_distance_over_the_boundary_of_the_instance():

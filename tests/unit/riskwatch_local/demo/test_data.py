@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
-from local import source
+from riskwatch_local.demo import data
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 STEP = timedelta(minutes=5)
@@ -16,7 +16,7 @@ def test_labelled_rows_one_step_apart_are_one_incident():
     labels = pd.DataFrame({"instance_id": [*"aaaaa", "b"], "timestamp": times, "label": [0, 1, 1, 0, 1, 1]})
 
     # WHEN they are joined
-    found = [(i.instance_id, i.start, i.end) for i in source.label_incidents(labels, STEP)]
+    found = [(i.instance_id, i.start, i.end) for i in data.label_incidents(labels, STEP)]
 
     # THEN each run is an incident that ends with its last row's period
     assert found == [
@@ -27,7 +27,7 @@ def test_labelled_rows_one_step_apart_are_one_incident():
 
 
 def test_the_simulated_fleet_is_cut_before_the_streamed_hours():
-    chosen = source.simulated(NOON + timedelta(minutes=3), stream_hours=6, days=2)
+    chosen = data.simulated(NOON + timedelta(minutes=3), stream_hours=6, days=2)
     assert (chosen.start, chosen.cut, chosen.end) == (NOON - timedelta(days=2), NOON - timedelta(hours=6), NOON)
     assert chosen.history()["timestamp"].max() < pd.Timestamp(chosen.cut) <= chosen.newest()["timestamp"].min()
     assert len(chosen.history()) + len(chosen.newest()) == len(chosen.rows)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from local.fleet import FleetError, read_fleet
+from riskwatch_local.demo.own_data import FleetError, read_fleet
 
 NOW = datetime(2026, 11, 22, 10, 3, tzinfo=UTC)
 

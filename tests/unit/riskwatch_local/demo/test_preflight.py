@@ -4,7 +4,8 @@ import socket
 
 import pytest
 
-from local import ports, preflight
+from riskwatch_local.demo import preflight
+from riskwatch_local.services import ports
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import threading
 import pandas as pd
 import pytest
 
-from local import publish
-from ml import catalogue
-from ml.catalogue import Catalogue, Metric
+from riskwatch_local.demo import publish
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.schema.catalogue import Catalogue, Metric
 
 
 class FakeCloudWatch:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from local import simulator
-from ml import catalogue
+from riskwatch_local.demo import simulator
+from riskwatch_ml.schema import catalogue
 
 END = datetime(2026, 11, 22, 10, 3, 20, tzinfo=UTC)
 

@@ -3,8 +3,8 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-from local.source import KnownIncident
-from local.summary import Alert, delays, met, parse_message, receive
+from riskwatch_local.demo.data import KnownIncident
+from riskwatch_local.demo.summary import Alert, delays, met, parse_message, receive
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

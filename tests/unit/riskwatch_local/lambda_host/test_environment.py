@@ -7,9 +7,9 @@ import zipfile
 
 import pytest
 
-from local.lambda_function import Function, FunctionError, unpack
-from local.lambda_runtime import PAYLOAD_LIMIT, LambdaRuntime, RuntimeSetupError, interpreter
-from local.processes import Supervisor
+from riskwatch_local.lambda_host.environment import PAYLOAD_LIMIT, LambdaRuntime, RuntimeSetupError, interpreter
+from riskwatch_local.lambda_host.function import Function, FunctionError, unpack
+from riskwatch_local.services.supervisor import Supervisor
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -5,8 +5,15 @@ import json
 
 import pytest
 
-from local.event_source import Delivery, EventSourceError, Record, Settings, event_record, full_batch
-from local.lambda_runtime import PAYLOAD_LIMIT, Answer
+from riskwatch_local.lambda_host.environment import PAYLOAD_LIMIT, Answer
+from riskwatch_local.lambda_host.event_source import (
+    Delivery,
+    EventSourceError,
+    Record,
+    Settings,
+    event_record,
+    full_batch,
+)
 
 SHARD = "shardId-000000000000"
 STREAM = "arn:aws:kinesis:eu-west-1:123456789012:stream/metrics"

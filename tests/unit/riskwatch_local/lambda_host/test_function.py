@@ -6,7 +6,7 @@ import hashlib
 import pytest
 from botocore.exceptions import ClientError
 
-from local.lambda_function import Function, FunctionError, fetch
+from riskwatch_local.lambda_host.function import Function, FunctionError, fetch
 
 
 class FakeLambda:

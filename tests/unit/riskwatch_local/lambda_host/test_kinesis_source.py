@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from local.event_source import EventSourceError, Settings
-from local.kinesis_source import Clients, KinesisSource, take_over
-from local.lambda_runtime import Answer
+from riskwatch_local.lambda_host.environment import Answer
+from riskwatch_local.lambda_host.event_source import EventSourceError, Settings
+from riskwatch_local.lambda_host.kinesis_source import Clients, KinesisSource, take_over
 
 STREAM = "arn:aws:kinesis:eu-west-1:123456789012:stream/metrics"
 ARRIVED = datetime(2026, 11, 22, 10, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from local import embedded_aws
+from riskwatch_local.services import embedded_aws
 
 
 def test_the_client_environment_replaces_every_aws_setting():

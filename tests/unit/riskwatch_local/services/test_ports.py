@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from local import ports
+from riskwatch_local.services import ports
 
 
 def test_a_free_port_can_be_listened_on():

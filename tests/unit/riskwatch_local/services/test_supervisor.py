@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local import ports
-from local.processes import Listener, ProcessError, Supervisor
+from riskwatch_local.services import ports
+from riskwatch_local.services.supervisor import Listener, ProcessError, Supervisor
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 # A child with two grandchildren in sessions of their own; one has lost its parent: its environment alone tells whose
 # it is.
@@ -109,7 +109,7 @@ def test_children_end_when_the_parent_is_killed(tmp_path):
     # GIVEN a parent whose supervisor started a family
     pids = tmp_path / "pids"
     parent_code = (
-        "import sys, time; from pathlib import Path; from local.processes import Supervisor\n"
+        "import sys, time; from pathlib import Path; from riskwatch_local.services.supervisor import Supervisor\n"
         f"log = Path({str(tmp_path / 'a.log')!r})\n"
         f"Supervisor(grace_s=5).start('family', [sys.executable, '-c', {FAMILY!r}], log=log)\n"
         "time.sleep(300)"
@@ -146,7 +146,7 @@ def test_a_second_interrupt_does_not_cut_the_stopping_short(tmp_path):
     code = """
 import signal, sys, time
 from pathlib import Path
-from local.processes import Supervisor
+from riskwatch_local.services.supervisor import Supervisor
 slow = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(300)"
 log = Path(sys.argv[1])
 try:

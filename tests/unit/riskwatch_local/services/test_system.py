@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.system import StateFolderError, state_folder
+from riskwatch_local.services.system import StateFolderError, state_folder
 
 
 def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path):

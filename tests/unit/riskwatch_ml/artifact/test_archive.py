@@ -18,8 +18,8 @@ import pytest
 
 import riskwatch_lambda
 from bench.coldstart import ENVIRONMENT
-from ml.artifact import ArtifactError, code_sha256, digest, pack, unpack, unzip
-from tests.unit.lambda_ import tiny
+from riskwatch_ml.artifact.archive import ArtifactError, code_sha256, digest, pack, unpack, unzip
+from tests.support import tiny
 
 CODE = Path(riskwatch_lambda.__file__).parent
 RECORD = tiny.stream_record([[60.0, 100.0]])
@@ -102,7 +102,7 @@ def test_digests_are_those_of_the_bytes():
 def test_two_builds_in_processes_of_their_own_give_one_digest():
     # GIVEN two fresh processes whose sets and dictionaries hash differently
     program = (
-        "import numpy as np; from ml.artifact import digest, pack; from tests.unit.lambda_ import tiny; "
+        "import numpy as np; from riskwatch_ml.artifact.archive import digest, pack; from tests.support import tiny; "
         "print(digest(pack(tiny.document(), {n: np.array(v, np.float32) for n, v in tiny.ARRAYS.items()})))"
     )
 
@@ -156,7 +156,7 @@ def test_a_function_whose_model_was_touched_does_not_start_and_says_why(tmp_path
 
     # THEN it ends before it makes a client, with the reason as its last line
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("riskwatch_lambda.model.ModelError: the sha256 of ")
+    assert done.stderr.splitlines()[-1].startswith("riskwatch_lambda.model.document.ModelError: the sha256 of ")
     assert "build or fetch the artifact again" in done.stderr.splitlines()[-1]
 
 

@@ -14,11 +14,11 @@ import pytest
 
 import riskwatch_lambda
 from bench import deployed
-from ml import artifact
-from ml.shipping import shipped
-from tests.unit.lambda_ import tiny
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.artifact.minify import shipped
+from tests.support import tiny
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 MODULES = sorted(Path(riskwatch_lambda.__file__).parent.glob("*.py"))
 
 
@@ -119,7 +119,7 @@ REBUILD = """
 import hashlib, json, sys, zipfile
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from ml.shipping import shipped, stored_zip
+from riskwatch_ml.artifact.minify import shipped, stored_zip
 with zipfile.ZipFile(sys.argv[2]) as archive:
     members = {name: archive.read(name) for name in archive.namelist()}
 for name in members:
@@ -160,7 +160,7 @@ def test_every_python_builds_the_same_zip(tmp_path, pythons):
         # WHEN it ships the same source and writes the same members in another order, THEN the digest is the same
         command = [python, "-I", "-c", REBUILD, str(ROOT), str(tmp_path / "artifact.zip")]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == artifact.digest(zip_bytes), python
+        assert done.stdout.strip() == archive.digest(zip_bytes), python
 
 
 def test_every_python_scores_alike(tmp_path, pythons):
@@ -176,4 +176,4 @@ def test_every_python_scores_alike(tmp_path, pythons):
 
 
 def packed() -> bytes:
-    return artifact.pack(tiny.document(), {name: np.array(v, np.float32) for name, v in tiny.ARRAYS.items()})
+    return archive.pack(tiny.document(), {name: np.array(v, np.float32) for name, v in tiny.ARRAYS.items()})

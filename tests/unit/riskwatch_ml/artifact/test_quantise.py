@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ml.profile_grid import GridError, decode, encode, on_grid
+from riskwatch_ml.artifact.quantise import GridError, decode, encode, on_grid
 
 HOURS = 24
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.backtest import backtest
-from ml.families import FAMILIES
+from riskwatch_ml.backtest.replay import backtest
+from riskwatch_ml.families import FAMILIES
 
 DAY = 288
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.catalogue import load
-from ml.replay_rows import BacktestError, early_rows, joined_rows, shown_columns, usual_period
+from riskwatch_ml.backtest.inputs import BacktestError, early_rows, joined_rows, shown_columns, usual_period
+from riskwatch_ml.schema.catalogue import load
 
 
 def frame(start, **columns):

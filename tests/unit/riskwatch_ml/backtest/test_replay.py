@@ -2,9 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import backtest_report, select
-from ml.backtest import backtest
-from ml.replay_rows import BacktestError
+from riskwatch_ml.backtest import report
+from riskwatch_ml.backtest.inputs import BacktestError
+from riskwatch_ml.backtest.replay import backtest
+from riskwatch_ml.selection import guards
 
 DAY = 288
 
@@ -55,7 +56,7 @@ def test_every_replay_row_is_labelled_once(result, replay):
 def test_trouble_is_met_and_quiet_rows_are_left_alone(result):
     rows = result.rows
     assert rows["alert"][400:412].all()
-    *others, episode = (each for _, each in backtest_report.episodes(rows).sort_values("peak").iterrows())
+    *others, episode = (each for _, each in report.episodes(rows).sort_values("peak").iterrows())
     # Of 1,140 quiet rows the boundary lets a few through by a hair; which ones hangs on the last digits of prototypes.
     assert len(others) <= 10
     assert max(each["peak"] for each in others) < 1.2
@@ -95,7 +96,7 @@ def test_auto_holds_a_contest_first(history, replay):
 
 def test_a_replay_that_no_family_may_serve_says_so(tmp_path, monkeypatch):
     # GIVEN guards that no family passes
-    monkeypatch.setattr(select, "GUARDS", [select.Guard("prototypes", 0, 0, "{0:.0f} prototypes are too many")])
+    monkeypatch.setattr(guards, "GUARDS", [guards.Guard("prototypes", 0, 0, "{0:.0f} prototypes are too many")])
     still = [fleet(3).assign(m0=5.0, m1=5.0, m2=5.0, m3=5.0), fleet(2, "2026-11-04").assign(m0=5, m1=5, m2=5, m3=5)]
     # WHEN
     found = backtest(*still, family="auto")
@@ -103,7 +104,7 @@ def test_a_replay_that_no_family_may_serve_says_so(tmp_path, monkeypatch):
     assert [(refresh.family, refresh.serves) for refresh in found.refreshes] == [("kmeans", False)] * 2
     assert [refresh.contest is None for refresh in found.refreshes] == [False, True]
     assert found.rows["score"].notna().all()
-    text = backtest_report.write(found, tmp_path).read_text()
+    text = report.write(found, tmp_path).read_text()
     assert "the DAG would serve nothing**; kmeans labels the replay all the same" in text
     assert text.count("prototypes are too many") == 5
     assert "nothing would serve: a fall-back" in text
@@ -112,7 +113,7 @@ def test_a_replay_that_no_family_may_serve_says_so(tmp_path, monkeypatch):
 def test_the_report_tells_what_was_met(result, replay, tmp_path):
     labels = replay[["instance_id", "timestamp"]].assign(label=0)
     labels.loc[400:411, "label"] = 1
-    path = backtest_report.write(result, tmp_path, labels)
+    path = report.write(result, tmp_path, labels)
     text = path.read_text()
     assert "1 of 1 incidents met" in text
     assert "refreshed" in text

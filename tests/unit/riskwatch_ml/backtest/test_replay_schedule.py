@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import backtest_report
-from ml.backtest import backtest
-from ml.contest import hold
-from ml.space import space_of
-from riskwatch_lambda.episodes import EXPIRE_AFTER_MS
+from riskwatch_lambda.episode_rule import EXPIRE_AFTER_MS
+from riskwatch_ml.backtest import report
+from riskwatch_ml.backtest.replay import backtest
+from riskwatch_ml.features.training_set import space_of
+from riskwatch_ml.selection.contest import hold
 
 START = pd.Timestamp("2026-11-01", tz="UTC")
 
@@ -43,8 +43,8 @@ def guards_that(monkeypatch, veto):
         renewals.append(args)
         return space_of(*args)
 
-    monkeypatch.setattr("ml.backtest.space_of", counted)
-    monkeypatch.setattr("ml.backtest.hold", partial(hold, families=("kmeans", "kmedoids")))
+    monkeypatch.setattr("riskwatch_ml.backtest.replay.space_of", counted)
+    monkeypatch.setattr("riskwatch_ml.backtest.replay.hold", partial(hold, families=("kmeans", "kmedoids")))
     for module in ("select", "contest", "backtest"):
         monkeypatch.setattr(f"ml.{module}.vetoes", lambda figures: ["no"] if veto(len(renewals)) else [])
 
@@ -90,17 +90,17 @@ def test_a_model_that_was_kept_is_told_as_kept(monkeypatch, tmp_path):
     guards_that(monkeypatch, lambda number: number > 1)
     pd.testing.assert_frame_equal(result.rows, backtest(fleet(72), replay, refit_hours=1000).rows)
     # AND the report says why
-    text = backtest_report.write(result, tmp_path).read_text()
+    text = report.write(result, tmp_path).read_text()
     assert "kept: the guards vetoed the refresh (no); every family was vetoed: what serves stays |" in text
     assert "kept: the guards vetoed the refresh (no) |" in text
     assert f"first model: there was no champion: {first.family} won the first contest |" in text
 
 
 def test_the_report_says_how_many_rows_changed_their_level(monkeypatch, tmp_path):
-    monkeypatch.setattr("ml.backtest.label_churn", lambda before, after, table, inventory: 0.0123)
+    monkeypatch.setattr("riskwatch_ml.backtest.replay.label_churn", lambda before, after, table, inventory: 0.0123)
     result = backtest(fleet(72), fleet(48, since_h=72, names=("a", "b")), family="kmeans", refit_hours=36)
     assert [refresh.churn for refresh in result.refreshes] == [None, 0.0123]
-    text = backtest_report.write(result, tmp_path).read_text()
+    text = report.write(result, tmp_path).read_text()
     assert "| 1.2% | refreshed; 1 to 2 known instances |" in text
 
 

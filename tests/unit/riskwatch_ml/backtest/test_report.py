@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import backtest_report
-from ml.backtest import Backtest, Refresh
-from ml.boundaries import count_episodes
-from ml.replay_episodes import ReportError, incidents
-from ml.replay_pictures import _around
+from riskwatch_ml.backtest import report
+from riskwatch_ml.backtest.episodes import ReportError, incidents
+from riskwatch_ml.backtest.figures import _around
+from riskwatch_ml.backtest.replay import Backtest, Refresh
+from riskwatch_ml.model.boundaries import count_episodes
 
 START = pd.Timestamp("2026-11-04", tz="UTC")
 MS = int(START.timestamp() * 1000)
@@ -29,7 +29,7 @@ def result(rows, metrics=("m0",)):
     refresh = Refresh(MS, "kmeans", 100, 1, 1.25, 0.5, None)
     told = {
         int(first): [{"feature": metrics[0], "value": 9, "low": 1, "high": 2}]
-        for first in backtest_report.episodes(rows)["first"]
+        for first in report.episodes(rows)["first"]
     }
     return Backtest(rows, [refresh], {name: name for name in metrics}, 300, told)
 
@@ -46,7 +46,7 @@ def test_an_episode_does_not_go_on_over_days_without_rows():
     rows = labelled(at(48, 23, 24))
     rows.loc[24:, "timestamp"] += pd.Timedelta(days=2)
     # THEN
-    assert backtest_report.episodes(rows)["first"].tolist() == [23, 24]
+    assert report.episodes(rows)["first"].tolist() == [23, 24]
 
 
 def test_names_that_are_markup_are_shown_as_text(tmp_path):
@@ -54,7 +54,7 @@ def test_names_that_are_markup_are_shown_as_text(tmp_path):
     name, metric = "<script>alert(1)</script>|x\ny](z)", "a$\\used$ and $%$\n|"
     rows = labelled(at(48, 20, 21), names=(name,), metrics=(metric,))
     # WHEN
-    text = backtest_report.write(result(rows, (metric,)), tmp_path).read_text()
+    text = report.write(result(rows, (metric,)), tmp_path).read_text()
     # THEN they are text on one line, and every row of a table has its columns
     assert "<script>" not in text
     assert r"&lt;script&gt;alert(1)&lt;/script&gt;\|x y\](z)" in text
@@ -69,8 +69,8 @@ def test_episodes_are_counted_as_the_budget_counts_them(tmp_path):
     alert = at(100, 10, 13, 17, *range(50, 64))
     rows = labelled(alert, names=("a", "b"))
     # WHEN
-    found = backtest_report.episodes(rows)
-    text = backtest_report.write(result(rows), tmp_path).read_text()
+    found = report.episodes(rows)
+    text = report.write(result(rows), tmp_path).read_text()
     # THEN the first two are one, and the long one counts twice
     assert found["first"].tolist() == [10, 17, 50, 110, 117, 150]
     assert found["rows"].tolist() == [2, 1, 14, 2, 1, 14]
@@ -84,7 +84,7 @@ def test_episodes_are_counted_as_the_budget_counts_them(tmp_path):
 
 def test_a_replay_without_an_alert_has_a_report(tmp_path):
     rows = labelled(at(48))
-    text = backtest_report.write(result(rows), tmp_path, truth(rows, 20)).read_text()
+    text = report.write(result(rows), tmp_path, truth(rows, 20)).read_text()
     assert "**0 alerts**" in text
     assert "0 of 1 incidents met" in text
     assert (tmp_path / "missed-1.png").stat().st_size > 1000
@@ -99,7 +99,7 @@ def test_an_episode_is_false_farther_than_ten_minutes_from_every_incident(tmp_pa
     # GIVEN an incident and an alert so many rows of five minutes away from it
     rows = labelled(at(48, 20))
     # WHEN
-    text = backtest_report.write(result(rows), tmp_path, truth(rows, place)).read_text()
+    text = report.write(result(rows), tmp_path, truth(rows, place)).read_text()
     # THEN
     assert f"- {int(false)} alerts, of {int(false)} episodes, were not near an incident" in text
     assert f"{int(place == 20)} of 1 incidents met" in text
@@ -107,7 +107,7 @@ def test_an_episode_is_false_farther_than_ten_minutes_from_every_incident(tmp_pa
 
 def test_an_incident_of_another_instance_excuses_nothing(tmp_path):
     rows = labelled(at(48, 20), names=("a", "b"))
-    text = backtest_report.write(result(rows), tmp_path, truth(rows, 20)).read_text()
+    text = report.write(result(rows), tmp_path, truth(rows, 20)).read_text()
     assert "- 1 alerts, of 1 episodes, were not near an incident" in text
 
 
@@ -121,7 +121,7 @@ def test_an_incident_of_another_instance_excuses_nothing(tmp_path):
 def test_labels_of_other_rows_are_refused(tmp_path, change, message):
     rows = labelled(at(48, 20))
     with pytest.raises(ReportError, match=message):
-        backtest_report.write(result(rows), tmp_path, truth(rows, 20).assign(**change))
+        report.write(result(rows), tmp_path, truth(rows, 20).assign(**change))
 
 
 def test_labels_that_fit_in_part_are_counted(tmp_path):
@@ -129,7 +129,7 @@ def test_labels_that_fit_in_part_are_counted(tmp_path):
     rows = labelled(at(48, 20))
     later = pd.DataFrame({"instance_id": ["a"], "timestamp": [START + pd.Timedelta(days=1)], "label": [1]})
     # WHEN
-    text = backtest_report.write(result(rows), tmp_path, pd.concat([truth(rows)[:24], later])).read_text()
+    text = report.write(result(rows), tmp_path, pd.concat([truth(rows)[:24], later])).read_text()
     # THEN
     assert "- 1 of 25 labels are of no replay row and were left out" in text
     assert "- 24 of 48 replay rows have no label and count as quiet" in text
@@ -142,7 +142,7 @@ def test_the_episode_table_has_the_highest_and_some_of_each_instance():
     quiet = labelled(at(600, 300), names=("z",), step="15min")
     rows = pd.concat([noisy, quiet], ignore_index=True)
     # WHEN
-    lines = backtest_report._episodes(result(rows), backtest_report.episodes(rows))
+    lines = report._episodes(result(rows), report.episodes(rows))
     # THEN
     assert lines[0] == "## Episodes (40 of 61)"
     table = [line.split(" | ") for line in lines if line.startswith("| ")][2:]
@@ -157,7 +157,7 @@ def test_a_picture_says_what_it_shows():
     # GIVEN a missed incident, another one, an episode, two models and a gap
     rows = labelled(at(96, 20), metrics=("a long metric name with a unit", "m1")).drop(index=range(60, 75))
     rows = rows.reset_index(drop=True)
-    told, label = backtest_report.episodes(rows), at(len(rows), 30, 31, 40).astype(float)
+    told, label = report.episodes(rows), at(len(rows), 30, 31, 40).astype(float)
     found = incidents(rows, label)
     replay = result(rows, ("a long metric name with a unit", "m1"))
     replay.units["m1"] = "ms"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ml import shards
-from ml.shards import Shard, ShardError
+from riskwatch_ml.core import accounts
+from riskwatch_ml.core.accounts import Shard, ShardError
 
 ROLE = "arn:aws:iam::123456789012:role/riskwatch-reader"
 OTHER = "arn:aws:iam::210987654321:role/riskwatch-reader"
@@ -11,7 +11,7 @@ OTHER = "arn:aws:iam::210987654321:role/riskwatch-reader"
 
 def test_without_roles_and_regions_there_is_one_shard():
     # GIVEN / WHEN
-    found = shards.all_shards((), ())
+    found = accounts.all_shards((), ())
 
     # THEN ids are as CloudWatch has them
     assert found == (Shard(),)
@@ -21,7 +21,7 @@ def test_without_roles_and_regions_there_is_one_shard():
 
 def test_roles_times_regions():
     # GIVEN / WHEN the own account and another one, in two regions
-    found = shards.all_shards(("own", ROLE), ("eu-west-1", "us-gov-west-1"))
+    found = accounts.all_shards(("own", ROLE), ("eu-west-1", "us-gov-west-1"))
 
     # THEN
     assert [shard.name for shard in found] == [
@@ -36,14 +36,14 @@ def test_roles_times_regions():
 
 def test_one_name_in_two_shards_is_two_instances():
     # GIVEN two accounts with a database of the same name
-    one, two = shards.all_shards((ROLE, OTHER), ("eu-west-1",))
+    one, two = accounts.all_shards((ROLE, OTHER), ("eu-west-1",))
 
     # WHEN / THEN each knows its own under its own name, and EC2 ids stay as they are
     assert one.qualify("orders") == "123456789012.eu-west-1:orders"
     assert two.qualify("orders") == "210987654321.eu-west-1:orders"
     assert one.local(one.qualify("orders")) == "orders"
     assert one.qualify("i-0123456789abcdef0") == "i-0123456789abcdef0" == one.local("i-0123456789abcdef0")
-    assert shards.of_instance(one.qualify("orders")) == one.name
+    assert accounts.of_instance(one.qualify("orders")) == one.name
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def test_one_name_in_two_shards_is_two_instances():
 def test_what_is_refused(roles, regions, words):
     # GIVEN / WHEN / THEN
     with pytest.raises(ShardError, match=words):
-        shards.all_shards(roles, regions)
+        accounts.all_shards(roles, regions)
 
 
 def test_a_shard_that_the_settings_have_lost_is_named():
     # GIVEN / WHEN / THEN
-    assert shards.named((Shard(),), "default") == Shard()
+    assert accounts.named((Shard(),), "default") == Shard()
     with pytest.raises(ShardError, match=r"no shard 'eu-west-1' any more"):
-        shards.named((Shard(),), "eu-west-1")
+        accounts.named((Shard(),), "eu-west-1")

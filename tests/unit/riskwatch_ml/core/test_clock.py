@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from ml import clock
+from riskwatch_ml.core import clock
 
 
 def test_floor_is_on_the_grid_of_utc():

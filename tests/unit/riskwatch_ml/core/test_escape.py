@@ -1,6 +1,6 @@
 import pytest
 
-from ml.wording import in_figure, in_markdown, one_line
+from riskwatch_ml.core.escape import in_figure, in_markdown, one_line
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ml import settings
-from ml.shards import ShardError
+from riskwatch_ml.core import settings
+from riskwatch_ml.core.accounts import ShardError
 
 REQUIRED = {
     "bucket": "b",
@@ -130,7 +130,7 @@ def test_a_role_that_is_none_is_refused(tmp_path, monkeypatch):
 
 def test_every_setting_is_in_the_instructions():
     # GIVEN the table of settings
-    text = (Path(__file__).parents[3] / "docs" / "deploy.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[4] / "docs" / "deploy.md").read_text(encoding="utf-8")
     told = {name for line in text.splitlines() if line.startswith("| `RISKWATCH_") for name in _named(line)}
 
     # WHEN / THEN

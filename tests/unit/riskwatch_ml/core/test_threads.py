@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import json
-from ml.threads import one_thread
+from riskwatch_ml.core.threads import one_thread
 from threadpoolctl import threadpool_info
 
 def threads():

@@ -3,8 +3,8 @@ import pytest
 from scipy.cluster.hierarchy import fcluster
 from sklearn.metrics import homogeneity_score
 
-from ml.families import FAMILIES, ClusterMap
-from ml.families.base import Stage, cluster_indices, condense, elbow, index_curves, make_stage, nearest
+from riskwatch_ml.families import FAMILIES, ClusterMap
+from riskwatch_ml.families.base import Stage, cluster_indices, condense, elbow, index_curves, make_stage, nearest
 
 
 def blobs(n=900, d=4, seed=0):

@@ -6,15 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import features
-from ml.baselines import fit_baselines
-from ml.features import (
-    NEVER_SEEN_SCALE,
-    MetricTable,
-    as_table,
-    fit_level_scaling,
-)
-from tests.unit.ml.fleets import frame
+from riskwatch_ml.features import table as features
+from riskwatch_ml.features.baselines import fit_baselines
+from riskwatch_ml.features.table import NEVER_SEEN_SCALE, MetricTable, as_table, fit_level_scaling
+from tests.support.fleets import frame
 
 GAP = 6 * 300
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ml import sampling
-from ml.sampling import BLOCK_MS, DAY_MS, FALLBACK_ROWS, LONGEST_RUN, foreign_rows
+from riskwatch_ml.features import folds as sampling
+from riskwatch_ml.features.folds import BLOCK_MS, DAY_MS, FALLBACK_ROWS, LONGEST_RUN, foreign_rows
 
 HOUR_MS = 3_600_000
 BEGIN = 20_000 * DAY_MS + 10 * HOUR_MS  # a history begins at any hour

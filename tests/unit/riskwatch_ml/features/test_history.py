@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import history
-from ml.baselines import fit_baselines
-from ml.features import as_table
-from ml.history import NEWEST, HistoryError, collect, held_bytes, most_rows
+from riskwatch_ml.features import history
+from riskwatch_ml.features.baselines import fit_baselines
+from riskwatch_ml.features.history import NEWEST, HistoryError, collect, held_bytes, most_rows
+from riskwatch_ml.features.table import as_table
 
 END = datetime(2026, 11, 22, 10, tzinfo=UTC)
 DAY = timedelta(days=1)

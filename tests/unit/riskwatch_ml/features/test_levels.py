@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from local import simulator
-from ml import catalogue
-from ml.catalogue import Catalogue, Metric
-from ml.families import FAMILIES
-from ml.features import level_space
-from ml.fit import Recipe, fit_level
-from ml.levels import name_levels, severities, severity_columns, severity_of
-from ml.space import build_space
+from riskwatch_local.demo import simulator
+from riskwatch_ml.families import FAMILIES
+from riskwatch_ml.features.levels import name_levels, severities, severity_columns, severity_of
+from riskwatch_ml.features.table import level_space
+from riskwatch_ml.features.training_set import build_space
+from riskwatch_ml.model.fit import Recipe, fit_level
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.schema.catalogue import Catalogue, Metric
 
 
 def named(severity, counts):

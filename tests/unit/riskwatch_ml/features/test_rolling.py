@@ -2,15 +2,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import artifact, train, verdicts
-from ml.catalogue import Catalogue, Metric
-from ml.features import MetricTable
-from ml.fit import Recipe
-from ml.trails import behaviour_width, by_metric, context_rows, trails_for, widen
-from riskwatch_lambda import model as served
-from riskwatch_lambda import scorer
-from riskwatch_lambda import trails as twin
-from riskwatch_lambda.records import parse
+from riskwatch_lambda.model import document as served
+from riskwatch_lambda.scoring import rolling as twin
+from riskwatch_lambda.scoring import scorer
+from riskwatch_lambda.scoring.records import parse
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.features.rolling import behaviour_width, by_metric, context_rows, trails_for, widen
+from riskwatch_ml.features.table import MetricTable
+from riskwatch_ml.model import explain
+from riskwatch_ml.model.fit import Recipe
+from riskwatch_ml.schema.catalogue import Catalogue, Metric
+from riskwatch_ml.selection import candidate as train
 
 NAN = np.nan
 CATALOGUE = Catalogue((Metric("load", "Test", "Load"), Metric("calls", "Test", "Calls", direction="up")))
@@ -74,15 +76,15 @@ def test_a_model_of_two_metrics_is_scored_alike_by_both():
         for name in ("a", "b", "c")
     ]
     candidate = train.fit_candidate(pd.concat(frames), CATALOGUE, {}, Recipe("kmeans"), "t")
-    zip_bytes = artifact.pack(candidate.document, candidate.arrays)
-    document, arrays = artifact.unpack(zip_bytes)
-    model = served.from_files(artifact.model_files(zip_bytes))
+    zip_bytes = archive.pack(candidate.document, candidate.arrays)
+    document, arrays = archive.unpack(zip_bytes)
+    model = served.from_files(archive.model_files(zip_bytes))
     assert (document["trails"], document["context_rows"], model.width) == ([12, 36], 38, 12)
     last = frames[1].tail(80).reset_index(drop=True)
     last.loc[60:65, "load"] = NAN
     last.loc[75, "calls"] = 40.0
     # WHEN both score them
-    want = verdicts.label_rows(document, arrays, last)
+    want = explain.label_rows(document, arrays, last)
     # THEN they agree on every row with its whole context
     for place in range(38, 80):
         part = last.iloc[place - 37 : place + 1]

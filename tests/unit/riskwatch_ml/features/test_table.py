@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.features import (
+from riskwatch_ml.features.table import (
     LEAST_WITHIN,
     NEVER_SEEN_SCALE,
     RowsError,
@@ -14,7 +14,7 @@ from ml.features import (
     window_ends,
     windows,
 )
-from tests.unit.ml.fleets import frame
+from tests.support.fleets import frame
 
 GAP = 6 * 300
 

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from ml import metric_plan
-from ml.catalogue import Metric
-from ml.metric_plan import Query, RetentionError, Segment, Usage
+from riskwatch_ml.ingest import call_plan
+from riskwatch_ml.ingest.call_plan import Query, RetentionError, Segment, Usage
+from riskwatch_ml.schema.catalogue import Metric
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -38,11 +38,11 @@ def test_no_fewer_calls_are_possible(count, points):
     wanted = queries(count)
 
     # WHEN
-    calls = list(metric_plan.calls(wanted, start, end, 300))
+    calls = list(call_plan.calls(wanted, start, end, 300))
 
     # THEN the plan needs what the limits make necessary: ever 500 queries, ever 100,800 datapoints
     assert len(calls) == max(math.ceil(count / 500), math.ceil(count * points / 100_800))
-    assert len(calls) == metric_plan.least_calls(wanted, start, end)
+    assert len(calls) == call_plan.least_calls(wanted, start, end)
     assert all(0 < len(call.queries) <= 500 and call.points <= 100_800 for call in calls)
     assert sum(call.points for call in calls) == count * points
 
@@ -52,7 +52,7 @@ def test_every_query_is_asked_for_the_whole_interval_once():
     start = TEN - timedelta(seconds=60 * 100_801)
 
     # WHEN
-    parts = asked(metric_plan.calls(queries(11, 60), start, TEN, 60), 60)
+    parts = asked(call_plan.calls(queries(11, 60), start, TEN, 60), 60)
 
     # THEN the stretches of each follow each other from start to end
     by_query = {}
@@ -70,7 +70,7 @@ def test_calls_are_cut_on_the_grid_of_the_longest_period():
     wanted = [*queries(300), *queries(300, 900)]
 
     # WHEN
-    calls = list(metric_plan.calls(wanted, TEN - 2 * DAY, TEN, 300))
+    calls = list(call_plan.calls(wanted, TEN - 2 * DAY, TEN, 300))
 
     # THEN
     assert len(calls) > 1
@@ -78,7 +78,7 @@ def test_calls_are_cut_on_the_grid_of_the_longest_period():
 
 
 def test_nothing_to_ask_is_no_call():
-    assert list(metric_plan.calls([], TEN - DAY, TEN, 300)) == []
+    assert list(call_plan.calls([], TEN - DAY, TEN, 300)) == []
 
 
 def test_what_it_took_stands_beside_what_it_had_to():
@@ -98,7 +98,7 @@ def test_what_it_took_stands_beside_what_it_had_to():
 )
 def test_up_to_the_cliff_everything_is_kept(age, period_s):
     # GIVEN / WHEN / THEN
-    assert metric_plan.segments(TEN - age, TEN, period_s, TEN) == [Segment(TEN - age, TEN, period_s)]
+    assert call_plan.segments(TEN - age, TEN, period_s, TEN) == [Segment(TEN - age, TEN, period_s)]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_up_to_the_cliff_everything_is_kept(age, period_s):
 def test_beyond_the_cliff_is_refused_with_what_can_be_had(days, period_s, words):
     # GIVEN / WHEN / THEN
     with pytest.raises(RetentionError, match=words):
-        metric_plan.segments(TEN - days * DAY, TEN, period_s, TEN)
+        call_plan.segments(TEN - days * DAY, TEN, period_s, TEN)
 
 
 def test_coarsening_reads_each_age_as_finely_as_it_is_kept():
@@ -120,7 +120,7 @@ def test_coarsening_reads_each_age_as_finely_as_it_is_kept():
     start = TEN - 70 * DAY
 
     # WHEN
-    found = metric_plan.segments(start, TEN, 60, TEN + timedelta(minutes=7), coarsen=True)
+    found = call_plan.segments(start, TEN, 60, TEN + timedelta(minutes=7), coarsen=True)
 
     # THEN 3,600 s up to 63 days ago, 300 s up to 15 days ago, cut at full periods inside of what is kept
     assert found == [
@@ -133,4 +133,4 @@ def test_coarsening_reads_each_age_as_finely_as_it_is_kept():
 def test_coarsening_does_not_reach_what_is_gone():
     # GIVEN / WHEN / THEN
     with pytest.raises(RetentionError, match="455 days"):
-        metric_plan.segments(TEN - 500 * DAY, TEN - 480 * DAY, 300, TEN, coarsen=True)
+        call_plan.segments(TEN - 500 * DAY, TEN - 480 * DAY, 300, TEN, coarsen=True)

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import catalogue, csv_file
-from ml.csv_file import CsvError
+from riskwatch_ml.ingest import csv_reader
+from riskwatch_ml.ingest.csv_reader import CsvError
+from riskwatch_ml.schema import catalogue
 
 CATALOGUE = catalogue.load()
 HEAD = "timestamp,CPUUtilization,Latency_ms\n"
@@ -43,7 +44,7 @@ def test_columns_are_found_by_alias_in_any_case(write):
     )
 
     # WHEN
-    found = csv_file.read(path, CATALOGUE)
+    found = csv_reader.read(path, CATALOGUE)
 
     # THEN all features are there, in order; values stand in the feature's unit; rows are sorted; notes say the rest
     assert list(found.rows.columns) == ["instance_id", "timestamp", *CATALOGUE.names]
@@ -64,7 +65,7 @@ def test_impossible_values_and_repeated_rows_stay(write):
     path = write(HEAD + "2025-02-17 00:00,288,5\n2025-02-17 00:05,20,-3\n2025-02-17 00:05,21,4\n2025-02-17 00:10,1,1\n")
 
     # WHEN
-    found = csv_file.read(path, CATALOGUE)
+    found = csv_reader.read(path, CATALOGUE)
 
     # THEN
     assert found.rows["cpu_utilization"].tolist() == [288, 20, 21, 1]
@@ -78,7 +79,7 @@ def test_missing_values_in_many_spellings_and_rows_of_commas(write):
     path = write(HEAD + "2025-02-17 00:00,NaN, 5 \n\n2025-02-17 00:05,null,-\n,,\n2025-02-17 00:10,3e1,\n")
 
     # WHEN
-    found = csv_file.read(path, CATALOGUE)
+    found = csv_reader.read(path, CATALOGUE)
 
     # THEN
     assert found.rows["latency_ms"].tolist()[0] == 5
@@ -115,7 +116,7 @@ MALFORMED = {
 def test_a_malformed_file_ends_in_one_message_that_says_where(write, content, words):
     # GIVEN / WHEN / THEN
     with pytest.raises(CsvError, match=words) as error:
-        csv_file.read(write(content), CATALOGUE)
+        csv_reader.read(write(content), CATALOGUE)
     assert str(error.value).startswith("web.csv: ")
     assert len(str(error.value)) < 400
     assert "\n" not in str(error.value)
@@ -142,19 +143,19 @@ def test_a_malformed_file_ends_in_one_message_that_says_where(write, content, wo
 def test_further_files_that_cannot_be_read(write, content, words):
     # GIVEN / WHEN / THEN
     with pytest.raises(CsvError, match=words):
-        csv_file.read(write(content), CATALOGUE)
+        csv_reader.read(write(content), CATALOGUE)
 
 
 def test_a_file_that_is_not_there(tmp_path):
     # GIVEN / WHEN / THEN
     with pytest.raises(CsvError, match=r"absent\.csv cannot be read \(No such file"):
-        csv_file.read(tmp_path / "absent.csv", CATALOGUE)
+        csv_reader.read(tmp_path / "absent.csv", CATALOGUE)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
 def test_a_byte_order_mark_says_how_to_read(write, encoding):
     # GIVEN / WHEN
-    found = csv_file.read(write(series(0, 5).encode(encoding)), CATALOGUE)
+    found = csv_reader.read(write(series(0, 5).encode(encoding)), CATALOGUE)
 
     # THEN
     assert found.rows["cpu_utilization"].tolist() == [20, 21]
@@ -178,7 +179,7 @@ def test_a_byte_order_mark_says_how_to_read(write, encoding):
 )
 def test_times(write, texts, read, note):
     # GIVEN / WHEN
-    found = csv_file.read(write(HEAD + "".join(f"{text},1,1\n" for text in texts)), CATALOGUE)
+    found = csv_reader.read(write(HEAD + "".join(f"{text},1,1\n" for text in texts)), CATALOGUE)
 
     # THEN
     assert moments(found) == read
@@ -197,7 +198,7 @@ def test_times(write, texts, read, note):
 def test_times_that_cannot_be_read(write, texts, words):
     # GIVEN / WHEN / THEN
     with pytest.raises(CsvError, match=words):
-        csv_file.read(write(HEAD + "".join(f"{text},1,1\n" for text in texts)), CATALOGUE)
+        csv_reader.read(write(HEAD + "".join(f"{text},1,1\n" for text in texts)), CATALOGUE)
 
 
 # --- whose rows ---
@@ -208,7 +209,7 @@ def test_series_appended_to_each_other_are_instances(write):
     text = series(0, 5, 10, 15) + series(0, 5, 10, 15, head="", cpu=40) + series(10, 15, 20, head="", cpu=60)
 
     # WHEN
-    found = csv_file.read(write(text), CATALOGUE)
+    found = csv_reader.read(write(text), CATALOGUE)
 
     # THEN
     cpu = found.rows.groupby("instance_id")["cpu_utilization"].apply(list).to_dict()
@@ -224,7 +225,7 @@ def test_appended_series_from_newest_to_oldest_keep_their_order(write):
     text = series(10, 5, 0) + series(10, 5, 0, head="", cpu=40)
 
     # WHEN
-    found = csv_file.read(write(text), CATALOGUE)
+    found = csv_reader.read(write(text), CATALOGUE)
 
     # THEN the first of the file is the first instance
     cpu = found.rows.groupby("instance_id")["cpu_utilization"].apply(list).to_dict()
@@ -234,7 +235,7 @@ def test_appended_series_from_newest_to_oldest_keep_their_order(write):
 
 def test_one_series_out_of_order_is_sorted(write):
     # GIVEN times that never repeat
-    found = csv_file.read(write(series(10, 0, 20, 5, 15)), CATALOGUE)
+    found = csv_reader.read(write(series(10, 0, 20, 5, 15)), CATALOGUE)
 
     # THEN it is one instance
     assert found.rows["cpu_utilization"].tolist() == [21, 23, 20, 24, 22]
@@ -243,7 +244,7 @@ def test_one_series_out_of_order_is_sorted(write):
 
 def test_a_clock_set_back_is_no_second_series(write):
     # GIVEN three hours, one a minute, then the last of them again and on: an hour in autumn
-    found = csv_file.read(write(series(*range(180), *range(120, 400))), CATALOGUE)
+    found = csv_reader.read(write(series(*range(180), *range(120, 400))), CATALOGUE)
 
     # THEN one instance holds all of them, the repeated ones twice
     assert set(found.rows["instance_id"]) == {"web"}
@@ -261,18 +262,20 @@ def test_a_clock_set_back_is_no_second_series(write):
 )
 def test_an_instance_is_named_or_chosen(write, text, instance, names):
     # GIVEN / WHEN / THEN
-    assert csv_file.read(write(text), CATALOGUE, instance=instance).rows["instance_id"].tolist() == names
+    assert csv_reader.read(write(text), CATALOGUE, instance=instance).rows["instance_id"].tolist() == names
 
 
 def test_an_instance_that_is_not_in_the_file(write):
     # GIVEN / WHEN / THEN
     with pytest.raises(CsvError, match="there is no instance 'c': it has a, b"):
-        csv_file.read(write("timestamp,host,CPUUtilization\n2025-02-17,a,1\n2025-02-17,b,2\n"), CATALOGUE, instance="c")
+        csv_reader.read(
+            write("timestamp,host,CPUUtilization\n2025-02-17,a,1\n2025-02-17,b,2\n"), CATALOGUE, instance="c"
+        )
 
 
 def test_without_a_catalogue_every_column_of_numbers_is_a_metric(write):
     # GIVEN a column of text, one of numbers with a gap, an empty one
-    found = csv_file.read(write("ts,host,zone,p99 (ms),spare\n0,a,eu,1.5,\n60,a,eu,,\n"))
+    found = csv_reader.read(write("ts,host,zone,p99 (ms),spare\n0,a,eu,1.5,\n60,a,eu,,\n"))
 
     # THEN
     assert list(found.rows.columns) == ["instance_id", "timestamp", "p99 (ms)"]
@@ -283,4 +286,4 @@ def test_without_a_catalogue_every_column_of_numbers_is_a_metric(write):
 def test_without_a_catalogue_text_among_numbers_is_an_error(write):
     # GIVEN / WHEN / THEN
     with pytest.raises(CsvError, match="line 3, column load: 'high' is no number"):
-        csv_file.read(write("time,load\n2025-02-17 00:00,1\n2025-02-17 00:05,high\n2025-02-17 00:10,2\n"))
+        csv_reader.read(write("time,load\n2025-02-17 00:00,1\n2025-02-17 00:05,high\n2025-02-17 00:10,2\n"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ml.rate import Rate
+from riskwatch_ml.ingest.rate_limit import Rate
 
 
 class Time:

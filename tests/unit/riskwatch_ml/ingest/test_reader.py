@@ -10,11 +10,11 @@ from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
 from botocore.stub import Stubber
 
-from ml import metric_plan, metric_reader
-from ml.catalogue import Metric
-from ml.metric_plan import Call, Query, Usage
-from ml.metric_reader import CloudWatchError, CredentialsError, ForbiddenError, Reader, ThrottledError
-from ml.rate import Rate
+from riskwatch_ml.ingest import call_plan, reader
+from riskwatch_ml.ingest.call_plan import Call, Query, Usage
+from riskwatch_ml.ingest.rate_limit import Rate
+from riskwatch_ml.ingest.reader import CloudWatchError, CredentialsError, ForbiddenError, Reader, ThrottledError
+from riskwatch_ml.schema.catalogue import Metric
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -52,7 +52,7 @@ def stub():
 
 def plan(count, hours=1):
     wanted = [Query(f"i-{place}", CPU, 300) for place in range(count)]
-    return list(metric_plan.calls(wanted, TEN - hours * HOUR, TEN, 300))
+    return list(call_plan.calls(wanted, TEN - hours * HOUR, TEN, 300))
 
 
 def expected(call, places, token=None):
@@ -131,7 +131,7 @@ def test_the_calls_are_as_few_as_the_limits_allow(stub, count, hours, least):
         usage.calls
         == len(calls)
         == least
-        == metric_plan.least_calls([q for c in calls for q in c.queries][:count], calls[0].start, TEN)
+        == call_plan.least_calls([q for c in calls for q in c.queries][:count], calls[0].start, TEN)
     )
     assert usage.metrics == sum(len(call.queries) for call in calls)
     assert all(answer.values[0].tolist() == list(range(12)) for found in answers for answer in found)
@@ -190,7 +190,7 @@ def test_what_stays_incomplete_without_a_token_is_asked_for_alone(stub, status):
 def test_results_that_stay_incomplete_are_an_error(stub):
     # GIVEN
     (call,) = plan(1)
-    for _ in range(metric_reader.ATTEMPTS):
+    for _ in range(reader.ATTEMPTS):
         answer = result(call, 0, 0, 3, "InternalError") | {"Messages": [{"Code": "500", "Value": "try later"}]}
         stub.answers.add_response("get_metric_data", page([answer]))
 
@@ -239,7 +239,7 @@ def test_refusals_say_what_to_do(stub, code, kind, words):
 
 def test_no_credentials_at_all():
     # GIVEN / WHEN / THEN
-    with pytest.raises(CredentialsError, match="give the connection credentials"), metric_reader.named("x:Y"):
+    with pytest.raises(CredentialsError, match="give the connection credentials"), reader.named("x:Y"):
         raise NoCredentialsError
 
 
@@ -282,7 +282,7 @@ def test_every_request_is_held_against_the_allowance(monkeypatch):
         return page([{"Id": "m0", "Timestamps": [], "Values": [], "StatusCode": "Complete"}])
 
     waited = []
-    monkeypatch.setattr(metric_reader.clock, "now", lambda: TEN + timedelta(minutes=10))
+    monkeypatch.setattr(reader.clock, "now", lambda: TEN + timedelta(minutes=10))
     calls = [Call([Query("i", CPU, 300)], TEN - 24 * HOUR, TEN, 100_800)] * 20
 
     # WHEN they are read by several threads

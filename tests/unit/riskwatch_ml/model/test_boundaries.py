@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from ml.boundaries import (
+from riskwatch_lambda.episode_rule import Rule, replay
+from riskwatch_ml.model.boundaries import (
     PagingRows,
     alert_rows,
     count_episodes,
@@ -11,7 +12,6 @@ from ml.boundaries import (
     own_boundaries,
     paging_threshold,
 )
-from riskwatch_lambda.episodes import Rule, replay
 
 RULE = {"m": 1, "n": 1, "close_rows": 2, "cooldown_s": 3600, "group_s": 900}
 MINUTE = 60_000

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ml import features
-from ml.features import as_table
-from ml.scoring import FleetModel, measure
-from ml.verdicts import exhausted_rows, label_rows, score_table, shares
-from tests.unit.ml.by_hand import ARRAYS, E1, document, rows
+from riskwatch_ml.features import table as features
+from riskwatch_ml.features.table import as_table
+from riskwatch_ml.model.explain import exhausted_rows, label_rows, score_table, shares
+from riskwatch_ml.model.fleet_model import FleetModel, measure
+from tests.support.by_hand import ARRAYS, E1, document, rows
 
 
 def test_only_a_row_that_is_nearly_unusual_needs_reasons():

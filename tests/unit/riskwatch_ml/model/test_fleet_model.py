@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ml import features
-from ml.features import as_table
-from ml.scoring import FleetModel, level_labels, measure
-from tests.unit.ml.by_hand import ARRAYS, E1, document, rows
+from riskwatch_ml.features import table as features
+from riskwatch_ml.features.table import as_table
+from riskwatch_ml.model.fleet_model import FleetModel, level_labels, measure
+from tests.support.by_hand import ARRAYS, E1, document, rows
 
 OWN = np.zeros(7, np.int64)  # the instance's own baseline of as many rows
 

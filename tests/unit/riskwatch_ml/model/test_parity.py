@@ -7,15 +7,17 @@ import pandas as pd
 import pytest
 
 from bench.parity import awkward, differences
-from ml import artifact, catalogue, train
-from ml.families import FAMILIES
-from ml.fit import Recipe
-from ml.golden import expected
-from ml.inventory import Instance
-from ml.scoring import FleetModel
-from riskwatch_lambda import model as served
-from riskwatch_lambda import scorer
-from riskwatch_lambda.records import parse
+from riskwatch_lambda.model import document as served
+from riskwatch_lambda.scoring import scorer
+from riskwatch_lambda.scoring.records import parse
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.families import FAMILIES
+from riskwatch_ml.model.fit import Recipe
+from riskwatch_ml.model.fleet_model import FleetModel
+from riskwatch_ml.model.golden import expected
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.schema.inventory import Instance
+from riskwatch_ml.selection import candidate as train
 
 INVENTORY = {
     name: Instance(name, role, "shop") for name, role in [("web-1", "web"), ("web-2", "web"), ("web-9", "web")]
@@ -48,13 +50,13 @@ def candidate(request):
 
 
 def loaded(candidate):
-    zip_bytes = artifact.pack(candidate.document, candidate.arrays)
-    return served.from_files(artifact.model_files(zip_bytes)), *artifact.unpack(zip_bytes)
+    zip_bytes = archive.pack(candidate.document, candidate.arrays)
+    return served.from_files(archive.model_files(zip_bytes)), *archive.unpack(zip_bytes)
 
 
 def test_training_and_the_deployed_zip_label_alike(candidate, replay):
     # GIVEN a trained family, packed
-    zip_bytes = artifact.pack(candidate.document, candidate.arrays)
+    zip_bytes = archive.pack(candidate.document, candidate.arrays)
     # WHEN training's scorer labels a table, and the unzipped function the same rows one record at a time
     found = differences(zip_bytes, replay, INVENTORY, sys.executable)
     # THEN every verdict is the same, reasons included, and all the cases were there
@@ -69,9 +71,9 @@ def test_a_difference_is_counted(replay, monkeypatch):
     # GIVEN a deployed artifact whose code takes another row for unusual than training does
     rows = fleet_rows(["web-1", "web-2"])
     candidate = train.fit_candidate(rows, catalogue.load(), INVENTORY, Recipe("kmeans"), "t1")
-    contents = {name: b.replace(b"value>=UNUSUAL", b"value>=9") for name, b in artifact._code().items()}
-    monkeypatch.setattr(artifact, "_code", lambda: contents)
-    zip_bytes = artifact.pack(candidate.document, candidate.arrays)
+    contents = {name: b.replace(b"value>=UNUSUAL", b"value>=9") for name, b in archive._code().items()}
+    monkeypatch.setattr(archive, "_code", lambda: contents)
+    zip_bytes = archive.pack(candidate.document, candidate.arrays)
 
     # WHEN both label rows, THEN they differ in that and in nothing else
     found = differences(zip_bytes, replay, INVENTORY, sys.executable)["differences"]

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from ml.drift import DriftError, jensen_shannon, report
+from riskwatch_ml.monitoring.drift import DriftError, jensen_shannon, report
 
 REFERENCE = {"rows": 1000, "levels": {"Idle": 0.5, "Normal": 0.5, "High Load": 0.0}, "unusual": 0.02}
 

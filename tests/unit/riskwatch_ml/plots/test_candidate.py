@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import plots
+from riskwatch_ml.plots import candidate
 
 ALL = {
     "elbow.png",
@@ -46,7 +46,7 @@ def plot_data(**changes) -> SimpleNamespace:
 @pytest.mark.filterwarnings("error")
 def test_every_figure_becomes_a_png_without_a_warning():
     # GIVEN data with a missing score, a missing profile value and an instance without any score
-    drawn = plots.figures(plot_data())
+    drawn = candidate.figures(plot_data())
     # THEN all seven are there and can be written
     assert set(drawn) == ALL
     for figure in drawn.values():
@@ -56,7 +56,7 @@ def test_every_figure_becomes_a_png_without_a_warning():
 
 
 def test_what_a_family_does_not_have_is_left_out():
-    drawn = plots.figures(plot_data(curves={}, linkage=None, timeline=pd.DataFrame(), points=np.zeros((0, 4))))
+    drawn = candidate.figures(plot_data(curves={}, linkage=None, timeline=pd.DataFrame(), points=np.zeros((0, 4))))
     assert set(drawn) == {"heatmap.png", "cluster_sizes.png"}
 
 
@@ -70,12 +70,12 @@ def test_rows_that_are_all_alike_can_be_drawn():
         profile=pd.DataFrame([[0.0]]),
         cluster_sizes={"0": 0},
     )
-    for figure in plots.figures(data).values():
+    for figure in candidate.figures(data).values():
         figure.savefig(io.BytesIO(), format="png", dpi=40)
 
 
 def test_an_elbow_is_drawn_in_the_order_of_k():
-    figure = plots.elbow(plot_data().curves)
+    figure = candidate.elbow(plot_data().curves)
     line = figure.axes[0].lines[0]
     assert list(line.get_xdata()) == [2, 3]
     assert list(line.get_ydata()) == [9.0, 4.0]
@@ -88,7 +88,7 @@ def test_each_search_has_its_own_cost_and_what_is_undefined_is_not_drawn():
         "dbscan": {"k": [3, 1], "inertia": [7.0, 8.0], "silhouette": [0.2, np.nan], "davies_bouldin": [1, np.nan]},
     }
     # WHEN
-    panels = plots.elbow(curves).axes
+    panels = candidate.elbow(curves).axes
     # THEN no axis has two kinds of cost, and k = 1 has a cost and no silhouette
     assert [panel.get_title() for panel in panels][:2] == ["Inertia, kmeans", "Cost, dbscan"]
     assert "at most eps" in panels[1].get_xlabel()
@@ -102,7 +102,7 @@ def test_a_heatmap_of_many_metrics_shows_those_that_differ_most():
     values[:, 1500], values[0, 1999], values[1:, 1999] = np.arange(100), np.nan, np.arange(99)
     profile = pd.DataFrame(values, index=[f"c{i}" for i in range(100)], columns=[f"m{i}" for i in range(2000)])
     # WHEN
-    figure = plots.profiles(profile, {f"c{i}": i for i in range(100)})
+    figure = candidate.profiles(profile, {f"c{i}": i for i in range(100)})
     # THEN it has a size that can be looked at, says what it leaves out, and keeps the largest clusters
     axes = figure.axes[0]
     assert max(figure.get_size_inches()) < 32
@@ -114,14 +114,14 @@ def test_a_heatmap_of_many_metrics_shows_those_that_differ_most():
 
 def test_long_names_on_an_axis_stay_apart():
     names = [f"{'a' * 30}{each}{'b' * 30}" for each in "xy"]
-    figure = plots.profiles(pd.DataFrame([[0.0, 1.0]], columns=names))
+    figure = candidate.profiles(pd.DataFrame([[0.0, 1.0]], columns=names))
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == names
 
 
 @pytest.mark.parametrize(("threshold", "top"), [(1.4, 1.08 * 1.4), (90.0, 1.08 * 1.3)])
 def test_a_timeline_has_the_episodes_and_the_paging_threshold(threshold, top):
     # GIVEN scores up to 1.3, and the rows above 1.1 in an episode
-    figure = plots.timeline(plot_data().timeline, threshold)
+    figure = candidate.timeline(plot_data().timeline, threshold)
     # THEN the first panel has one episode, the boundary and the threshold, without losing the scores below it
     panel = figure.axes[0]
     assert "episodes: 1" in panel.get_title(loc="left")
@@ -136,9 +136,9 @@ def test_a_timeline_has_the_episodes_and_the_paging_threshold(threshold, top):
 
 def test_projection_by_hand():
     # GIVEN points on the diagonal of a plane, spread 2 along it and 0 across
-    x, y, shares = plots.project(np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]))
+    x, y, shares = candidate.project(np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]))
     # THEN the first component is the diagonal, all of the variance, with a fixed sign
     assert x == pytest.approx([-np.sqrt(2), 0, np.sqrt(2)])
     assert y == pytest.approx([0, 0, 0])
     assert shares == pytest.approx((1.0, 0.0))
-    assert plots.project(np.array([[2.0, 2.0], [1.0, 1.0], [0.0, 0.0]]))[0] == pytest.approx(x[::-1])
+    assert candidate.project(np.array([[2.0, 2.0], [1.0, 1.0], [0.0, 0.0]]))[0] == pytest.approx(x[::-1])

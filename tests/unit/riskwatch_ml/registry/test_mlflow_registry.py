@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import artifact, comparison, tracking
-from ml.settings import Settings
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.core.settings import Settings
+from riskwatch_ml.registry import mlflow_registry
+from riskwatch_ml.selection import comparison
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def scoring_zip(model_id: str = "m-1") -> bytes:
         "rule": {"m": 1, "n": 1, "close_rows": 2, "paging_threshold": 1.0, "cooldown_s": 3600, "group_s": 900},
         "golden": {"records": [], "expected": []},
     }
-    return artifact.pack(document, {name: np.array(values, np.float32) for name, values in arrays.items()})
+    return archive.pack(document, {name: np.array(values, np.float32) for name, values in arrays.items()})
 
 
 def candidate(family: str = "kmeans", **figures) -> SimpleNamespace:
@@ -109,15 +111,15 @@ def ranked(family: str, run_id: str, score: float, *vetoes: str) -> dict:
 
 def train(settings: Settings, training_id: str, zip_bytes: bytes) -> tuple[str, str]:
     """One training with two candidates; returns the run of the training and the registered version."""
-    parent = tracking.open_training(settings, training_id, {"rows": 100})
-    best = tracking.log_candidate(settings, parent, candidate("kmeans"), zip_bytes)
-    other = tracking.log_candidate(settings, parent, candidate("dbscan"), b"another zip")
+    parent = mlflow_registry.open_training(settings, training_id, {"rows": 100})
+    best = mlflow_registry.log_candidate(settings, parent, candidate("kmeans"), zip_bytes)
+    other = mlflow_registry.log_candidate(settings, parent, candidate("dbscan"), b"another zip")
     ranking = [ranked("kmeans", best, 0.8), ranked("dbscan", other, 0.7, "noise share 0.6 is above 0.3")]
     ranking[1]["figures"]["silhouette"] = None  # what NaN becomes on its way through JSON
     decision = {"kind": "refresh", "why": "kmeans stays", "refreshes": "ab" * 32, "ask": ""}
     key = f"candidates/{training_id}/kmeans.zip"
     winner = {**ranking[0], **decision, "s3_key": key, "digest": digest_of(zip_bytes)}
-    return parent, tracking.register(settings, parent, training_id, ranking, winner, zip_bytes)
+    return parent, mlflow_registry.register(settings, parent, training_id, ranking, winner, zip_bytes)
 
 
 def digest_of(data: bytes) -> str:
@@ -126,20 +128,20 @@ def digest_of(data: bytes) -> str:
 
 def test_a_retried_task_finds_its_training(mine, client):
     # GIVEN a training that was opened
-    first = tracking.open_training(mine, "t-1", {"rows": 100})
+    first = mlflow_registry.open_training(mine, "t-1", {"rows": 100})
     # WHEN its task runs again THEN it gets the same run; another training gets another
-    assert tracking.open_training(mine, "t-1", {"rows": 100}) == first
-    assert tracking.open_training(mine, "t-2", {"rows": 100}) != first
+    assert mlflow_registry.open_training(mine, "t-1", {"rows": 100}) == first
+    assert mlflow_registry.open_training(mine, "t-2", {"rows": 100}) != first
     run = client.get_run(first)
     assert (run.info.run_name, run.data.params, run.info.status) == ("training t-1", {"rows": "100"}, "RUNNING")
 
 
 def test_a_candidate_is_a_child_with_figures_pictures_and_artifact(mine, client):
     # GIVEN a candidate with a figure that its family does not have, and one that ran out of range
-    parent = tracking.open_training(mine, "t-1", {})
+    parent = mlflow_registry.open_training(mine, "t-1", {})
     made = candidate(davies_bouldin=float("nan"), calinski_harabasz=float("inf"))
     # WHEN it is logged
-    run_id = tracking.log_candidate(mine, parent, made, b"zip")
+    run_id = mlflow_registry.log_candidate(mine, parent, made, b"zip")
     # THEN the child carries it all; figures without a value are there as such
     run = client.get_run(run_id)
     assert run.data.tags["mlflow.parentRunId"] == parent
@@ -163,10 +165,10 @@ def test_a_candidate_is_a_child_with_figures_pictures_and_artifact(mine, client)
 
 
 def test_a_retried_candidate_replaces_the_first_attempt(mine, client):
-    parent = tracking.open_training(mine, "t-1", {})
-    tracking.log_candidate(mine, parent, candidate("kmeans"), b"zip")
-    tracking.log_candidate(mine, parent, candidate("dbscan"), b"zip")
-    second = tracking.log_candidate(mine, parent, candidate("kmeans", silhouette=0.9), b"zip")
+    parent = mlflow_registry.open_training(mine, "t-1", {})
+    mlflow_registry.log_candidate(mine, parent, candidate("kmeans"), b"zip")
+    mlflow_registry.log_candidate(mine, parent, candidate("dbscan"), b"zip")
+    second = mlflow_registry.log_candidate(mine, parent, candidate("kmeans", silhouette=0.9), b"zip")
     experiment = client.get_experiment_by_name(mine.experiment).experiment_id
     children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}' and tags.family = 'kmeans'")
     assert [run.info.run_id for run in children] == [second]
@@ -174,14 +176,14 @@ def test_a_retried_candidate_replaces_the_first_attempt(mine, client):
 
 def test_registered_becomes_challenger_and_crowned_becomes_champion(mine, client):
     # GIVEN nothing registered
-    assert tracking.challenger(mine) is None
-    assert tracking.champion(mine) is None
+    assert mlflow_registry.challenger(mine) is None
+    assert mlflow_registry.champion(mine) is None
     # WHEN a training registers its winner
     data = scoring_zip()
     parent, version = train(mine, "t-1", data)
     # THEN it is the challenger, with all that promotion needs; there is no champion yet
-    found = tracking.challenger(mine)
-    assert found == tracking.Registered(
+    found = mlflow_registry.challenger(mine)
+    assert found == mlflow_registry.Registered(
         version=version,
         digest=digest_of(data),
         run_id=parent,
@@ -192,7 +194,7 @@ def test_registered_becomes_challenger_and_crowned_becomes_champion(mine, client
         why="kmeans stays",
         refreshes="ab" * 32,
     )
-    assert tracking.champion(mine) is None
+    assert mlflow_registry.champion(mine) is None
     # THEN the training run is closed and can be read without opening its children
     run = client.get_run(parent)
     assert run.info.status == "FINISHED"
@@ -202,8 +204,8 @@ def test_registered_becomes_challenger_and_crowned_becomes_champion(mine, client
     assert (run.data.tags["decision.kind"], run.data.tags["decision.why"]) == ("refresh", "kmeans stays")
     assert run.data.tags["vetoes.dbscan"].startswith("noise share")
     # WHEN it is crowned THEN it is the champion, and remembers when
-    tracking.crown(mine, version)
-    assert tracking.champion(mine) == found
+    mlflow_registry.crown(mine, version)
+    assert mlflow_registry.champion(mine) == found
     held = client.get_model_version(mine.model_name, version)
     assert held.tags["promoted_at"].endswith("Z")
     assert "**kmeans**" in held.description
@@ -212,8 +214,8 @@ def test_registered_becomes_challenger_and_crowned_becomes_champion(mine, client
     assert len(client.search_model_versions(f"name = '{mine.model_name}'")) == 1
     # WHEN the next training registers THEN the champion stays
     assert train(mine, "t-2", scoring_zip("m-2"))[1] != version
-    assert tracking.challenger(mine).training_id == "t-2"
-    assert tracking.champion(mine) == found
+    assert mlflow_registry.challenger(mine).training_id == "t-2"
+    assert mlflow_registry.champion(mine) == found
 
 
 def test_the_registered_model_scores_as_the_scorer_does(mine, tmp_path):
@@ -247,17 +249,17 @@ print(json.dumps(scored.to_dict("list")))
 
 
 def test_a_zip_that_is_not_the_chosen_one_is_not_registered(mine):
-    parent = tracking.open_training(mine, "t-1", {})
+    parent = mlflow_registry.open_training(mine, "t-1", {})
     row = ranked("kmeans", "r", 0.8)
-    with pytest.raises(tracking.TrackingError, match="digest"):
-        tracking.register(mine, parent, "t-1", [row], {**row, "s3_key": "k", "digest": "0" * 64}, b"zip")
-    assert tracking.challenger(mine) is None
+    with pytest.raises(mlflow_registry.TrackingError, match="digest"):
+        mlflow_registry.register(mine, parent, "t-1", [row], {**row, "s3_key": "k", "digest": "0" * 64}, b"zip")
+    assert mlflow_registry.challenger(mine) is None
 
 
 def test_a_training_without_a_winner_says_so(mine, client):
-    parent = tracking.open_training(mine, "t-1", {})
+    parent = mlflow_registry.open_training(mine, "t-1", {})
     vetoed = [ranked("kmeans", "r", 0.8, "fidelity 0.9 is below 0.98")]
-    tracking.close_training(mine, parent, vetoed, why="no family may serve")
+    mlflow_registry.close_training(mine, parent, vetoed, why="no family may serve")
     run = client.get_run(parent)
     assert run.info.status == "FINISHED"
     assert run.data.tags["winner"] == "none"
@@ -270,15 +272,17 @@ def test_an_alias_on_a_foreign_version_is_an_error_not_a_champion(mine, client):
     client.create_registered_model(mine.model_name)
     client.create_model_version(mine.model_name, "file:///tmp/somewhere")
     client.set_registered_model_alias(mine.model_name, "champion", "1")
-    with pytest.raises(tracking.TrackingError, match="no tag digest"):
-        tracking.champion(mine)
+    with pytest.raises(mlflow_registry.TrackingError, match="no tag digest"):
+        mlflow_registry.champion(mine)
 
 
 def test_links_open_the_view_for_models(mine, client):
-    tracking.open_training(mine, "t-1", {})
+    mlflow_registry.open_training(mine, "t-1", {})
     experiment = client.get_experiment_by_name(mine.experiment).experiment_id
-    assert tracking.experiment_url(mine).endswith(f"/#/experiments/{experiment}/runs?workflowType=machine_learning")
-    assert tracking.version_url(mine, "3").endswith(
+    assert mlflow_registry.experiment_url(mine).endswith(
+        f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    )
+    assert mlflow_registry.version_url(mine, "3").endswith(
         f"/models/{mine.model_name}/versions/3?workflowType=machine_learning"
     )
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import ClientError
 
-from ml import release
+from riskwatch_ml.registry import release
 
 FUNCTION, ALIAS = "riskwatch-inference", "live"
 

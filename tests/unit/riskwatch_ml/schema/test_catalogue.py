@@ -6,9 +6,9 @@ from pathlib import Path
 import botocore.session
 import pytest
 
-from ml import catalogue
-from ml.catalogue import Catalogue, CatalogueError, Metric
-from ml.levels import SEVERITY_FEATURES
+from riskwatch_ml.features.levels import SEVERITY_FEATURES
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.schema.catalogue import Catalogue, CatalogueError, Metric
 
 
 def test_packaged_defaults():

@@ -2,10 +2,10 @@
 
 import pytest
 
-from ml import catalogue, inventory
-from ml.catalogue import Catalogue
-from ml.inventory import Instance, InventoryError
-from ml.shards import Shard
+from riskwatch_ml.core.accounts import Shard
+from riskwatch_ml.schema import catalogue, inventory
+from riskwatch_ml.schema.catalogue import Catalogue
+from riskwatch_ml.schema.inventory import Instance, InventoryError
 
 
 class Objects:

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from ml import catalogue, clock, dataset
-from ml.dataset import DatasetError
+from riskwatch_ml.core import clock
+from riskwatch_ml.schema import catalogue, metric_rows
+from riskwatch_ml.schema.metric_rows import DatasetError
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 STEP = timedelta(minutes=5)
@@ -15,12 +16,12 @@ CATALOGUE = catalogue.load()
 
 def series(instance, feature, moments, values):
     stamps = np.array([clock.epoch_ms(moment) for moment in moments], dtype=np.int64)
-    return dataset.Series(instance, feature, stamps, np.array(values, dtype=float))
+    return metric_rows.Series(instance, feature, stamps, np.array(values, dtype=float))
 
 
 def test_rows_are_scaled_and_missing_stays_missing():
     # GIVEN cpu at 10:00 and 10:05, bytes read only at 10:05, another instance without cpu
-    found = dataset.widen(
+    found = metric_rows.widen(
         [
             series("b", "cpu_utilization", [TEN, TEN + STEP], [10.0, 20.0]),
             series("b", "disk_read_mb", [TEN + STEP], [3_000_000.0]),
@@ -48,7 +49,7 @@ def test_duplicates_are_resolved_and_counted():
     ]
 
     # WHEN
-    found = dataset.widen(delivered, CATALOGUE)
+    found = metric_rows.widen(delivered, CATALOGUE)
 
     # THEN the last one stands
     assert found.rows["cpu_utilization"].tolist() == [3.0, 4.0]
@@ -57,7 +58,7 @@ def test_duplicates_are_resolved_and_counted():
 
 def test_values_that_are_not_finite_are_missing():
     # GIVEN / WHEN
-    found = dataset.widen([series("a", "cpu_utilization", [TEN, TEN + STEP], [np.inf, np.nan])], CATALOGUE)
+    found = metric_rows.widen([series("a", "cpu_utilization", [TEN, TEN + STEP], [np.inf, np.nan])], CATALOGUE)
 
     # THEN
     assert found.rows["cpu_utilization"].isna().all()
@@ -65,9 +66,9 @@ def test_values_that_are_not_finite_are_missing():
 
 def test_nothing_is_a_table_without_rows():
     # GIVEN / WHEN / THEN
-    rows = dataset.widen((), CATALOGUE).rows
+    rows = metric_rows.widen((), CATALOGUE).rows
     assert rows.empty
-    assert list(rows.columns) == dataset.columns(CATALOGUE)
+    assert list(rows.columns) == metric_rows.columns(CATALOGUE)
     assert rows["cpu_utilization"].dtype == np.float64
 
 
@@ -81,4 +82,4 @@ def test_nothing_is_a_table_without_rows():
 def test_series_that_cannot_be_used(wrong, words):
     # GIVEN / WHEN / THEN
     with pytest.raises(DatasetError, match=words):
-        dataset.widen([wrong], CATALOGUE)
+        metric_rows.widen([wrong], CATALOGUE)

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import artifact
-from ml.fit import Recipe
-from ml.select import choose
-from ml.train import FAMILIES, TrainingError, _profile, fit_candidate
-from ml.verdicts import label_rows
-from tests.unit.ml.fleets import CATALOGUE, INVENTORY, rows
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.model.explain import label_rows
+from riskwatch_ml.model.fit import Recipe
+from riskwatch_ml.selection.candidate import FAMILIES, TrainingError, _profile, fit_candidate
+from riskwatch_ml.selection.guards import choose
+from tests.support.fleets import CATALOGUE, INVENTORY, rows
 
 MOMENT = datetime(2026, 11, 5, tzinfo=UTC)
 FIGURES = {
@@ -34,7 +34,7 @@ def test_every_family_gives_the_same_kinds_of_figures_and_a_model_that_packs(can
     assert len(names) == 1
     assert next(iter(names)) >= FIGURES
     for candidate in candidates.values():
-        assert artifact.pack(candidate.document, candidate.arrays)
+        assert archive.pack(candidate.document, candidate.arrays)
         json.dumps(candidate.figures, allow_nan=False)
         assert candidate.figures["prototypes"] <= 256
         assert all(values.dtype == np.float32 for values in candidate.arrays.values())
@@ -69,7 +69,7 @@ def test_equal_input_gives_equal_bytes(candidates):
     shuffled = rows().sample(frac=1, random_state=5)
     again = train(shuffled)
     want = candidates["kmeans"]
-    assert artifact.pack(again.document, again.arrays) == artifact.pack(want.document, want.arrays)
+    assert archive.pack(again.document, again.arrays) == archive.pack(want.document, want.arrays)
 
 
 def test_plot_data_fits_together(candidates):
@@ -120,7 +120,7 @@ def test_awkward_but_possible_rows_train(family):
     assert set(candidate.document["baselines"]["instances"]) == {"web-1", "db-1"}
     labelled = label_rows(candidate.document, candidate.arrays, frame, INVENTORY)
     assert np.isfinite(labelled["score"]).all()
-    assert artifact.pack(candidate.document, candidate.arrays)
+    assert archive.pack(candidate.document, candidate.arrays)
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
@@ -137,7 +137,7 @@ def test_hardly_anything_to_learn_from(family, frame):
     candidate = train(frame, family)
     labelled = label_rows(candidate.document, candidate.arrays, frame, INVENTORY)
     assert np.isfinite(labelled["score"]).all()
-    assert artifact.pack(candidate.document, candidate.arrays)
+    assert archive.pack(candidate.document, candidate.arrays)
 
 
 def test_a_constant_fleet_is_not_unusual():

@@ -4,13 +4,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ml import contest as contests
-from ml.contest import CHANGE, CONTEST_S, REFRESH, Contest, Policy, contest_due, hold, label_churn
-from ml.fit import Recipe, fit_model, kept_settings
-from ml.select import Choice, choose
-from ml.space import build_space
-from tests.unit.ml.fleets import CATALOGUE, INVENTORY, rows
-from tests.unit.ml.test_select import GOOD
+from riskwatch_ml.features.training_set import build_space
+from riskwatch_ml.model.fit import Recipe, fit_model, kept_settings
+from riskwatch_ml.selection import contest as contests
+from riskwatch_ml.selection.contest import CHANGE, CONTEST_S, REFRESH, Contest, Policy, contest_due, hold, label_churn
+from riskwatch_ml.selection.guards import Choice, choose
+from tests.support.fleets import CATALOGUE, INVENTORY, rows
+from tests.unit.riskwatch_ml.selection.test_guards import GOOD
 
 
 def contest(winner, vetoes=None, **vus):

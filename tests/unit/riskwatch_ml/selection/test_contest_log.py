@@ -1,30 +1,30 @@
 from datetime import UTC, datetime
 
-from ml import standing
-from ml.standing import Standing
-from ml.store import Store
-from tests.unit.bucket import Bucket
+from riskwatch_ml.selection import contest_log
+from riskwatch_ml.selection.contest_log import Standing
+from riskwatch_ml.storage.bucket import Store
+from tests.support.bucket import Bucket
 
 SUNDAY = datetime(2026, 11, 22, 3, 30, tzinfo=UTC)
 
 
 def test_nothing_is_known_before_the_first_contest():
-    assert standing.read(Store(Bucket(), "b"), "T1", "kmeans") == Standing()
+    assert contest_log.read(Store(Bucket(), "b"), "T1", "kmeans") == Standing()
 
 
 def test_wins_survive_until_somebody_else_serves():
     # GIVEN a contest that left dbscan with two wins against kmeans
     store = Store(Bucket(), "b")
-    standing.write(store, "T1", at=SUNDAY, champion="kmeans", wins={"dbscan": 1}, decision={})
-    key = standing.write(store, "T2", at=SUNDAY, champion="kmeans", wins={"dbscan": 2}, decision={"kind": "refresh"})
+    contest_log.write(store, "T1", at=SUNDAY, champion="kmeans", wins={"dbscan": 1}, decision={})
+    key = contest_log.write(store, "T2", at=SUNDAY, champion="kmeans", wins={"dbscan": 2}, decision={"kind": "refresh"})
     assert key == "contests/T2.json"
     # WHEN / THEN they count against kmeans, and not against another champion
-    assert standing.read(store, "T3", "kmeans") == Standing({"dbscan": 2}, SUNDAY)
-    assert standing.read(store, "T3", "ensemble") == Standing({}, SUNDAY)
+    assert contest_log.read(store, "T3", "kmeans") == Standing({"dbscan": 2}, SUNDAY)
+    assert contest_log.read(store, "T3", "ensemble") == Standing({}, SUNDAY)
 
 
 def test_a_training_that_is_tried_again_does_not_count_its_own_win():
     store = Store(Bucket(), "b")
-    standing.write(store, "T1", at=SUNDAY, champion="kmeans", wins={"dbscan": 1}, decision={})
-    standing.write(store, "T2", at=SUNDAY, champion="kmeans", wins={"dbscan": 2}, decision={})
-    assert standing.read(store, "T2", "kmeans").wins == {"dbscan": 1}
+    contest_log.write(store, "T1", at=SUNDAY, champion="kmeans", wins={"dbscan": 1}, decision={})
+    contest_log.write(store, "T2", at=SUNDAY, champion="kmeans", wins={"dbscan": 2}, decision={})
+    assert contest_log.read(store, "T2", "kmeans").wins == {"dbscan": 1}

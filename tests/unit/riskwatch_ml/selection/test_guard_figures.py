@@ -4,15 +4,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ml import artifact, guards
-from ml.families import FAMILIES
-from ml.families.base import ClusterMap, FamilyFit, make_stage
-from ml.fit import Recipe, fit_model
-from ml.select import vetoes
-from ml.space import build_space
-from riskwatch_lambda.model import ARRAYS_FILE
-from tests.unit.lambda_ import tiny
-from tests.unit.ml.fleets import CATALOGUE, INVENTORY, rows
+from riskwatch_lambda.model.document import ARRAYS_FILE
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.families import FAMILIES
+from riskwatch_ml.families.base import ClusterMap, FamilyFit, make_stage
+from riskwatch_ml.features.training_set import build_space
+from riskwatch_ml.model.fit import Recipe, fit_model
+from riskwatch_ml.selection import guard_figures
+from riskwatch_ml.selection.guards import vetoes
+from tests.support import tiny
+from tests.support.fleets import CATALOGUE, INVENTORY, rows
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def fitted(space):
 
 
 def test_a_sound_candidate_passes_every_guard(fitted, space):
-    assert vetoes(guards.guard_figures(fitted, space, 0)) == []
+    assert vetoes(guard_figures.guard_figures(fitted, space, 0)) == []
 
 
 def test_levels_drawn_by_lot_are_unstable_and_have_no_order(fitted, space, monkeypatch):
@@ -39,9 +40,11 @@ def test_levels_drawn_by_lot_are_unstable_and_have_no_order(fitted, space, monke
 
     monkeypatch.setitem(FAMILIES, "kmeans", lottery)
     # WHEN
-    stability, gap = guards.halves(space, fitted, 0)
+    stability, gap = guard_figures.halves(space, fitted, 0)
     # THEN
-    reasons = vetoes({**guards.guard_figures(fitted, space, 0), "level_stability": stability, "severity_gap": gap})
+    reasons = vetoes(
+        {**guard_figures.guard_figures(fitted, space, 0), "level_stability": stability, "severity_gap": gap}
+    )
     assert {reason.split()[0] for reason in reasons} >= {"two", "neighbouring"}
 
 
@@ -50,32 +53,32 @@ def test_the_gap_is_in_deviations_and_negative_in_the_wrong_order():
     busy = np.array([-1.0, 1.0, 1.0, 3.0, 5.0, 7.0])
     level = np.array([0, 0, 1, 1, 2, 2])
     # WHEN / THEN the least of 2 and 4; swapped levels are below zero; one level has no gap
-    assert guards.severity_gap(busy, level) == pytest.approx(2.0)
-    assert guards.severity_gap(busy, 2 - level) == pytest.approx(-4.0)
-    assert guards.severity_gap(busy, np.zeros(6, int)) == 0.0
+    assert guard_figures.severity_gap(busy, level) == pytest.approx(2.0)
+    assert guard_figures.severity_gap(busy, 2 - level) == pytest.approx(-4.0)
+    assert guard_figures.severity_gap(busy, np.zeros(6, int)) == 0.0
 
 
 def test_a_fleet_that_never_moves_lacks_no_gap_and_no_explanation():
-    assert guards.severity_gap(np.zeros(6), np.zeros(6, int)) == 1.0
-    assert guards.severity_explained(np.zeros(6), np.zeros(6, int)) == 1.0
+    assert guard_figures.severity_gap(np.zeros(6), np.zeros(6, int)) == 1.0
+    assert guard_figures.severity_explained(np.zeros(6), np.zeros(6, int)) == 1.0
 
 
 def test_load_as_score_is_told_from_a_score_that_meets_busy_and_idle_rows_alike():
     # GIVEN how busy five rows are, a score that grows with it, one that grows either way from the middle, and a gap
     busy = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
     # WHEN / THEN ranks alone count, rows without a score do not, and what never varies follows nothing
-    assert guards.load_correlation(busy**3, busy, 0) == pytest.approx(1.0)
-    assert guards.load_correlation(np.abs(busy - 3), busy, 0) == pytest.approx(0.0)
-    assert guards.load_correlation(np.array([0.1, 0.2, np.nan, 0.4, 0.3]), busy, 0) == pytest.approx(0.8)
-    assert guards.load_correlation(np.ones(5), busy, 0) == 0.0
-    assert guards.load_correlation(busy, np.ones(5), 0) == 0.0
+    assert guard_figures.load_correlation(busy**3, busy, 0) == pytest.approx(1.0)
+    assert guard_figures.load_correlation(np.abs(busy - 3), busy, 0) == pytest.approx(0.0)
+    assert guard_figures.load_correlation(np.array([0.1, 0.2, np.nan, 0.4, 0.3]), busy, 0) == pytest.approx(0.8)
+    assert guard_figures.load_correlation(np.ones(5), busy, 0) == 0.0
+    assert guard_figures.load_correlation(busy, np.ones(5), 0) == 0.0
 
 
 def test_the_levels_explain_what_does_not_vary_within_them():
     # GIVEN a variance of 4.25, 0.25 of it within the levels
     busy = np.array([0.0, 1.0, 4.0, 5.0])
-    assert guards.severity_explained(busy, np.array([0, 0, 2, 2])) == pytest.approx(1 - 0.25 / 4.25)
-    assert guards.severity_explained(busy, np.ones(4, int)) == pytest.approx(0.0)
+    assert guard_figures.severity_explained(busy, np.array([0, 0, 2, 2])) == pytest.approx(1 - 0.25 / 4.25)
+    assert guard_figures.severity_explained(busy, np.ones(4, int)) == pytest.approx(0.0)
 
 
 def test_the_least_faithful_slot_counts_by_the_rows_of_its_groups():
@@ -91,18 +94,18 @@ def test_the_least_faithful_slot_counts_by_the_rows_of_its_groups():
         )
 
     # THEN (90 * 1.0 + 10 * 0.8) / 100; groups without a row count alike; no members leave the level map
-    assert guards.least_fidelity(model(parts)) == pytest.approx(0.98)
-    assert guards.least_fidelity(model([("a", 1.0, 0), ("a", 0.8, 0)])) == pytest.approx(0.9)
-    assert guards.least_fidelity(model([])) == 1.0
+    assert guard_figures.least_fidelity(model(parts)) == pytest.approx(0.98)
+    assert guard_figures.least_fidelity(model([("a", 1.0, 0), ("a", 0.8, 0)])) == pytest.approx(0.9)
+    assert guard_figures.least_fidelity(model([])) == 1.0
 
 
 def test_noise_is_what_lies_outside_every_cluster():
     x = np.array([[0.0], [0.5], [3.0], [10.0]])
     near = make_stage(np.array([[0.0]]), [0], radius=1.0, outside=1)
     whole = make_stage(np.array([[0.0]]), [0])
-    assert guards.noise_share(ClusterMap((near,)), x) == 0.5
-    assert guards.noise_share(ClusterMap((whole,)), x) == 0.0
-    assert guards.noise_share(ClusterMap((whole, near), {(0, 0): 0, (0, 1): 1}), x) == 0.5
+    assert guard_figures.noise_share(ClusterMap((near,)), x) == 0.5
+    assert guard_figures.noise_share(ClusterMap((whole,)), x) == 0.0
+    assert guard_figures.noise_share(ClusterMap((whole, near), {(0, 0): 0, (0, 1): 1}), x) == 0.5
 
 
 def test_operations_count_the_level_map_and_the_costliest_group():
@@ -117,20 +120,20 @@ def test_operations_count_the_level_map_and_the_costliest_group():
         members=(member(0, 4, 3), member(1, 10, 1), member(1, 1, 1)),
     )
     # THEN 3 * 2 + max(4 * 3 * 5, 11 * 5)
-    assert guards.row_operations(model) == 6 + 60
+    assert guard_figures.row_operations(model) == 6 + 60
 
 
 def test_bytes_are_those_that_the_artifact_holds():
     # GIVEN a packed model, whose profiles are counts on a grid rather than floats
     arrays = {name: np.array(values, np.float32) for name, values in tiny.ARRAYS.items()}
-    files = artifact.model_files(artifact.pack(tiny.document(), arrays))
+    files = archive.model_files(archive.pack(tiny.document(), arrays))
     # THEN
-    assert guards.model_bytes(arrays) == len(files[ARRAYS_FILE])
+    assert guard_figures.model_bytes(arrays) == len(files[ARRAYS_FILE])
 
 
 def test_halves_of_one_row_say_nothing(fitted, space):
     one = replace(space, table=space.table.take(np.array([0])), level=space.level[:1], baseline=space.baseline[:1])
-    assert guards.halves(one, fitted, 0) == (1.0, 0.0)
+    assert guard_figures.halves(one, fitted, 0) == (1.0, 0.0)
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -138,6 +141,6 @@ def test_rows_without_a_value_are_vetoed_without_a_warning():
     # GIVEN a fleet of whose metrics none was ever reported
     space = build_space(rows(n=300).assign(**dict.fromkeys(CATALOGUE.names, np.nan)), CATALOGUE, INVENTORY, 300)
     # WHEN
-    figures = guards.guard_figures(fit_model(space, CATALOGUE, Recipe("kmeans")), space, 0)
+    figures = guard_figures.guard_figures(fit_model(space, CATALOGUE, Recipe("kmeans")), space, 0)
     # THEN
     assert any("one level cluster" in reason for reason in vetoes(figures))

@@ -1,6 +1,6 @@
 import pytest
 
-from ml.select import GUARDS, RANKED_BY, SelectionError, choose, vetoes
+from riskwatch_ml.selection.guards import GUARDS, RANKED_BY, SelectionError, choose, vetoes
 
 GOOD = {
     "fidelity": 1.0,

@@ -1,8 +1,8 @@
 import numpy as np
 
-from ml.features import MetricTable
-from ml.inject import INCIDENT_SHARE, KINDS, inject, newest_rows
-from ml.vus import runs
+from riskwatch_ml.features.table import MetricTable
+from riskwatch_ml.selection.injection import INCIDENT_SHARE, KINDS, inject, newest_rows
+from riskwatch_ml.selection.vus import runs
 
 BOUNDS = [(0, 100), (None, None), (0, None)]
 

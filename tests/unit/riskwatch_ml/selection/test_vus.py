@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ml.vus import soft_labels, vus_pr
+from riskwatch_ml.selection.vus import soft_labels, vus_pr
 
 
 def test_without_a_buffer_it_is_average_precision_weighted_by_incidents_met():

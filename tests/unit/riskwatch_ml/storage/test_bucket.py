@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.store import Store, StoreError, hour_key
-from tests.unit.bucket import Bucket
+from riskwatch_ml.storage.bucket import Store, StoreError, hour_key
+from tests.support.bucket import Bucket
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)

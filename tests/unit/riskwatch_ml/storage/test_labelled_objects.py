@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from ml import arrived
-from ml.store import Store
-from tests.unit.bucket import Bucket
+from riskwatch_ml.storage import labelled_objects
+from riskwatch_ml.storage.bucket import Store
+from tests.support.bucket import Bucket
 
 ROW = {
     "instance_id": "web-1",
@@ -36,13 +36,13 @@ def store():
 
 
 def arrive(store, name, *rows):
-    key = f"{arrived.ARRIVED}dt=2026-11-22/hh=11/{name}.json.gz"
+    key = f"{labelled_objects.ARRIVED}dt=2026-11-22/hh=11/{name}.json.gz"
     store.put_bytes(key, gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     return key
 
 
 def read(store, keys, most_rows=1_000):
-    return list(arrived.chunks(store, keys, most_rows))
+    return list(labelled_objects.chunks(store, keys, most_rows))
 
 
 REASON = {"feature": "cpu_utilization", "value": 1.5, "low": 1e-7, "high": 123456789.0, "share": 0.5, "direction": "up"}
@@ -109,7 +109,7 @@ def test_what_is_no_labelled_rows_is_named(store, caplog, data):
 
 def test_a_truncated_or_vanished_object_is_named(store):
     # GIVEN
-    whole, gone = arrive(store, "1", ROW), f"{arrived.ARRIVED}dt=2026-11-22/hh=11/gone.json.gz"
+    whole, gone = arrive(store, "1", ROW), f"{labelled_objects.ARRIVED}dt=2026-11-22/hh=11/gone.json.gz"
     store.put_bytes(whole, store.get_bytes(whole)[:-9])
 
     # WHEN / THEN
@@ -118,7 +118,7 @@ def test_a_truncated_or_vanished_object_is_named(store):
 
 def test_chunks_end_at_their_size_and_keep_the_order(store, monkeypatch):
     # GIVEN five objects of two rows each, decoded one by one
-    monkeypatch.setattr(arrived, "READ_AT_ONCE", 1)
+    monkeypatch.setattr(labelled_objects, "READ_AT_ONCE", 1)
     keys = [arrive(store, str(number), *[{**ROW, "score": number}] * 2) for number in range(5)]
 
     # WHEN chunks of three rows are asked for
@@ -130,7 +130,7 @@ def test_chunks_end_at_their_size_and_keep_the_order(store, monkeypatch):
 
 
 def test_an_object_without_rows_is_read(store):
-    assert read(store, [arrive(store, "1")])[0][0] == [f"{arrived.ARRIVED}dt=2026-11-22/hh=11/1.json.gz"]
+    assert read(store, [arrive(store, "1")])[0][0] == [f"{labelled_objects.ARRIVED}dt=2026-11-22/hh=11/1.json.gz"]
 
 
 def test_whole_numbers_and_absent_features_are_features_too(store):

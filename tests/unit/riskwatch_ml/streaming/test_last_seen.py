@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
-from ml import clock, silence
-from ml.inventory import Instance
-from ml.store import Store
-from tests.unit.bucket import Bucket
+from riskwatch_ml.core import clock
+from riskwatch_ml.schema.inventory import Instance
+from riskwatch_ml.storage.bucket import Store
+from riskwatch_ml.streaming import last_seen
+from tests.support.bucket import Bucket
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 PERIOD_S = 300
@@ -36,33 +37,35 @@ def test_the_newest_row_of_each_instance():
     rows = pd.DataFrame({"instance_id": ["a", "a", "b"], "timestamp": moments})
 
     # WHEN / THEN
-    assert silence.newest_rows(rows) == {"a": before_ten(0), "b": before_ten(1)}
-    assert silence.newest_rows(rows.iloc[:0]) == {}
+    assert last_seen.newest_rows(rows) == {"a": before_ten(0), "b": before_ten(1)}
+    assert last_seen.newest_rows(rows.iloc[:0]) == {}
 
 
 @pytest.mark.parametrize(("periods", "is_silent"), [(1, False), (3, False), (4, True), (5, True)])
 def test_silent_is_who_misses_three_whole_periods(store, periods, is_silent):
     # GIVEN the newest row so many periods before the end: a row of one period before is that of the last period
     expected = fleet("a", "b", "c")
-    silence.remember(store, expected, {"a": before_ten(periods), "b": before_ten(1), "c": before_ten(1)}, TEN, PERIOD_S)
+    last_seen.remember(
+        store, expected, {"a": before_ten(periods), "b": before_ten(1), "c": before_ten(1)}, TEN, PERIOD_S
+    )
 
     # WHEN / THEN
-    found = silence.overdue(store, expected)
+    found = last_seen.overdue(store, expected)
     assert found == ([["a", "shop", before_ten(periods)]] if is_silent else [])
 
 
 def test_an_instance_that_never_reported_is_expected_from_when_it_was_listed(store):
     # GIVEN an instance that is new in the inventory at ten
     expected = fleet("old", "new")
-    silence.remember(store, expected, {"old": before_ten(1)}, TEN, PERIOD_S)
+    last_seen.remember(store, expected, {"old": before_ten(1)}, TEN, PERIOD_S)
 
     # WHEN periods pass in which only the other one reports
     found = []
     for passed in (1, 2, 3):
-        silence.remember(
+        last_seen.remember(
             store, expected, {"old": before_ten(1 - passed)}, TEN + timedelta(minutes=5 * passed), PERIOD_S
         )
-        found.append(silence.overdue(store, expected))
+        found.append(last_seen.overdue(store, expected))
 
     # THEN it is silent after three
     assert found == [[], [], [["new", "shop", before_ten(1)]]]
@@ -71,13 +74,13 @@ def test_an_instance_that_never_reported_is_expected_from_when_it_was_listed(sto
 def test_who_leaves_the_inventory_is_not_silent_and_who_is_in_none_is_never(store):
     # GIVEN one that stopped long ago, and one that is in no inventory
     rows = {"gone": before_ten(20), "a": before_ten(1), "stranger": before_ten(20)}
-    silence.remember(store, fleet("gone", "a"), rows, TEN, PERIOD_S)
-    assert [name for name, *_ in silence.overdue(store, fleet("gone", "a"))] == ["gone"]
+    last_seen.remember(store, fleet("gone", "a"), rows, TEN, PERIOD_S)
+    assert [name for name, *_ in last_seen.overdue(store, fleet("gone", "a"))] == ["gone"]
 
     # WHEN it leaves, THEN it is not named, and the document forgets it
-    assert silence.overdue(store, fleet("a")) == []
-    silence.remember(store, fleet("a"), {}, TEN, PERIOD_S)
-    assert store.get_json(silence.SEEN)["last"] == {"a": before_ten(1)}
+    assert last_seen.overdue(store, fleet("a")) == []
+    last_seen.remember(store, fleet("a"), {}, TEN, PERIOD_S)
+    assert store.get_json(last_seen.SEEN)["last"] == {"a": before_ten(1)}
 
 
 @pytest.mark.parametrize(("silent", "count"), [(18, 18), (19, 1), (20, 1)])
@@ -85,18 +88,18 @@ def test_where_nearly_all_are_silent_one_entry_says_so(store, silent, count):
     # GIVEN twenty instances, so many of them silent
     names = [f"web-{number:02}" for number in range(20)]
     newest = {name: before_ten(9 if place < silent else 1) for place, name in enumerate(names)}
-    silence.remember(store, fleet(*names), newest, TEN, PERIOD_S)
+    last_seen.remember(store, fleet(*names), newest, TEN, PERIOD_S)
 
     # WHEN / THEN
-    found = silence.overdue(store, fleet(*names))
+    found = last_seen.overdue(store, fleet(*names))
     assert len(found) == count
     assert (found == [["*", "*", before_ten(9)]]) is (count == 1)
 
 
 def test_one_instance_alone_is_not_everybody(store):
     # GIVEN / WHEN / THEN
-    silence.remember(store, fleet("a"), {"a": before_ten(9)}, TEN, PERIOD_S)
-    assert silence.overdue(store, fleet("a")) == [["a", "shop", before_ten(9)]]
+    last_seen.remember(store, fleet("a"), {"a": before_ten(9)}, TEN, PERIOD_S)
+    assert last_seen.overdue(store, fleet("a")) == [["a", "shop", before_ten(9)]]
 
 
 def test_the_event_of_ten_thousand_instances_with_the_longest_names_fits(store):
@@ -105,10 +108,10 @@ def test_the_event_of_ten_thousand_instances_with_the_longest_names_fits(store):
         name: Instance(name, service=name) for name in (f"{number:06}" + "\u00fc" * 124 for number in range(10_000))
     }
     newest = {name: before_ten(9 if place < 9_000 else 1) for place, name in enumerate(expected)}
-    silence.remember(store, expected, newest, TEN, PERIOD_S)
+    last_seen.remember(store, expected, newest, TEN, PERIOD_S)
 
     # WHEN / THEN as many are named as there is room for
-    found = silence.overdue(store, expected)
+    found = last_seen.overdue(store, expected)
     assert 4_900_000 < len(json.dumps({"tick": {"now": 1, "overdue": found}})) < 5_000_100
 
 
@@ -116,34 +119,34 @@ def test_all_of_nine_thousand_silent_instances_are_named(store):
     # GIVEN ten thousand hosts of usual names, nine thousand of them silent
     expected = fleet(*(f"123456789012.eu-west-1:ip-10-20-{n // 256}-{n % 256}.internal" for n in range(10_000)))
     newest = {name: before_ten(9 if place < 9_000 else 1) for place, name in enumerate(expected)}
-    silence.remember(store, expected, newest, TEN, PERIOD_S)
+    last_seen.remember(store, expected, newest, TEN, PERIOD_S)
 
     # WHEN / THEN
-    assert len(silence.overdue(store, expected)) == 9_000
+    assert len(last_seen.overdue(store, expected)) == 9_000
 
 
 @pytest.mark.parametrize("damage", [b"no json", b"[]", b"{}", b'{"end": 5, "period_s": 300, "last": {}}'])
 def test_a_damaged_document_is_begun_anew(store, caplog, damage):
     # GIVEN / WHEN / THEN
-    store.put_bytes(silence.SEEN, damage)
+    store.put_bytes(last_seen.SEEN, damage)
     with caplog.at_level(logging.WARNING):
-        assert silence.overdue(store, fleet("a")) is None
+        assert last_seen.overdue(store, fleet("a")) is None
     assert "judged anew" in caplog.text
-    silence.remember(store, fleet("a"), {"a": before_ten(1)}, TEN, PERIOD_S)
-    assert store.get_json(silence.SEEN)["last"] == {"a": before_ten(1)}
+    last_seen.remember(store, fleet("a"), {"a": before_ten(1)}, TEN, PERIOD_S)
+    assert store.get_json(last_seen.SEEN)["last"] == {"a": before_ten(1)}
 
 
 def test_after_damage_nothing_is_said_until_who_is_silent_is_overdue_again(store):
     # GIVEN an instance that has been silent for long, and a document that was damaged
     expected = fleet("a", "silent")
-    store.put_bytes(silence.SEEN, b"no json")
+    store.put_bytes(last_seen.SEEN, b"no json")
 
     # WHEN periods pass in which the other one reports
     found = []
     for passed in range(5):
         end = TEN + timedelta(minutes=5 * passed)
-        silence.remember(store, expected, {"a": before_ten(1 - passed)}, end, PERIOD_S)
-        found.append(silence.overdue(store, expected))
+        last_seen.remember(store, expected, {"a": before_ten(1 - passed)}, end, PERIOD_S)
+        found.append(last_seen.overdue(store, expected))
 
     # THEN no tick is told that nobody is overdue, which would end its episode
     assert found == [None, None, None, *[[["silent", "shop", before_ten(1)]]] * 2]
@@ -157,26 +160,26 @@ def test_who_could_not_be_read_is_not_silent(store, name, said, is_silent):
     # GIVEN two instances heard of an hour ago, when the shard east could be read for the last time
     expected = {name: Instance(name, service="shop", shard=said), "west:b": Instance("west:b")}
     behind = {"east": TEN - timedelta(minutes=55)}
-    silence.remember(store, expected, {name: before_ten(12), "west:b": before_ten(1)}, TEN, PERIOD_S, behind)
+    last_seen.remember(store, expected, {name: before_ten(12), "west:b": before_ten(1)}, TEN, PERIOD_S, behind)
 
     # WHEN / THEN
-    assert silence.overdue(store, expected) == ([[name, "shop", before_ten(12)]] if is_silent else [])
+    assert last_seen.overdue(store, expected) == ([[name, "shop", before_ten(12)]] if is_silent else [])
 
 
 def test_who_was_silent_before_its_shard_could_not_be_read_stays_so(store):
     # GIVEN
     expected = {name: Instance(name, service="shop") for name in ("east:a", "west:b")}
     newest, behind = {"east:a": before_ten(20), "west:b": before_ten(1)}, {"east": TEN - timedelta(minutes=55)}
-    silence.remember(store, expected, newest, TEN, PERIOD_S, behind)
+    last_seen.remember(store, expected, newest, TEN, PERIOD_S, behind)
 
     # WHEN / THEN it is named, since who is not named counts as heard again
-    assert silence.overdue(store, expected) == [["east:a", "shop", before_ten(20)]]
+    assert last_seen.overdue(store, expected) == [["east:a", "shop", before_ten(20)]]
 
 
 def test_names_that_no_record_may_have_are_left_out(store):
     # GIVEN an inventory with a name that cannot be printed, and a service that is too long
     odd = {"a\nb": Instance("a\nb"), "c": Instance("c", service="s" * 300), "d": Instance("d")}
-    silence.remember(store, odd, dict.fromkeys(odd, before_ten(9)), TEN, PERIOD_S)
+    last_seen.remember(store, odd, dict.fromkeys(odd, before_ten(9)), TEN, PERIOD_S)
 
     # WHEN / THEN
-    assert silence.overdue(store, odd) == [["d", "d", before_ten(9)]]
+    assert last_seen.overdue(store, odd) == [["d", "d", before_ten(9)]]

@@ -4,8 +4,9 @@ import io
 
 import pytest
 
-from ml import catalogue, live
-from ml.live import LiveError
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.streaming import live_model
+from riskwatch_ml.streaming.live_model import LiveError
 
 
 class Lambda:
@@ -22,10 +23,10 @@ class Lambda:
 def test_the_answer_says_what_a_record_holds():
     # GIVEN / WHEN
     text = '{"model_id": "m", "features": ["a", "b"], "context_rows": 3, "max_gap_s": 1800, "period_s": 300}'
-    found = live.ask(Lambda(text), "risk", "live")
+    found = live_model.ask(Lambda(text), "risk", "live")
 
     # THEN
-    assert found == live.LiveModel("m", ("a", "b"), 3, 1800, 300)
+    assert found == live_model.LiveModel("m", ("a", "b"), 3, 1800, 300)
 
 
 @pytest.mark.parametrize(
@@ -38,11 +39,14 @@ def test_the_answer_says_what_a_record_holds():
 def test_no_model_to_ask(client, words):
     # GIVEN / WHEN / THEN
     with pytest.raises(LiveError, match=words):
-        live.ask(client, "risk", "live")
+        live_model.ask(client, "risk", "live")
 
 
 def test_features_come_in_the_order_of_the_model():
     # GIVEN / WHEN / THEN
-    assert live.wanted(catalogue.load(), ("latency_ms", "cpu_utilization")).names == ("latency_ms", "cpu_utilization")
+    assert live_model.wanted(catalogue.load(), ("latency_ms", "cpu_utilization")).names == (
+        "latency_ms",
+        "cpu_utilization",
+    )
     with pytest.raises(LiveError, match="needs gpu, which the catalogue does not have"):
-        live.wanted(catalogue.load(), ("latency_ms", "gpu"))
+        live_model.wanted(catalogue.load(), ("latency_ms", "gpu"))

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import stream
-from ml.catalogue import Catalogue, unknown
-from ml.inventory import Instance
-from ml.stream import Pack, Packer, StreamError
-from riskwatch_lambda.layout import Layout, RecordError
-from riskwatch_lambda.records import decode
+from riskwatch_lambda.model.row_schema import Layout, RecordError
+from riskwatch_lambda.scoring.records import decode
+from riskwatch_ml.schema.catalogue import Catalogue, unknown
+from riskwatch_ml.schema.inventory import Instance
+from riskwatch_ml.streaming import packs as stream
+from riskwatch_ml.streaming.packs import Pack, Packer, StreamError
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 MS = int(TEN.timestamp() * 1000)

@@ -6,12 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import artifact, catalogue, stream, train, verdicts
-from ml.fit import Recipe
-from ml.inventory import Instance
-from riskwatch_lambda import model as served
-from riskwatch_lambda import scorer
-from riskwatch_lambda.records import decode
+from riskwatch_lambda.model import document as served
+from riskwatch_lambda.scoring import scorer
+from riskwatch_lambda.scoring.records import decode
+from riskwatch_ml.artifact import archive
+from riskwatch_ml.model import explain
+from riskwatch_ml.model.fit import Recipe
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.schema.inventory import Instance
+from riskwatch_ml.selection import candidate
+from riskwatch_ml.streaming import packs as stream
 
 START = pd.Timestamp("2026-11-01", tz="UTC")
 INVENTORY = {name: Instance(name, "web", "shop") for name in ("web-1", "web-2", "web-9")}
@@ -32,10 +36,10 @@ def fleet_rows(names, rows, seed):
 def trained():
     """A model as training holds it and as the function reads it."""
     rows = fleet_rows(["web-1", "web-2"], 400, 0)
-    fitted = train.fit_candidate(rows, catalogue.load(), INVENTORY, Recipe("kmeans", seed=2), "t")
-    zip_bytes = artifact.pack(fitted.document, fitted.arrays)
-    document, arrays = artifact.unpack(zip_bytes)
-    return document, arrays, served.from_files(artifact.model_files(zip_bytes))
+    fitted = candidate.fit_candidate(rows, catalogue.load(), INVENTORY, Recipe("kmeans", seed=2), "t")
+    zip_bytes = archive.pack(fitted.document, fitted.arrays)
+    document, arrays = archive.unpack(zip_bytes)
+    return document, arrays, served.from_files(archive.model_files(zip_bytes))
 
 
 @pytest.mark.parametrize("pack_bytes", [stream.PACK_BYTES, 4_000])
@@ -67,7 +71,7 @@ def test_packs_get_the_verdicts_of_training(monkeypatch, trained, pack_bytes):
         for record in part.records
         for ms, verdict in zip(record.ts[-record.newest :], scorer.verdicts(model, record), strict=True)
     }
-    table = verdicts.label_rows(document, arrays, rows[~impossible].reset_index(drop=True), INVENTORY)
+    table = explain.label_rows(document, arrays, rows[~impossible].reset_index(drop=True), INVENTORY)
 
     # THEN every possible row has the same verdict, and every other one was refused
     assert len(got) == len(table) == (~impossible).sum()

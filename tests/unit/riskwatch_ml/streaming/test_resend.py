@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ml import refused, stream
-from ml.refused import RefusedError, Resent
-from ml.store import Store
-from tests.unit.bucket import Bucket
+from riskwatch_ml.storage.bucket import Store
+from riskwatch_ml.streaming import packs, resend
+from riskwatch_ml.streaming.resend import RefusedError, Resent
+from tests.support.bucket import Bucket
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 NOON = TEN + timedelta(hours=2)
@@ -55,7 +55,7 @@ def document(record, reason="cpu is 300, above its upper bound 100", service="sh
 
 
 def refuse(store, name, *documents, hour=10):
-    key = f"{refused.RECORDS}dt=2026-11-22/hh={hour}/{name}.json.gz"
+    key = f"{resend.RECORDS}dt=2026-11-22/hh={hour}/{name}.json.gz"
     store.put_bytes(key, gzip.compress("".join(json.dumps(item) + "\n" for item in documents).encode()))
     return key
 
@@ -66,7 +66,7 @@ def test_refused_records_go_again_to_their_service_and_move(store, kinesis):
     refuse(store, "s0-4-4", document({"n": 4}), hour=11)
 
     # WHEN they are sent again
-    done = refused.send_again(store, kinesis, "metrics", TEN, NOON)
+    done = resend.send_again(store, kinesis, "metrics", TEN, NOON)
 
     # THEN every one is through, those of a service in their order, and none is in quarantine any more
     assert done == Resent(6, 6, 0, {})
@@ -77,7 +77,7 @@ def test_refused_records_go_again_to_their_service_and_move(store, kinesis):
         "quarantine/sent/dt=2026-11-22/hh=11/s0-4-4.json.gz",
     ]
     # AND a second replay finds nothing
-    assert refused.send_again(store, kinesis, "metrics", TEN, NOON) == Resent(0, 0, 0, {})
+    assert resend.send_again(store, kinesis, "metrics", TEN, NOON) == Resent(0, 0, 0, {})
     assert len(kinesis.records) == 4
 
 
@@ -89,32 +89,32 @@ def test_what_is_no_record_stays_with_its_reason(store, kinesis, data):
     key = refuse(store, "s0-1-3", broken, document({"n": 1}), cut)
 
     # WHEN
-    done = refused.send_again(store, kinesis, "metrics", TEN, NOON)
+    done = resend.send_again(store, kinesis, "metrics", TEN, NOON)
 
     # THEN
     assert done == Resent(3, 1, 2, {"data is not JSON": 1, "data has 2000000 base64 characters": 1})
-    assert list(refused.held(store, TEN, NOON)) == [(key, [broken, cut])]
+    assert list(resend.held(store, TEN, NOON)) == [(key, [broken, cut])]
     # AND it does so again
-    assert refused.send_again(store, kinesis, "metrics", TEN, NOON).left == 2
+    assert resend.send_again(store, kinesis, "metrics", TEN, NOON).left == 2
     assert len(kinesis.records) == 1
 
 
 def test_only_the_hours_asked_for_are_sent(store, kinesis):
     refuse(store, "a", document({"n": 1}), hour=10)
     refuse(store, "b", document({"n": 2}), hour=11)
-    assert refused.send_again(store, kinesis, "metrics", TEN + timedelta(hours=1), NOON).sent == 1
+    assert resend.send_again(store, kinesis, "metrics", TEN + timedelta(hours=1), NOON).sent == 1
     assert [record["n"] for _, record in kinesis.records] == [2]
 
 
 def test_while_the_stream_refuses_nothing_moves(store, kinesis, monkeypatch):
     # GIVEN
-    monkeypatch.setattr(stream, "ATTEMPTS", 1)
+    monkeypatch.setattr(packs, "ATTEMPTS", 1)
     key = refuse(store, "a", document({"n": 1}))
     kinesis.refuses = True
 
     # WHEN / THEN
-    with pytest.raises(stream.StreamError, match="ProvisionedThroughputExceeded"):
-        refused.send_again(store, kinesis, "metrics", TEN, NOON)
+    with pytest.raises(packs.StreamError, match="ProvisionedThroughputExceeded"):
+        resend.send_again(store, kinesis, "metrics", TEN, NOON)
     assert store.keys("quarantine/") == [key]
 
 
@@ -123,12 +123,12 @@ def test_killed_after_sending_a_record_goes_twice_and_is_not_lost(store, kinesis
     key = refuse(store, "a", document({"n": 1}))
     monkeypatch.setattr(Store, "put_bytes", lambda *given: (_ for _ in ()).throw(ConnectionError()))
     with pytest.raises(ConnectionError):
-        refused.send_again(store, kinesis, "metrics", TEN, NOON)
+        resend.send_again(store, kinesis, "metrics", TEN, NOON)
     assert store.keys("quarantine/") == [key]
     monkeypatch.undo()
 
     # WHEN / THEN
-    assert refused.send_again(store, kinesis, "metrics", TEN, NOON).sent == 1
+    assert resend.send_again(store, kinesis, "metrics", TEN, NOON).sent == 1
     assert len(kinesis.records) == 2
 
 
@@ -139,4 +139,4 @@ def test_an_object_that_the_function_did_not_write_is_named(store, content):
     key = refuse(store, "a")
     store.put_bytes(key, content)
     with pytest.raises(RefusedError, match=key):
-        list(refused.held(store, TEN, NOON))
+        list(resend.held(store, TEN, NOON))

@@ -1,0 +1,1 @@
+"""Messages: when one is sent, what it says, where it goes."""

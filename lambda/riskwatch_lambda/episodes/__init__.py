@@ -1,0 +1,1 @@
+"""The episodes of instances: their life cycle and where it is stored."""

@@ -1,0 +1,1 @@
+"""The model document and its arrays, verified and ready to score."""

@@ -1,0 +1,1 @@
+"""Stream records in, verdicts and labelled rows out."""

@@ -1,0 +1,1 @@
+"""A local Lambda environment and the event source that feeds it."""

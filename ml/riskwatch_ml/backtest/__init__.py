@@ -1,0 +1,1 @@
+"""The replay of past metrics and its report."""

@@ -1,0 +1,1 @@
+"""Things that every room needs: clock, AWS clients, settings, accounts and regions."""

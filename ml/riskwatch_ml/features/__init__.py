@@ -1,0 +1,1 @@
+"""From metric rows to the vectors that a model is fitted to."""

@@ -1,0 +1,1 @@
+"""Metrics from CloudWatch and from CSV files."""

@@ -1,0 +1,1 @@
+"""Fit, score and explain one model."""

@@ -1,0 +1,1 @@
+"""MLflow and the release of an artifact into service."""

@@ -1,0 +1,1 @@
+"""Candidates, guards and the choice between them."""

@@ -1,0 +1,1 @@
+"""The bucket: partitions of rows and documents."""
