@@ -53,7 +53,7 @@ def test_only_the_plugin_file_is_run(tmp_path, syntax):
     assert "riskwatch" in found["plugins"]
     assert found["errors"] == {}
     assert "riskwatch_plugin" in found["loaded"]
-    assert {"train", "export", "streaming"} <= modules_in(FOLDER)
+    assert {"train", "export", "stream"} <= modules_in(FOLDER)
     assert modules_in(FOLDER) & set(found["loaded"]) == set()
     assert {*HEAVY, "boto3"} & set(found["loaded"]) == set()
     # AND the packages are importable, and light as well; boto3 comes with any asset, by Airflow's Amazon provider

@@ -1,7 +1,7 @@
 """Airflow as the demo and the end-to-end tests run it: commands and environment of its components, on loopback.
 
-Nothing here starts a process; `riskwatch_local.services.supervisor` does. SQLite and LocalExecutor are enough for one machine; a real
-installation brings its own Airflow and needs only the folders `dags/` and `plugins/`.
+Nothing here starts a process; `riskwatch_local.services.supervisor` does. SQLite and LocalExecutor are enough for one
+machine; a real installation brings its own Airflow and needs only the folders `dags/` and `plugins/`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 USER = "riskwatch"
 # The api-server must answer before any other component starts: tasks of components that race it fail to connect.
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from riskwatch_local.services.supervisor import Child, Supervisor
 
 REGION = "us-east-1"
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 START_S = 60.0
 # The state is written out on SIGTERM; with days of metrics that takes a while.
 PERSIST_GRACE_S = 120.0

@@ -39,9 +39,9 @@ def pack(document: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes
 
     ``document`` is the model document; its key ``arrays`` is made here. ``arrays`` hold values that float32 represents
     exactly (where half precision does too, as for prototypes, it is what is stored), ``center`` and ``scale``
-    (n_baselines, 24, width) those of the grid they are stored on (``riskwatch_ml.artifact.quantise``): parameters are rounded before
-    anything is computed with them, not while packing. Raises ArtifactError when a value is not, or when the function
-    would refuse the model.
+    (n_baselines, 24, width) those of the grid they are stored on (``riskwatch_ml.artifact.quantise``): parameters are
+    rounded before anything is computed with them, not while packing. Raises ArtifactError when a value is not, or when
+    the function would refuse the model.
     """
     index: dict[str, dict[str, Any]] = {}
     parts: list[bytes] = []
@@ -150,6 +150,6 @@ def _code() -> dict[str, bytes]:
     """Give the modules of the function by their names in the zip."""
     package = Path(riskwatch_lambda.__path__[0])
     return {
-        f"{CODE_PACKAGE}/{path.name}": shipped(path.read_text(encoding="utf-8")).encode()
-        for path in package.glob("*.py")
+        f"{CODE_PACKAGE}/{path.relative_to(package).as_posix()}": shipped(path.read_text(encoding="utf-8")).encode()
+        for path in package.rglob("*.py")
     }

@@ -25,6 +25,9 @@ import mlflow
 import pandas as pd
 
 PACKAGE = "riskwatch_lambda"
+MODULES = ("model.document", "scoring.records", "scoring.scorer")
+# Where artifacts of the first releases have the same modules.
+FLAT_MODULES = ("model", "records", "scorer")
 
 
 class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -33,8 +36,9 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def load_context(self, context: Any) -> None:
         """Load code and numbers from the artifact; raises if its parts do not fit each other."""
         path = context.artifacts["artifact"]
-        model, self._records, self._scorer = _modules(path, "model", "records", "scorer")
         with zipfile.ZipFile(path) as archive:
+            names = MODULES if f"{PACKAGE}/{MODULES[0].replace('.', '/')}.py" in archive.namelist() else FLAT_MODULES
+            model, self._records, self._scorer = _modules(path, *names)
             self._model = model.from_files({name: archive.read(f"model/{name}") for name in model.FILES})
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:

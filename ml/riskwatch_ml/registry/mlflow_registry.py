@@ -235,7 +235,7 @@ def _log_model(settings: Settings, parent_run_id: str, zip_bytes: bytes) -> str:
         with _as_file(zip_bytes) as path, mlflow.start_run(run_id=parent_run_id):
             logged = mlflow.pyfunc.log_model(
                 name="riskwatch",
-                python_model=str(Path(__file__).with_name("served_model.py")),
+                python_model=str(Path(__file__).with_name("mlflow_model.py")),
                 artifacts={"artifact": str(path)},
                 signature=signature,
                 # Explicit: otherwise MLflow starts a process that imports everything to find out, which takes 10 s.

@@ -19,7 +19,7 @@ from riskwatch_lambda.model.document import DIRECTIONS
 
 # The packaged catalogues, by the name that the setting `catalogue` may give instead of a path.
 PROFILES: Mapping[str, Path] = MappingProxyType(
-    {"ec2": Path(__file__).with_name("catalogue.toml"), "rds": Path(__file__).with_name("catalogue_rds.toml")}
+    {"ec2": Path(__file__).with_name("ec2.toml"), "rds": Path(__file__).with_name("rds.toml")}
 )
 # Columns of metric rows, labelled rows and quarantined rows.
 RESERVED = frozenset(

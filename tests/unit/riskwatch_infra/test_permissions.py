@@ -14,7 +14,7 @@ from botocore import xform_name
 
 from riskwatch_infra import deploy
 
-ROOT = deploy.TEMPLATE.parent.parent
+ROOT = deploy.TEMPLATE.parents[2]
 FUNCTION = ("lambda/riskwatch_lambda",)
 AIRFLOW = ("plugins", "dags", "ml")
 

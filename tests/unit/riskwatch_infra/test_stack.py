@@ -166,7 +166,7 @@ def test_how_long_no_tick_may_come_can_be_chosen(template, resources):
 
 def test_the_alarm_on_unsent_alerts_reads_a_metric_that_the_function_reports(resources, capsys):
     alarm = resources["AlertsNotSentAlarm"]["Properties"]
-    source = Path(logs.__file__).with_name("batch.py").read_text(encoding="utf-8")
+    source = (Path(logs.__file__).parent / "events" / "batch.py").read_text(encoding="utf-8")
     assert f'"{alarm["MetricName"]}": failed' in source
     # WHEN the function reports a batch THEN the metric is there without dimensions, as the alarm asks for it
     logs.metrics(0, "7", {alarm["MetricName"]: 1}, {})

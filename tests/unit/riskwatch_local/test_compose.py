@@ -268,7 +268,7 @@ def test_the_guide_names_every_setting_that_an_account_needs():
     assert [name for name in absent if f"RISKWATCH_{name.upper()}" not in given] == []
 
 
-# --- The commands of riskwatch_local.compose ------------------------------------------------------------------------------------
+# --- The commands of riskwatch_local.compose --------------------------------------------------------------------------
 
 
 def test_env_writes_new_secrets_that_only_the_owner_reads_and_never_overwrites(tmp_path, capsys):

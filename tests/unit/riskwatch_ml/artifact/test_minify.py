@@ -19,7 +19,7 @@ from riskwatch_ml.artifact.minify import shipped
 from tests.support import tiny
 
 ROOT = Path(__file__).resolve().parents[4]
-MODULES = sorted(Path(riskwatch_lambda.__file__).parent.glob("*.py"))
+MODULES = sorted(Path(riskwatch_lambda.__file__).parent.rglob("*.py"))
 
 
 def undocumented(node):
@@ -118,7 +118,7 @@ def test_what_is_no_python_is_refused():
 REBUILD = """
 import hashlib, json, sys, zipfile
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path.insert(0, sys.argv[1] + "/ml")
 from riskwatch_ml.artifact.minify import shipped, stored_zip
 with zipfile.ZipFile(sys.argv[2]) as archive:
     members = {name: archive.read(name) for name in archive.namelist()}

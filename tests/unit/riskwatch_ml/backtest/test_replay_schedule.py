@@ -45,8 +45,8 @@ def guards_that(monkeypatch, veto):
 
     monkeypatch.setattr("riskwatch_ml.backtest.replay.space_of", counted)
     monkeypatch.setattr("riskwatch_ml.backtest.replay.hold", partial(hold, families=("kmeans", "kmedoids")))
-    for module in ("select", "contest", "backtest"):
-        monkeypatch.setattr(f"ml.{module}.vetoes", lambda figures: ["no"] if veto(len(renewals)) else [])
+    for module in ("selection.guards", "selection.contest", "backtest.replay"):
+        monkeypatch.setattr(f"riskwatch_ml.{module}.vetoes", lambda figures: ["no"] if veto(len(renewals)) else [])
 
 
 def test_the_first_model_learns_from_the_newest_28_days_of_the_history():

@@ -10,6 +10,8 @@ from riskwatch_ml.features.levels import SEVERITY_FEATURES
 from riskwatch_ml.schema import catalogue
 from riskwatch_ml.schema.catalogue import Catalogue, CatalogueError, Metric
 
+AGENT = Path(__file__).parents[4] / "infra" / "riskwatch_infra" / "cloudwatch-agent.json"
+
 
 def test_packaged_defaults():
     # GIVEN / WHEN the packaged catalogue is read
@@ -140,7 +142,7 @@ def test_a_catalogue_that_is_not_there_names_the_profiles(tmp_path):
 
 def test_the_agent_is_told_to_collect_what_the_catalogue_reads():
     # GIVEN the agent's configuration beside the template
-    agent = json.loads((Path(catalogue.__file__).parents[1] / "infra" / "cloudwatch-agent.json").read_text())["metrics"]
+    agent = json.loads(AGENT.read_text(encoding="utf-8"))["metrics"]
     collected = {
         name if name.startswith(f"{plugin}_") or plugin == "statsd" else f"{plugin}_{name}"
         for plugin, options in agent["metrics_collected"].items()
