@@ -37,7 +37,8 @@ OURS = "import sys; sys.path.insert(0, sys.argv[1])\n"
 INIT = OURS + "import riskwatch_lambda.handler\n"
 BATCH = """
 from pathlib import Path
-from riskwatch_lambda.model import document as model; from riskwatch_lambda.scoring import records, scorer
+from riskwatch_lambda.model import document as model
+from riskwatch_lambda.scoring import records, scorer
 served = model.load(Path(sys.argv[1]) / "model")
 for line in Path(sys.argv[2]).read_text().split():
     for record in records.decode(line, served.layout).records:

@@ -25,7 +25,8 @@ OURS = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from riskwatch_lambda.model import document as model; from riskwatch_lambda.scoring import records, scorer
+from riskwatch_lambda.model import document as model
+from riskwatch_lambda.scoring import records, scorer
 assert scorer.__file__.startswith(sys.argv[1]), scorer.__file__
 served = model.load(Path(sys.argv[1]) / "model")
 def label(text):

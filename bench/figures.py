@@ -1,8 +1,9 @@
 """Figures of labels against truth, as operators meet them: VUS-PR, Fc1, false alerts a day, delay.
 
-VUS-PR is threshold-free (``riskwatch_ml.selection.vus``, buffer of at most an hour). Fc1 is the harmonic mean of row precision and event
-recall, without point adjustment. Alert runs closer than 15 minutes are one episode, an episode counts again for every
-full hour, and one within 10 minutes of an incident is not false. All are per instance; means are the reader's.
+VUS-PR is threshold-free (``riskwatch_ml.selection.vus``, buffer of at most an hour). Fc1 is the harmonic mean of row
+precision and event recall, without point adjustment. Alert runs closer than 15 minutes are one episode, an episode
+counts again for every full hour, and one within 10 minutes of an incident is not false. All are per instance; means are
+the reader's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What leaving days out of a history costs: python -m bench.history DATA_ROOT [--family NAME] [--json FILE].
 
 Each set under DATA_ROOT (see ``bench.detection``) with two weeks of history is fitted once to all of it, to what
-``riskwatch_ml.features.history`` keeps of it for some share of the rows, and to as many rows of a shorter history: the newest days alone.
+``riskwatch_ml.features.history`` keeps of it for some share of the rows, and to as many rows of a shorter history: the
+newest days alone.
 The columns are the figures of ``bench.figures`` on the labelled replay, means over the set's instances, and the share
 of the replay's rows that have the level which the whole history gives them.
 """

@@ -21,7 +21,8 @@ PROGRAM = """
 import json, resource, sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from riskwatch_lambda.model import document as model; from riskwatch_lambda.scoring import scorer
+from riskwatch_lambda.model import document as model
+from riskwatch_lambda.scoring import scorer
 memory = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 before, started = memory(), time.process_time()
 served = model.load(Path(sys.argv[1]) / "model")

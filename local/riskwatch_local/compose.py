@@ -1,7 +1,8 @@
 """What docker-compose.yaml needs beside its images: the `.env` file, the login, the deployed stack's settings, health.
 
-`python3 local/riskwatch_local/compose.py env` runs on the host before anything is installed, `health` in every container every few
-seconds: like `login` they need the standard library only. `setup` deploys the stack to the embedded AWS.
+`python3 local/riskwatch_local/compose.py env` runs on the host before anything is installed, `health` in every
+container every few seconds: like `login` they need the standard library only. `setup` deploys the stack to the embedded
+AWS.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def write_login(path: Path, environment: Mapping[str, str]) -> None:
 
 
 def setup(path: Path, environment: Mapping[str, str]) -> Outputs:
-    """Deploy infra/riskwatch_infra/stack.yaml to the embedded AWS and write the settings that follow from its outputs to `path`.
+    """Deploy the stack to the embedded AWS and write the settings that follow from its outputs to `path`.
 
     Doing it again updates the stack. Raises ComposeError where the environment names no endpoint: an AWS account is
     never touched from here; and where the stack cannot be made.

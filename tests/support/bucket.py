@@ -1,4 +1,4 @@
-"""An S3 client over a dictionary: what `riskwatch_ml.storage.bucket.Store` asks of the service, with its conditions and its errors."""
+"""An S3 client over a dictionary: what `Store` asks of the service, with its conditions and its errors."""
 
 import hashlib
 import io

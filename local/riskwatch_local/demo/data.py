@@ -90,7 +90,7 @@ def simulated(now: datetime, stream_hours: float, days: int) -> Source:
 
 
 def own(path: Path, now: datetime, stream_hours: float, days: float, until: datetime | None) -> Source:
-    """Return the fleet read from `path` (see `riskwatch_local.demo.own_data`), shifted so that its last row is the newest full period."""
+    """Return the fleet that `own_data` reads from `path`, shifted so that its last row is the newest full period."""
     found = own_data.read_fleet(path, days=days, until=until, now=now)
     step = timedelta(seconds=found.step_s)
     start = found.rows["timestamp"].min().to_pydatetime()

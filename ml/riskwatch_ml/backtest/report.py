@@ -1,8 +1,8 @@
 """The report of a backtest for a person: alerts per day, incidents met, the worst misses and false alerts, refreshes.
 
 Markdown with pictures beside it. Without labels it tells what would have been sent and why; with labels also what was
-missed. Alerts are counted as the budget counts them (``riskwatch_ml.model.boundaries.count_episodes``). An episode and its alerts are
-false where it is farther than ten minutes from every incident.
+missed. Alerts are counted as the budget counts them (``riskwatch_ml.model.boundaries.count_episodes``). An episode and
+its alerts are false where it is farther than ten minutes from every incident.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ class Settings:
     `period_s` and `settle_s` are seconds, `history_days` days, `budget` alerts per instance and day. `schedules` maps a
     DAG to its cron text, None where it runs only by hand. `catalogue` is "ec2", "rds" or the path of a file, None for
     "ec2"; `inventory` is the path of a file, None for the inventory kept in the bucket. `role_arns` and `regions` are
-    the accounts and regions to read, see `riskwatch_ml.core.accounts`. Every scheduled export reads `reread_hours` before its interval
-    again, the first one of a day (UTC) `reread_days`.
+    the accounts and regions to read, see `riskwatch_ml.core.accounts`. Every scheduled export reads
+    `reread_hours` before its interval again, the first one of a day (UTC) `reread_days`.
     """
 
     bucket: str

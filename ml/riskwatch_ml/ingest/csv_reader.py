@@ -1,8 +1,8 @@
 """The one reader of CSV files: strict about what it takes, and exact about where a file cannot be read.
 
-A file is a header line, then rows with as many values as the header has names: a time (see `riskwatch_ml.ingest.csv_timestamps`), optionally
-an instance, and metrics. Everything is read before anything is returned, and the first thing that is wrong ends the
-reading with one CsvError that names line or column:
+A file is a header line, then rows with as many values as the header has names: a time (see
+`riskwatch_ml.ingest.csv_timestamps`), optionally an instance, and metrics. Everything is read before anything is
+returned, and the first thing that is wrong ends the reading with one CsvError that names line or column:
 
 - refused: an empty file, no header, another delimiter than the comma, bytes that are not UTF-8, a line above 1,000,000
   characters, a row cut short (or with a value too many), a quotation mark never closed, a column named twice or two

@@ -99,9 +99,9 @@ def fit_table(
     """Fit one family to the rows that ``training_table`` made of metric rows.
 
     The family is fitted to all rows, which gives the model and most figures, and once more for the trial of
-    ``riskwatch_ml.selection.holdout``. Instances whose rows span less than a day are left to their role's baseline or the fleet's. The
-    recipe's ``level`` holds the settings that a refresh of the champion keeps; with ``champion``, the model that
-    serves, the figures have ``label_churn``, the share of rows whose level it would change.
+    ``riskwatch_ml.selection.holdout``. Instances whose rows span less than a day are left to their role's baseline or
+    the fleet's. The recipe's ``level`` holds the settings that a refresh of the champion keeps; with ``champion``, the
+    model that serves, the figures have ``label_churn``, the share of rows whose level it would change.
     Equal arguments give equal candidates but for ``fit_seconds`` and, unless given, ``trained_at``.
 
     Raises TrainingError where the rows cannot be trained on or the recipe makes no sense.

@@ -1,8 +1,8 @@
 """Packed stream records: rows to label with the rows before them, sent to Kinesis in order and without losing one.
 
-A pack holds rows of the instances of one service, in the form that `riskwatch_lambda.scoring.records` documents. The packs of a
-service follow each other in time. PutRecords gives no order within a call, and a pack that is sent again comes after
-those that went through: so a service has one pack at most on its way.
+A pack holds rows of the instances of one service, in the form that `riskwatch_lambda.scoring.records` documents. The
+packs of a service follow each other in time. PutRecords gives no order within a call, and a pack that is sent again
+comes after those that went through: so a service has one pack at most on its way.
 """
 
 import json

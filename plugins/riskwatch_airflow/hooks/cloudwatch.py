@@ -1,7 +1,8 @@
 """Reading CloudWatch metrics of one account and region: the instances that have them, their tags, their metric rows.
 
-The provider's own CloudWatch hook reads logs. Planning calls and reading them to the end is `riskwatch_ml.ingest.call_plan` and
-`riskwatch_ml.ingest.reader`; here are the connection, the role of the shard, and ids as the fleet knows them.
+The provider's own CloudWatch hook reads logs. Planning calls and reading them to the end is
+`riskwatch_ml.ingest.call_plan` and `riskwatch_ml.ingest.reader`; here are the connection, the role of the shard, and
+ids as the fleet knows them.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 def choose(
     context: Mapping[str, Any], training: Mapping[str, Any], trained: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Decide what serves next by the policy of `riskwatch_ml.selection.contest`, register it as challenger and announce it.
+    """Decide what serves next by the policy of `selection.contest`, register it as challenger and announce it.
 
     A family that failed to train does not take part. Fails for good where none may serve, with every veto in MLflow,
     and where the champion's own family failed to train: what serves stays. Skips where the guards veto a refresh, and

@@ -29,9 +29,9 @@ _log = logging.getLogger(__name__)
 def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
     """Decide between refresh and contest, collect the newest `history_days` of rows, open the training in MLflow.
 
-    Of a history that would not fit into memory days are left out, see `riskwatch_ml.features.history`; log and MLflow say so. Returns ids,
-    counts, the families to fit and why. The training id comes from the run, so a retry writes over its own first
-    attempt. Fails for good without rows.
+    Of a history that would not fit into memory days are left out, see `riskwatch_ml.features.history`; log and MLflow
+    say so. Returns ids, counts, the families to fit and why. The training id comes from the run, so a retry writes over
+    its own first attempt. Fails for good without rows.
     """
     from riskwatch_ml.registry import mlflow_registry
 
