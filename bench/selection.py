@@ -34,10 +34,11 @@ from riskwatch_ml.families import FAMILIES
 from riskwatch_ml.families.base import ClusterMap, FamilyFit, agreement, make_stage, nearest, subsample
 from riskwatch_ml.features import rolling as trailing
 from riskwatch_ml.features.levels import severity_of
-from riskwatch_ml.features.table import as_table, level_space
+from riskwatch_ml.features.spaces import level_space, row_baselines
+from riskwatch_ml.features.table import as_table
 from riskwatch_ml.features.training_set import GAP_PERIODS, Space, space_of
 from riskwatch_ml.model.fit import Recipe, fit_model
-from riskwatch_ml.model.fleet_model import measure, row_baselines
+from riskwatch_ml.model.fleet_model import measure
 from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.catalogue import load as packaged
 from riskwatch_ml.selection.guard_figures import guard_figures, load_correlation
@@ -48,8 +49,9 @@ from riskwatch_ml.selection.vus import vus_pr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from riskwatch_ml.core.arrays import FloatArray
     from riskwatch_ml.families import Params
-    from riskwatch_ml.features.table import FloatArray, MetricTable
+    from riskwatch_ml.features.table import MetricTable
     from riskwatch_ml.selection.holdout import Trial
 
 # A family's own settings: how finely it may describe a group's rows, and over how many rows at a time.

@@ -27,12 +27,13 @@ from riskwatch_local.demo import simulator
 from riskwatch_ml.core.threads import one_thread
 from riskwatch_ml.families import FAMILIES
 from riskwatch_ml.features import rolling as trailing
+from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.table import as_table
 from riskwatch_ml.features.training_set import GAP_PERIODS, KEY, Space, build_space
 from riskwatch_ml.model.boundaries import alert_rows
 from riskwatch_ml.model.explain import exhausted_rows, harmful_rows
 from riskwatch_ml.model.fit import Recipe, fit_model
-from riskwatch_ml.model.fleet_model import level_labels, measure, row_baselines
+from riskwatch_ml.model.fleet_model import level_labels, measure
 from riskwatch_ml.schema import catalogue as catalogues
 from riskwatch_ml.schema.catalogue import Catalogue, Metric
 from riskwatch_ml.selection.contest import hold

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from riskwatch_ml.features.table import FloatArray
+    from riskwatch_ml.core.arrays import FloatArray
 
 STORED = (BASE, STEP, COUNTS)
 MOST_COUNTS = 65_535

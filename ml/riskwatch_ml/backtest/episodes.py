@@ -12,7 +12,7 @@ from riskwatch_ml.backtest.inputs import checked_labels
 from riskwatch_ml.model.boundaries import MERGE_MS, count_episodes
 
 if TYPE_CHECKING:
-    from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray
+    from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
 
 NEAR = pd.Timedelta(minutes=10)
 

@@ -23,11 +23,12 @@ from riskwatch_ml.core.threads import one_thread
 from riskwatch_ml.families import FAMILIES
 from riskwatch_ml.features import rolling as trailing
 from riskwatch_ml.features.baselines import MIN_SPAN_MS
+from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.table import as_table
 from riskwatch_ml.features.training_set import GAP_PERIODS, space_of
 from riskwatch_ml.model.explain import exhausted_rows, harmful_rows, reasons, score_table
 from riskwatch_ml.model.fit import Fitted, Recipe, fit_model, kept_settings
-from riskwatch_ml.model.fleet_model import level_labels, measure, row_baselines
+from riskwatch_ml.model.fleet_model import level_labels, measure
 from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.catalogue import load as packaged
 from riskwatch_ml.selection.contest import Contest, Policy, contest_due, hold, label_churn
@@ -37,7 +38,8 @@ from riskwatch_ml.selection.guards import vetoes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from riskwatch_ml.features.table import BoolArray, IntArray, MetricTable
+    from riskwatch_ml.core.arrays import BoolArray, IntArray
+    from riskwatch_ml.features.table import MetricTable
     from riskwatch_ml.features.training_set import Space
     from riskwatch_ml.schema.inventory import Instance
 

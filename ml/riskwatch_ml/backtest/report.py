@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from riskwatch_ml.backtest.replay import Backtest, Refresh
-    from riskwatch_ml.features.table import FloatArray
+    from riskwatch_ml.core.arrays import FloatArray
 
 PICTURES = 4
 LISTED = 40

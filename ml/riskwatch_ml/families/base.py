@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from riskwatch_ml.features.table import FloatArray, IntArray, float16
+from riskwatch_ml.core.arrays import FloatArray, IntArray, float16
 
 CHUNK_CELLS = 131_072  # cells of one block of a distance matrix: 1 MB, which stays in a processor's cache
 TIE = 1e-9

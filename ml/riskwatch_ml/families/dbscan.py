@@ -28,7 +28,7 @@ from riskwatch_ml.families.base import (
 )
 
 if TYPE_CHECKING:
-    from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray
+    from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
 
 SAMPLE = 3_000
 NOISE = -1

@@ -14,7 +14,7 @@ from riskwatch_ml.families import dbscan, kmeans
 from riskwatch_ml.families.base import ClusterMap, FamilyFit, Params, agreement, fewer_clusters
 
 if TYPE_CHECKING:
-    from riskwatch_ml.features.table import FloatArray, IntArray
+    from riskwatch_ml.core.arrays import FloatArray, IntArray
 
 
 def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:

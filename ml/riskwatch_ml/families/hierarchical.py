@@ -23,7 +23,7 @@ from riskwatch_ml.families.base import (
 )
 
 if TYPE_CHECKING:
-    from riskwatch_ml.features.table import FloatArray, IntArray
+    from riskwatch_ml.core.arrays import FloatArray, IntArray
 
 SAMPLE = 3_000
 FAITHFUL = 0.98

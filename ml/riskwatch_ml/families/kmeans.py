@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from riskwatch_ml.core.arrays import float16
 from riskwatch_ml.families.base import (
     ClusterMap,
     Curves,
@@ -18,10 +19,9 @@ from riskwatch_ml.families.base import (
     fitted,
     make_stage,
 )
-from riskwatch_ml.features.table import float16
 
 if TYPE_CHECKING:
-    from riskwatch_ml.features.table import FloatArray
+    from riskwatch_ml.core.arrays import FloatArray
 
 SAMPLE = 6_000
 

@@ -21,7 +21,7 @@ from riskwatch_ml.families.base import (
 )
 
 if TYPE_CHECKING:
-    from riskwatch_ml.features.table import FloatArray
+    from riskwatch_ml.core.arrays import FloatArray
 
 SAMPLE = 2_500
 

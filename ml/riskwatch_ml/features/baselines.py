@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from riskwatch_ml.artifact.quantise import on_grid
-from riskwatch_ml.features.table import ABSOLUTE_EPSILON, HOURS, NEVER_SEEN_SCALE, RELATIVE_EPSILON, Baselines, blocks
+from riskwatch_ml.features.spaces import ABSOLUTE_EPSILON, NEVER_SEEN_SCALE, RELATIVE_EPSILON, Baselines
+from riskwatch_ml.features.table import HOURS, blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from riskwatch_ml.features.table import BoolArray, FloatArray, MetricTable
+    from riskwatch_ml.core.arrays import BoolArray, FloatArray
+    from riskwatch_ml.features.table import MetricTable
 
 MIN_ROWS = 24  # an instance with fewer rows has no baseline of its own
 # From the first row to the last: rows of a day span a day but for their period, which may be an hour.

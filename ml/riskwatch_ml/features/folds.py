@@ -12,7 +12,8 @@ import numpy as np
 from riskwatch_ml.features.baselines import PROFILE_SPAN_MS
 
 if TYPE_CHECKING:
-    from riskwatch_ml.features.table import IntArray, MetricTable
+    from riskwatch_ml.core.arrays import IntArray
+    from riskwatch_ml.features.table import MetricTable
 
 DAY_MS = 86_400_000
 BLOCK_MS = 3 * 3_600_000

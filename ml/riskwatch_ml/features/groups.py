@@ -15,7 +15,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from riskwatch_ml.features.table import Baselines, FloatArray, IntArray, MetricTable
+    from riskwatch_ml.core.arrays import FloatArray, IntArray
+    from riskwatch_ml.features.spaces import Baselines
+    from riskwatch_ml.features.table import MetricTable
 
 MOST_GROUPS = 8
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)

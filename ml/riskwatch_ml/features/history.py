@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from riskwatch_ml.features.table import IntArray
+    from riskwatch_ml.core.arrays import IntArray
 
 # By `python -m bench.fit`: bytes of a process with its libraries, of its samples for each column, of a row, and of each
 # value of a row.

@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from riskwatch_ml.features.table import FloatArray, IntArray
+    from riskwatch_ml.core.arrays import FloatArray, IntArray
 
 SEVERITY_FEATURES = (("cpu_utilization",), ("latency_ms", "active_connections"))
 LEAST_REPORTED = 0.5  # share of the rows in which a metric must have a value to speak for the fleet

@@ -17,7 +17,7 @@ from riskwatch_ml.features.table import MetricTable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray
+    from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
 
 FEW_METRICS = 3
 HOURS_BACK = (1, 3)

@@ -11,13 +11,14 @@ import pandas as pd
 from riskwatch_ml.features import rolling as trailing
 from riskwatch_ml.features.baselines import fit_baselines
 from riskwatch_ml.features.levels import severity_of
-from riskwatch_ml.features.table import Baselines, FloatArray, IntArray, MetricTable, as_table, fit_level_scaling
-from riskwatch_ml.model.fleet_model import row_baselines
+from riskwatch_ml.features.spaces import Baselines, fit_level_scaling, row_baselines
+from riskwatch_ml.features.table import MetricTable, as_table
 from riskwatch_ml.schema import inventory as fleet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from riskwatch_ml.core.arrays import FloatArray, IntArray
     from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.schema.inventory import Instance
 

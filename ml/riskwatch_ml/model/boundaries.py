@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray, float32
+from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray, float32
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,21 +16,14 @@ from riskwatch_lambda.model.baselines import EXPECTED_RANGE_SCALES
 from riskwatch_lambda.scoring.labelled_row import significant
 from riskwatch_lambda.scoring.scorer import EXPLAINED, HARMFUL_SHARE, REASONS
 from riskwatch_ml.features import rolling as trailing
-from riskwatch_ml.features.table import (
-    BLOCK_ROWS,
-    BoolArray,
-    FloatArray,
-    IntArray,
-    MetricTable,
-    as_table,
-    blocks,
-    window_vectors,
-)
-from riskwatch_ml.model.fleet_model import FleetModel, level_labels, measure, row_baselines
+from riskwatch_ml.features.spaces import row_baselines
+from riskwatch_ml.features.table import BLOCK_ROWS, MetricTable, as_table, blocks, window_vectors
+from riskwatch_ml.model.fleet_model import FleetModel, level_labels, measure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
     from riskwatch_ml.model.fleet_model import Measured
     from riskwatch_ml.schema.inventory import Instance
 

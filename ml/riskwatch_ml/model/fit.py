@@ -19,15 +19,7 @@ from riskwatch_ml.features import rolling as trailing
 from riskwatch_ml.features.folds import FALLBACK_ROWS, folds, foreign_rows
 from riskwatch_ml.features.groups import group_baselines
 from riskwatch_ml.features.levels import name_levels, severities
-from riskwatch_ml.features.table import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    MetricTable,
-    window_ends,
-    window_vectors,
-    windows,
-)
+from riskwatch_ml.features.table import MetricTable, window_ends, window_vectors, windows
 from riskwatch_ml.features.training_set import GAP_PERIODS, Space
 from riskwatch_ml.model.boundaries import (
     PagingRows,
@@ -43,6 +35,7 @@ from riskwatch_ml.model.fleet_model import FleetModel, Measured
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
     from riskwatch_ml.families.base import Params
     from riskwatch_ml.schema.catalogue import Catalogue
 

@@ -13,23 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from riskwatch_ml.families.base import ClusterMap
-from riskwatch_ml.features.table import (
-    BLOCK_ROWS,
-    Baselines,
-    BoolArray,
-    FloatArray,
-    IntArray,
-    MetricTable,
-    blocks,
-    window_ends,
-    window_vectors,
-)
-from riskwatch_ml.schema import inventory as fleet
+from riskwatch_ml.features.spaces import Baselines
+from riskwatch_ml.features.table import BLOCK_ROWS, MetricTable, blocks, window_ends, window_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from riskwatch_ml.schema.inventory import Instance
+    from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -158,9 +148,3 @@ def level_labels(model: FleetModel, table: MetricTable, baseline: IntArray) -> I
         x = model.baselines.level(table.part(part), baseline[part], model.level_center, model.level_scale)
         labels[part] = model.level_map.assign(x).labels
     return labels
-
-
-def row_baselines(baselines: Baselines, table: MetricTable, inventory: Mapping[str, Instance]) -> IntArray:
-    """Baseline of every row: its instance's own, else its role's, else the fleet's, (n,)."""
-    roles = {name: fleet.lookup(inventory, name).role for name in table.instances}
-    return baselines.index(table.instances, roles)[table.code]

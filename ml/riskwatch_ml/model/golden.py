@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray, MetricTable
+from riskwatch_ml.features.table import MetricTable
 from riskwatch_ml.model.explain import score_table
 from riskwatch_ml.schema import inventory as fleet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
     from riskwatch_ml.model.fleet_model import FleetModel
     from riskwatch_ml.schema.inventory import Instance
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray, MetricTable
+    from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
+    from riskwatch_ml.features.table import MetricTable
     from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.schema.inventory import Instance
 

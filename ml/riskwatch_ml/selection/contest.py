@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from riskwatch_ml.families import FAMILIES
+from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.model.fit import Fitted, Recipe, fit_model
-from riskwatch_ml.model.fleet_model import level_labels, row_baselines
+from riskwatch_ml.model.fleet_model import level_labels
 from riskwatch_ml.selection.guard_figures import guard_figures
 from riskwatch_ml.selection.guards import CLOSE, SelectionError, choose, vetoes
 from riskwatch_ml.selection.holdout import injected_vus_pr, make_trial

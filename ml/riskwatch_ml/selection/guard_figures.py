@@ -23,8 +23,8 @@ from riskwatch_ml.model.fit import fit_level, kept_settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from riskwatch_ml.core.arrays import FloatArray, IntArray
     from riskwatch_ml.families import ClusterMap
-    from riskwatch_ml.features.table import FloatArray, IntArray
     from riskwatch_ml.features.training_set import Space
     from riskwatch_ml.model.fit import Fitted, Recipe
     from riskwatch_ml.model.fleet_model import FleetModel

@@ -14,16 +14,18 @@ import numpy as np
 
 from riskwatch_ml.families.base import subsample
 from riskwatch_ml.features import rolling as trailing
+from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.training_set import Space, space_of
 from riskwatch_ml.model.fit import fit_model
-from riskwatch_ml.model.fleet_model import measure, row_baselines
+from riskwatch_ml.model.fleet_model import measure
 from riskwatch_ml.selection.injection import inject, newest_rows
 from riskwatch_ml.selection.vus import vus_pr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from riskwatch_ml.features.table import BoolArray, FloatArray, MetricTable
+    from riskwatch_ml.core.arrays import BoolArray, FloatArray
+    from riskwatch_ml.features.table import MetricTable
     from riskwatch_ml.model.fit import Recipe
     from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.schema.inventory import Instance

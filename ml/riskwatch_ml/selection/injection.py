@@ -12,10 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray, MetricTable
+from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from riskwatch_ml.features.table import MetricTable
 
 LEAST_ROWS = 48  # fewer rows have no room for an incident and for quiet rows around it
 INCIDENT_SHARE = 0.08  # of an incident and the longest quiet before it; of all rows about an eighth: trouble is rare

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray
+    from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
 
 THRESHOLDS = 250
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from riskwatch_lambda.scoring.records import PACK, PACK_LIMIT
 from riskwatch_ml.core import clock
-from riskwatch_ml.features.table import BoolArray, FloatArray, IntArray
+from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
 from riskwatch_ml.schema import inventory
 from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.inventory import Instance

@@ -8,7 +8,8 @@ import pytest
 
 from riskwatch_ml.features import table as features
 from riskwatch_ml.features.baselines import fit_baselines
-from riskwatch_ml.features.table import NEVER_SEEN_SCALE, MetricTable, as_table, fit_level_scaling
+from riskwatch_ml.features.spaces import NEVER_SEEN_SCALE, fit_level_scaling
+from riskwatch_ml.features.table import MetricTable, as_table
 from tests.support.fleets import frame
 
 GAP = 6 * 300

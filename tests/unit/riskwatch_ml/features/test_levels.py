@@ -7,7 +7,7 @@ import pytest
 from riskwatch_local.demo import simulator
 from riskwatch_ml.families import FAMILIES
 from riskwatch_ml.features.levels import name_levels, severities, severity_columns, severity_of
-from riskwatch_ml.features.table import level_space
+from riskwatch_ml.features.spaces import level_space
 from riskwatch_ml.features.training_set import build_space
 from riskwatch_ml.model.fit import Recipe, fit_level
 from riskwatch_ml.schema import catalogue

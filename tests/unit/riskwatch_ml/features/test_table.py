@@ -4,16 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from riskwatch_ml.features.table import (
-    LEAST_WITHIN,
-    NEVER_SEEN_SCALE,
-    RowsError,
-    as_table,
-    fit_level_scaling,
-    squash,
-    window_ends,
-    windows,
-)
+from riskwatch_ml.features.spaces import LEAST_WITHIN, NEVER_SEEN_SCALE, fit_level_scaling, squash
+from riskwatch_ml.features.table import RowsError, as_table, window_ends, windows
 from tests.support.fleets import frame
 
 GAP = 6 * 300

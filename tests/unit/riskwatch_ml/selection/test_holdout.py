@@ -3,9 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.training_set import build_space
 from riskwatch_ml.model.fit import Recipe, fit_model
-from riskwatch_ml.model.fleet_model import measure, row_baselines
+from riskwatch_ml.model.fleet_model import measure
 from riskwatch_ml.selection.holdout import MOST_INSTANCES, injected_vus_pr, make_trial, rate
 from tests.support.fleets import CATALOGUE, INVENTORY, rows
 
