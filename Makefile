@@ -21,9 +21,10 @@ demo: install  ## Run the whole loop on the embedded AWS; stays up until Ctrl-C 
 test: install  ## Run the tests
 	@$(BIN)/pytest --numprocesses auto $(ARGS)
 
-lint: install  ## Check format, lint and types
+lint: install  ## Check format, lint, the walls between the rooms, and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yaml
 
@@ -34,5 +35,5 @@ fmt: install  ## Format, and mend what the linter can mend
 	@$(BIN)/ruff check --fix .
 
 clean:  ## Remove all that make and the demo have made here
-	@rm -rf .venv .venv-aws .uv .cxx .riskwatch .mypy_cache .pytest_cache .ruff_cache dist
+	@rm -rf .venv .venv-aws .uv .cxx .riskwatch .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
