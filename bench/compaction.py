@@ -31,7 +31,7 @@ from botocore.exceptions import ClientError
 
 from riskwatch_ml.core import clock
 from riskwatch_ml.schema import catalogue
-from riskwatch_ml.storage import labelled_objects, labelled_rows
+from riskwatch_ml.storage import keys, labelled_rows
 from riskwatch_ml.storage.bucket import Store
 
 if TYPE_CHECKING:
@@ -196,12 +196,12 @@ def write_late(root: Path) -> dict[str, int]:
 def stands(root: Path) -> dict[str, Any]:
     """Return how many rows the table has, the share of first verdicts, and whether keys ascend without repetition."""
     rows, first, ascending = 0, 0, True
-    for path in sorted((root / labelled_rows.ROWS).rglob("*.parquet")):
+    for path in sorted((root / keys.LABELLED_ROWS).rglob("*.parquet")):
         table = pq.read_table(path, columns=["instance_id", "timestamp", "model_version"])
         rows += len(table)
         first += pc.sum(pc.equal(table.column("model_version"), FIRST)).as_py()
-        keys = list(zip(table.column(0).to_pylist(), table.column(1).to_pylist(), strict=True))
-        ascending = ascending and all(one < other for one, other in itertools.pairwise(keys))
+        found = list(zip(table.column(0).to_pylist(), table.column(1).to_pylist(), strict=True))
+        ascending = ascending and all(one < other for one, other in itertools.pairwise(found))
     return {"rows": rows, "first": first / rows, "sorted": ascending}
 
 
@@ -241,7 +241,7 @@ def _line(number: int, at: datetime, values: list[float], version: str, minutes:
 
 
 def _put(root: Path, at: datetime, name: str, lines: list[str]) -> int:
-    path = root / f"{labelled_objects.ARRIVED}dt={at:%Y-%m-%d}/hh={at:%H}/shard-{name}.json.gz"
+    path = root / keys.hour_prefix(keys.ARRIVED, at) / f"shard-{name}.json.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress("".join(f"{text}\n" for text in lines).encode(), mtime=0))
     return len(lines)

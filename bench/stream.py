@@ -37,6 +37,7 @@ from riskwatch_ml.artifact import archive
 from riskwatch_ml.core import clock
 from riskwatch_ml.registry import release
 from riskwatch_ml.schema import catalogue
+from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -96,8 +97,8 @@ def measure(supervisor: Supervisor, folder: Path, rows: int) -> dict[str, float 
             burst = loop.send(stack.stream, records[:rows])
             seconds, invocations = time.perf_counter() - started, loop.invocations
             singly = np.concatenate([loop.send(stack.stream, period) for period in periods])
-    labelled = [(row["instance_id"], row["timestamp"]) for row in stored(make("s3"), stack.bucket, "labelled/arrived/")]
-    refused = sum(1 for _ in stored(make("s3"), stack.bucket, "quarantine/records/"))
+    labelled = [(row["instance_id"], row["timestamp"]) for row in stored(make("s3"), stack.bucket, keys.ARRIVED)]
+    refused = sum(1 for _ in stored(make("s3"), stack.bucket, keys.REFUSED))
     if len(set(labelled)) != len(labelled) or len(labelled) + refused != len(records):
         raise SystemExit(
             f"{len(records)} rows sent, {len(labelled)} labelled ({len(set(labelled))} distinct), {refused} quarantined"

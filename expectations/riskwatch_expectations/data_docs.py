@@ -13,15 +13,14 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from datetime import datetime
 
     from riskwatch_expectations.validate import Interval
     from riskwatch_ml.storage.bucket import Store
 
-PREFIX = "docs/validation/"
 # Of each account and region: a week of hourly pages of about 60 KB.
 KEPT = 168
 # Values that a page shows of one expectation; results hold every one.
@@ -32,7 +31,7 @@ _HIDDEN = ("unexpected_list", "unexpected_index_list", "unexpected_index_query")
 
 def write(store: Store, outcomes: Sequence[Any], interval: Interval, part: str) -> str:
     """Write the page of an interval and a part, and return its key."""
-    key = f"{PREFIX}{_moment(interval.start)}--{_moment(interval.end)}-{part}.html"
+    key = keys.data_docs(interval.start, interval.end, part)
     name = f"{part}: {clock.iso(interval.start)} to {clock.iso(interval.end)}"
     store.put_page(key, render(outcomes, name))
     return key
@@ -42,8 +41,8 @@ def tidy(store: Store, written: Collection[str]) -> None:
     """Remove, of each part, all but the KEPT pages that were written last, and none of those `written` just now."""
     kept: Counter[str] = Counter()
     # By when they were written: a backfill writes pages of the past.
-    for key in store.newest_keys(PREFIX):
-        part = key.partition("--")[2].partition("Z-")[2]
+    for key in store.newest_keys(keys.DATA_DOCS):
+        part = keys.data_docs_part(key)
         kept[part] += 1
         if kept[part] > KEPT and key not in written:
             store.delete(key)
@@ -103,7 +102,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _moment(moment: datetime) -> str:
-    return f"{clock.utc(moment):%Y-%m-%dT%H%MZ}"

@@ -16,6 +16,7 @@ import pandas as pd
 from riskwatch_expectations import reference
 from riskwatch_expectations.validate import REASONS, Validation, validate
 from riskwatch_ml.schema import metric_rows
+from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,14 +51,14 @@ def split_interval(
         The rows are no table of metric rows; nothing was written.
     """
     start, end = interval.start, interval.end
-    rows = store.read_hours("raw", start, end, part=part)
+    rows = store.read_hours(keys.RAW, start, end, part=part)
     # An hour kept in part may carry columns of an older catalogue: what is judged are the columns of this one.
     rows = rows[[name for name in metric_rows.columns(catalogue) if name in rows.columns]]
     outcome = validate(rows, catalogue, interval, reference.read(store, catalogue, start, known, part))
-    others = store.read_hours("validated", start, end, without=part)
+    others = store.read_hours(keys.VALIDATED, start, end, without=part)
     outcome = _without(outcome, others)
-    store.write_hours("validated", outcome.validated, start, end, part)
-    store.write_hours("quarantine", outcome.quarantined, start, end, part)
+    store.write_hours(keys.VALIDATED, outcome.validated, start, end, part)
+    store.write_hours(keys.QUARANTINE, outcome.quarantined, start, end, part)
     _tell(outcome)
     return outcome
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from riskwatch_ml.storage import keys
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
@@ -43,10 +45,10 @@ def read(
 
     Expected are the instances of the last three of these hours, and `known`.
     """
-    rows = store.read_hours("validated", start - _HOUR, start, part=part)
+    rows = store.read_hours(keys.VALIDATED, start - _HOUR, start, part=part)
     hours = min(SPAN // _HOUR, MOST_ROWS // max(len(rows), 1))
     if hours > 1:
-        earlier = store.read_hours("validated", start - hours * _HOUR, start - _HOUR, part=part)
+        earlier = store.read_hours(keys.VALIDATED, start - hours * _HOUR, start - _HOUR, part=part)
         rows = pd.concat([part for part in (earlier, rows) if not part.empty] or [rows], ignore_index=True)
     rows = rows[["instance_id", "timestamp", *(name for name in catalogue.names if name in rows.columns)]]
     lately = rows["timestamp"] >= pd.Timestamp(start - EXPECTED)

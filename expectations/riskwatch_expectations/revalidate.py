@@ -20,6 +20,7 @@ from riskwatch_expectations.suites.rows import REPEATED
 from riskwatch_expectations.validate import REASONS, Interval, split_rows
 from riskwatch_ml.core import clock
 from riskwatch_ml.schema import metric_rows
+from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +46,7 @@ class Replayed:
 def held(store: Store, start: datetime, end: datetime) -> pd.DataFrame:
     """Return quarantined rows with start <= timestamp < end, with their `reasons` and the `part` they belong to."""
     found = [
-        store.read_hours("quarantine", *span, part=part).assign(part=part)
+        store.read_hours(keys.QUARANTINE, *span, part=part).assign(part=part)
         for span, parts in _spans(store, start, end)
         for part in parts
     ]
@@ -77,9 +78,9 @@ def _spans(store: Store, start: datetime, end: datetime) -> list[tuple[tuple[dat
     days: dict[datetime, set[str]] = {}
     day = clock.floor(start, 86_400)
     while day < end:
-        for key in store.keys(f"quarantine/dt={day:%Y-%m-%d}/"):
-            name = key.rsplit("/", 1)[1]
-            days.setdefault(day, set()).add(name.removeprefix("part-").removesuffix(".parquet"))
+        for place in map(keys.parse_hour, store.keys(keys.day_prefix(keys.QUARANTINE, day))):
+            if place is not None:
+                days.setdefault(day, set()).add(place.part)
         day += _DAY
     return [((max(day, start), min(day + _DAY, end)), sorted(parts)) for day, parts in days.items()]
 
@@ -87,13 +88,13 @@ def _spans(store: Store, start: datetime, end: datetime) -> list[tuple[tuple[dat
 def _again(store: Store, catalogue: Catalogue, interval: Interval, part: str) -> tuple[int, int, pd.DataFrame]:
     """Judge one part of a day again; return the number of rows, how many moved, and the rows that are left."""
     start, end = interval.start, interval.end
-    held = store.read_hours("quarantine", start, end, part=part)
+    held = store.read_hours(keys.QUARANTINE, start, end, part=part)
     if held.empty:
         return 0, 0, held.assign(**{REASONS: ""})
     # A metric that the catalogue has had only since then is missing, one that it has no longer is not judged.
     rows = held.reindex(columns=metric_rows.columns(catalogue)).astype(dict.fromkeys(catalogue.names, np.float64))
-    own = store.read_hours("validated", start, end, part=part)
-    others = store.read_hours("validated", start, end, without=part)
+    own = store.read_hours(keys.VALIDATED, start, end, part=part)
+    others = store.read_hours(keys.VALIDATED, start, end, without=part)
     done = _moved_before(held, rows, own)
     held, rows = held[~done], rows[~done]
     judged = split_rows(rows, catalogue, interval) if len(rows) else None
@@ -107,11 +108,11 @@ def _again(store: Store, catalogue: Catalogue, interval: Interval, part: str) ->
     for hour in passed["timestamp"].dt.floor("h").unique():
         first, last = max(start, hour.to_pydatetime()), min(end, hour.to_pydatetime() + timedelta(hours=1))
         fresh = passed[passed["timestamp"].dt.floor("h") == hour]
-        standing = store.read_hours("validated", first, last, part=part)
+        standing = store.read_hours(keys.VALIDATED, first, last, part=part)
         both = fresh if standing.empty else pd.concat([standing, fresh], ignore_index=True)
-        store.write_hours("validated", both, first, last, part)
+        store.write_hours(keys.VALIDATED, both, first, last, part)
     if len(passed) or done.any():
-        store.write_hours("quarantine", left, start, end, part)
+        store.write_hours(keys.QUARANTINE, left, start, end, part)
     return len(passed) + len(left), len(passed), left
 
 
@@ -127,5 +128,5 @@ def _moved_before(held: pd.DataFrame, rows: pd.DataFrame, own: pd.DataFrame) -> 
 
 
 def _in(rows: pd.DataFrame, others: pd.DataFrame) -> pd.Series:
-    keys = pd.MultiIndex.from_frame(others[_KEYS])
-    return pd.Series(pd.MultiIndex.from_frame(rows[_KEYS]).isin(keys), index=rows.index)
+    there = pd.MultiIndex.from_frame(others[_KEYS])
+    return pd.Series(pd.MultiIndex.from_frame(rows[_KEYS]).isin(there), index=rows.index)

@@ -1,4 +1,4 @@
-"""Epoch milliseconds in words: ISO text and S3 hour partitions, all in UTC."""
+"""Epoch milliseconds in words: ISO text in UTC."""
 
 from __future__ import annotations
 
@@ -12,8 +12,3 @@ def iso(ms: int) -> str:
     """Give epoch milliseconds as ISO 8601 text in UTC, for example ``2026-11-22T10:05:00.000Z``."""
     moment = datetime.fromtimestamp(ms // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
-
-
-def partition(ms: int) -> str:
-    """Give the hour partition of an epoch millisecond, for example ``dt=2026-11-22/hh=10``."""
-    return f"{datetime.fromtimestamp(ms // 1000, UTC):dt=%Y-%m-%d/hh=%H}"

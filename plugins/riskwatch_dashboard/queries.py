@@ -129,23 +129,20 @@ def read(store: Store, now: datetime) -> Reading:
 
 def model_in_service(store: Store) -> Model | None:
     """Return the model that the ledger says is in service, None before the first promotion."""
-    from riskwatch_ml.registry import release
+    from riskwatch_ml.registry import ledger
 
-    undone_to: str | None = None
-    for entry in release.read_ledger(store):
-        if entry["action"] == "restore":
-            undone_to = undone_to or str(entry["function_version"])
-        elif entry["action"] in ("promote", "rollback") and undone_to in (None, str(entry["function_version"])):
-            return Model(
-                family=str(entry.get("family", "")),
-                version=str(entry.get("version", "")),
-                digest=str(entry["digest"]),
-                model_id=str(entry.get("model_id", "")),
-                function_version=str(entry["function_version"]),
-                promoted=clock.parse(entry["at"]),
-                by=str(entry.get("by", "")),
-            )
-    return None
+    entry = ledger.in_service(ledger.read(store))
+    if entry is None:
+        return None
+    return Model(
+        family=str(entry.get("family", "")),
+        version=str(entry.get("version", "")),
+        digest=str(entry["digest"]),
+        model_id=str(entry.get("model_id", "")),
+        function_version=str(entry["function_version"]),
+        promoted=clock.parse(entry["at"]),
+        by=str(entry.get("by", "")),
+    )
 
 
 def distribution(reading: Reading) -> tuple[Share, ...]:
@@ -236,8 +233,8 @@ def _finite(value: float) -> float | None:
 
 def _last_seen(store: Store) -> datetime | None:
     """The time of the newest compacted row, whatever its age."""
-    from riskwatch_ml.storage import labelled_rows
+    from riskwatch_ml.storage import keys
 
-    keys = store.keys(f"{labelled_rows.ROWS}/")
-    frame = store.get_frame(keys[-1]) if keys else None
+    hours = store.keys(keys.hours(keys.LABELLED_ROWS))
+    frame = store.get_frame(hours[-1]) if hours else None
     return None if frame is None or frame.empty else frame["timestamp"].max().to_pydatetime()

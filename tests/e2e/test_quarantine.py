@@ -17,7 +17,7 @@ from riskwatch_expectations.validate import Interval
 from riskwatch_local.services.embedded_aws import EmbeddedAws, client_environment
 from riskwatch_local.services.supervisor import Supervisor
 from riskwatch_ml.schema.catalogue import Catalogue, Metric
-from riskwatch_ml.storage import labelled_rows
+from riskwatch_ml.storage import keys, labelled_rows
 from riskwatch_ml.storage.bucket import Store
 from riskwatch_ml.streaming import resend
 from tests.unit.riskwatch_ml.storage.test_labelled_rows import arrive, row
@@ -90,7 +90,7 @@ def test_refused_records_go_through_a_real_stream(store):
         for number in range(3)
     ]
     content = gzip.compress("".join(json.dumps(item) + "\n" for item in documents).encode())
-    store.put_bytes(f"{resend.RECORDS}dt=2026-11-22/hh=10/s-1-3.json.gz", content)
+    store.put_bytes(f"{keys.REFUSED}dt=2026-11-22/hh=10/s-1-3.json.gz", content)
 
     # WHEN they are sent again, twice
     first = resend.send_again(store, kinesis, "again", TEN, TEN + HOUR)

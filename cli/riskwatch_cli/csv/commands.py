@@ -99,7 +99,8 @@ def _stream(path: Path, rate: float | None, speed: float | None, instance: str |
     from riskwatch_lambda.scoring.labelled_row import RISKS
     from riskwatch_ml.core import aws, settings
     from riskwatch_ml.ingest import csv_reader
-    from riskwatch_ml.schema import catalogue, inventory
+    from riskwatch_ml.schema import catalogue
+    from riskwatch_ml.storage import known_instances
     from riskwatch_ml.storage.bucket import Store
     from riskwatch_ml.streaming import live_model, packs
 
@@ -114,8 +115,8 @@ def _stream(path: Path, rate: float | None, speed: float | None, instance: str |
     if chosen.rows.empty:
         say(f"{path.name}: no row has a value of {', '.join(features.names)}, which the live model needs")
         return False
-    wanted = stream_rows.keys(chosen.rows)
-    known = inventory.load(config.inventory, store)
+    wanted = stream_rows.row_keys(chosen.rows)
+    known = known_instances.load(config.inventory, store)
     packer = packs.Packer(chosen.rows, known, model.context_rows, model.max_gap_s, features)
     arrivals = stream_rows.Arrivals(store)
     with bar(console) as progress:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from riskwatch_expectations.pipeline import CSV_PART, split_interval
 from riskwatch_expectations.validate import REASONS, Interval
-from riskwatch_ml.core import clock
+from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -55,11 +55,11 @@ def bring_in(
     for start, end in spans:
         progress(done, total)
         fresh = rows[(rows["timestamp"] >= start) & (rows["timestamp"] < end)]
-        old = store.read_hours("raw", start, end, part=CSV_PART)
+        old = store.read_hours(keys.RAW, start, end, part=CSV_PART)
         replaced = old["instance_id"].isin(instances) & old["timestamp"].between(first, last)
         kept = old[~replaced]
         merged = fresh if kept.empty else pd.concat([fresh, kept], ignore_index=True)
-        store.write_hours("raw", merged, start, end, CSV_PART)
+        store.write_hours(keys.RAW, merged, start, end, CSV_PART)
         if not merged.empty:
             outcome = split_interval(store, catalogue, Interval(start, end, period_s), CSV_PART)
             validated += int(_of(outcome.validated, instances, first, last).sum())
@@ -67,7 +67,7 @@ def bring_in(
             quarantined += len(refused)
             reasons.update(reason for text in refused[REASONS] for reason in str(text).split("; "))
         else:
-            for layer in ("validated", "quarantine"):
+            for layer in (keys.VALIDATED, keys.QUARANTINE):
                 store.write_hours(layer, merged, start, end, CSV_PART)
         done += (end - start) // _DAY
     return Imported(len(rows), validated, quarantined, dict(reasons.most_common()))
@@ -83,10 +83,9 @@ def _days(stamps: pd.Series) -> Iterable[datetime]:
 
 def _written(store: Store, first: pd.Timestamp, last: pd.Timestamp) -> Iterable[datetime]:
     """The days from the first to the last row in which an earlier import left rows."""
-    ending = f"/part-{CSV_PART}.parquet"
-    days = {key.split("/")[1].removeprefix("dt=") for key in store.keys("raw/dt=") if key.endswith(ending)}
-    moments = (clock.parse(f"{day}T00:00:00Z") for day in days)
-    return [moment for moment in moments if first.floor("D") <= moment <= last]
+    places = map(keys.parse_hour, store.keys(keys.hours(keys.RAW)))
+    days = {place.day for place in places if place is not None and place.part == CSV_PART}
+    return [day for day in days if first.floor("D") <= day <= last]
 
 
 def _spans(days: set[datetime]) -> list[tuple[datetime, datetime]]:

@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.storage import keys
 from riskwatch_ml.streaming import packs
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.storage.bucket import Store
 
-LABELLED, QUARANTINED = "labelled/arrived", "quarantine/records"
 PATIENCE_S = 180.0
 POLL_S = 0.5
 
@@ -137,7 +137,7 @@ class Arrivals:
         for key in [key for key in self._keys() if key not in self._seen]:
             self._seen.add(key)
             for document in _documents(self._store.get_bytes(key) or b""):
-                if key.startswith(LABELLED):
+                if key.startswith(keys.ARRIVED):
                     row = str(document["instance_id"]), clock.epoch_ms(clock.parse(document["timestamp"]))
                     if row in wanted:
                         verdicts.labelled.setdefault(row, (str(document["level"]), str(document["risk"])))
@@ -148,8 +148,8 @@ class Arrivals:
     def _keys(self) -> Iterator[str]:
         hour = self._since
         while hour <= clock.now() + timedelta(hours=1):
-            for layer in (LABELLED, QUARANTINED):
-                yield from self._store.keys(f"{layer}/dt={hour:%Y-%m-%d}/hh={hour:%H}/")
+            for prefix in (keys.ARRIVED, keys.REFUSED):
+                yield from self._store.keys(keys.hour_prefix(prefix, hour))
             hour += timedelta(hours=1)
 
 
@@ -202,7 +202,7 @@ def _refused(document: Mapping[str, Any]) -> list[Key]:
         return []
 
 
-def keys(rows: pd.DataFrame) -> set[Key]:
+def row_keys(rows: pd.DataFrame) -> set[Key]:
     """Return the instance and time (epoch ms) of each row."""
     moments = rows["timestamp"].astype("datetime64[ms, UTC]").astype("int64")
     return set(zip(rows["instance_id"].astype(str), moments.tolist(), strict=True))

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from riskwatch_lambda.clock import partition
+from riskwatch_lambda import keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from riskwatch_lambda.alerting.messages import Message
 
-LABELLED_PREFIX = "labelled/arrived"
-QUARANTINE_PREFIX = "quarantine/records"
 ALREADY_THERE = "PreconditionFailed"
 # Half the time of level 9, for objects a tenth larger.
 GZIP_LEVEL = 6
@@ -40,11 +38,11 @@ class Objects:
 
     def put_labelled(self, arrived_ms: int, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Store labelled rows by arrival time; raises SinkError."""
-        self._put(f"{LABELLED_PREFIX}/{partition(arrived_ms)}/{name}.json.gz", rows)
+        self._put(keys.arrived(keys.LABELLED, arrived_ms, name), rows)
 
     def put_quarantined(self, arrived_ms: int, name: str, records: Iterable[Mapping[str, Any]]) -> None:
         """Store refused records by arrival time; raises SinkError."""
-        self._put(f"{QUARANTINE_PREFIX}/{partition(arrived_ms)}/{name}.json.gz", records)
+        self._put(keys.arrived(keys.REFUSED, arrived_ms, name), records)
 
     def _put(self, key: str, documents: Iterable[Mapping[str, Any]]) -> None:
         body = _compressed(documents)

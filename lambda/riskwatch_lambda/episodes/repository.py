@@ -62,7 +62,7 @@ class Registry:
 
         Peak and newest row are those of the last message until an episode closes.
         """
-        listed = map(_episode, self._table.find("pk", _list_partition(day)))
+        listed = map(_episode, self._table.find("pk", list_partition(day)))
         return [episode for episode in listed if episode.kind == BEHAVIOUR]
 
     def write(self, change: Change) -> None:
@@ -135,14 +135,15 @@ def _state_key(instance_id: str, kind: str) -> Attributes:
     return {"pk": {"S": f"instance#{instance_id}"}, "sk": {"S": "current" if kind == BEHAVIOUR else kind}}
 
 
-def _list_partition(day: str) -> str:
+def list_partition(day: str) -> str:
+    """Give the partition key of the episodes that began on a day (``YYYY-MM-DD``)."""
     return f"episodes#{day}"
 
 
 def _list_key(episode: Episode) -> Attributes:
     since = iso(episode.since_ms)
     kind = "" if episode.kind == BEHAVIOUR else f"~{episode.kind}"
-    return {"pk": {"S": _list_partition(since[:10])}, "sk": {"S": f"{since}{kind}#{episode.instance_id}"}}
+    return {"pk": {"S": list_partition(since[:10])}, "sk": {"S": f"{since}{kind}#{episode.instance_id}"}}
 
 
 def _facts(episode: Episode) -> Changes:

@@ -22,8 +22,9 @@ from riskwatch_local.demo import publish, summary
 from riskwatch_local.services import system
 from riskwatch_local.services.supervisor import Supervisor
 from riskwatch_ml.core import aws, clock, settings
-from riskwatch_ml.registry import mlflow_registry
-from riskwatch_ml.storage import labelled_rows as labelled
+from riskwatch_ml.monitoring import alert_volume
+from riskwatch_ml.registry import ledger, mlflow_registry
+from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -136,7 +137,7 @@ class Demo:
             self._publish(late, "late points")
             first = clock.floor(late["timestamp"].min().to_pydatetime(), 3600)
             self._run(airflow, "export_metrics", _conf(first, self.source.cut))
-        layers = {"exported": "raw", "validated": "validated", "quarantined": "quarantine"}
+        layers = {"exported": keys.RAW, "validated": keys.VALIDATED, "quarantined": keys.QUARANTINE}
         rows = {name: len(self.system.store.read_hours(layer, *interval)) for name, layer in layers.items()}
         if not rows["exported"] or rows["exported"] != rows["validated"] + rows["quarantined"]:
             raise DemoError(f"the export does not add up: {rows}")
@@ -145,16 +146,16 @@ class Demo:
     def _train(self, airflow: AirflowClient) -> None:
         run = self._run(airflow, "train_models")
         chosen = airflow.returned("train_models", run, "choose")
-        ranking = self.system.store.get_json(f"candidates/{chosen['training_id']}/ranking.json")["ranking"]
+        ranking = self.system.store.get_json(keys.ranking(chosen["training_id"]))["ranking"]
         self.figures["candidates"] = [_candidate(row, chosen["family"]) for row in ranking]
         self.figures["training"] = {"id": chosen["training_id"], "model_version": chosen["version"]}
 
     def _promoted(self) -> None:
         store = self.system.store
-        entries = [store.get_json(key) for key in store.keys("ledger/")]
+        entries = ledger.read(store, 1)
         if not entries:
             raise DemoError("promote_model ended green, but the ledger under ledger/ is empty")
-        entry = entries[-1]
+        entry = entries[0]
         live = aws.client("lambda").get_alias(FunctionName=self.system.outputs.function, Name="live")["FunctionVersion"]
         if str(live) != str(entry["function_version"]):
             raise DemoError(f"the ledger says version {entry['function_version']}, but alias live is at {live}")
@@ -204,11 +205,11 @@ class Demo:
         store, seen = self.system.store, {}
         deadline = time.monotonic() + ARRIVAL_S
         while True:
-            for key in (*store.keys("labelled/arrived/"), *store.keys("quarantine/records/")):
+            for key in (*store.keys(keys.ARRIVED), *store.keys(keys.REFUSED)):
                 if key not in seen:
                     seen[key] = _json_lines(store.get_bytes(key) or b"")
-            labelled = [row for key, rows in seen.items() if key.startswith("labelled/") for row in rows]
-            refused = [part for key, parts in seen.items() if key.startswith("quarantine/") for part in parts]
+            labelled = [row for key, rows in seen.items() if key.startswith(keys.ARRIVED) for row in rows]
+            refused = [part for key, parts in seen.items() if key.startswith(keys.REFUSED) for part in parts]
             quarantined = sum(part["rows"] for part in refused)
             if len(labelled) + quarantined >= sent:
                 return labelled, quarantined
@@ -224,11 +225,11 @@ class Demo:
     def _watch(self, airflow: AirflowClient) -> None:
         self._run(airflow, "watch_model")
         store = self.system.store
-        reports = store.keys("watch/")
+        reports = store.keys(keys.REPORTS)
         if not reports:
             raise DemoError("watch_model ended green, but no report is under watch/")
         report = store.get_json(reports[-1])
-        compacted = len(store.read_hours("labelled/rows", self.source.cut, self.source.end))
+        compacted = len(store.read_hours(keys.LABELLED_ROWS, self.source.cut, self.source.end))
         self.figures["watch"] = {
             "compacted_rows": compacted,
             "distance": report["distribution"]["distance"],
@@ -272,7 +273,7 @@ class Demo:
         """Count the messages of the streamed days by the episode table."""
         first, last = self.source.cut.date(), self.source.end.date()
         days = [f"{first + timedelta(days=back):%Y-%m-%d}" for back in range((last - first).days + 1)]
-        return int(labelled.alert_volume(aws.client("dynamodb"), self.system.outputs.table, days)["messages"])
+        return int(alert_volume.count(aws.client("dynamodb"), self.system.outputs.table, days)["messages"])
 
     def _addresses(self) -> dict[str, str]:
         return {

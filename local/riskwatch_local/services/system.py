@@ -24,6 +24,7 @@ from riskwatch_local.services.embedded_aws import EmbeddedAws, client_settings
 from riskwatch_local.services.supervisor import Child, ProcessError, Supervisor, answers, tail
 from riskwatch_ml.core import aws, settings
 from riskwatch_ml.schema import catalogue, inventory
+from riskwatch_ml.storage import keys
 from riskwatch_ml.storage.bucket import Store
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def start(
     system = System(
         state, supervisor, embedded.endpoint, outputs, mlflow_url, airflow_url, environment, Login.create(home)
     )
-    system.store.put_bytes("config/inventory.json", inventory.dumps(instances).encode())
+    system.store.put_bytes(keys.INVENTORY, inventory.dumps(instances).encode())
     return system
 
 

@@ -19,18 +19,15 @@ import re
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, WaiterError
 
 from riskwatch_ml.artifact import archive as artifact
-from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from riskwatch_ml.storage.bucket import Store
 
 MAX_ZIP_BYTES = 50_000_000
 """UpdateFunctionCode takes a zip of at most 50 MB in the request itself; artifacts are far smaller."""
@@ -39,7 +36,6 @@ HANDLER = "riskwatch_lambda.handler.handle"
 """Entry point of an artifact. The stack's placeholder has another one, which the first promotion replaces."""
 
 _BEFORE = re.compile(r"^from (\d+|\$LATEST);")
-_LEDGER = "ledger/"
 
 
 class ReleaseError(Exception):
@@ -162,43 +158,6 @@ def restore(lambda_client: Any, function: str, alias: str, version: str, *, only
         )
         _expect_alias(lambda_client, function, alias, version)
     return current
-
-
-def write_ledger(store: Store, entry: Mapping[str, Any]) -> str:
-    """Append one entry to the ledger and return its key; nothing is ever overwritten.
-
-    ``entry`` needs ``action`` (a word such as ``promote``) and ``digest`` (hexadecimal); ``at`` (ISO time, UTC) is
-    added where absent. Writing the same entry, ``at`` included, again is a no-op; a different entry of the same
-    millisecond is put one millisecond later.
-
-    Raises
-    ------
-    ReleaseError
-        ``action`` or ``digest`` is missing, or ``action`` would not fit a key.
-    """
-    action, digest = str(entry.get("action", "")), str(entry.get("digest", ""))
-    if not re.fullmatch(r"[a-z][a-z_]*", action):
-        raise ReleaseError(f"ledger entry: action is {action!r}; use a lower-case word such as 'promote' or 'rollback'")
-    if not re.fullmatch(r"[0-9a-f]{8,}", digest):
-        raise ReleaseError(f"ledger entry: digest is {digest!r}; give the SHA-256 of the artifact in hexadecimal")
-    moment = datetime.fromisoformat(str(entry["at"])) if "at" in entry else clock.now()
-    while True:
-        at = clock.iso(moment)
-        key = f"{_LEDGER}{at}-{action}-{digest[:8]}.json"
-        data = json.dumps({**entry, "at": at}, sort_keys=True, allow_nan=False, default=str).encode("utf-8")
-        if store.put_bytes(key, data, if_absent=True) or store.get_bytes(key) == data:
-            return key
-        moment += timedelta(milliseconds=1)
-
-
-def read_ledger(store: Store, limit: int = 50) -> list[dict[str, Any]]:
-    """The newest ``limit`` entries of the ledger, newest first, each with its ``key``."""
-    entries = []
-    for key in sorted(store.keys(_LEDGER), reverse=True)[:limit]:
-        data = store.get_bytes(key)
-        if data is not None:
-            entries.append({**json.loads(data), "key": key})
-    return entries
 
 
 def _model_id(zip_bytes: bytes) -> str:

@@ -1,26 +1,23 @@
 """Which instances there are to expect, and which role and service each has.
 
-Said by hand in a JSON file, or in `config/inventory.json` in the bucket:
+Said by hand in JSON:
 
     {"instances": {"web-1": {"role": "web", "service": "shop"}}}
 
-Said by the tags `riskwatch:role` and `riskwatch:service` of the resources: the hourly export reads them and leaves what
-it found in `inventory/SHARD.json`. What is said by hand wins. An instance in either should report; one that only
-CloudWatch knows has role "default" and is its own service.
+Said by the tags `riskwatch:role` and `riskwatch:service` of the resources, which the hourly export reads. An instance
+in either should report; one that only CloudWatch knows has role "default" and is its own service.
+`riskwatch_ml.storage.known_instances` keeps both.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from riskwatch_ml.core import accounts
 from riskwatch_ml.schema.catalogue import Catalogue
 
-KEY = "config/inventory.json"
-TAGGED = "inventory/"
 DEFAULT_ROLE = "default"
 ROLE_TAG, SERVICE_TAG = "riskwatch:role", "riskwatch:service"
 # Resources whose metrics a namespace holds, as the tagging API names them. Others get role and service by hand.
@@ -46,11 +43,6 @@ class Instance:
     def __post_init__(self) -> None:
         if not self.service:
             object.__setattr__(self, "service", self.instance_id)
-
-
-class _Reads(Protocol):
-    def get_bytes(self, key: str) -> bytes | None: ...
-    def keys(self, prefix: str) -> list[str]: ...
 
 
 def parse(text: str) -> dict[str, Instance]:
@@ -79,26 +71,9 @@ def lookup(inventory: Mapping[str, Instance], instance_id: str) -> Instance:
     return inventory.get(instance_id) or Instance(instance_id)
 
 
-def load(path: str | Path | None, store: _Reads) -> dict[str, Instance]:
-    """Return all instances that should report, with role and service, by instance id.
-
-    Tagged ones as the last export of each shard found them, then those of the file at `path`, or without a path of
-    `config/inventory.json` in the bucket, which win. Empty where nothing is said.
-    """
-    found: dict[str, Instance] = {}
-    for key in store.keys(TAGGED):
-        found |= _stored(key, store)
-    return found | _by_hand(path, store)
-
-
 def of_shard(inventory: Mapping[str, Instance], name: str) -> list[str]:
     """Return the ids of the instances that are read from a shard, sorted."""
     return sorted(key for key, item in inventory.items() if accounts.of_instance(key, item.shard) == name)
-
-
-def tagged_key(shard: str) -> str:
-    """Return the key under which the export leaves a shard's tagged instances."""
-    return f"{TAGGED}{shard}.json"
 
 
 def resource_types(catalogue: Catalogue) -> list[str]:
@@ -125,29 +100,6 @@ def of_tags(resources: Iterable[Mapping[str, Any]], shard: str, qualify: Callabl
         role, service = tags.get(ROLE_TAG) or DEFAULT_ROLE, tags.get(SERVICE_TAG, "")
         found[instance_id] = Instance(instance_id, role, service, shard)
     return found
-
-
-def leftover_keys(keys: Sequence[str], names: Iterable[str]) -> list[str]:
-    """Return those of the `keys` under TAGGED that belong to shards which are not among `names` any more."""
-    wanted = {tagged_key(name) for name in names}
-    return [key for key in keys if key not in wanted]
-
-
-def _by_hand(path: str | Path | None, store: _Reads) -> dict[str, Instance]:
-    if path is not None:
-        try:
-            return parse(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InventoryError(f"inventory {path} cannot be read ({error.strerror}): correct the path") from error
-    return _stored(KEY, store)
-
-
-def _stored(key: str, store: _Reads) -> dict[str, Instance]:
-    data = store.get_bytes(key)
-    try:
-        return {} if data is None else parse(data.decode("utf-8"))
-    except ValueError as error:
-        raise InventoryError(f"{key}: {error}") from error
 
 
 def _instance(instance_id: str, entry: object) -> Instance:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from riskwatch_ml.core import clock
 from riskwatch_ml.selection.contest import NOTHING
+from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from riskwatch_ml.storage.bucket import Store
-
-PREFIX = "contests/"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Standing:
 
 def read(store: Store, training_id: str, champion: str | None) -> Standing:
     """How things stand before a training, which a document of its own from an earlier try does not change."""
-    before = [key for key in store.keys(PREFIX) if key < _key(training_id)]
+    before = [key for key in store.keys(keys.CONTESTS) if key < keys.contest(training_id)]
     newest = store.get_json(max(before)) if before else None
     if not newest:
         return Standing()
@@ -55,11 +54,7 @@ def write(
     decision: Mapping[str, Any],
 ) -> str:
     """Record a contest: the champion's family after it, the wins that count from here on, and what was decided."""
-    key = _key(training_id)
+    key = keys.contest(training_id)
     document = {"training_id": training_id, "at": clock.iso(at), "champion": champion, "wins": dict(wins)}
     store.put_json(key, {**document, "decision": dict(decision)})
     return key
-
-
-def _key(training_id: str) -> str:
-    return f"{PREFIX}{training_id}.json"

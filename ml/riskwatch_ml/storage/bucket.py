@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.storage import keys
 
 _HOUR = timedelta(hours=1)
 _HOUR_MS = 3_600_000
@@ -34,12 +35,6 @@ _OVERTAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict
 
 class StoreError(ValueError):
     """Rows, an interval or an object cannot be used as asked; the message says which and what to do."""
-
-
-def hour_key(layer: str, hour: datetime, part: str = "default") -> str:
-    """Return the key of an hour, e.g. `raw/dt=2026-11-22/hh=10/part-default.parquet`."""
-    moment = clock.utc(hour)
-    return f"{layer}/dt={moment:%Y-%m-%d}/hh={moment:%H}/part-{part}.parquet"
 
 
 @dataclass(frozen=True)
@@ -114,10 +109,6 @@ class Store:
         table = self._table(key)
         return None if table is None else _to_frame(table)
 
-    def hour_key(self, layer: str, hour: datetime, part: str = "default") -> str:
-        """Return the key of an hour of a layer."""
-        return hour_key(layer, hour, part)
-
     def write_hours(
         self, layer: str, frame: pd.DataFrame, start: datetime, end: datetime, part: str = "default"
     ) -> list[str]:
@@ -151,10 +142,10 @@ class Store:
 
             return merged
 
-        keys = [hour_key(layer, hour, part) for hour in hours]
-        contents = [content(*item) for item in zip(_by_hour(table, hours), keys, hours, strict=True)]
+        places = [keys.hour_key(layer, hour, part) for hour in hours]
+        contents = [content(*item) for item in zip(_by_hour(table, hours), places, hours, strict=True)]
         with ThreadPoolExecutor(_THREADS) as pool:
-            return [key for key, changed in zip(keys, pool.map(self._swap, keys, contents), strict=True) if changed]
+            return [key for key, changed in zip(places, pool.map(self._swap, places, contents), strict=True) if changed]
 
     def read_hours(
         self,
@@ -172,16 +163,17 @@ class Store:
         Raises StoreError where an object is no Parquet file.
         """
         start, end = _interval(start, end)
-        wanted = {hour_key(layer, hour, "").rsplit("/", 1)[0] for hour in _hours(start, end)}
-        days = sorted({prefix.rsplit("/", 1)[0] for prefix in wanted})
+        wanted = set(_hours(start, end))
+        days = sorted({keys.day_prefix(layer, hour) for hour in wanted})
         with ThreadPoolExecutor(_THREADS) as pool:
-            listed = [key for found in pool.map(self.keys, [f"{day}/" for day in days]) for key in found]
             chosen = [
                 key
-                for key in listed
-                if key.rsplit("/", 1)[0] in wanted
-                and key.endswith(".parquet" if part is None else f"/part-{part}.parquet")
-                and not (without is not None and key.endswith(f"/part-{without}.parquet"))
+                for found in pool.map(self.keys, days)
+                for key in found
+                if (place := keys.parse_hour(key)) is not None
+                and place.hour in wanted
+                and part in (None, place.part)
+                and (without is None or without != place.part)
             ]
             named = None if columns is None else list(dict.fromkeys((*_KEYS, *columns)))
             tables = [table for table in pool.map(lambda key: self._table(key, named), chosen) if table is not None]

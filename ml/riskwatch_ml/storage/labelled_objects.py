@@ -21,11 +21,9 @@ import pyarrow.json as pj
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from datetime import datetime
 
     from riskwatch_ml.storage.bucket import Store
 
-ARRIVED = "labelled/arrived/"
 READ_AT_ONCE = 64
 # Bytes of lines that are decoded together: enough to make the cost of a call small, little enough to hold.
 _TEXT_BYTES = 16_000_000
@@ -68,11 +66,6 @@ _log = logging.getLogger(__name__)
 
 class _UnreadableError(ValueError):
     """Bytes are no labelled rows; the message says why."""
-
-
-def prefix(hour: datetime) -> str:
-    """Return the prefix of the objects that arrived in an hour (UTC)."""
-    return f"{ARRIVED}dt={hour:%Y-%m-%d}/hh={hour:%H}/"
 
 
 def chunks(store: Store, keys: Sequence[str], most_rows: int) -> Iterator[tuple[list[str], pd.DataFrame, list[str]]]:

@@ -20,15 +20,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from riskwatch_ml.core import clock
-from riskwatch_ml.storage import labelled_objects
+from riskwatch_ml.storage import keys, labelled_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from riskwatch_ml.storage.bucket import Store
-
-ROWS = "labelled/rows"
-WATERMARK = "labelled/watermark.json"
 
 LATE = timedelta(hours=48)
 """How long after its arrival hour an object may still appear: more than the retention of the stream (24 hours)."""
@@ -76,7 +73,7 @@ def compact(store: Store, now: datetime) -> Compacted:
 
     Safe to repeat and to kill at any moment. ``now`` is aware; it decides only which hours can go out of sight.
     """
-    mark = store.get_json(WATERMARK) or {"since": None, "done": []}
+    mark = store.get_json(keys.COMPACTION_MARK) or {"since": None, "done": []}
     done = set(mark["done"])
     horizon = clock.iso(clock.floor(now, 3600) - LATE)
     # Never backwards: the hours before the mark are no longer in `done` and would be read a second time.
@@ -85,16 +82,16 @@ def compact(store: Store, now: datetime) -> Compacted:
 
     objects = rows_in = rows_out = 0
     unreadable: list[str] = []
-    for keys, frame, bad in labelled_objects.chunks(store, pending, CHUNK_ROWS):
-        objects += len(keys)
+    for read, frame, bad in labelled_objects.chunks(store, pending, CHUNK_ROWS):
+        objects += len(read)
         rows_in += len(frame)
         rows_out += _merge(store, frame)
         unreadable += bad
-        done.update(keys)
+        done.update(read)
         # The old `since` until the end: a kill between two chunks must leave the rest of the backlog in view.
-        store.put_json(WATERMARK, {"since": mark["since"], "done": sorted(done)})
-    floor = labelled_objects.prefix(clock.parse(since))
-    store.put_json(WATERMARK, {"since": since, "done": sorted(key for key in done if key >= floor)})
+        store.put_json(keys.COMPACTION_MARK, {"since": mark["since"], "done": sorted(done)})
+    floor = keys.hour_prefix(keys.ARRIVED, clock.parse(since))
+    store.put_json(keys.COMPACTION_MARK, {"since": since, "done": sorted(key for key in done if key >= floor)})
     return Compacted(objects, rows_in, rows_out, rows_in - rows_out, tuple(unreadable))
 
 
@@ -104,7 +101,7 @@ def recent(store: Store, start: datetime, end: datetime, columns: Sequence[str] 
     All columns are read, or only instance, time and ``columns``: a day of a large fleet fits into memory only so.
     Without rows the frame is empty and still has the columns that every labelled row has.
     """
-    frame = store.read_hours(ROWS, start, end, columns=columns)
+    frame = store.read_hours(keys.LABELLED_ROWS, start, end, columns=columns)
     if frame.empty:
         return labelled_objects.joined([])
     return frame
@@ -136,13 +133,13 @@ def newest(store: Store, start: datetime, end: datetime, limit: int = NEWEST_ROW
     object that is no labelled rows is left out and logged, as in compaction.
     """
     # The mark before the rows: what is compacted meanwhile is then read twice, and counts once, instead of not at all.
-    mark = store.get_json(WATERMARK) or {"since": None, "done": []}
+    mark = store.get_json(keys.COMPACTION_MARK) or {"since": None, "done": []}
     fresh, whole = _fresh(store, mark, start, end, limit)
     parts, count = [fresh], len(fresh)
     upper, hours = end, 1
     while upper > start and count < limit:
         lower = max(start, clock.floor(upper - timedelta(milliseconds=1), 3600) - (hours - 1) * _HOUR)
-        part = store.read_hours(ROWS, lower, upper)
+        part = store.read_hours(keys.LABELLED_ROWS, lower, upper)
         if not part.empty:
             # In front of the arrived ones: with equal arrivals the row that stood already wins.
             parts.insert(0, labelled_objects.typed(part))
@@ -157,44 +154,13 @@ def newest(store: Store, start: datetime, end: datetime, limit: int = NEWEST_ROW
     return Newest(rows, since, complete)
 
 
-def alert_volume(dynamodb_client: Any, table: str, days: list[str]) -> dict[str, Any]:
-    """Count the episodes that began on the given UTC days (``YYYY-MM-DD``) and the messages sent for them.
-
-    Episodes that one message told of share its id.
-
-    Returns
-    -------
-    dict
-        ``episodes``, ``messages``, and ``by_service``: episodes by service.
-    """
-    by_service: dict[str, int] = {}
-    messages: set[str] = set()
-    pages = dynamodb_client.get_paginator("query")
-    for day in days:
-        for page in pages.paginate(
-            TableName=table,
-            KeyConditionExpression="pk = :day",
-            ExpressionAttributeValues={":day": {"S": f"episodes#{day}"}},
-        ):
-            for item in page.get("Items", ()):
-                service = item["service"]["S"]
-                by_service[service] = by_service.get(service, 0) + 1
-                if item.get("notified", {}).get("S") == "sent":
-                    messages.add(item["message_id"]["S"])
-    return {
-        "episodes": sum(by_service.values()),
-        "messages": len(messages),
-        "by_service": dict(sorted(by_service.items())),
-    }
-
-
 def _candidates(store: Store, since: str | None, now: datetime) -> Iterator[str]:
     if since is None:
-        yield from sorted(store.keys(labelled_objects.ARRIVED))
+        yield from sorted(store.keys(keys.ARRIVED))
         return
     hour = clock.floor(clock.parse(since), 3600)
     while hour <= now + _HOUR:
-        yield from sorted(store.keys(labelled_objects.prefix(hour)))
+        yield from sorted(store.keys(keys.hour_prefix(keys.ARRIVED, hour)))
         hour += _HOUR
 
 
@@ -203,12 +169,12 @@ def _merge(store: Store, fresh: pd.DataFrame) -> int:
     added = 0
     for hour, rows in fresh.groupby(fresh["timestamp"].dt.floor("h")):
         start = hour.to_pydatetime()
-        old = store.get_frame(store.hour_key(ROWS, start))
+        old = store.get_frame(keys.hour_key(keys.LABELLED_ROWS, start))
         before = 0 if old is None else len(old)
         both = rows if old is None else pd.concat([labelled_objects.typed(old), rows], ignore_index=True)
         first = _first_verdicts(labelled_objects.typed(both))
         added += len(first) - before
-        store.write_hours(ROWS, first, start, start + _HOUR)
+        store.write_hours(keys.LABELLED_ROWS, first, start, start + _HOUR)
     return added
 
 
@@ -226,17 +192,15 @@ def _fresh(store: Store, mark: dict[str, Any], start: datetime, end: datetime, l
         hour = max(hour, clock.floor(clock.parse(mark["since"]), 3600))
     days = (max(end, clock.now()).date() - hour.date()).days + 1
     listed = [
-        key
-        for day in range(days)
-        for key in store.keys(f"{labelled_objects.ARRIVED}dt={hour + timedelta(days=day):%Y-%m-%d}/")
+        key for day in range(days) for key in store.keys(keys.day_prefix(keys.ARRIVED, hour + timedelta(days=day)))
     ]
-    wanted = [key for key in listed if key >= labelled_objects.prefix(hour) and key not in done]
+    wanted = [key for key in listed if key >= keys.hour_prefix(keys.ARRIVED, hour) and key not in done]
     # Within an hour by sequence number, whatever the shard.
-    keys = sorted(wanted, key=lambda key: (key.rsplit("/", 1)[0], key.rsplit("-", 1)[-1]))
+    ordered = sorted(wanted, key=keys.arrival_order)
     frames: list[pd.DataFrame] = []
-    count, left = 0, len(keys)
-    while left and count < limit and len(keys) - left < FRESH_OBJECTS:
-        batch = keys[max(0, left - labelled_objects.READ_AT_ONCE) : left]
+    count, left = 0, len(ordered)
+    while left and count < limit and len(ordered) - left < FRESH_OBJECTS:
+        batch = ordered[max(0, left - labelled_objects.READ_AT_ONCE) : left]
         for _, frame, _ in labelled_objects.chunks(store, batch, CHUNK_ROWS):
             inside = frame[(frame["timestamp"] >= start) & (frame["timestamp"] < end)]
             frames.insert(0, inside)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from riskwatch_lambda.episodes.no_data import ALL
 from riskwatch_lambda.scoring.records import NAME_LIMIT
 from riskwatch_ml.core import accounts, clock
+from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from riskwatch_ml.schema.inventory import Instance
     from riskwatch_ml.storage.bucket import Store
 
-SEEN = "stream/seen.json"
 # Whole periods without a row after which an instance is silent: one may be lost, and one come late.
 SILENT_PERIODS = 3
 # Of the instances that should report: where so many are overdue at once, what failed is common to all of them.
@@ -72,7 +72,7 @@ def remember(
         document["behind"] = {name: clock.iso(moment) for name, moment in behind.items()}
     if anew_ms is not None and end_ms < anew_ms + SILENT_PERIODS * period_s * 1000:
         document["anew"] = clock.iso(anew_ms)
-    store.put_json(SEEN, document)
+    store.put_json(keys.LAST_SEEN, document)
 
 
 def overdue(store: Store, expected: Mapping[str, Instance]) -> list[list[str | int]] | None:
@@ -124,7 +124,7 @@ class _Seen(NamedTuple):
 def _read(store: Store) -> _Seen:
     """Read the document; nothing where there is none, or where it is damaged."""
     try:
-        document: Any = store.get_json(SEEN)
+        document: Any = store.get_json(keys.LAST_SEEN)
         if document is None:
             return _Seen()
         return _Seen(
@@ -137,7 +137,7 @@ def _read(store: Store) -> _Seen:
             anew_ms=clock.epoch_ms(clock.parse(document["anew"])) if "anew" in document else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        _log.warning("%s cannot be read (%r): silence is judged anew from now on", SEEN, error)
+        _log.warning("%s cannot be read (%r): silence is judged anew from now on", keys.LAST_SEEN, error)
         return _Seen(is_damaged=True)
 
 

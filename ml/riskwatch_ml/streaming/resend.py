@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.storage import keys
 from riskwatch_ml.streaming import packs
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from riskwatch_ml.storage.bucket import Store
 
-RECORDS = "quarantine/records/"
-SENT = "quarantine/sent/"
 _HOUR = timedelta(hours=1)
 
 
@@ -51,7 +50,7 @@ def held(store: Store, start: datetime, end: datetime) -> Iterator[tuple[str, li
     """Yield the objects that arrived in the hours of [start, end) (aware) with their documents, oldest hour first."""
     hour = clock.floor(start, 3600)
     while hour < end:
-        for key in store.keys(f"{RECORDS}dt={hour:%Y-%m-%d}/hh={hour:%H}/"):
+        for key in store.keys(keys.hour_prefix(keys.REFUSED, hour)):
             yield key, _documents(key, store.get_bytes(key))
         hour += _HOUR
 
@@ -95,7 +94,7 @@ def send_again(store: Store, kinesis_client: Any, name: str, start: datetime, en
 
 
 def _move(store: Store, key: str, good: Sequence[Mapping[str, Any]], bad: Sequence[Mapping[str, Any]]) -> None:
-    moved = SENT + key.removeprefix(RECORDS)
+    moved = keys.resent(key)
     # An earlier replay may have left its part there, when a rest stayed behind.
     old = store.get_bytes(moved)
     store.put_bytes(moved, _packed([*(_documents(moved, old) if old else ()), *good]))

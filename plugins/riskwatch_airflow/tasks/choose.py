@@ -12,6 +12,7 @@ from riskwatch_airflow import clients
 from riskwatch_airflow.assets import CANDIDATE_MODEL, RETRAIN_REQUEST
 from riskwatch_airflow.tasks.train import finite
 from riskwatch_ml.core import clock, settings
+from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +66,7 @@ def choose(
         _log.info("%d. %s %s", place, row["family"], "; ".join(row["vetoes"]) or row["figures"])
     _log.info("%s: %s", decision.kind, decision.why)
     told = {**asdict(decision), "ask": _ask(decision, figures)}
-    store.put_json(f"candidates/{training['training_id']}/ranking.json", finite({"ranking": ranking, **told}))
+    store.put_json(keys.ranking(training["training_id"]), finite({"ranking": ranking, **told}))
     winner = next(row for row in ranking if row["family"] == decision.family)
     zip_bytes = store.get_bytes(winner["s3_key"])
     if zip_bytes is None:

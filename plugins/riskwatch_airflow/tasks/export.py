@@ -22,6 +22,7 @@ from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 from riskwatch_ml.core import accounts, clock, settings
 from riskwatch_ml.ingest import call_plan
 from riskwatch_ml.schema import catalogue, inventory
+from riskwatch_ml.storage import keys, known_instances
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -116,15 +117,15 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
     reasons: Counter[str] = Counter()
     findings: Counter[str] = Counter()
     instances: set[str] = set()
-    keys, pages = [], []
+    written, pages = [], []
     for chunk in fetched["chunks"]:
         interval = Interval(clock.parse(chunk["start"]), clock.parse(chunk["end"]), chunk["period_s"])
         try:
             outcome = split_interval(store, metrics, interval, chunk["part"], _expected(config, store, chunk))
         except ValidationError as error:
             raise AirflowFailException(str(error)) from error
-        keys.append(data_docs.write(store, outcome.outcomes, interval, chunk["part"]))
-        pages.append(data_docs.link(store, keys[-1]))
+        written.append(data_docs.write(store, outcome.outcomes, interval, chunk["part"]))
+        pages.append(data_docs.link(store, written[-1]))
         _log.info("Data Docs of this validation: %s", pages[-1])
         counts["rows"] += outcome.rows
         counts["validated"] += len(outcome.validated)
@@ -132,7 +133,7 @@ def validate(context: Mapping[str, Any], fetched: Mapping[str, Any]) -> dict[str
         reasons.update(outcome.reasons)
         findings.update(finding.check for finding in outcome.findings)
         instances.update(outcome.validated["instance_id"].unique())
-    data_docs.tidy(store, keys)
+    data_docs.tidy(store, written)
     # Rows that another source brought are no sign of anything wrong.
     if counts["quarantined"] - reasons[TAKEN] > counts["validated"] or not counts["validated"]:
         shown = f"{counts['quarantined']} of {counts['rows']}" if counts["validated"] else f"all {counts['rows']}"
@@ -154,7 +155,7 @@ def _expected(config: Settings, store: Store, chunk: Mapping[str, Any]) -> list[
     """Return the instances of the inventory that should have reported; none for a time long ago, it may differ."""
     if clock.now() - clock.parse(chunk["end"]) > EXPECTED:
         return []
-    known = inventory.load(config.inventory, store)
+    known = known_instances.load(config.inventory, store)
     return sorted(known) if len(config.shards) == 1 else inventory.of_shard(known, chunk["part"])
 
 
@@ -189,7 +190,7 @@ class _Export:
                     nothing = self._nothing(start, end, part.period_s, len(instances))
                     _log.warning("shard %s: %s. What was exported before stays", self.shard, nothing)
                     continue
-                counts["objects"] += len(self.store.write_hours("raw", found.rows, start, end, self.shard))
+                counts["objects"] += len(self.store.write_hours(keys.RAW, found.rows, start, end, self.shard))
                 counts["rows"] += len(found.rows)
                 counts["duplicates"] += found.duplicates
                 seen.update(found.rows["instance_id"].unique())
@@ -215,24 +216,24 @@ class _Export:
             _log.warning("%s: roles and services come from the inventory alone", error)
         else:
             self._keep_tagged(tagged)
-        known = inventory.load(self.config.inventory, self.store)
+        known = known_instances.load(self.config.inventory, self.store)
         return sorted(known) if len(self.config.shards) == 1 else inventory.of_shard(known, self.shard)
 
     def _keep_tagged(self, tagged: Mapping[str, Instance]) -> None:
-        key, data = inventory.tagged_key(self.shard), inventory.dumps(tagged).encode()
+        key, data = keys.tagged(self.shard), inventory.dumps(tagged).encode()
         before = self.store.get_bytes(key)
         if before != data and (tagged or before is not None):
             self.store.put_bytes(key, data)
         # What was found in a shard that the settings no longer have is not expected to report.
         names = [shard.name for shard in self.config.shards]
-        for left in inventory.leftover_keys(self.store.keys(inventory.TAGGED), names):
+        for left in keys.leftover_tagged(self.store.keys(keys.TAGGED), names):
             self.store.delete(left)
 
     def _gone(self, start: datetime, end: datetime) -> set[str]:
         """Return the instances exported before from an interval so old that CloudWatch may not list them any more."""
         if clock.now() - start < LISTED:
             return set()
-        return set(self.store.read_hours("raw", start, end, part=self.shard, columns=())["instance_id"])
+        return set(self.store.read_hours(keys.RAW, start, end, part=self.shard, columns=())["instance_id"])
 
     def _nothing(self, start: datetime, end: datetime, period_s: int, instances: int) -> str:
         names = ", ".join(sorted({metric.namespace for metric in self.metrics.metrics}))

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from riskwatch_airflow import clients
 from riskwatch_airflow.assets import LIVE_MODEL
 from riskwatch_ml.core import settings
+from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,7 @@ def decide(context: Mapping[str, Any]) -> str:
     What is decided on, the version with its digest, is handed on: a challenger that comes later waits for its own run.
     Skips where nothing waits, the challenger serves already, or the mode is off or dry_run (which is recorded).
     """
-    from riskwatch_ml.registry import mlflow_registry, release
+    from riskwatch_ml.registry import ledger, mlflow_registry
 
     config = settings.load()
     if config.promotion == "off":
@@ -65,7 +66,7 @@ def decide(context: Mapping[str, Any]) -> str:
         "link": mlflow_registry.version_url(config, challenger.version),
     }
     if config.promotion == "dry_run":
-        release.write_ledger(store, {**_entry(candidate), "action": "dry_run", "by": "policy"})
+        ledger.write(store, {**_entry(candidate), "action": ledger.DRY_RUN, "by": "policy"})
         raise AirflowSkipException(f"dry run: version {challenger.version} would have been promoted")
     context["ti"].xcom_push(key=CANDIDATE, value=candidate)
     # An older version that an operator made the challenger refreshes nothing that serves now: that is a change.
@@ -81,13 +82,13 @@ def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
     cleared, or its first try died after the move), the alias stays whatever fails: clear the task to try again.
     """
     from riskwatch_ml.artifact import archive
-    from riskwatch_ml.registry import mlflow_registry, release
+    from riskwatch_ml.registry import ledger, mlflow_registry, release
 
     config = settings.load()
     store = clients.store(config)
     candidate = context["ti"].xcom_pull(task_ids="decide", key=CANDIDATE)
     approver = _approver(context["ti"].xcom_pull(task_ids=APPROVAL), candidate["mode"])
-    kept = f"artifacts/{candidate['digest']}.zip"
+    kept = keys.artifact(candidate["digest"])
     # Candidates are deleted after a while; what served once is kept, and can serve again.
     zip_bytes = store.get_bytes(candidate["key"]) or store.get_bytes(kept)
     if zip_bytes is None:
@@ -101,7 +102,7 @@ def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
     store.put_bytes(kept, zip_bytes, if_absent=True)
     released = release.promote(functions, config.function, config.alias, zip_bytes, approved_by=approver)
     try:
-        key = release.write_ledger(store, _promotion(candidate, released, approver))
+        key = ledger.write(store, _promotion(candidate, released, approver))
         mlflow_registry.crown(config, candidate["version"])
     except Exception as error:
         if not released.moved:
@@ -109,8 +110,8 @@ def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
         release.restore(
             functions, config.function, config.alias, released.previous_version, only_from=released.function_version
         )
-        undone = {"action": "restore", "by": "policy", "function_version": released.previous_version}
-        release.write_ledger(store, {**_entry(candidate), **undone, "reason": f"{type(error).__name__}: {error}"})
+        undone = {"action": ledger.RESTORE, "by": "policy", "function_version": released.previous_version}
+        ledger.write(store, {**_entry(candidate), **undone, "reason": f"{type(error).__name__}: {error}"})
         raise
     told = {
         "model_id": released.selftest.get("model_id"),
@@ -127,7 +128,7 @@ def put_live(context: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _figures(store: Store, key: str) -> dict[str, Any]:
-    summary = store.get_json(key.removesuffix(".zip") + ".json") or {}
+    summary = store.get_json(keys.candidate_summary(key)) or {}
     return dict(summary.get("figures", {}))
 
 

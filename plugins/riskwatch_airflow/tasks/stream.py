@@ -18,7 +18,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from riskwatch_airflow import clients, intervals
 from riskwatch_airflow.hooks.all_accounts import Fleet
 from riskwatch_ml.core import clock, settings
-from riskwatch_ml.schema import catalogue, inventory
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.storage import keys, known_instances
 from riskwatch_ml.streaming import last_seen, live_model
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from riskwatch_ml.storage.bucket import Store
     from riskwatch_ml.streaming.live_model import LiveModel
 
-MARK = "stream/mark.json"
 # An alert that comes later than this helps nobody: what a longer outage left out waits to be asked for.
 CATCH_UP = timedelta(hours=6)
 # What one run sends at most, so that it ends within its time limit: 1 MB/s goes through one shard.
@@ -126,9 +126,9 @@ def publish(context: Mapping[str, Any]) -> dict[str, Any]:
     if not by_hand and any(not each.stretch.is_empty for each in sent):
         behind = {name: mark for each in sent for name, mark in each.marks().items() if mark != end}
         newest = {name: moment for each in sent for name, moment in each.newest.items()}
-        last_seen.remember(store, inventory.load(config.inventory, store), newest, end, model.period_s, behind)
+        last_seen.remember(store, known_instances.load(config.inventory, store), newest, end, model.period_s, behind)
         marks = {"shards": {name: clock.iso(mark) for name, mark in behind.items()}} if behind else {}
-        store.put_json(MARK, {"end": clock.iso(end), **marks})
+        store.put_json(keys.STREAM_MARK, {"end": clock.iso(end), **marks})
     told = {
         "start": clock.iso(min(each.stretch.start for each in sent)),
         "end": clock.iso(end),
@@ -165,7 +165,7 @@ def tick(published: Mapping[str, Any], *, digest: bool = False) -> dict[str, Any
     event: dict[str, Any] = {"now": clock.epoch_ms(clock.parse(published["end"]))}
     if not published["by_hand"]:
         store = clients.store(config)
-        event["overdue"] = last_seen.overdue(store, inventory.load(config.inventory, store))
+        event["overdue"] = last_seen.overdue(store, known_instances.load(config.inventory, store))
     if digest:
         event["digest"] = True
     answer = live_model.invoke(clients.client(config, "lambda"), config.function, config.alias, {"tick": event})
@@ -190,7 +190,7 @@ def _send(config: Settings, store: Store, kinesis: Any, model: LiveModel, stretc
     # Rows of a record may lie as far apart as the longest gap allows: all of them are read, not only the last few.
     oldest = clock.floor(stretch.start - timedelta(seconds=(context_rows - 1) * max_gap_s), period_s)
     found = fleet.metric_rows(instances, metrics, oldest, stretch.end, period_s)
-    known = inventory.load(config.inventory, store)
+    known = known_instances.load(config.inventory, store)
     packer = packs.Packer(found.rows, known, context_rows, max_gap_s, metrics)
     sent = packs.put(kinesis, config.stream, packer.packs(stretch.start, stretch.end))
     return _Sent(
@@ -220,7 +220,9 @@ def _since_the_marks(config: Settings, store: Store, period_s: int, now: datetim
     by_mark: dict[datetime | None, list[str]] = {}
     for name, mark in _marks(config, store).items():
         if mark is not None and mark > now:
-            _log.warning("s3://%s/%s is ahead of the clock: the newest period is streamed", config.bucket, MARK)
+            _log.warning(
+                "s3://%s/%s is ahead of the clock: the newest period is streamed", config.bucket, keys.STREAM_MARK
+            )
             mark = None
         by_mark.setdefault(mark, []).append(name)
     stretches = [_since(mark, tuple(names), end, period_s) for mark, names in by_mark.items()]
@@ -242,15 +244,15 @@ def _marks(config: Settings, store: Store) -> dict[str, datetime | None]:
     """Give up to when each shard of the settings has been streamed, None where that is not known."""
     names = [shard.name for shard in config.shards]
     try:
-        found = store.get_json(MARK)
+        found = store.get_json(keys.STREAM_MARK)
         if found is None:
             return dict.fromkeys(names)
         own = found.get("shards", {})
         return {name: clock.parse(own.get(name, found["end"])) for name in names}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AirflowFailException(
-            f"s3://{config.bucket}/{MARK} cannot be read ({error!r}): delete it, the next run then streams the newest "
-            "period, and run stream_metrics by hand for what lies before"
+            f"s3://{config.bucket}/{keys.STREAM_MARK} cannot be read ({error!r}): delete it, the next run then "
+            "streams the newest period, and run stream_metrics by hand for what lies before"
         ) from error
 
 

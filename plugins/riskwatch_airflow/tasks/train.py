@@ -12,7 +12,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from riskwatch_airflow import clients
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_ml.core import clock, settings
-from riskwatch_ml.schema import catalogue, inventory
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.storage import keys, known_instances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +48,7 @@ def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
     found, held = _history(store, config, start, end)
     rows = found.rows
     training_id = context["dag_run"].run_after.strftime("%Y%m%dT%H%M%SZ")
-    key = f"training/{training_id}/rows.parquet"
+    key = keys.training_rows(training_id)
     store.put_frame(key, rows)
     plan = _plan(context, config, store, training_id)
     params = {
@@ -83,7 +84,7 @@ def _history(store: Store, config: Settings, start: datetime, end: datetime) -> 
 
     metrics = len(catalogue.load(config.catalogue).names)
     most = history.most_rows(metrics, config.period_s)
-    found = history.collect(partial(store.read_hours, "validated"), start, end, most)
+    found = history.collect(partial(store.read_hours, keys.VALIDATED), start, end, most)
     held = history.held_bytes(len(found.rows), metrics, config.period_s)
     if found.told:
         _log.warning("%s", found.told)
@@ -163,7 +164,7 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
     given_up = serving.given_up if own else ""
     table = training_table(rows, watched, config.period_s)
     del rows  # the table is a copy, and a large fleet's rows are most of what a training holds
-    fleet = inventory.load(config.inventory, store)
+    fleet = known_instances.load(config.inventory, store)
     fit = partial(fit_table, table, watched, fleet, training_id=training_id, champion=serving.model)
     anew = Recipe(family, config.budget, period_s=config.period_s)
     candidate = fit(replace(anew, level=serving.settings) if own else anew)
@@ -172,23 +173,23 @@ def train(training: Mapping[str, Any], family: str) -> dict[str, Any]:
         candidate = fit(anew)
     zip_bytes = archive.pack(candidate.document, candidate.arrays)
     run_id = mlflow_registry.log_candidate(config, training["run_id"], candidate, zip_bytes)
-    base = f"candidates/{training_id}/{family}"
-    store.put_bytes(f"{base}.zip", zip_bytes)
+    key = keys.candidate(training_id, family)
+    store.put_bytes(key, zip_bytes)
     summary = {
         "family": family,
         "training_id": training_id,
         "model_id": candidate.document["model_id"],
         "run_id": run_id,
         "digest": archive.digest(zip_bytes),
-        "s3_key": f"{base}.zip",
+        "s3_key": key,
         "bytes": len(zip_bytes),
         "figures": {name: float(value) for name, value in candidate.figures.items()},
         "params": candidate.params,
         "given_up": given_up,
     }
-    store.put_json(f"{base}.json", finite(summary))
+    store.put_json(keys.candidate_summary(key), finite(summary))
     _log.info("%s: %s", family, summary["figures"])
-    return {"family": family, "key": f"{base}.json", "run_id": run_id}
+    return {"family": family, "key": keys.candidate_summary(key), "run_id": run_id}
 
 
 @dataclass(frozen=True)
@@ -210,15 +211,14 @@ def _serving(store: Store, champion: Mapping[str, Any] | None, features: Sequenc
     """
     from riskwatch_ml.artifact import archive
     from riskwatch_ml.model.fleet_model import FleetModel
+    from riskwatch_ml.registry.champion import MissingArtifactError, artifact
 
     if champion is None:
         return Serving()
-    zip_bytes = store.get_bytes(f"artifacts/{champion['digest']}.zip") or store.get_bytes(champion["s3_key"])
-    if zip_bytes is None:
-        raise AirflowFailException(
-            f"the artifact of the champion, version {champion['version']}, is neither under artifacts/ nor "
-            f"{champion['s3_key']}: restore it from the bucket's versions, or promote another model"
-        )
+    try:
+        zip_bytes = artifact(store, version=champion["version"], digest=champion["digest"], s3_key=champion["s3_key"])
+    except MissingArtifactError as error:
+        raise AirflowFailException(str(error)) from error
     try:
         document, arrays = archive.unpack(zip_bytes)
         kept, model = dict(document["settings"]), FleetModel.load(document, arrays)
@@ -232,11 +232,8 @@ def _serving(store: Store, champion: Mapping[str, Any] | None, features: Sequenc
 
 
 def _newest_hour(store: Store) -> datetime | None:
-    keys = store.keys("validated/dt=")
-    if not keys:
-        return None
-    day, hour = keys[-1].split("/")[1:3]
-    return datetime.fromisoformat(f"{day.removeprefix('dt=')}T{hour.removeprefix('hh=')}:00:00+00:00")
+    hours = map(keys.parse_hour, reversed(store.keys(keys.hours(keys.VALIDATED))))
+    return next((place.hour for place in hours if place is not None), None)
 
 
 def finite(value: Any) -> Any:

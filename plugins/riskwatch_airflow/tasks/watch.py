@@ -12,17 +12,14 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from riskwatch_airflow import clients
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_ml.core import clock, settings
+from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Mapping
 
     from riskwatch_ml.core.settings import Settings
     from riskwatch_ml.storage.bucket import Store
 
-SPAN = timedelta(hours=24)
-REPORTS = 3
-VIOLATIONS = 2
 _log = logging.getLogger(__name__)
 
 
@@ -44,19 +41,19 @@ def measure(context: Mapping[str, Any]) -> dict[str, Any]:
     hours again. A retrain is asked for when the operator says so, or as `retrain_wanted` decides. Skips where no model
     is in service.
     """
-    from riskwatch_ml.monitoring import drift
+    from riskwatch_ml.monitoring import alert_volume, drift, retrain
     from riskwatch_ml.storage import labelled_rows
 
     config = settings.load()
     store = clients.store(config)
     model = _champion(config, store)
     moment = context["dag_run"].run_after
-    key = f"watch/{clock.iso(moment)}.json"
-    rows = labelled_rows.recent(store, moment - SPAN, moment, columns=("level", "unusual", "model_id"))
+    key = keys.report(moment)
+    rows = labelled_rows.recent(store, moment - retrain.SPAN, moment, columns=("level", "unusual", "model_id"))
     # Rows that an earlier model labelled would be held against a reference that is not theirs.
     own = rows[rows["model_id"] == model["model_id"]]
     days = [f"{moment - timedelta(days=back):%Y-%m-%d}" for back in (1, 0)]
-    alerts = labelled_rows.alert_volume(clients.client(config, "dynamodb"), config.table, days)
+    alerts = alert_volume.count(clients.client(config, "dynamodb"), config.table, days)
     by_hand = bool((context.get("params") or {}).get("retrain"))
     report = {
         "at": clock.iso(moment),
@@ -65,23 +62,11 @@ def measure(context: Mapping[str, Any]) -> dict[str, Any]:
         "distribution": drift.report(own, model["reference"]),
         "alerts": {"days": days, **alerts},
     }
-    report["retrain"] = by_hand or retrain_wanted(report, _others(store, key, moment))
+    report["retrain"] = by_hand or retrain.retrain_wanted(report, retrain.other_reports(store, key, moment))
     report["reason"] = "asked for by an operator" if by_hand else "label distribution"
     store.put_json(key, report)
     _log.info("%s: %s", key, report)
     return {"key": key, **{name: report[name] for name in ("model_id", "rows", "retrain", "reason")}}
-
-
-def retrain_wanted(report: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether a report and enough of the two before it violate, and no other has asked for a retrain.
-
-    `others` are the reports of other runs within a day of this one, oldest first. Only those of the same model can
-    support it; a request for any model stands against it.
-    """
-    if any(item["retrain"] for item in others) or not report["distribution"]["violated"]:
-        return False
-    before = [item for item in others if item["model_id"] == report["model_id"] and item["at"] < report["at"]]
-    return 1 + sum(item["distribution"]["violated"] for item in before[-(REPORTS - 1) :]) >= VIOLATIONS
 
 
 def request(context: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,25 +78,15 @@ def request(context: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, 
     return told
 
 
-def _others(store: Store, key: str, moment: datetime) -> list[dict[str, Any]]:
-    """Give the reports of other runs within a day of the moment, oldest first."""
-    days = [f"{moment + timedelta(days=shift):%Y-%m-%d}" for shift in (-1, 0, 1)]
-    found = [store.get_json(other) for day in days for other in store.keys(f"watch/{day}") if other != key]
-    return [item for item in found if item and abs(clock.parse(item["at"]) - moment) < SPAN]
-
-
 def _champion(config: Settings, store: Store) -> dict[str, Any]:
     from riskwatch_ml.artifact import archive
-    from riskwatch_ml.registry import mlflow_registry
+    from riskwatch_ml.registry import champion, mlflow_registry
 
-    champion = mlflow_registry.champion(config)
-    if champion is None:
+    version = mlflow_registry.champion(config)
+    if version is None:
         raise AirflowSkipException("no model is in service yet: there is nothing to watch")
-    for key in (f"artifacts/{champion.digest}.zip", champion.s3_key):
-        zip_bytes = store.get_bytes(key)
-        if zip_bytes is not None:
-            return dict(archive.unpack(zip_bytes)[0])
-    raise AirflowFailException(
-        f"the artifact of the champion, version {champion.version}, is neither under artifacts/ nor {champion.s3_key}: "
-        "restore it from the bucket's versions, or promote another model"
-    )
+    try:
+        zip_bytes = champion.artifact(store, version=version.version, digest=version.digest, s3_key=version.s3_key)
+    except champion.MissingArtifactError as error:
+        raise AirflowFailException(str(error)) from error
+    return dict(archive.unpack(zip_bytes)[0])

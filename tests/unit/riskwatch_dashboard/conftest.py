@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="riskwatch-airflow-"))
 
 from riskwatch_ml.core import clock
-from riskwatch_ml.registry import release
+from riskwatch_ml.registry import ledger
 from riskwatch_ml.storage import labelled_rows
 from riskwatch_ml.storage.bucket import Store
 
@@ -116,7 +116,7 @@ def promote(store):
             "function_version": function_version,
             "by": "ada",
         }
-        release.write_ledger(store, {**entry, **more})
+        ledger.write(store, {**entry, **more})
 
     return write
 

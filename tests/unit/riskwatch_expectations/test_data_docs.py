@@ -8,6 +8,7 @@ import pytest
 from riskwatch_expectations import data_docs
 from riskwatch_expectations.validate import Interval, validate
 from riskwatch_ml.schema.catalogue import Catalogue, Metric
+from riskwatch_ml.storage import keys
 from riskwatch_ml.storage.bucket import Store
 from tests.support.bucket import Bucket
 
@@ -61,7 +62,7 @@ def test_many_bad_rows_do_not_make_it_long():
 
 
 def of_day(day, part):
-    return f"{data_docs.PREFIX}2026-11-{day}T1000Z--2026-11-{day}T1100Z-{part}.html"
+    return f"{keys.DATA_DOCS}2026-11-{day}T1000Z--2026-11-{day}T1100Z-{part}.html"
 
 
 def test_of_each_part_the_pages_written_last_stay(store, monkeypatch):
@@ -76,9 +77,9 @@ def test_of_each_part_the_pages_written_last_stay(store, monkeypatch):
     data_docs.tidy(store, [key])
 
     # THEN it stays with the one written before it, also when somebody else tidies, and the other part has its own
-    assert store.keys(data_docs.PREFIX) == sorted([key, of_day(25, "1.eu-west-1"), of_day(23, "other")])
+    assert store.keys(keys.DATA_DOCS) == sorted([key, of_day(25, "1.eu-west-1"), of_day(23, "other")])
     data_docs.tidy(store, [])
-    assert key in store.keys(data_docs.PREFIX)
+    assert key in store.keys(keys.DATA_DOCS)
 
 
 def test_a_run_keeps_every_page_that_it_has_written(store, monkeypatch):
@@ -91,7 +92,7 @@ def test_a_run_keeps_every_page_that_it_has_written(store, monkeypatch):
 
     # WHEN / THEN
     data_docs.tidy(store, written)
-    assert store.keys(data_docs.PREFIX) == written
+    assert store.keys(keys.DATA_DOCS) == written
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from riskwatch_expectations.revalidate import Replayed
 from riskwatch_expectations.suites.rows import REPEATED
 from riskwatch_expectations.validate import Interval, ValidationError
 from riskwatch_ml.schema.catalogue import Catalogue, Metric
-from riskwatch_ml.storage.bucket import Store, StoreError, hour_key
+from riskwatch_ml.storage.bucket import Store, StoreError
+from riskwatch_ml.storage.keys import hour_key
 from tests.support.bucket import Bucket
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)

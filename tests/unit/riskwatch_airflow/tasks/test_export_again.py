@@ -8,7 +8,8 @@ import pytest
 from riskwatch_airflow.tasks import export
 from riskwatch_ml.core import clock
 from riskwatch_ml.ingest import call_plan
-from riskwatch_ml.storage.bucket import StoreError, hour_key
+from riskwatch_ml.storage.bucket import StoreError
+from riskwatch_ml.storage.keys import hour_key
 from tests.support.exporting import NINE, TEN, exported, of_run
 
 

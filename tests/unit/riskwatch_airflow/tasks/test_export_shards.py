@@ -7,9 +7,9 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from riskwatch_airflow.assets import VALIDATED_METRICS
 from riskwatch_airflow.tasks import export
-from riskwatch_ml.schema import inventory
 from riskwatch_ml.schema.inventory import Instance
-from riskwatch_ml.storage.bucket import hour_key
+from riskwatch_ml.storage import known_instances
+from riskwatch_ml.storage.keys import hour_key
 from tests.support.exporting import NINE, TEN, exported, of_run
 
 
@@ -57,14 +57,14 @@ def test_tags_are_left_for_everybody_who_needs_role_and_service(aws, an_hour):
 
     # WHEN the hour is exported, and again after a tag was changed
     export.fetch(an_hour)
-    first = inventory.load(None, aws.store)
+    first = known_instances.load(None, aws.store)
     aws.tagging.resources[f"{arn}a"]["riskwatch:role"] = "worker"
     export.fetch(an_hour)
 
     # THEN the inventory has them, the one without a datapoint too: it should report
     assert first["a"] == Instance("a", "web", "shop", "default")
     assert first["b"] == Instance("b", "default", "shop", "default")
-    assert inventory.load(None, aws.store)["a"].role == "worker"
+    assert known_instances.load(None, aws.store)["a"].role == "worker"
     assert {item["ResourceTypeFilters"][0] for item in aws.tagging.asked} == {"ec2:instance"}
 
 
@@ -98,7 +98,7 @@ def test_every_shard_has_its_own_part(aws, an_hour):
         hour_key("raw", NINE, "us-east-1"),
     }
     # AND what a shard left that is no more is gone
-    assert inventory.load(None, aws.store) == {}
+    assert known_instances.load(None, aws.store) == {}
 
 
 def test_a_shard_without_rows_does_not_stop_the_others(aws, an_hour):

@@ -8,6 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from riskwatch_airflow.assets import LIVE_MODEL
 from riskwatch_airflow.tasks import promote
+from riskwatch_ml.registry import ledger as ledger_module
 from riskwatch_ml.registry import mlflow_registry, release
 from riskwatch_ml.registry.mlflow_registry import Registered
 from riskwatch_ml.registry.release import Release
@@ -194,7 +195,7 @@ def test_the_alias_goes_back_when_the_registry_cannot_be_told(registry, context,
     assert restored["reason"] == "ConnectionError: mlflow is down"
 
 
-@pytest.mark.parametrize("step", ["crown", "write_ledger"])
+@pytest.mark.parametrize("step", ["crown", "write"])
 def test_a_champion_stays_when_its_release_is_cleared_and_a_record_fails(registry, context, monkeypatch, step):
     # GIVEN a version that serves already, and a registry or a ledger that is down
     promote.decide(context)
@@ -203,7 +204,7 @@ def test_a_champion_stays_when_its_release_is_cleared_and_a_record_fails(registr
     def down(*given):
         raise ConnectionError("it is down")
 
-    monkeypatch.setattr(mlflow_registry if step == "crown" else release, step, down)
+    monkeypatch.setattr(mlflow_registry if step == "crown" else ledger_module, step, down)
 
     # WHEN the task is tried again, THEN it fails and the alias is left where it is
     with pytest.raises(ConnectionError):

@@ -11,6 +11,7 @@ from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 from riskwatch_airflow.tasks import stream
 from riskwatch_ml.core import clock
 from riskwatch_ml.ingest.reader import ForbiddenError
+from riskwatch_ml.storage import keys
 from riskwatch_ml.streaming.live_model import LiveError
 from riskwatch_ml.streaming.packs import StreamError
 from tests.unit.riskwatch_airflow.conftest import FakeCloudWatch
@@ -75,7 +76,7 @@ def test_delayed_and_skipped_runs_leave_no_hole_and_double_nothing(live, context
     # GIVEN an hour of datapoints more, and a first run at 10:07:30 that streams the newest period
     live.cloudwatch.fill("CPUUtilization", "a", TEN + timedelta(minutes=10), 12, 50.0)
     stream.publish(context)
-    assert live.store.get_json(stream.MARK) == {"end": "2026-11-22T10:00:00.000Z"}
+    assert live.store.get_json(keys.STREAM_MARK) == {"end": "2026-11-22T10:00:00.000Z"}
 
     # WHEN runs come at 10:07:48, 10:13 and, after a pause, 10:43:12
     told = []
@@ -87,7 +88,7 @@ def test_delayed_and_skipped_runs_leave_no_hole_and_double_nothing(live, context
     assert [each["rows"] for each in told] == [0, 2, 6]
     assert [each["records"] for each in told] == [0, 1, 1]
     assert streamed(live) == [-5, 0, 5, 10, 15, 20, 25, 30, 35]
-    assert live.store.get_json(stream.MARK) == {"end": "2026-11-22T10:40:00.000Z"}
+    assert live.store.get_json(keys.STREAM_MARK) == {"end": "2026-11-22T10:40:00.000Z"}
 
 
 def test_periods_shorter_than_the_schedule_are_all_streamed(live, context, at):
@@ -139,7 +140,7 @@ def test_the_mark_moves_only_after_the_put(live, context, at, monkeypatch):
 
 def test_what_is_longer_ago_than_the_catch_up_is_named(live, context, caplog):
     # GIVEN a mark of nine hours ago, and an instance that had data until two hours before the newest period
-    live.store.put_json(stream.MARK, {"end": "2026-11-22T01:00:00.000Z"})
+    live.store.put_json(keys.STREAM_MARK, {"end": "2026-11-22T01:00:00.000Z"})
     live.cloudwatch.values.clear()
     live.cloudwatch.fill("CPUUtilization", "gone", TEN - timedelta(hours=9), 12 * 5)
 
@@ -157,7 +158,7 @@ def test_what_is_longer_ago_than_the_catch_up_is_named(live, context, caplog):
 def test_a_catch_up_that_one_run_cannot_send_goes_on_in_the_next(live, context, at, monkeypatch):
     # GIVEN room for four rows a run, one instance, and an hour to catch up
     monkeypatch.setattr(stream, "MOST_ROWS", 4)
-    live.store.put_json(stream.MARK, {"end": "2026-11-22T09:00:00.000Z"})
+    live.store.put_json(keys.STREAM_MARK, {"end": "2026-11-22T09:00:00.000Z"})
 
     # WHEN / THEN each run sends 20 minutes from where the one before ended, none twice
     ends = [stream.publish(context)["end"][11:16] for _ in range(4)]
@@ -178,19 +179,19 @@ def test_a_catch_up_that_one_run_cannot_send_goes_on_in_the_next(live, context, 
 )
 def test_a_damaged_mark_is_named(live, context, mark):
     # GIVEN / WHEN / THEN
-    live.store.put_bytes(stream.MARK, mark)
+    live.store.put_bytes(keys.STREAM_MARK, mark)
     with pytest.raises(AirflowFailException, match=r"stream/mark\.json cannot be read .* delete it"):
         stream.publish(context)
 
 
 def test_a_mark_ahead_of_the_clock_does_not_stop_the_stream(live, context):
     # GIVEN a mark that a wrong clock has left
-    live.store.put_json(stream.MARK, {"end": "2027-01-01T00:00:00.000Z"})
+    live.store.put_json(keys.STREAM_MARK, {"end": "2027-01-01T00:00:00.000Z"})
 
     # WHEN / THEN
     stream.publish(context)
     assert streamed(live) == [-5]
-    assert live.store.get_json(stream.MARK) == {"end": "2026-11-22T10:00:00.000Z"}
+    assert live.store.get_json(keys.STREAM_MARK) == {"end": "2026-11-22T10:00:00.000Z"}
 
 
 def test_context_may_lie_as_far_back_as_the_longest_gap_allows(live, context):
@@ -219,7 +220,7 @@ def test_a_stretch_by_hand(live, context):
     assert (minutes(entry), entry["newest"]) == ([-60, -55, -50, -45, -40, -35], 4)
     assert (told["rows"], told["records"]) == (4, 1)
     # AND the mark is not touched
-    assert live.store.get_json(stream.MARK) is None
+    assert live.store.get_json(keys.STREAM_MARK) is None
 
 
 def test_a_stretch_by_hand_that_is_too_long_is_refused_with_one_that_is_not(live, context, monkeypatch):
@@ -274,7 +275,7 @@ def test_the_tick_names_those_of_the_inventory_that_are_silent(live, context, at
     live.store.put_bytes(
         "config/inventory.json", b'{"instances": {"a": {}, "b": {}, "silent": {"role": "db", "service": "shop"}}}'
     )
-    live.store.put_json(stream.MARK, {"end": "2026-11-22T09:00:00.000Z"})
+    live.store.put_json(keys.STREAM_MARK, {"end": "2026-11-22T09:00:00.000Z"})
 
     # WHEN a run has streamed from nine to ten
     published = stream.publish(context)
@@ -345,7 +346,7 @@ def test_a_region_that_fails_stops_no_other_and_catches_up(regions, context, at,
     assert {entry["id"] for entry in entries(regions)} == {"eu-west-1:host"}
     assert streamed(regions) == list(range(0, 35, 5))
     assert [tick["overdue"] for tick in ticked(regions)] == [[]] * 7
-    assert regions.store.get_json(stream.MARK) == {
+    assert regions.store.get_json(keys.STREAM_MARK) == {
         "end": "2026-11-22T10:35:00.000Z",
         "shards": {"us-east-1": "2026-11-22T10:00:00.000Z"},
     }
@@ -359,7 +360,7 @@ def test_a_region_that_fails_stops_no_other_and_catches_up(regions, context, at,
     assert published["end"] == "2026-11-22T10:40:00.000Z"
     own = {entry["id"]: minutes(entry)[-entry["newest"] :] for entry in entries(regions)}
     assert own == {"us-east-1:host": list(range(0, 40, 5)), "eu-west-1:host": [35]}
-    assert regions.store.get_json(stream.MARK) == {"end": "2026-11-22T10:40:00.000Z"}
+    assert regions.store.get_json(keys.STREAM_MARK) == {"end": "2026-11-22T10:40:00.000Z"}
 
 
 def test_where_no_region_can_be_read_the_run_fails_and_the_mark_stays(regions, context, at):
@@ -371,7 +372,7 @@ def test_where_no_region_can_be_read_the_run_fails_and_the_mark_stays(regions, c
     at(13)
     with pytest.raises(ForbiddenError, match="is not allowed"):
         stream.publish(context)
-    assert regions.store.get_json(stream.MARK) == {"end": "2026-11-22T10:00:00.000Z"}
+    assert regions.store.get_json(keys.STREAM_MARK) == {"end": "2026-11-22T10:00:00.000Z"}
 
 
 def test_a_stretch_by_hand_names_the_region_that_failed(regions, context):

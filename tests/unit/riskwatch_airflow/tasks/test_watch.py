@@ -11,6 +11,8 @@ from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_airflow.tasks import watch
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.core import clock
+from riskwatch_ml.monitoring import alert_volume
+from riskwatch_ml.monitoring import retrain as monitoring_retrain
 from riskwatch_ml.registry import mlflow_registry
 from riskwatch_ml.storage import labelled_rows
 
@@ -46,7 +48,7 @@ def report(hour, violated, retrain=False, model_id="m"):
 )
 def test_two_of_three_reports_and_the_newest_once_a_day(violated, others, wanted):
     # GIVEN / WHEN / THEN
-    assert watch.retrain_wanted(report(10, violated), others) is wanted
+    assert monitoring_retrain.retrain_wanted(report(10, violated), others) is wanted
 
 
 def test_a_request_is_announced_only_when_asked_for(context):
@@ -85,7 +87,7 @@ def champion(aws, context, monkeypatch):
             (aws.rows["timestamp"] >= start) & (aws.rows["timestamp"] < end), ["timestamp", *columns]
         ],
     )
-    monkeypatch.setattr(labelled_rows, "alert_volume", lambda client, table, days: {"episodes": len(days)})
+    monkeypatch.setattr(alert_volume, "count", lambda client, table, days: {"episodes": len(days)})
     aws.store.put_bytes("artifacts/d.zip", b"zip")
     context["dag_run"] = SimpleNamespace(run_after=RUN)
     return aws

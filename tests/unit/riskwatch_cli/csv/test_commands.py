@@ -264,7 +264,7 @@ def test_rows_go_when_they_are_due(pace, expected):
     packer = stream.Packer(frame, inventory, 2, 1800, Catalogue((unknown("cpu", "Test"),)))
 
     # WHEN
-    wanted = stream_rows.keys(frame)
+    wanted = stream_rows.row_keys(frame)
     count = stream_rows.send(
         Client(), "metrics", packer, wanted, wait=time.wait, now=time.now, progress=told.append, **pace
     )

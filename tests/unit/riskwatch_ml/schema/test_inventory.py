@@ -6,6 +6,8 @@ from riskwatch_ml.core.accounts import Shard
 from riskwatch_ml.schema import catalogue, inventory
 from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.inventory import Instance, InventoryError
+from riskwatch_ml.storage import keys as storage_keys
+from riskwatch_ml.storage import known_instances
 
 
 class Objects:
@@ -51,14 +53,14 @@ def test_load_prefers_the_file_and_lives_without_either(tmp_path):
     # GIVEN a file and an object
     path = tmp_path / "inventory.json"
     path.write_text('{"instances": {"a": {}}}')
-    stored = Objects({inventory.KEY: b'{"instances": {"b": {}}}'})
+    stored = Objects({storage_keys.INVENTORY: b'{"instances": {"b": {}}}'})
 
     # WHEN / THEN
-    assert list(inventory.load(path, stored)) == ["a"]
-    assert list(inventory.load(None, stored)) == ["b"]
-    assert inventory.load(None, Objects({})) == {}
+    assert list(known_instances.load(path, stored)) == ["a"]
+    assert list(known_instances.load(None, stored)) == ["b"]
+    assert known_instances.load(None, Objects({})) == {}
     with pytest.raises(InventoryError, match="cannot be read"):
-        inventory.load(tmp_path / "absent.json", stored)
+        known_instances.load(tmp_path / "absent.json", stored)
 
 
 def resource(arn, **tags):
@@ -90,14 +92,14 @@ def test_what_is_said_by_hand_wins_over_tags():
     # GIVEN two shards' tags, and one of their instances by hand
     stored = Objects(
         {
-            inventory.tagged_key("a"): b'{"instances": {"x": {"role": "web"}, "y": {"role": "web"}}}',
-            inventory.tagged_key("b"): b'{"instances": {"b:z": {"role": "database"}}}',
-            inventory.KEY: b'{"instances": {"y": {"role": "worker"}}}',
+            storage_keys.tagged("a"): b'{"instances": {"x": {"role": "web"}, "y": {"role": "web"}}}',
+            storage_keys.tagged("b"): b'{"instances": {"b:z": {"role": "database"}}}',
+            storage_keys.INVENTORY: b'{"instances": {"y": {"role": "worker"}}}',
         }
     )
 
     # WHEN
-    found = inventory.load(None, stored)
+    found = known_instances.load(None, stored)
 
     # THEN
     assert {key: item.role for key, item in found.items()} == {"x": "web", "y": "worker", "b:z": "database"}
@@ -116,13 +118,13 @@ def test_an_instance_belongs_to_one_shard():
 def test_a_broken_object_is_named():
     # GIVEN / WHEN / THEN
     with pytest.raises(InventoryError, match=r"inventory/a\.json: the inventory is not JSON"):
-        inventory.load(None, Objects({inventory.tagged_key("a"): b"{"}))
+        known_instances.load(None, Objects({storage_keys.tagged("a"): b"{"}))
 
 
 def test_shards_that_are_gone_leave_nothing():
     # GIVEN / WHEN / THEN
     keys = ["inventory/a.json", "inventory/b.json"]
-    assert inventory.leftover_keys(keys, ["b"]) == ["inventory/a.json"]
+    assert storage_keys.leftover_tagged(keys, ["b"]) == ["inventory/a.json"]
 
 
 def test_types_of_resources_follow_the_catalogue():

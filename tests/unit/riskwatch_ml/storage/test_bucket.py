@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from riskwatch_ml.storage.bucket import Store, StoreError, hour_key
+from riskwatch_ml.storage.bucket import Store, StoreError
+from riskwatch_ml.storage.keys import hour_key
 from tests.support.bucket import Bucket
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from riskwatch_ml.storage import keys as storage_keys
 from riskwatch_ml.storage import labelled_objects
 from riskwatch_ml.storage.bucket import Store
 from tests.support.bucket import Bucket
@@ -36,7 +37,7 @@ def store():
 
 
 def arrive(store, name, *rows):
-    key = f"{labelled_objects.ARRIVED}dt=2026-11-22/hh=11/{name}.json.gz"
+    key = f"{storage_keys.ARRIVED}dt=2026-11-22/hh=11/{name}.json.gz"
     store.put_bytes(key, gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     return key
 
@@ -109,7 +110,7 @@ def test_what_is_no_labelled_rows_is_named(store, caplog, data):
 
 def test_a_truncated_or_vanished_object_is_named(store):
     # GIVEN
-    whole, gone = arrive(store, "1", ROW), f"{labelled_objects.ARRIVED}dt=2026-11-22/hh=11/gone.json.gz"
+    whole, gone = arrive(store, "1", ROW), f"{storage_keys.ARRIVED}dt=2026-11-22/hh=11/gone.json.gz"
     store.put_bytes(whole, store.get_bytes(whole)[:-9])
 
     # WHEN / THEN
@@ -130,7 +131,7 @@ def test_chunks_end_at_their_size_and_keep_the_order(store, monkeypatch):
 
 
 def test_an_object_without_rows_is_read(store):
-    assert read(store, [arrive(store, "1")])[0][0] == [f"{labelled_objects.ARRIVED}dt=2026-11-22/hh=11/1.json.gz"]
+    assert read(store, [arrive(store, "1")])[0][0] == [f"{storage_keys.ARRIVED}dt=2026-11-22/hh=11/1.json.gz"]
 
 
 def test_whole_numbers_and_absent_features_are_features_too(store):

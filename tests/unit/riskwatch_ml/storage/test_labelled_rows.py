@@ -12,7 +12,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from riskwatch_ml.core import clock
-from riskwatch_ml.storage import labelled_rows
+from riskwatch_ml.monitoring import alert_volume
+from riskwatch_ml.storage import keys, labelled_rows
 from riskwatch_ml.storage.bucket import Store
 
 NOW = datetime(2026, 11, 22, 12, 15, tzinfo=UTC)
@@ -158,7 +159,7 @@ def test_a_second_run_reads_and_changes_nothing(bucket, store):
     bucket.gets.clear()
     assert labelled_rows.compact(store, NOW) == labelled_rows.Compacted(0, 0, 0, 0)
     assert bucket.objects == before
-    assert bucket.gets == [labelled_rows.WATERMARK]
+    assert bucket.gets == [keys.COMPACTION_MARK]
 
 
 def test_a_late_object_of_an_old_hour_is_found(bucket, store):
@@ -171,7 +172,7 @@ def test_a_late_object_of_an_old_hour_is_found(bucket, store):
     # THEN the run still sees it, and an hour older than that is out of sight
     assert labelled_rows.compact(store, later).rows_out == 1
     labelled_rows.compact(store, later + timedelta(hours=2))
-    assert json.loads(bucket.objects[labelled_rows.WATERMARK]) == {"done": [], "since": "2026-11-22T12:00:00.000Z"}
+    assert json.loads(bucket.objects[keys.COMPACTION_MARK]) == {"done": [], "since": "2026-11-22T12:00:00.000Z"}
 
 
 def test_the_first_run_reads_the_whole_backlog(bucket, store):
@@ -288,7 +289,7 @@ def test_episodes_announced_together_are_one_message():
         }
     )
     # THEN six episodes made three messages; a day without episodes counts nothing
-    volume = labelled_rows.alert_volume(table, "t", ["2026-11-20", "2026-11-21", "2026-11-22"])
+    volume = alert_volume.count(table, "t", ["2026-11-20", "2026-11-21", "2026-11-22"])
     assert volume == {"episodes": 6, "messages": 3, "by_service": {"billing": 1, "shop": 5}}
 
 

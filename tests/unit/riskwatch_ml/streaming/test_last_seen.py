@@ -9,6 +9,7 @@ import pytest
 
 from riskwatch_ml.core import clock
 from riskwatch_ml.schema.inventory import Instance
+from riskwatch_ml.storage import keys
 from riskwatch_ml.storage.bucket import Store
 from riskwatch_ml.streaming import last_seen
 from tests.support.bucket import Bucket
@@ -80,7 +81,7 @@ def test_who_leaves_the_inventory_is_not_silent_and_who_is_in_none_is_never(stor
     # WHEN it leaves, THEN it is not named, and the document forgets it
     assert last_seen.overdue(store, fleet("a")) == []
     last_seen.remember(store, fleet("a"), {}, TEN, PERIOD_S)
-    assert store.get_json(last_seen.SEEN)["last"] == {"a": before_ten(1)}
+    assert store.get_json(keys.LAST_SEEN)["last"] == {"a": before_ten(1)}
 
 
 @pytest.mark.parametrize(("silent", "count"), [(18, 18), (19, 1), (20, 1)])
@@ -128,18 +129,18 @@ def test_all_of_nine_thousand_silent_instances_are_named(store):
 @pytest.mark.parametrize("damage", [b"no json", b"[]", b"{}", b'{"end": 5, "period_s": 300, "last": {}}'])
 def test_a_damaged_document_is_begun_anew(store, caplog, damage):
     # GIVEN / WHEN / THEN
-    store.put_bytes(last_seen.SEEN, damage)
+    store.put_bytes(keys.LAST_SEEN, damage)
     with caplog.at_level(logging.WARNING):
         assert last_seen.overdue(store, fleet("a")) is None
     assert "judged anew" in caplog.text
     last_seen.remember(store, fleet("a"), {"a": before_ten(1)}, TEN, PERIOD_S)
-    assert store.get_json(last_seen.SEEN)["last"] == {"a": before_ten(1)}
+    assert store.get_json(keys.LAST_SEEN)["last"] == {"a": before_ten(1)}
 
 
 def test_after_damage_nothing_is_said_until_who_is_silent_is_overdue_again(store):
     # GIVEN an instance that has been silent for long, and a document that was damaged
     expected = fleet("a", "silent")
-    store.put_bytes(last_seen.SEEN, b"no json")
+    store.put_bytes(keys.LAST_SEEN, b"no json")
 
     # WHEN periods pass in which the other one reports
     found = []

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from riskwatch_ml.storage import keys
 from riskwatch_ml.storage.bucket import Store
 from riskwatch_ml.streaming import packs, resend
 from riskwatch_ml.streaming.resend import RefusedError, Resent
@@ -55,7 +56,7 @@ def document(record, reason="cpu is 300, above its upper bound 100", service="sh
 
 
 def refuse(store, name, *documents, hour=10):
-    key = f"{resend.RECORDS}dt=2026-11-22/hh={hour}/{name}.json.gz"
+    key = f"{keys.REFUSED}dt=2026-11-22/hh={hour}/{name}.json.gz"
     store.put_bytes(key, gzip.compress("".join(json.dumps(item) + "\n" for item in documents).encode()))
     return key
 
