@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from riskwatch_ml.families.base import ClusterMap
+    from riskwatch_ml.families.prototype_map import ClusterMap
     from riskwatch_ml.model.fleet_model import FleetModel
 
 HOUR_MS = 3_600_000

@@ -31,7 +31,8 @@ from riskwatch_ml.backtest.inputs import joined_rows, usual_period
 from riskwatch_ml.backtest.replay import backtest
 from riskwatch_ml.core.threads import one_thread
 from riskwatch_ml.families import FAMILIES
-from riskwatch_ml.families.base import ClusterMap, FamilyFit, agreement, make_stage, nearest, subsample
+from riskwatch_ml.families.base import Family, FamilyFit, agreement, subsample
+from riskwatch_ml.families.prototype_map import ClusterMap, make_stage, nearest
 from riskwatch_ml.features import rolling as trailing
 from riskwatch_ml.features.levels import severity_of
 from riskwatch_ml.features.spaces import level_space, row_baselines
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from riskwatch_ml.core.arrays import FloatArray
-    from riskwatch_ml.families import Params
+    from riskwatch_ml.families.base import Params
     from riskwatch_ml.features.table import MetricTable
     from riskwatch_ml.selection.holdout import Trial
 
@@ -185,7 +186,7 @@ def load_score(space: Space, table: MetricTable) -> FloatArray:
 @contextmanager
 def planted_family() -> Iterator[None]:
     """Average linkage among the families, for as long as the block lasts."""
-    FAMILIES[GIANT] = average_linkage
+    FAMILIES[GIANT] = Family(GIANT, average_linkage)
     try:
         yield
     finally:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from riskwatch_ml.families import dbscan, ensemble, hierarchical, kmeans, kmedoids
-from riskwatch_ml.families.base import Assigned, ClusterMap, FamilyError, FamilyFit, Fit, Stage
 
-FAMILIES: dict[str, Fit] = {
-    "kmeans": kmeans.fit,
-    "dbscan": dbscan.fit,
-    "ensemble": ensemble.fit,
-    "hierarchical": hierarchical.fit,
-    "kmedoids": kmedoids.fit,
+if TYPE_CHECKING:
+    from riskwatch_ml.families.base import Family
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (kmeans.FAMILY, dbscan.FAMILY, ensemble.FAMILY, hierarchical.FAMILY, kmedoids.FAMILY)
 }
-
-__all__ = ["FAMILIES", "Assigned", "ClusterMap", "FamilyError", "FamilyFit", "Fit", "Stage"]

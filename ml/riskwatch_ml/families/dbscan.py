@@ -12,20 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from riskwatch_ml.families.base import (
-    ClusterMap,
-    Curves,
-    FamilyFit,
-    Params,
-    cluster_indices,
-    condense,
-    draw,
-    fitted,
-    index_curves,
-    make_stage,
-    nearest,
-    part_means,
-)
+from riskwatch_ml.families.base import Curves, Family, FamilyFit, Params, draw, fitted
+from riskwatch_ml.families.condense import condense, part_means
+from riskwatch_ml.families.prototype_map import ClusterMap, make_stage, nearest
+from riskwatch_ml.families.search import cluster_indices, index_curves
 
 if TYPE_CHECKING:
     from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
@@ -171,3 +161,6 @@ def _curves(trials: list[_Trial], indices: list[dict[str, float]], neighbour: Fl
             **index_curves([found for _, found in ordered]),
         }
     }
+
+
+FAMILY = Family("dbscan", fit, kept=("eps",), cost=("Cost", "sum of distances to the k-th neighbour, at most eps"))

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from riskwatch_ml.families import dbscan, kmeans
-from riskwatch_ml.families.base import ClusterMap, FamilyFit, Params, agreement, fewer_clusters
+from riskwatch_ml.families.base import Family, FamilyFit, Params, agreement
+from riskwatch_ml.families.condense import fewer_clusters
+from riskwatch_ml.families.prototype_map import ClusterMap
 
 if TYPE_CHECKING:
     from riskwatch_ml.core.arrays import FloatArray, IntArray
@@ -81,3 +83,6 @@ def _means(x: FloatArray, labels: IntArray, count: int) -> FloatArray:
     for label in np.unique(labels):
         means[label] = x[labels == label].mean(axis=0)
     return means
+
+
+FAMILY = Family("ensemble", fit, kept=("kmeans_clusters", "eps"))

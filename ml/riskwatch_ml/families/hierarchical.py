@@ -7,20 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from riskwatch_ml.families.base import (
-    ClusterMap,
-    Curves,
-    FamilyFit,
-    Params,
-    agreement,
-    by_elbow,
-    candidate_clusters,
-    condense,
-    draw,
-    fitted,
-    make_stage,
-    nearest,
-)
+from riskwatch_ml.families.base import Curves, Family, FamilyFit, Params, agreement, draw, fitted
+from riskwatch_ml.families.condense import condense
+from riskwatch_ml.families.prototype_map import ClusterMap, make_stage, nearest
+from riskwatch_ml.families.search import by_elbow, candidate_clusters
 
 if TYPE_CHECKING:
     from riskwatch_ml.core.arrays import FloatArray, IntArray
@@ -92,3 +82,6 @@ def _faithful(tree: FloatArray, labels: IntArray, owner: IntArray, index: IntArr
 
     # A merge keeps every agreement there is: the share only grows on the way up.
     return merged(finest - bisect_left(range(finest), True, key=is_faithful))
+
+
+FAMILY = Family("hierarchical", fit, cost=("Inertia", "sum of squared distances to the means"))

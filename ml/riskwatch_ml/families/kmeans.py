@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from riskwatch_ml.core.arrays import float16
-from riskwatch_ml.families.base import (
-    ClusterMap,
-    Curves,
-    FamilyFit,
-    Params,
-    by_elbow,
-    candidate_clusters,
-    draw,
-    fewer_clusters,
-    fitted,
-    make_stage,
-)
+from riskwatch_ml.families.base import Curves, Family, FamilyFit, Params, draw, fitted
+from riskwatch_ml.families.condense import fewer_clusters
+from riskwatch_ml.families.prototype_map import ClusterMap, make_stage
+from riskwatch_ml.families.search import by_elbow, candidate_clusters
 
 if TYPE_CHECKING:
     from riskwatch_ml.core.arrays import FloatArray
@@ -57,3 +49,6 @@ def _model(x: FloatArray, clusters: int, seed: int, n_init: int) -> Any:
 
     with fewer_clusters():
         return KMeans(clusters, n_init=n_init, max_iter=40, tol=1e-3, random_state=seed).fit(x)
+
+
+FAMILY = Family("kmeans", fit, cost=("Inertia", "sum of squared distances to the means"))

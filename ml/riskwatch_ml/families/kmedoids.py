@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from riskwatch_ml.families.base import (
-    ClusterMap,
-    Curves,
-    FamilyFit,
-    Params,
-    by_elbow,
-    candidate_clusters,
-    draw,
-    fitted,
-    make_stage,
-    nearest,
-)
+from riskwatch_ml.families.base import Curves, Family, FamilyFit, Params, draw, fitted
+from riskwatch_ml.families.prototype_map import ClusterMap, make_stage, nearest
+from riskwatch_ml.families.search import by_elbow, candidate_clusters
 
 if TYPE_CHECKING:
     from riskwatch_ml.core.arrays import FloatArray
@@ -64,3 +55,6 @@ def _model(distances: FloatArray, clusters: int, seed: int) -> Any:
         return KMedoids(
             clusters, metric="precomputed", method="alternate", init="k-medoids++", max_iter=50, random_state=seed
         ).fit(distances)
+
+
+FAMILY = Family("kmedoids", fit, cost=("Cost", "sum of distances to the medoids"))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from riskwatch_lambda.model.document import SCHEMA
-from riskwatch_ml.families import FAMILIES, FamilyFit
-from riskwatch_ml.families.base import subsample
+from riskwatch_ml.families import FAMILIES
+from riskwatch_ml.families.base import FamilyFit, subsample
 from riskwatch_ml.features import rolling as trailing
 from riskwatch_ml.features.folds import FALLBACK_ROWS, folds, foreign_rows
 from riskwatch_ml.features.groups import group_baselines
@@ -136,8 +136,7 @@ def fit_model(space: Space, catalogue: Catalogue, recipe: Recipe) -> Fitted:
 
 def kept_settings(fitted: Fitted) -> dict[str, float | int | str]:
     """What a fit chose for its level map and a refresh keeps."""
-    kept = {"dbscan": ("eps",), "ensemble": ("kmeans_clusters", "eps")}.get(fitted.recipe.family, ("clusters",))
-    return {name: fitted.level_fit.params[name] for name in kept}
+    return {name: fitted.level_fit.params[name] for name in FAMILIES[fitted.recipe.family].kept}
 
 
 def fit_level(space: Space, recipe: Recipe) -> tuple[FamilyFit, dict[str, Any], dict[str, FloatArray]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from riskwatch_ml.families.base import ClusterMap
+from riskwatch_ml.families.prototype_map import ClusterMap
 from riskwatch_ml.features.spaces import Baselines
 from riskwatch_ml.features.table import BLOCK_ROWS, MetricTable, blocks, window_ends, window_vectors
 

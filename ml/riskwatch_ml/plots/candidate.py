@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from riskwatch_ml.core.escape import in_figure
+from riskwatch_ml.families import FAMILIES
 from riskwatch_ml.plots.style import INK, LINES, UNUSUAL, blank, plain, thousands, time_axis
 from riskwatch_ml.selection.vus import runs
 
@@ -30,13 +31,6 @@ _MOST_CLUSTERS = 60
 _MOST_METRICS = 30
 _FAR = 3.0  # fleet deviations from which on all have the last colour
 _NAME = 40  # characters of a name on an axis
-# What each search goes by. They have no common unit, so each has a panel of its own.
-_COSTS = {
-    "kmeans": ("Inertia", "sum of squared distances to the means"),
-    "hierarchical": ("Inertia", "sum of squared distances to the means"),
-    "kmedoids": ("Cost", "sum of distances to the medoids"),
-    "dbscan": ("Cost", "sum of distances to the k-th neighbour, at most eps"),
-}
 _INDICES = (
     ("silhouette", "Silhouette (−1 to 1)", "higher is better"),
     ("davies_bouldin", "Davies-Bouldin index", "lower is better"),
@@ -71,7 +65,8 @@ def elbow(curves: Mapping[str, _Curve]) -> Figure:
     """Cost of each search, silhouette and Davies-Bouldin index over the number of clusters; gaps where undefined."""
     panels: list[tuple[str, str, str, list[str]]] = []
     for search in curves:
-        name, cost = _COSTS.get(search, ("Cost", "of the search"))
+        # Costs have no common unit, so each search has a panel of its own.
+        name, cost = FAMILIES[search].cost
         panels.append(
             ("inertia", f"{name}, {_words(search)}", f"{cost}\nlower is tighter; look for the bend", [search])
         )

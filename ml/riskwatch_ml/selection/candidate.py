@@ -18,8 +18,9 @@ import pandas as pd
 from riskwatch_lambda.model.document import LEVELS
 from riskwatch_ml.core import clock
 from riskwatch_ml.core.threads import one_thread
-from riskwatch_ml.families import FAMILIES, FamilyFit
-from riskwatch_ml.families.base import Curves, cluster_indices, subsample
+from riskwatch_ml.families import FAMILIES
+from riskwatch_ml.families.base import Curves, FamilyFit, subsample
+from riskwatch_ml.families.search import cluster_indices
 from riskwatch_ml.features.training_set import Space, TrainingError, table_space, training_table
 from riskwatch_ml.model.fit import Fitted, Recipe, fit_model, kept_settings
 from riskwatch_ml.model.fleet_model import FleetModel, level_labels

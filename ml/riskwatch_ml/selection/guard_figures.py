@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from riskwatch_ml.core.arrays import FloatArray, IntArray
-    from riskwatch_ml.families import ClusterMap
+    from riskwatch_ml.families.prototype_map import ClusterMap
     from riskwatch_ml.features.training_set import Space
     from riskwatch_ml.model.fit import Fitted, Recipe
     from riskwatch_ml.model.fleet_model import FleetModel

@@ -3,8 +3,10 @@ import pytest
 from scipy.cluster.hierarchy import fcluster
 from sklearn.metrics import homogeneity_score
 
-from riskwatch_ml.families import FAMILIES, ClusterMap
-from riskwatch_ml.families.base import Stage, cluster_indices, condense, elbow, index_curves, make_stage, nearest
+from riskwatch_ml.families import FAMILIES
+from riskwatch_ml.families.condense import condense
+from riskwatch_ml.families.prototype_map import ClusterMap, Stage, make_stage, nearest
+from riskwatch_ml.families.search import cluster_indices, elbow, index_curves
 
 
 def blobs(n=900, d=4, seed=0):

@@ -7,7 +7,8 @@ import pytest
 from riskwatch_lambda.model.document import ARRAYS_FILE
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.families import FAMILIES
-from riskwatch_ml.families.base import ClusterMap, FamilyFit, make_stage
+from riskwatch_ml.families.base import Family, FamilyFit
+from riskwatch_ml.families.prototype_map import ClusterMap, make_stage
 from riskwatch_ml.features.training_set import build_space
 from riskwatch_ml.model.fit import Recipe, fit_model
 from riskwatch_ml.selection import guard_figures
@@ -38,7 +39,7 @@ def test_levels_drawn_by_lot_are_unstable_and_have_no_order(fitted, space, monke
         labels = ClusterMap((stage,)).assign(x).labels
         return FamilyFit(ClusterMap((stage,)), np.arange(len(x)), labels, {"clusters": 4}, {"fidelity": 1.0})
 
-    monkeypatch.setitem(FAMILIES, "kmeans", lottery)
+    monkeypatch.setitem(FAMILIES, "kmeans", Family("kmeans", lottery))
     # WHEN
     stability, gap = guard_figures.halves(space, fitted, 0)
     # THEN

@@ -12,7 +12,6 @@ import pytest
 from botocore.exceptions import ClientError
 
 from riskwatch_ml.core import clock
-from riskwatch_ml.monitoring import alert_volume
 from riskwatch_ml.storage import keys, labelled_rows
 from riskwatch_ml.storage.bucket import Store
 
@@ -251,46 +250,6 @@ def test_recent_without_rows_has_the_columns(store):
     frame = labelled_rows.recent(store, NOW - timedelta(hours=1), NOW)
     assert frame.empty
     assert {"level", "unusual", "reasons", "arrived"} <= set(frame.columns)
-
-
-class Table:
-    """A DynamoDB query by partition, two items a page."""
-
-    def __init__(self, items: dict[str, list[dict]]) -> None:
-        self.items = items
-
-    def get_paginator(self, name):
-        assert name == "query"
-        return self
-
-    def paginate(self, TableName, KeyConditionExpression, ExpressionAttributeValues):
-        found = self.items.get(ExpressionAttributeValues[":day"]["S"], [])
-        for start in range(0, max(1, len(found)), 2):
-            yield {"Items": found[start : start + 2]}
-
-
-def episode(service: str, instance: str, notified: str, message_id: str | None = None) -> dict:
-    item = {"sk": {"S": f"t#{instance}"}, "service": {"S": service}, "notified": {"S": notified}}
-    return item | ({"message_id": {"S": message_id}} if message_id else {})
-
-
-def test_episodes_announced_together_are_one_message():
-    # GIVEN three episodes of the shop in one message, one in another, one in cool-down; one of billing a day earlier
-    table = Table(
-        {
-            "episodes#2026-11-22": [
-                episode("shop", "web-1", "sent", "m-1"),
-                episode("shop", "web-2", "sent", "m-1"),
-                episode("shop", "web-3", "sent", "m-1"),
-                episode("shop", "web-1", "sent", "m-2"),
-                episode("shop", "web-2", "cooldown"),
-            ],
-            "episodes#2026-11-21": [episode("billing", "db-1", "sent", "m-3")],
-        }
-    )
-    # THEN six episodes made three messages; a day without episodes counts nothing
-    volume = alert_volume.count(table, "t", ["2026-11-20", "2026-11-21", "2026-11-22"])
-    assert volume == {"episodes": 6, "messages": 3, "by_service": {"billing": 1, "shop": 5}}
 
 
 # ---------------------------------------------------------------------------------------------------------- newest

@@ -1,0 +1,151 @@
+"""The prototype map: labelled prototypes in one or two stages, which is what serves whatever the family.
+
+What a family learns is reduced to a *map*: one or two stages of labelled prototypes with an optional radius, and a
+table that turns two stage labels into one. A map costs one nearest-prototype search a row, fits in a few kilobytes and
+needs no library, which is what lets the Lambda serve all families with the same few lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from riskwatch_ml.core.arrays import FloatArray, IntArray, float16
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+CHUNK_CELLS = 131_072  # cells of one block of a distance matrix: 1 MB, which stays in a processor's cache
+TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Labelled prototypes (p, d); farther than ``radius`` from all of them the label is ``outside``."""
+
+    prototypes: FloatArray
+    labels: IntArray
+    radius: float | None = None
+    outside: int | None = None
+
+    def assign(self, x: FloatArray) -> tuple[IntArray, FloatArray, IntArray]:
+        """Label (n,), distance to the nearest prototype (n,) and its index (n,) for vectors (n, d)."""
+        index, distance = nearest(x, self.prototypes)
+        labels = self.labels[index]
+        if self.radius is not None and self.outside is not None:
+            labels = np.where(distance > self.radius, self.outside, labels)
+        return labels, distance, index
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """What a map says of n vectors; ``index`` is the nearest prototype of the first stage."""
+
+    labels: IntArray
+    distance: FloatArray
+    index: IntArray
+
+
+@dataclass(frozen=True)
+class ClusterMap:
+    """One stage, or two stages and the table from both their labels to one."""
+
+    stages: tuple[Stage, ...]
+    table: Mapping[tuple[int, int], int] | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of prototypes over all stages."""
+        return sum(len(stage.prototypes) for stage in self.stages)
+
+    @property
+    def n_labels(self) -> int:
+        """Labels are 0 .. n_labels - 1."""
+        if self.table is not None:
+            return max(self.table.values()) + 1
+        stage = self.stages[0]
+        return max(int(stage.labels.max()), -1 if stage.outside is None else stage.outside) + 1
+
+    def assign(self, x: FloatArray) -> Assigned:
+        """Labels, distances and nearest first-stage prototypes of vectors (n, d)."""
+        labels, distance, index = self.stages[0].assign(x)
+        if self.table is None:
+            return Assigned(labels, distance, index)
+        second, other, _ = self.stages[1].assign(x)
+        lookup = np.full((int(labels.max(initial=0)) + 1, int(second.max(initial=0)) + 1), -1)
+        for (a, b), label in self.table.items():
+            if a < lookup.shape[0] and b < lookup.shape[1]:
+                lookup[a, b] = label
+        return Assigned(lookup[labels, second].astype(np.int64), (distance + other) / 2, index)
+
+    def to_document(self, prefix: str) -> tuple[dict[str, Any], dict[str, FloatArray]]:
+        """The map as JSON values, and its arrays under names that start with ``prefix``."""
+        arrays = {f"{prefix}_stage{i}": stage.prototypes for i, stage in enumerate(self.stages)}
+        stages = [
+            {
+                "prototypes": name,
+                "labels": [int(label) for label in stage.labels],
+                "radius": stage.radius,
+                "outside": stage.outside,
+            }
+            for name, stage in zip(arrays, self.stages, strict=True)
+        ]
+        table = None if self.table is None else {f"{a},{b}": label for (a, b), label in sorted(self.table.items())}
+        return {"stages": stages, "table": table}, arrays
+
+    @staticmethod
+    def from_document(document: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> ClusterMap:
+        """The map that ``to_document`` wrote."""
+        stages = tuple(
+            Stage(
+                np.asarray(arrays[stage["prototypes"]], np.float64),
+                np.asarray(stage["labels"], np.int64),
+                stage["radius"],
+                stage["outside"],
+            )
+            for stage in document["stages"]
+        )
+        table = document["table"]
+        if table is None:
+            return ClusterMap(stages)
+        pairs = {tuple(map(int, key.split(","))): int(label) for key, label in table.items()}
+        return ClusterMap(stages, {(pair[0], pair[1]): label for pair, label in pairs.items()})
+
+
+def make_stage(
+    prototypes: FloatArray, labels: Sequence[int] | IntArray, radius: float | None = None, outside: int | None = None
+) -> Stage:
+    """A stage of prototypes rounded to what the model file holds; its radius likewise.
+
+    Prototypes that rounding makes equal all stay, whatever their labels: the first one wins every tie, here and in the
+    Lambda, so that the others change no verdict, and what they cost in bytes and operations is counted with the map.
+    """
+    rounded = None if radius is None else float(np.float32(radius))
+    return Stage(float16(prototypes), np.asarray(labels, np.int64), rounded, outside)
+
+
+def nearest(x: FloatArray, prototypes: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Index of and Euclidean distance to the nearest prototype of each vector; a tie goes to the lowest index.
+
+    O(n p d) time; works in blocks of about 1 MB. Candidates that the fast form of the distance cannot tell apart are
+    compared again by differences, as the Lambda computes them.
+    """
+    squared = np.einsum("ij,ij->i", prototypes, prototypes)
+    doubled = -2 * prototypes.T
+    index = np.empty(len(x), np.int64)
+    distance = np.empty(len(x))
+    step = max(1, CHUNK_CELLS // max(prototypes.shape))
+    for low in range(0, len(x), step):
+        block = x[low : low + step]
+        cost = block @ doubled
+        cost += squared
+        rows = np.arange(len(block))
+        found = cost.argmin(axis=1)
+        least = cost[rows, found] + TIE * (1 + squared.max() + np.einsum("ij,ij->i", block, block))
+        cost[rows, found] = np.inf
+        for row in np.flatnonzero(cost.min(axis=1) <= least):
+            found[row] = ((prototypes - block[row]) ** 2).sum(axis=1).argmin()
+        index[low : low + step] = found
+        distance[low : low + step] = np.sqrt(((block - prototypes[found]) ** 2).sum(axis=1))
+    return index, distance
