@@ -43,8 +43,9 @@ from riskwatch_ml.model.fleet_model import measure
 from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.catalogue import load as packaged
 from riskwatch_ml.selection.guard_figures import guard_figures, load_correlation
-from riskwatch_ml.selection.guards import SelectionError, choose, vetoes
+from riskwatch_ml.selection.guards import vetoes
 from riskwatch_ml.selection.holdout import injected_vus_pr, make_trial, rate
+from riskwatch_ml.selection.ranking import SelectionError, choose
 from riskwatch_ml.selection.vus import vus_pr
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from riskwatch_ml.core import clock
 from riskwatch_ml.storage import keys
-from riskwatch_ml.streaming import packs
+from riskwatch_ml.streaming import kinesis, packs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -116,7 +116,9 @@ def send(
         while last + 1 < len(moments) and due[last + 1] <= now():
             last += 1
         queues = packer.packs(clock.from_epoch_ms(moments[place]), clock.from_epoch_ms(moments[last] + 1))
-        sent += packs.put(client, name, queues, pause=wait, progress=lambda more, done=sent: progress(done + more)).rows
+        sent += kinesis.put(
+            client, name, queues, pause=wait, progress=lambda more, done=sent: progress(done + more)
+        ).rows
         place = last + 1
     return sent
 

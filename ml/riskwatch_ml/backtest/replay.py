@@ -31,8 +31,8 @@ from riskwatch_ml.model.fit import Fitted, Recipe, fit_model, kept_settings
 from riskwatch_ml.model.fleet_model import level_labels, measure
 from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.catalogue import load as packaged
-from riskwatch_ml.selection.contest import Contest, Policy, contest_due, hold, label_churn
-from riskwatch_ml.selection.guard_figures import guard_figures
+from riskwatch_ml.selection.contest import Contest, Policy, contest_due, hold
+from riskwatch_ml.selection.guard_figures import guard_figures, label_churn
 from riskwatch_ml.selection.guards import vetoes
 
 if TYPE_CHECKING:

@@ -2,7 +2,8 @@
 
 What a family learns is reduced to a *map*: one or two stages of labelled prototypes with an optional radius, and a
 table that turns two stage labels into one. A map costs one nearest-prototype search a row, fits in a few kilobytes and
-needs no library, which is what lets the Lambda serve all families with the same few lines."""
+needs no library, which is what lets the Lambda serve all families with the same few lines.
+"""
 
 from __future__ import annotations
 

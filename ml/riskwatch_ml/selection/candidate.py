@@ -25,8 +25,7 @@ from riskwatch_ml.features.training_set import Space, TrainingError, table_space
 from riskwatch_ml.model.fit import Fitted, Recipe, fit_model, kept_settings
 from riskwatch_ml.model.fleet_model import FleetModel, level_labels
 from riskwatch_ml.model.golden import golden_records
-from riskwatch_ml.selection.contest import label_churn
-from riskwatch_ml.selection.guard_figures import guard_figures
+from riskwatch_ml.selection.guard_figures import guard_figures, label_churn
 from riskwatch_ml.selection.holdout import injected_vus_pr, make_trial
 
 if TYPE_CHECKING:

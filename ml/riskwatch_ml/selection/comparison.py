@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from riskwatch_ml.selection.guards import CLOSE
+from riskwatch_ml.selection.ranking import CLOSE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

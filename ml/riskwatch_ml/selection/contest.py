@@ -16,26 +16,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from riskwatch_ml.families import FAMILIES
-from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.model.fit import Fitted, Recipe, fit_model
-from riskwatch_ml.model.fleet_model import level_labels
 from riskwatch_ml.selection.guard_figures import guard_figures
-from riskwatch_ml.selection.guards import CLOSE, SelectionError, choose, vetoes
+from riskwatch_ml.selection.guards import vetoes
 from riskwatch_ml.selection.holdout import injected_vus_pr, make_trial
+from riskwatch_ml.selection.ranking import CLOSE, SelectionError, choose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from riskwatch_ml.families.base import Params
-    from riskwatch_ml.features.table import MetricTable
     from riskwatch_ml.features.training_set import Space
-    from riskwatch_ml.model.fleet_model import FleetModel
     from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.schema.inventory import Instance
-    from riskwatch_ml.selection.guards import Choice
+    from riskwatch_ml.selection.ranking import Choice
 
 REFRESH, CHANGE, NOTHING = "refresh", "change", "nothing"
 WINS_TO_CHANGE = 3
@@ -183,12 +178,3 @@ def hold(
         choice = None
     left = {family: rating for family, rating in trials.items() if family not in fits}
     return Contest(figures, choice, fits, given_up, left)
-
-
-def label_churn(before: FleetModel, after: FleetModel, table: MetricTable, inventory: Mapping[str, Instance]) -> float:
-    """Share of the rows that change their level from one model to another of the same features."""
-    given = []
-    for model in (before, after):
-        baseline = row_baselines(model.baselines, table, inventory)
-        given.append(np.array(model.level_names, object)[level_labels(model, table, baseline)])
-    return float(np.mean(given[0] != given[1]))

@@ -18,16 +18,20 @@ from riskwatch_lambda.model.document import LEVELS
 from riskwatch_ml.artifact.archive import stored_arrays
 from riskwatch_ml.families.base import subsample
 from riskwatch_ml.features.levels import severity_of
+from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.model.fit import fit_level, kept_settings
+from riskwatch_ml.model.fleet_model import level_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from riskwatch_ml.core.arrays import FloatArray, IntArray
     from riskwatch_ml.families.prototype_map import ClusterMap
+    from riskwatch_ml.features.table import MetricTable
     from riskwatch_ml.features.training_set import Space
     from riskwatch_ml.model.fit import Fitted, Recipe
     from riskwatch_ml.model.fleet_model import FleetModel
+    from riskwatch_ml.schema.inventory import Instance
 
 ROWS = 6_000  # rows on which two maps are compared
 HALF_ROWS = 200_000  # most rows of a half: a map learns no more from more, and they are copied
@@ -182,3 +186,12 @@ def row_operations(model: FleetModel) -> float:
 def model_bytes(arrays: Mapping[str, FloatArray]) -> float:
     """Bytes of the arrays as the artifact stores them."""
     return float(sum(values.nbytes for values in stored_arrays(arrays).values()))
+
+
+def label_churn(before: FleetModel, after: FleetModel, table: MetricTable, inventory: Mapping[str, Instance]) -> float:
+    """Share of the rows that change their level from one model to another of the same features."""
+    given = []
+    for model in (before, after):
+        baseline = row_baselines(model.baselines, table, inventory)
+        given.append(np.array(model.level_names, object)[level_labels(model, table, baseline)])
+    return float(np.mean(given[0] != given[1]))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from riskwatch_ml.core import clock
 from riskwatch_ml.storage import keys
-from riskwatch_ml.streaming import packs
+from riskwatch_ml.streaming import kinesis, packs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -88,7 +88,7 @@ def send_again(store: Store, kinesis_client: Any, name: str, start: datetime, en
         for document in good:
             pack = packs.Pack(str(document["partition_key"]), _record(document) or b"", int(document["rows"]))
             queues.setdefault(pack.service, []).append(pack)
-        sent += packs.put(kinesis_client, name, [iter(queue) for queue in queues.values()]).rows
+        sent += kinesis.put(kinesis_client, name, [iter(queue) for queue in queues.values()]).rows
         _move(store, key, good, bad)
     return Resent(sent + left.total(), sent, left.total(), dict(left.most_common()))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
 from riskwatch_ml.core import aws, clock
 from riskwatch_ml.core.accounts import Shard
-from riskwatch_ml.ingest import call_plan
+from riskwatch_ml.ingest import call_plan, cloudwatch
 from riskwatch_ml.ingest.call_plan import Query, Usage
 from riskwatch_ml.schema import inventory
 
@@ -92,10 +91,10 @@ class CloudWatchMetricsHook(AwsBaseHook):
         """
         found: set[str] = set()
         for metric in catalogue.metrics:
-            dimensions = [_filter(name, template) for name, template in metric.dimensions.items()]
+            dimensions = [cloudwatch.dimension_filter(name, template) for name, template in metric.dimensions.items()]
             arguments = {"RecentlyActive": "PT3H"} if recently_active else {}
             for entry in self._listed(metric, Dimensions=dimensions, **arguments):
-                local = _instance(entry["Dimensions"], metric)
+                local = cloudwatch.instance_of(entry["Dimensions"], metric)
                 if local is not None:
                     found.add(self.shard.qualify(local))
         return sorted(found)
@@ -154,7 +153,7 @@ class CloudWatchMetricsHook(AwsBaseHook):
         from riskwatch_ml.ingest.reader import CloudWatchError
         from riskwatch_ml.schema import metric_rows as dataset
 
-        start, end = _checked(start, end, period_s)
+        start, end = cloudwatch.checked_interval(start, end, period_s)
         queries = self._queries(instances, catalogue, period_s)
         for query in queries[: len(catalogue.metrics)]:
             if query.period_s % period_s:
@@ -179,8 +178,8 @@ class CloudWatchMetricsHook(AwsBaseHook):
             usage += taken
             for query, item in zip(call.queries, answered, strict=True):
                 factor = (sums_per_s or period_s) / query.period_s if query.metric.stat in _SUMS else 1.0
-                spread = _spread(item, factor, query.period_s, period_s)
-                series.append(self._owned(_within(spread, start, end)))
+                spread = cloudwatch.spread(item, factor, query.period_s, period_s)
+                series.append(self._owned(cloudwatch.within(spread, start, end)))
         _log.info("%s", usage)
         self.usage += usage
         return dataset.widen(series, catalogue)
@@ -194,8 +193,10 @@ class CloudWatchMetricsHook(AwsBaseHook):
     def why_silent(self, metric: Metric) -> str:
         """Say why a metric may have no datapoint at all, from what CloudWatch lists of it. Raises CloudWatchError."""
         name = f"{metric.name} has no datapoint: {metric.namespace} {metric.metric}"
-        dimensions = [_filter(key, template) for key, template in metric.dimensions.items()]
-        if any(_instance(entry["Dimensions"], metric) for entry in self._listed(metric, Dimensions=dimensions)):
+        dimensions = [cloudwatch.dimension_filter(key, template) for key, template in metric.dimensions.items()]
+        if any(
+            cloudwatch.instance_of(entry["Dimensions"], metric) for entry in self._listed(metric, Dimensions=dimensions)
+        ):
             unit = f" in the unit {metric.cloudwatch_unit}" if metric.cloudwatch_unit else ""
             return f"{name} is listed, but has no value{unit} in this interval: it vanished, or its unit changed"
         listed = list(islice(self._listed(metric), _LISTED))
@@ -240,51 +241,3 @@ class CloudWatchMetricsHook(AwsBaseHook):
             config=aws.CONFIG,
             verify=self.verify,
         )
-
-
-def _checked(start: datetime, end: datetime, period_s: int) -> tuple[datetime, datetime]:
-    from riskwatch_ml.ingest.reader import CloudWatchError
-
-    for name, moment in (("start", start), ("end", end)):
-        if clock.floor(moment, period_s) != moment:
-            raise CloudWatchError(f"{name} {clock.iso(moment)} is not on the grid of {period_s} s: round it first")
-    if start >= end:
-        raise CloudWatchError(
-            f"the interval from {clock.iso(start)} to {clock.iso(end)} is empty: the end must be later"
-        )
-    return clock.utc(start), clock.utc(end)
-
-
-def _spread(series: Series, factor: float, asked_s: int, period_s: int) -> Series:
-    """Give each row of a longer period its value."""
-    import numpy as np
-
-    repeats = asked_s // period_s
-    offsets = np.arange(repeats) * (period_s * 1000)
-    return replace(
-        series,
-        stamps=(series.stamps[:, None] + offsets).ravel(),
-        values=np.repeat(series.values * factor, repeats),
-    )
-
-
-def _within(series: Series, start: datetime, end: datetime) -> Series:
-    # CloudWatch may round the interval of old data outwards: what lies outside belongs to another interval.
-    kept = (series.stamps >= clock.epoch_ms(start)) & (series.stamps < clock.epoch_ms(end))
-    return series if kept.all() else replace(series, stamps=series.stamps[kept], values=series.values[kept])
-
-
-def _filter(name: str, template: str) -> dict[str, str]:
-    return {"Name": name} if "{instance_id}" in template else {"Name": name, "Value": template}
-
-
-def _instance(dimensions: Sequence[Mapping[str, str]], metric: Metric) -> str | None:
-    values = {item["Name"]: item["Value"] for item in dimensions}
-    if set(values) != set(metric.dimensions):
-        return None
-    for name, template in metric.dimensions.items():
-        if "{instance_id}" in template:
-            pattern = re.escape(template).replace(re.escape("{instance_id}"), "(.+)")
-            match = re.fullmatch(pattern, values[name])
-            return match.group(1) if match else None
-    return None

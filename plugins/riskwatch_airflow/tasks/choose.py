@@ -36,6 +36,7 @@ def choose(
     """
     from riskwatch_ml.registry import mlflow_registry
     from riskwatch_ml.selection import guards
+    from riskwatch_ml.selection import ranking as selection_ranking
     from riskwatch_ml.selection.contest import Contest
 
     config = settings.load()
@@ -46,8 +47,8 @@ def choose(
         raise AirflowFailException("no family was trained: the logs of the tasks train say why; what serves stays")
     given_up = next(filter(None, (summary.get("given_up", "") for summary in by_family.values())), "")
     try:
-        choice = guards.choose(figures)
-    except guards.SelectionError as error:
+        choice = selection_ranking.choose(figures)
+    except selection_ranking.SelectionError as error:
         vetoed = [_row(by_family[family], guards.vetoes(figures[family])) for family in by_family]
         mlflow_registry.close_training(config, training["run_id"], vetoed, why=str(error))
         if training["kind"] == "contest":

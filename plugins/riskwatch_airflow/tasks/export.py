@@ -20,12 +20,12 @@ from riskwatch_airflow import clients, intervals
 from riskwatch_airflow.assets import VALIDATED_METRICS
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 from riskwatch_ml.core import accounts, clock, settings
-from riskwatch_ml.ingest import call_plan
+from riskwatch_ml.ingest import call_plan, cloudwatch
 from riskwatch_ml.schema import catalogue, inventory
 from riskwatch_ml.storage import keys, known_instances
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from riskwatch_ml.core.settings import Settings
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from riskwatch_ml.schema.metric_rows import MetricRows
     from riskwatch_ml.storage.bucket import Store
 
-# One point is a value of a metric: so many are held at a time, about 48 MB of them.
-CHUNK_POINTS = 6_000_000
 # ListMetrics forgets an instance two weeks after its last datapoint.
 LISTED = timedelta(days=13)
 # The inventory says what should report now, and how long ago that holds too.
@@ -176,7 +174,7 @@ class _Export:
         least_calls = 0
         for part in parts:
             asked: set[str] = set()
-            spans = list(_chunks(part, len(listed) * len(self.metrics.names)))
+            spans = list(cloudwatch.chunks(part, len(listed) * len(self.metrics.names)))
             if len(spans) > 1:
                 _log.warning(
                     "shard %s: read in %d stretches that fit into memory. Each asks for every metric anew, and is paid",
@@ -283,16 +281,6 @@ def _parts(context: Mapping[str, Any], config: Settings) -> tuple[list[Segment],
     if not parts:
         raise AirflowFailException(f"[{clock.iso(start)}, {clock.iso(end)}) holds no full row of the coarser period")
     return parts, end
-
-
-def _chunks(part: Segment, queries: int) -> Iterator[tuple[datetime, datetime]]:
-    """Cut a part at full hours into pieces of at most CHUNK_POINTS, or of one hour."""
-    hours = max(1, CHUNK_POINTS // max(1, queries * 3600 // part.period_s))
-    low = part.start
-    while low < part.end:
-        high = min(clock.floor(low, 3600) + timedelta(hours=hours), part.end)
-        yield low, high
-        low = high
 
 
 def _with_values(found: MetricRows, names: set[str]) -> set[str]:

@@ -176,6 +176,7 @@ def tick(published: Mapping[str, Any], *, digest: bool = False) -> dict[str, Any
 def _send(config: Settings, store: Store, kinesis: Any, model: LiveModel, stretch: Stretch, now: datetime) -> _Sent:
     """Read and send the rows of the stretch, or as many whole periods from its start as one run may send."""
     from riskwatch_ml.streaming import packs
+    from riskwatch_ml.streaming.kinesis import put
 
     period_s, context_rows, max_gap_s = model.period_s, model.context_rows, model.max_gap_s
     try:
@@ -192,7 +193,7 @@ def _send(config: Settings, store: Store, kinesis: Any, model: LiveModel, stretc
     found = fleet.metric_rows(instances, metrics, oldest, stretch.end, period_s)
     known = known_instances.load(config.inventory, store)
     packer = packs.Packer(found.rows, known, context_rows, max_gap_s, metrics)
-    sent = packs.put(kinesis, config.stream, packer.packs(stretch.start, stretch.end))
+    sent = put(kinesis, config.stream, packer.packs(stretch.start, stretch.end))
     return _Sent(
         stretch,
         fleet.unread,

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from riskwatch_airflow.assets import VALIDATED_METRICS
 from riskwatch_airflow.tasks import export
+from riskwatch_ml.ingest import cloudwatch
 from riskwatch_ml.schema import catalogue
 from tests.support.exporting import NINE, TEN, exported, of_run
 
@@ -65,7 +66,7 @@ def test_a_long_interval_is_read_in_chunks_that_fit_into_memory(aws, an_hour, mo
     # GIVEN 50 hours of one instance, and room for a day of it
     start = NINE - timedelta(hours=49)
     aws.cloudwatch.fill("CPUUtilization", "a", start, 600, 50.0)
-    monkeypatch.setattr(export, "CHUNK_POINTS", 288 * 10)
+    monkeypatch.setattr(cloudwatch, "CHUNK_POINTS", 288 * 10)
 
     # WHEN
     told = exported(of_run(an_hour, start, TEN))

@@ -45,7 +45,7 @@ def guards_that(monkeypatch, veto):
 
     monkeypatch.setattr("riskwatch_ml.backtest.replay.space_of", counted)
     monkeypatch.setattr("riskwatch_ml.backtest.replay.hold", partial(hold, families=("kmeans", "kmedoids")))
-    for module in ("selection.guards", "selection.contest", "backtest.replay"):
+    for module in ("selection.ranking", "selection.contest", "backtest.replay"):
         monkeypatch.setattr(f"riskwatch_ml.{module}.vetoes", lambda figures: ["no"] if veto(len(renewals)) else [])
 
 

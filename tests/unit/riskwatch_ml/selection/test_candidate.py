@@ -10,7 +10,7 @@ from riskwatch_ml.artifact import archive
 from riskwatch_ml.model.explain import label_rows
 from riskwatch_ml.model.fit import Recipe
 from riskwatch_ml.selection.candidate import FAMILIES, TrainingError, _profile, fit_candidate
-from riskwatch_ml.selection.guards import choose
+from riskwatch_ml.selection.ranking import choose
 from tests.support.fleets import CATALOGUE, INVENTORY, rows
 
 MOMENT = datetime(2026, 11, 5, tzinfo=UTC)

@@ -7,8 +7,9 @@ import pytest
 from riskwatch_ml.features.training_set import build_space
 from riskwatch_ml.model.fit import Recipe, fit_model, kept_settings
 from riskwatch_ml.selection import contest as contests
-from riskwatch_ml.selection.contest import CHANGE, CONTEST_S, REFRESH, Contest, Policy, contest_due, hold, label_churn
-from riskwatch_ml.selection.guards import Choice, choose
+from riskwatch_ml.selection.contest import CHANGE, CONTEST_S, REFRESH, Contest, Policy, contest_due, hold
+from riskwatch_ml.selection.guard_figures import label_churn
+from riskwatch_ml.selection.ranking import Choice, choose
 from tests.support.fleets import CATALOGUE, INVENTORY, rows
 from tests.unit.riskwatch_ml.selection.test_guards import GOOD
 

@@ -1,6 +1,7 @@
 import pytest
 
-from riskwatch_ml.selection.guards import GUARDS, RANKED_BY, SelectionError, choose, vetoes
+from riskwatch_ml.selection.guards import GUARDS, RANKED_BY, vetoes
+from riskwatch_ml.selection.ranking import SelectionError, choose
 
 GOOD = {
     "fidelity": 1.0,

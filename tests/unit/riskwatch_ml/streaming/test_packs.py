@@ -14,6 +14,7 @@ from riskwatch_lambda.model.row_schema import Layout, RecordError
 from riskwatch_lambda.scoring.records import decode
 from riskwatch_ml.schema.catalogue import Catalogue, unknown
 from riskwatch_ml.schema.inventory import Instance
+from riskwatch_ml.streaming import kinesis
 from riskwatch_ml.streaming import packs as stream
 from riskwatch_ml.streaming.packs import Pack, Packer, StreamError
 
@@ -258,7 +259,7 @@ def test_two_weeks_of_five_minutes_take_a_handful_of_calls():
     client = Kinesis()
 
     # WHEN
-    sent = stream.put(client, "metrics", packer.packs(TEN, TEN + timedelta(days=14)))
+    sent = kinesis.put(client, "metrics", packer.packs(TEN, TEN + timedelta(days=14)))
 
     # THEN
     assert sent.rows == 4_032
@@ -270,7 +271,7 @@ def test_calls_hold_at_most_500_records():
     client, told = Kinesis(), []
 
     # WHEN
-    sent = stream.put(client, "metrics", [queue(f"s{place}") for place in range(1001)], progress=told.append)
+    sent = kinesis.put(client, "metrics", [queue(f"s{place}") for place in range(1001)], progress=told.append)
 
     # THEN rows are told as they go
     assert client.calls == [500, 500, 1]
@@ -283,7 +284,7 @@ def test_calls_hold_at_most_ten_megabytes():
     client = Kinesis()
 
     # WHEN
-    sent = stream.put(client, "metrics", [queue(f"s{place:02}", size=786_432 - 3) for place in range(15)])
+    sent = kinesis.put(client, "metrics", [queue(f"s{place:02}", size=786_432 - 3) for place in range(15)])
 
     # THEN thirteen fit into 10 MiB
     assert client.calls == [13, 2]
@@ -295,7 +296,7 @@ def test_the_packs_of_a_service_go_one_after_the_other():
     client = Kinesis()
 
     # WHEN
-    stream.put(client, "metrics", [queue("shop", 3), queue("bank")])
+    kinesis.put(client, "metrics", [queue("shop", 3), queue("bank")])
 
     # THEN no call holds two of one service, and calls are shared
     assert client.taken == [("shop", "1"), ("bank", "1"), ("shop", "2"), ("shop", "3")]
@@ -308,7 +309,7 @@ def test_only_refused_packs_are_sent_again_before_what_follows():
     pauses = []
 
     # WHEN
-    sent = stream.put(client, "metrics", [queue(name, 2) for name in "abc"], pause=pauses.append)
+    sent = kinesis.put(client, "metrics", [queue(name, 2) for name in "abc"], pause=pauses.append)
 
     # THEN its first pack goes through before the second of anybody
     assert client.calls == [3, 1, 1, 3]
@@ -324,7 +325,7 @@ def test_a_stream_that_keeps_refusing_is_an_error_with_counts():
 
     # WHEN / THEN
     with pytest.raises(StreamError, match=r"1 of 3 records .*ProvisionedThroughput.* 6 rows are through"):
-        stream.put(client, "metrics", [queue(name, 2) for name in "abc"], pause=lambda seconds: None)
+        kinesis.put(client, "metrics", [queue(name, 2) for name in "abc"], pause=lambda seconds: None)
     assert client.calls == [3, *[1] * 7]
 
 
@@ -340,7 +341,7 @@ def test_a_service_that_cannot_be_a_key_does_not_stop_the_others(service):
     client.put_records = lambda **asked: taken.extend(asked["Records"]) or put_records(**asked)
 
     # WHEN
-    sent = stream.put(client, "metrics", packer.packs(TEN, TEN + timedelta(minutes=5)))
+    sent = kinesis.put(client, "metrics", packer.packs(TEN, TEN + timedelta(minutes=5)))
 
     # THEN both go through, and the function labels the one and refuses the other with a reason
     assert (sent.rows, sent.records) == (2, 2)
