@@ -11,6 +11,8 @@ import click
 import typer
 from rich.console import Console
 
+from riskwatch_ml.core.errors import RiskwatchError, UserInputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -18,14 +20,15 @@ if TYPE_CHECKING:
 STATE = ".riskwatch"
 errors = Console(stderr=True)
 
-_OURS = ("cli", "expectations", "infra", "local", "ml", "riskwatch")
+# What serves stands alone, so its errors have no root in common with ours.
+_SERVING = "riskwatch_lambda"
 
 
 @contextmanager
 def explained(state: Path, stopped: str) -> Iterator[None]:
     """Turn whatever goes wrong inside into a message and an exit code: 130 after Ctrl-C (`stopped`), else 1.
 
-    An error of ours in what the user gave says everything. Of any other the traceback goes to a file in `state`.
+    A UserInputError says everything. Of any other error the traceback goes to a file in `state`.
     """
     try:
         yield
@@ -45,8 +48,8 @@ def say(text: str) -> None:
 
 
 def _tell(error: Exception, state: Path) -> None:
-    ours = type(error).__module__.split(".")[0].startswith(_OURS)
-    if ours and isinstance(error, ValueError):
+    serving = type(error).__module__.split(".")[0] == _SERVING
+    if isinstance(error, UserInputError) or (serving and isinstance(error, ValueError)):
         say(str(error))
         return
     trace = state / "error.log"
@@ -59,5 +62,5 @@ def _tell(error: Exception, state: Path) -> None:
     except OSError:
         sys.stderr.write(text)
         where = f"nothing could be written to {state}"
-    kind = "" if ours else f"{type(error).__name__}: "
+    kind = "" if serving or isinstance(error, RiskwatchError) else f"{type(error).__name__}: "
     say(f"{kind}{error}\n  ({where})")

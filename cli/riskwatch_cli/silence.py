@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from riskwatch_cli.errors import STATE, explained
+from riskwatch_ml.core.errors import UserInputError
 
 if TYPE_CHECKING:
     from riskwatch_lambda.alerting.maintenance import Window, Windows
@@ -25,7 +26,7 @@ PIPE_WIDTH = 240
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
-class SilenceError(ValueError):
+class SilenceError(UserInputError):
     """A maintenance window cannot be declared or removed as asked; the message says why and what to do."""
 
 

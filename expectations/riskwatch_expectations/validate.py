@@ -15,6 +15,7 @@ import pandas as pd
 from riskwatch_expectations import engine
 from riskwatch_expectations.reference import Reference
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.errors import UserInputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 REASONS = "reasons"
 
 
-class ValidationError(ValueError):
+class ValidationError(UserInputError):
     """The table as a whole is not what it must be; the message names the expectation and what was seen."""
 
 

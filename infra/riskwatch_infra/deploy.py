@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from riskwatch_ml.core.errors import UserInputError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -21,7 +23,7 @@ CAPABILITIES = ["CAPABILITY_IAM"]
 DONE = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
 
 
-class DeployError(RuntimeError):
+class DeployError(UserInputError):
     """The stack could not be created, updated or read."""
 
 

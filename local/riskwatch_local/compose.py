@@ -31,7 +31,7 @@ HEALTH_TIMEOUT_S = 8.0
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class ComposeError(RuntimeError):
+class ComposeError(RuntimeError):  # no RiskwatchError: the standard library is all that the host has
     """A command of the container form could not do its work; the message says what to do."""
 
 

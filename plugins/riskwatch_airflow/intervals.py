@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.errors import UserInputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _DAY_S = 86_400
 
 
-class IntervalError(ValueError):
+class IntervalError(UserInputError):
     """A run has no usable interval; the message says what was given and what to give."""
 
 

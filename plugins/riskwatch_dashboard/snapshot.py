@@ -15,6 +15,7 @@ from riskwatch_dashboard import alert_state as quiet
 from riskwatch_dashboard import queries
 from riskwatch_dashboard.alert_state import Quiet
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.errors import OperationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ CLIENT_S = 600.0
 _log = logging.getLogger(__name__)
 
 
-class UnavailableError(Exception):
+class UnavailableError(OperationError):
     """The pages cannot be filled; `title` says what is wrong, `advice` what to do."""
 
     def __init__(self, title: str, advice: str) -> None:

@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.errors import OperationError
 from riskwatch_ml.storage import keys
 from riskwatch_ml.streaming import kinesis, packs
 
@@ -34,7 +35,7 @@ POLL_S = 0.5
 Key = tuple[str, int]
 
 
-class UnansweredError(RuntimeError):
+class UnansweredError(OperationError):
     """Some rows were neither labelled nor quarantined in time."""
 
 

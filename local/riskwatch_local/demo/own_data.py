@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.ingest import csv_reader
 from riskwatch_ml.ingest.csv_lines import CsvError
 from riskwatch_ml.schema import catalogue as catalogue_module
@@ -39,7 +40,7 @@ SHARED_AXIS = pd.Timedelta(days=1)
 LONGEST_NAME = 120
 
 
-class FleetError(ValueError):
+class FleetError(UserInputError):
     """The fleet's files cannot be used; the message says what was found and what is expected."""
 
 

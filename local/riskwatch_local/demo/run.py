@@ -22,6 +22,7 @@ from riskwatch_local.demo import publish, summary
 from riskwatch_local.services import system
 from riskwatch_local.services.supervisor import Supervisor
 from riskwatch_ml.core import aws, clock, settings
+from riskwatch_ml.core.errors import OperationError
 from riskwatch_ml.monitoring import alert_volume
 from riskwatch_ml.registry import ledger, mlflow_registry
 from riskwatch_ml.storage import keys
@@ -42,7 +43,7 @@ ARRIVAL_S = 180.0
 SCHEDULE_S = 300
 
 
-class DemoError(RuntimeError):
+class DemoError(OperationError):
     """A stage of the demo ended without the result it is for."""
 
 

@@ -22,6 +22,7 @@ from riskwatch_local.lambda_host import function as lambda_function
 from riskwatch_local.lambda_host.runtime_api import ANSWERED, INIT_FAILED, TAKEN, Happening, Invocation, RuntimeApi
 from riskwatch_local.services import embedded_aws
 from riskwatch_local.services.supervisor import Supervisor, tail
+from riskwatch_ml.core.errors import OperationError
 
 if TYPE_CHECKING:
     from riskwatch_local.lambda_host.function import Function
@@ -34,7 +35,7 @@ POLL_S = 0.02
 UNHANDLED = "Unhandled"
 
 
-class RuntimeSetupError(RuntimeError):
+class RuntimeSetupError(OperationError):
     """The runtime client is not installed, or an event can never reach a function."""
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from riskwatch_local.lambda_host.environment import PAYLOAD_LIMIT, Answer
+from riskwatch_ml.core.errors import OperationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ EXHAUSTED, TOO_OLD = "RetryAttemptsExhausted", "RecordAgeExceeded"
 ENVELOPE_BYTES = len('{"Records":[]}')
 
 
-class EventSourceError(ValueError):
+class EventSourceError(OperationError):
     """A mapping asks for something that this event source does not do."""
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from riskwatch_ml.core.errors import OperationError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -23,7 +25,7 @@ DOWNLOAD_S = 30.0
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class FunctionError(RuntimeError):
+class FunctionError(OperationError):
     """A function cannot be fetched, or its code is not what Lambda says it is."""
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from riskwatch_ml.core.errors import OperationError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -20,7 +22,7 @@ POLL_S = 1.0
 LOG_LINES = 25
 
 
-class RunError(RuntimeError):
+class RunError(OperationError):
     """A DAG run failed, never appeared or did not end in time; the message names run, failed tasks and their logs."""
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from riskwatch_local.services import ports
+from riskwatch_ml.core.errors import OperationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ START_S = 60.0
 PERSIST_GRACE_S = 120.0
 
 
-class EmbeddedAwsError(RuntimeError):
+class EmbeddedAwsError(OperationError):
     """The embedded AWS is not installed or did not start."""
 
 

@@ -6,12 +6,14 @@ import socket
 
 import psutil
 
+from riskwatch_ml.core.errors import UserInputError
+
 LOOPBACK = "127.0.0.1"
 # Free ports given out and perhaps not listened on yet: two services must not get the same one.
 _given: set[int] = set()
 
 
-class PortTakenError(RuntimeError):
+class PortTakenError(UserInputError):
     """A port that was asked for by number is in use."""
 
 

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import psutil
 
+from riskwatch_ml.core.errors import OperationError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
@@ -36,7 +38,7 @@ LOOPBACK_PREFIXES = ("127.", "::1", "::ffff:127.")
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class ProcessError(RuntimeError):
+class ProcessError(OperationError):
     """A child process did not start, died, or did not become healthy."""
 
 

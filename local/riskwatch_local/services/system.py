@@ -23,6 +23,7 @@ from riskwatch_local.services.airflow_components import Login
 from riskwatch_local.services.embedded_aws import EmbeddedAws, client_settings
 from riskwatch_local.services.supervisor import Child, ProcessError, Supervisor, answers, tail
 from riskwatch_ml.core import aws, settings
+from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.schema import catalogue, inventory
 from riskwatch_ml.storage import keys
 from riskwatch_ml.storage.bucket import Store
@@ -42,7 +43,7 @@ OWN = ".riskwatch-state"
 ERROR_LOG = "error.log"  # written by the command line, also before a run has taken the folder
 
 
-class StateFolderError(ValueError):
+class StateFolderError(UserInputError):
     """The state folder cannot be used: another run holds it, or it holds somebody else's files."""
 
 

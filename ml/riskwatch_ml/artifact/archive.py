@@ -21,6 +21,7 @@ import riskwatch_lambda
 from riskwatch_lambda.model.document import ARRAYS_FILE, DOCUMENT_FILE, FILES, SUMS_FILE, ModelError, from_files, sums
 from riskwatch_ml.artifact import quantise
 from riskwatch_ml.artifact.minify import shipped, stored_zip
+from riskwatch_ml.core.errors import OperationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,7 @@ MODEL_DIRECTORY = "model"
 FLOAT16, FLOAT32 = np.dtype("<f2"), np.dtype("<f4")
 
 
-class ArtifactError(ValueError):
+class ArtifactError(OperationError):
     """An artifact cannot be built, or its bytes are not an intact artifact."""
 
 

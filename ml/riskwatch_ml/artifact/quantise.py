@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from riskwatch_lambda.model.baselines import BASE, COUNTS, HOURS, STEP
+from riskwatch_ml.core.errors import OperationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ FLOAT32_BITS = 24
 LEAST_EXPONENT = -126
 
 
-class GridError(ValueError):
+class GridError(OperationError):
     """Profiles that do not lie on the grid: they were not rounded where they were fitted."""
 
 

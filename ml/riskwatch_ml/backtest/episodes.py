@@ -9,6 +9,7 @@ import pandas as pd
 
 from riskwatch_lambda.episode_rule import EXPIRE_AFTER_MS
 from riskwatch_ml.backtest.inputs import checked_labels
+from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.model.boundaries import MERGE_MS, count_episodes
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 NEAR = pd.Timedelta(minutes=10)
 
 
-class ReportError(ValueError):
+class ReportError(UserInputError):
     """The labels do not fit the replay; the message says how."""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.features.training_set import KEY, repeated_keys
 from riskwatch_ml.schema.catalogue import Metric
 
@@ -21,7 +22,7 @@ RESULTS = ("score", "alert", "risk", "level", "unusual")  # columns that a repla
 WHOLE = 2**53  # up to here a float holds every whole number
 
 
-class BacktestError(ValueError):
+class BacktestError(UserInputError):
     """The rows or options cannot be replayed; the message says what to change."""
 
 

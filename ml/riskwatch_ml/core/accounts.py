@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from riskwatch_ml.core.errors import UserInputError
+
 # The role that stands for the connection's own account, and the shard without role and region.
 OWN = "own"
 DEFAULT = "default"
@@ -17,7 +19,7 @@ _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
 _EC2_ID = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
 
 
-class ShardError(ValueError):
+class ShardError(UserInputError):
     """Roles or regions cannot be used; the message names the value and the fix."""
 
 

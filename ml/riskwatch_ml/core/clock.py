@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+from riskwatch_ml.core.errors import UserInputError
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class ClockError(ValueError):
+class ClockError(UserInputError):
     """A moment cannot be used: it has no time zone or cannot be read."""
 
 

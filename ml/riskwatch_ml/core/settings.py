@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from riskwatch_ml.core.accounts import Shard, all_shards
+from riskwatch_ml.core.errors import UserInputError
 
 PROMOTION_MODES = ("off", "dry_run", "approval", "auto")
 MANUAL = "manual"
@@ -30,7 +31,7 @@ _DAY_S = 86_400
 _REREAD_DAYS = 13
 
 
-class SettingsError(ValueError):
+class SettingsError(UserInputError):
     """A setting is missing or cannot be used; the message names the key, the value and the fix."""
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from riskwatch_ml.core.arrays import FloatArray, IntArray
+from riskwatch_ml.core.errors import UserInputError
 
 if TYPE_CHECKING:
     from riskwatch_ml.families.prototype_map import ClusterMap
@@ -18,7 +19,7 @@ Curves = dict[str, dict[str, list[float]]]
 Params = Mapping[str, Any]
 
 
-class FamilyError(ValueError):
+class FamilyError(UserInputError):
     """A family that cannot be fitted to these vectors; the message says why."""
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.features.rolling import behaviour_width, trails_for
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ PARTS = 32  # older days are left out in steps of one in 32
 DAY_MS = 86_400_000
 
 
-class HistoryError(ValueError):
+class HistoryError(UserInputError):
     """An interval that holds no rows to learn from can hold; the message says which."""
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from riskwatch_ml.core.errors import UserInputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -21,7 +23,7 @@ HOURS = 24
 BLOCK_ROWS = 50_000  # a large fleet's rows are computed on in steps: what is in between need not fit beside them
 
 
-class RowsError(ValueError):
+class RowsError(UserInputError):
     """Metric rows that cannot be turned into feature vectors; the message says what to change."""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.features import rolling as trailing
 from riskwatch_ml.features.baselines import fit_baselines
 from riskwatch_ml.features.levels import severity_of
@@ -26,7 +27,7 @@ KEY = ["instance_id", "timestamp"]
 GAP_PERIODS = 6  # a window never spans a longer gap between two rows
 
 
-class TrainingError(ValueError):
+class TrainingError(UserInputError):
     """The rows or arguments cannot be trained on; the message names the trouble and the way out."""
 
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from functools import cache
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.schema.catalogue import Metric
 
 MAX_QUERIES = 500
@@ -20,7 +21,7 @@ PRICE_PER_METRIC = 0.01 / 1000
 RETENTION = ((60, timedelta(days=15)), (300, timedelta(days=63)), (3600, timedelta(days=455)))
 
 
-class RetentionError(ValueError):
+class RetentionError(UserInputError):
     """CloudWatch no longer keeps what is asked for; the message says since when, and what can still be had."""
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from riskwatch_ml.core.errors import UserInputError
+
 LONGEST_LINE = 1_000_000
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -16,7 +18,7 @@ _BYTE_ORDER_MARKS = {
 }
 
 
-class CsvError(ValueError):
+class CsvError(UserInputError):
     """The file cannot be read; the message names the file, the line or column, and the fix."""
 
 

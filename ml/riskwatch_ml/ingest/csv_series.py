@@ -11,12 +11,14 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from riskwatch_ml.core.errors import UserInputError
+
 _SAME_SPAN = 0.5
 _FEW_REPEATS = 0.05
 _ADD_A_COLUMN = "add a column instance_id that says whose row it is"
 
 
-class SequenceError(ValueError):
+class SequenceError(UserInputError):
     """The rows cannot be told apart; the message names the line and the fix."""
 
 

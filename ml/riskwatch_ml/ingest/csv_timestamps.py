@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.errors import UserInputError
 
 FORMS = "write 2025-02-17T00:05:00Z or 2/17/2025 0:05"
 _NUMBER = re.compile(r"\d{1,7}|\d{9,}")
@@ -25,7 +26,7 @@ _DATE = re.compile(
 _LARGEST_SECONDS = 1e11
 
 
-class TimeError(ValueError):
+class TimeError(UserInputError):
     """A time column cannot be read; the message names the lines and what stands there."""
 
 

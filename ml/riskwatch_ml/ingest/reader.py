@@ -22,6 +22,7 @@ from botocore.exceptions import (
 from numpy.typing import NDArray
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.errors import OperationError
 from riskwatch_ml.ingest.call_plan import MAX_POINTS, Call, Query, Usage
 from riskwatch_ml.ingest.rate_limit import Rate
 from riskwatch_ml.schema.metric_rows import Series
@@ -45,7 +46,7 @@ _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrie
 _log = logging.getLogger(__name__)
 
 
-class CloudWatchError(Exception):
+class CloudWatchError(OperationError):
     """CloudWatch refused or kept failing; the message names what was asked for and what to do."""
 
 

@@ -15,6 +15,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from riskwatch_lambda.model.document import LEVELS
+from riskwatch_ml.core.errors import OperationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,7 @@ MIN_HOURS = 20
 of a morning differs from it on any day. A fleet that reports for fewer hours a day is therefore never in violation."""
 
 
-class DriftError(Exception):
+class DriftError(OperationError):
     """The reference or the rows cannot be compared."""
 
 

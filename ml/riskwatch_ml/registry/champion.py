@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
     from riskwatch_ml.storage.bucket import Store
 
 
-class MissingArtifactError(LookupError):
+class MissingArtifactError(UserInputError):
     """The bytes of the model in service are nowhere in the bucket; the message says what to do."""
 
 

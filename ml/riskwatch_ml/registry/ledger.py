@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.errors import OperationError
 from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 PROMOTE, RESTORE, ROLLBACK, DRY_RUN = "promote", "restore", "rollback", "dry_run"
 
 
-class LedgerError(ValueError):
+class LedgerError(OperationError):
     """An entry has no action or digest that a key can be made of."""
 
 

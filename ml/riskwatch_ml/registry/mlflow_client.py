@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.errors import OperationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ ENVIRONMENT = {
 }
 
 
-class TrackingError(Exception):
+class TrackingError(OperationError):
     """MLflow does not hold what it should; the text says what is missing."""
 
 

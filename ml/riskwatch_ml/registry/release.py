@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError, WaiterError
 
 from riskwatch_ml.artifact import archive as artifact
+from riskwatch_ml.core.errors import OperationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,7 +39,7 @@ HANDLER = "riskwatch_lambda.handler.handle"
 _BEFORE = re.compile(r"^from (\d+|\$LATEST);")
 
 
-class ReleaseError(Exception):
+class ReleaseError(OperationError):
     """A release cannot go on; the alias still points to where it pointed, unless the text says otherwise."""
 
 

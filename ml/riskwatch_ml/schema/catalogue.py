@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from riskwatch_lambda.model.document import DIRECTIONS
+from riskwatch_ml.core.errors import UserInputError
 
 # The packaged catalogues, by the name that the setting `catalogue` may give instead of a path.
 PROFILES: Mapping[str, Path] = MappingProxyType(
@@ -42,7 +43,7 @@ _BY_INSTANCE = {"InstanceId": "{instance_id}"}
 _DAY_S = 86_400
 
 
-class CatalogueError(ValueError):
+class CatalogueError(UserInputError):
     """The catalogue cannot be used; the message names the metric, the key and the fix."""
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from riskwatch_ml.core import accounts
+from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.schema.catalogue import Catalogue
 
 DEFAULT_ROLE = "default"
@@ -24,7 +25,7 @@ ROLE_TAG, SERVICE_TAG = "riskwatch:role", "riskwatch:service"
 RESOURCE_TYPES = {"AWS/EC2": "ec2:instance", "CWAgent": "ec2:instance", "AWS/RDS": "rds:db"}
 
 
-class InventoryError(ValueError):
+class InventoryError(UserInputError):
     """The inventory cannot be used; the message names the instance and the fix."""
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.schema.catalogue import Catalogue
 
 KEYS = ("instance_id", "timestamp")
 
 
-class DatasetError(ValueError):
+class DatasetError(UserInputError):
     """Rows cannot be made of the input; the message names the series, the value and the fix."""
 
 

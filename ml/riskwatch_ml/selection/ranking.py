@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from riskwatch_ml.core.errors import OperationError
 from riskwatch_ml.selection.guards import vetoes
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 CLOSE = 0.005  # a difference in VUS-PR smaller than this is noise
 
 
-class SelectionError(RuntimeError):
+class SelectionError(OperationError):
     """No candidate may win; the message lists every veto."""
 
 

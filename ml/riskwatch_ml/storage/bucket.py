@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.storage import keys
 
 _HOUR = timedelta(hours=1)
@@ -33,7 +34,7 @@ _SWAPS = 4
 _OVERTAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey", "404"})
 
 
-class StoreError(ValueError):
+class StoreError(UserInputError):
     """Rows, an interval or an object cannot be used as asked; the message says which and what to do."""
 
 

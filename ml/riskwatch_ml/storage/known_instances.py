@@ -40,5 +40,5 @@ def _stored(key: str, store: _Reads) -> dict[str, Instance]:
     data = store.get_bytes(key)
     try:
         return {} if data is None else parse(data.decode("utf-8"))
-    except ValueError as error:
+    except (UnicodeDecodeError, InventoryError) as error:
         raise InventoryError(f"{key}: {error}") from error

@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from riskwatch_ml.core.errors import OperationError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -64,7 +66,7 @@ _STAMP = pa.timestamp("ms", tz="UTC")
 _log = logging.getLogger(__name__)
 
 
-class _UnreadableError(ValueError):
+class _UnreadableError(OperationError):
     """Bytes are no labelled rows; the message says why."""
 
 

@@ -136,7 +136,7 @@ def _read(store: Store) -> _Seen:
             },
             anew_ms=clock.epoch_ms(clock.parse(document["anew"])) if "anew" in document else None,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (clock.ClockError, ValueError, KeyError, TypeError, AttributeError) as error:
         _log.warning("%s cannot be read (%r): silence is judged anew from now on", keys.LAST_SEEN, error)
         return _Seen(is_damaged=True)
 

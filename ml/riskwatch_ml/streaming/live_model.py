@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from riskwatch_ml.core.errors import OperationError, UserInputError
 from riskwatch_ml.schema.catalogue import Catalogue
 
 
-class LiveError(RuntimeError):
+class LiveError(OperationError):
     """The live function cannot be used as asked; the message says why and what to do."""
 
 
-class NoModelError(LiveError):
+class NoModelError(LiveError, UserInputError):
     """No model has been promoted yet: the function holds the stack's placeholder."""
 
 

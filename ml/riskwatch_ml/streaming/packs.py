@@ -16,6 +16,7 @@ import pandas as pd
 from riskwatch_lambda.scoring.records import PACK, PACK_LIMIT
 from riskwatch_ml.core import clock
 from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
+from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.schema import inventory
 from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.inventory import Instance
@@ -28,7 +29,7 @@ MOST_PACK_BYTES = PACK_LIMIT // 4 * 3
 VALUE_BYTES = 20
 
 
-class StreamError(Exception):
+class StreamError(UserInputError):
     """Records cannot be built or sent; the message says how many went through and what to do."""
 
 

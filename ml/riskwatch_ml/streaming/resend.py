@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.storage import keys
 from riskwatch_ml.streaming import kinesis, packs
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _HOUR = timedelta(hours=1)
 
 
-class RefusedError(ValueError):
+class RefusedError(UserInputError):
     """An object under `quarantine/records/` is not what the function writes; the message names it."""
 
 

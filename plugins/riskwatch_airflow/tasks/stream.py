@@ -250,7 +250,7 @@ def _marks(config: Settings, store: Store) -> dict[str, datetime | None]:
             return dict.fromkeys(names)
         own = found.get("shards", {})
         return {name: clock.parse(own.get(name, found["end"])) for name in names}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (clock.ClockError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AirflowFailException(
             f"s3://{config.bucket}/{keys.STREAM_MARK} cannot be read ({error!r}): delete it, the next run then "
             "streams the newest period, and run stream_metrics by hand for what lies before"

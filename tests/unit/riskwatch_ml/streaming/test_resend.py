@@ -9,7 +9,8 @@ import pytest
 
 from riskwatch_ml.storage import keys
 from riskwatch_ml.storage.bucket import Store
-from riskwatch_ml.streaming import kinesis, packs, resend
+from riskwatch_ml.streaming import kinesis as streaming_kinesis
+from riskwatch_ml.streaming import packs, resend
 from riskwatch_ml.streaming.resend import RefusedError, Resent
 from tests.support.bucket import Bucket
 
@@ -109,7 +110,7 @@ def test_only_the_hours_asked_for_are_sent(store, kinesis):
 
 def test_while_the_stream_refuses_nothing_moves(store, kinesis, monkeypatch):
     # GIVEN
-    monkeypatch.setattr(kinesis, "ATTEMPTS", 1)
+    monkeypatch.setattr(streaming_kinesis, "ATTEMPTS", 1)
     key = refuse(store, "a", document({"n": 1}))
     kinesis.refuses = True
 
