@@ -8,7 +8,7 @@ needs no library, which is what lets the Lambda serve all families with the same
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -19,6 +19,22 @@ if TYPE_CHECKING:
 
 CHUNK_CELLS = 131_072  # cells of one block of a distance matrix: 1 MB, which stays in a processor's cache
 TIE = 1e-9
+
+
+class StageDocument(TypedDict):
+    """A stage as JSON: the name of its array of prototypes, and as in `Stage`."""
+
+    prototypes: str
+    labels: list[int]
+    radius: float | None
+    outside: int | None
+
+
+class MapDocument(TypedDict):
+    """A map as JSON; the keys of `table` are the two stage labels with a comma between."""
+
+    stages: list[StageDocument]
+    table: dict[str, int] | None
 
 
 @dataclass(frozen=True)
@@ -80,10 +96,10 @@ class ClusterMap:
                 lookup[a, b] = label
         return Assigned(lookup[labels, second].astype(np.int64), (distance + other) / 2, index)
 
-    def to_document(self, prefix: str) -> tuple[dict[str, Any], dict[str, FloatArray]]:
+    def to_document(self, prefix: str) -> tuple[MapDocument, dict[str, FloatArray]]:
         """The map as JSON values, and its arrays under names that start with ``prefix``."""
         arrays = {f"{prefix}_stage{i}": stage.prototypes for i, stage in enumerate(self.stages)}
-        stages = [
+        stages: list[StageDocument] = [
             {
                 "prototypes": name,
                 "labels": [int(label) for label in stage.labels],
@@ -96,7 +112,7 @@ class ClusterMap:
         return {"stages": stages, "table": table}, arrays
 
     @staticmethod
-    def from_document(document: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> ClusterMap:
+    def from_document(document: MapDocument, arrays: Mapping[str, FloatArray]) -> ClusterMap:
         """The map that ``to_document`` wrote."""
         stages = tuple(
             Stage(

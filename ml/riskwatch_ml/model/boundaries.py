@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from riskwatch_lambda.episode_rule import RuleError
 from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray, float32
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from riskwatch_ml.model.document import RuleDocument
+
+    pass
 
 QUANTILE = 0.99
 OWN_WEIGHT = 0.5  # most that an instance's own boundary weighs against the fleet's
@@ -107,16 +110,26 @@ def count_episodes(alert: BoolArray, code: IntArray, ms: IntArray) -> int:
     return int(_episodes(alert, code, ms)[1].sum())
 
 
-def episodes_a_day(rows: PagingRows, threshold: float, rule: Mapping[str, float], period_s: float) -> float:
+def rows_to_close(rule: RuleDocument) -> int:
+    """Return how many rows that do not page close an episode, for ``alert_rows``, where any row that pages opens one.
+
+    Raises RuleError where the rule opens episodes otherwise: alerts would be counted by a rule that does not serve.
+    """
+    if (rule["m"], rule["n"]) != (1, 1):
+        raise RuleError(f"alerts are counted for episodes that one row opens, not {rule['m']} of {rule['n']}")
+    return rule["close_rows"]
+
+
+def episodes_a_day(rows: PagingRows, threshold: float, rule: RuleDocument, period_s: float) -> float:
     """Episodes for each instance and day at a threshold, over the rows of known instances."""
     days = rows.known.sum() * period_s / 86_400
     if not days:
         return 0.0
-    alert = alert_rows(rows.pages(threshold), rows.code, int(rule["close_rows"]))
+    alert = alert_rows(rows.pages(threshold), rows.code, rows_to_close(rule))
     return count_episodes(alert, rows.code, rows.ms) / float(days)
 
 
-def episodes_on_ordinary_days(rows: PagingRows, threshold: float, rule: Mapping[str, float], period_s: float) -> float:
+def episodes_on_ordinary_days(rows: PagingRows, threshold: float, rule: RuleDocument, period_s: float) -> float:
     """Episodes for each instance and day at a threshold, the busiest fifth of the instance-days left out.
 
     A day is 24 hours from the instance's first row; an episode belongs to the day it begins on. Rows that make less
@@ -127,7 +140,7 @@ def episodes_on_ordinary_days(rows: PagingRows, threshold: float, rule: Mapping[
     code, ms = rows.code[rows.known], rows.ms[rows.known]
     own_first = np.full(int(rows.code.max()) + 1, np.iinfo(np.int64).max)
     np.minimum.at(own_first, code, ms)
-    first, weight = _episodes(alert_rows(rows.pages(threshold), rows.code, int(rule["close_rows"])), rows.code, rows.ms)
+    first, weight = _episodes(alert_rows(rows.pages(threshold), rows.code, rows_to_close(rule)), rows.code, rows.ms)
     most_days = int((ms - own_first[code]).max() // DAY_MS) + 1
     key = code * most_days + (ms - own_first[code]) // DAY_MS
     days, size = np.unique(key, return_counts=True)
@@ -137,7 +150,7 @@ def episodes_on_ordinary_days(rows: PagingRows, threshold: float, rule: Mapping[
     return float(count[quiet].sum() / (size[quiet].sum() * period_s / 86_400))
 
 
-def paging_threshold(rows: PagingRows, budget: float, rule: Mapping[str, float], period_s: float) -> float:
+def paging_threshold(rows: PagingRows, budget: float, rule: RuleDocument, period_s: float) -> float:
     """Smallest threshold >= 1, in steps of 0.0001, whose episodes on ordinary days stay within ``budget``.
 
     Exhaustion pages at any threshold; where it alone is over the budget the result is just above the highest score.

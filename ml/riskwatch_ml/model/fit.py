@@ -28,6 +28,7 @@ from riskwatch_ml.model.boundaries import (
     fallback_boundary,
     own_boundaries,
     paging_threshold,
+    rows_to_close,
 )
 from riskwatch_ml.model.explain import exhausted_rows, harmful_rows
 from riskwatch_ml.model.fleet_model import FleetModel, Measured
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
     from riskwatch_ml.families.base import Params
+    from riskwatch_ml.model.document import FittedDocument, LevelDocument, MemberDocument, RuleDocument
     from riskwatch_ml.schema.catalogue import Catalogue
 
 MEMBERS = ((3, 0.2), (3, 0.4), (1, 0.4))  # window in rows, share of the group's prototypes
@@ -47,7 +49,9 @@ LEVEL_BUDGET = 256
 FIT_ROWS = 60_000  # rows whose vectors a family may sample from
 ROUGH_SAMPLE = 700  # rows of a group that a member of a rough fit sees
 HOLD_ROWS = 2_000  # rows of a half from which held-out prototypes are made
-RULE = {"m": 1, "n": 1, "close_rows": 2, "cooldown_s": 3600, "group_s": 900}
+RULE: RuleDocument = {
+    "m": 1, "n": 1, "close_rows": 2, "cooldown_s": 3600, "group_s": 900, "paging_threshold": 1.0
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Fitted:
     """
 
     recipe: Recipe
-    document: dict[str, Any]
+    document: FittedDocument
     arrays: dict[str, FloatArray]
     model: FleetModel
     level_fit: FamilyFit
@@ -104,7 +108,7 @@ def fit_model(space: Space, catalogue: Catalogue, recipe: Recipe) -> Fitted:
     baselines = space.baselines
     boundaries, measured = _fit_boundaries(space, groups, members, member_fits, recipe)
     arrays |= boundaries
-    document: dict[str, Any] = {
+    document: FittedDocument = {
         "schema": SCHEMA,
         "family": recipe.family,
         "period_s": recipe.period_s,
@@ -123,14 +127,14 @@ def fit_model(space: Space, catalogue: Catalogue, recipe: Recipe) -> Fitted:
         "members": members,
         "context_rows": trailing.context_rows(max(window for window, _ in recipe.members), space.trails),
         "max_gap_s": GAP_PERIODS * recipe.period_s,
-        "rule": {**RULE, "paging_threshold": 1.0},
+        "rule": {**RULE},
     }
     model = FleetModel.load(document, arrays)
     paging = _paging_rows(space, model, measured)
     threshold = paging_threshold(paging, recipe.budget, RULE, recipe.period_s)
     document["rule"]["paging_threshold"] = threshold
     alerts = episodes_a_day(paging, threshold, RULE, recipe.period_s)
-    alert = alert_rows(paging.pages(threshold), paging.code, int(RULE["close_rows"]))
+    alert = alert_rows(paging.pages(threshold), paging.code, rows_to_close(RULE))
     return Fitted(recipe, document, arrays, model, level_fit, member_fits, measured, alerts, alert)
 
 
@@ -139,7 +143,7 @@ def kept_settings(fitted: Fitted) -> dict[str, float | int | str]:
     return {name: fitted.level_fit.params[name] for name in FAMILIES[fitted.recipe.family].kept}
 
 
-def fit_level(space: Space, recipe: Recipe) -> tuple[FamilyFit, dict[str, Any], dict[str, FloatArray]]:
+def fit_level(space: Space, recipe: Recipe) -> tuple[FamilyFit, LevelDocument, dict[str, FloatArray]]:
     """The level map, its document with a name for each label, and its arrays."""
     x = space.level[subsample(len(space.level), FIT_ROWS, recipe.seed)]
     fit = FAMILIES[recipe.family](x, {**recipe.level, "budget": LEVEL_BUDGET}, recipe.seed)
@@ -151,14 +155,14 @@ def fit_level(space: Space, recipe: Recipe) -> tuple[FamilyFit, dict[str, Any], 
 
 def _fit_members(
     space: Space, groups: IntArray, recipe: Recipe
-) -> tuple[list[dict[str, Any]], list[FamilyFit], dict[str, FloatArray]]:
+) -> tuple[list[MemberDocument], list[FamilyFit], dict[str, FloatArray]]:
     """The members' documents, fits and prototypes: three for each group with rows enough for their windows."""
     fallback = int(groups.max())
     group_of_row = groups[space.baseline]
     each = min(GROUP_PROTOTYPES, (recipe.prototypes - FALLBACK_PROTOTYPES) // max(1, fallback))
     sample = ROUGH_SAMPLE if recipe.rough else max(1_000, 10_000 // (fallback + 1))
     foreign = _foreign(space)
-    members: list[dict[str, Any]] = []
+    members: list[MemberDocument] = []
     fits: list[FamilyFit] = []
     arrays: dict[str, FloatArray] = {}
     for group in range(fallback + 1):
@@ -216,7 +220,7 @@ class Distances:
 
 
 def _distances(
-    space: Space, groups: IntArray, members: list[dict[str, Any]], fits: list[FamilyFit], recipe: Recipe
+    space: Space, groups: IntArray, members: list[MemberDocument], fits: list[FamilyFit], recipe: Recipe
 ) -> Distances:
     group_of_row = groups[space.baseline]
     names = sorted({str(member["boundary"]) for member in members})
@@ -242,7 +246,7 @@ def _distances(
 
 
 def _fit_boundaries(
-    space: Space, groups: IntArray, members: list[dict[str, Any]], fits: list[FamilyFit], recipe: Recipe
+    space: Space, groups: IntArray, members: list[MemberDocument], fits: list[FamilyFit], recipe: Recipe
 ) -> tuple[dict[str, FloatArray], Measured]:
     """Boundary of every baseline for each slot, and the training rows' scores with them.
 
@@ -301,7 +305,7 @@ def _mean_ratio(
 def _fit_fallback(
     space: Space,
     groups: IntArray,
-    members: list[dict[str, Any]],
+    members: list[MemberDocument],
     fits: list[FamilyFit],
     boundaries: dict[str, FloatArray],
 ) -> None:

@@ -8,7 +8,7 @@ by `riskwatch_ml.model.explain`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
+    from riskwatch_ml.model.document import FittedDocument, RuleDocument
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class FleetModel:
     level_map: ClusterMap
     level_names: tuple[str, ...]
     members: tuple[Member, ...]
-    rule: Mapping[str, float]
+    rule: RuleDocument
     context_rows: int
     max_gap_s: float
     trails: tuple[int, ...]
@@ -62,21 +63,22 @@ class FleetModel:
     @staticmethod
     def load(document: Mapping[str, Any], arrays: Mapping[str, Any]) -> FleetModel:
         """Read a "maps/1" document and its arrays, of whatever precision."""
+        fitted = cast("FittedDocument", document)
         values = {name: np.asarray(array, np.float64) for name, array in arrays.items()}
-        index = document["baselines"]
-        limits = [[np.nan if limit is None else limit for limit in pair] for pair in document["bounds"]]
-        exhaustion = [np.nan if bound is None else bound for bound in document["exhaustion"]]
-        groups = document.get("groups") or [0] * len(values["center"])
+        index = fitted["baselines"]
+        limits = [[np.nan if limit is None else limit for limit in pair] for pair in fitted["bounds"]]
+        exhaustion = [np.nan if bound is None else bound for bound in fitted["exhaustion"]]
+        groups = fitted.get("groups") or [0] * len(values["center"])
         return FleetModel(
-            features=tuple(document["features"]),
+            features=tuple(fitted["features"]),
             bounds=np.array(limits, np.float64).reshape(-1, 2),
-            directions=tuple(document["directions"]),
+            directions=tuple(fitted["directions"]),
             exhaustion=np.array(exhaustion, np.float64),
             baselines=Baselines(index["instances"], index["roles"], index["fleet"], values["center"], values["scale"]),
             level_center=values["level_center"],
             level_scale=values["level_scale"],
-            level_map=ClusterMap.from_document(document["level"]["map"], values),
-            level_names=tuple(document["level"]["names"]),
+            level_map=ClusterMap.from_document(fitted["level"]["map"], values),
+            level_names=tuple(fitted["level"]["names"]),
             members=tuple(
                 Member(
                     m["window"],
@@ -85,12 +87,12 @@ class FleetModel:
                     values[m["boundary"]],
                     m.get("group", 0),
                 )
-                for m in document["members"]
+                for m in fitted["members"]
             ),
-            rule=document["rule"],
-            context_rows=document["context_rows"],
-            max_gap_s=document["max_gap_s"],
-            trails=tuple(document.get("trails", ())),
+            rule=fitted["rule"],
+            context_rows=fitted["context_rows"],
+            max_gap_s=fitted["max_gap_s"],
+            trails=tuple(fitted.get("trails", ())),
             groups=np.asarray(groups, np.int64),
         )
 

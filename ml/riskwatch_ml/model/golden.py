@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
+    from riskwatch_ml.model.document import Golden
     from riskwatch_ml.model.fleet_model import FleetModel
     from riskwatch_ml.schema.inventory import Instance
 
@@ -30,7 +31,7 @@ Record = dict[str, Any]
 
 def golden_records(
     model: FleetModel, table: MetricTable, score: FloatArray, inventory: Mapping[str, Instance], seed: int
-) -> dict[str, list[dict[str, Any]]]:
+) -> Golden:
     """At most 12 records made from training rows with scores (n,), and the score, level and unusual flag each must get.
 
     A third have the highest scores, the others are drawn at random from the roles in turn; both are varied in turn.

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
     from riskwatch_ml.features.table import MetricTable
+    from riskwatch_ml.model.document import ModelDocument, Reference
     from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.schema.inventory import Instance
 
@@ -67,7 +68,7 @@ class Candidate:
     """One trained family: the document and the arrays that serve, as they are stored, and what is known of them."""
 
     family: str
-    document: dict[str, Any]
+    document: ModelDocument
     arrays: dict[str, Any]
     figures: dict[str, float]
     params: dict[str, float | int | str]
@@ -120,7 +121,8 @@ def fit_table(
     guards = guard_figures(fitted, space, seed)
     trial = make_trial(space, catalogue, inventory, period_s=period_s, seed=seed)
     injected = injected_vus_pr(trial, catalogue, inventory, recipe)
-    document: dict[str, Any] = {
+    sizes = np.bincount(label, minlength=len(model.level_names))
+    document: ModelDocument = {
         **fitted.document,
         "model_id": f"{training_id}-{family}",
         "trained_at": clock.iso(trained_at or clock.now()),
@@ -128,9 +130,8 @@ def fit_table(
         "run_id": None,
         "settings": kept_settings(fitted),
         "golden": golden_records(model, space.table, score, inventory, seed),
+        "reference": _reference(model, sizes, score, fitted.alerts),
     }
-    sizes = np.bincount(label, minlength=len(model.level_names))
-    document["reference"] = _reference(model, sizes, score, fitted.alerts)
     figures = {
         **cluster_indices(space.level, label, seed, PLOT_ROWS),
         **guards,
@@ -159,7 +160,7 @@ def _map_figures(level_fit: FamilyFit, member_fits: list[FamilyFit]) -> dict[str
     }
 
 
-def _verdict_figures(document: Mapping[str, Any], sizes: IntArray) -> dict[str, float]:
+def _verdict_figures(document: ModelDocument, sizes: IntArray) -> dict[str, float]:
     """What the model says of its own training rows; ``sizes`` counts the rows of each level label."""
     reference = document["reference"]
     return {
@@ -171,7 +172,7 @@ def _verdict_figures(document: Mapping[str, Any], sizes: IntArray) -> dict[str, 
     }
 
 
-def _reference(model: FleetModel, sizes: IntArray, score: FloatArray, alerts: float) -> dict[str, Any]:
+def _reference(model: FleetModel, sizes: IntArray, score: FloatArray, alerts: float) -> Reference:
     """What the model says of its ``sizes`` (labels,) training rows by level label, and of their scores (n,)."""
     named = np.array(model.level_names, object)
     return {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from riskwatch_ml.families.prototype_map import ClusterMap
     from riskwatch_ml.features.table import MetricTable
     from riskwatch_ml.features.training_set import Space
+    from riskwatch_ml.model.document import LevelDocument
     from riskwatch_ml.model.fit import Fitted, Recipe
     from riskwatch_ml.model.fleet_model import FleetModel
     from riskwatch_ml.schema.inventory import Instance
@@ -100,7 +101,7 @@ def _level_map(space: Space, rows: IntArray, recipe: Recipe) -> tuple[ClusterMap
     return fit.map, _ranks(document)
 
 
-def _ranks(document: Mapping[str, Any]) -> IntArray:
+def _ranks(document: LevelDocument) -> IntArray:
     """Rank of the level of each label of a level map, 0 for Idle."""
     return np.array([LEVELS.index(name) for name in document["names"]], np.int64)
 

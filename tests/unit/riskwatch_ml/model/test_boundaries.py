@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from riskwatch_lambda.episode_rule import Rule, replay
+from riskwatch_lambda.episode_rule import Rule, RuleError, replay
 from riskwatch_ml.model.boundaries import (
     PagingRows,
     alert_rows,
@@ -11,6 +11,7 @@ from riskwatch_ml.model.boundaries import (
     fallback_boundary,
     own_boundaries,
     paging_threshold,
+    rows_to_close,
 )
 
 RULE = {"m": 1, "n": 1, "close_rows": 2, "cooldown_s": 3600, "group_s": 900}
@@ -106,3 +107,10 @@ def test_exhaustion_over_the_budget_still_gives_a_threshold():
     exhausted[::20] = True
     rows = paging(np.linspace(0, 2, 288), exhausted=exhausted)
     assert 2.0 <= paging_threshold(rows, 1.0, RULE, 300) <= 2.001
+
+
+def test_a_rule_that_one_row_does_not_open_is_refused():
+    # GIVEN a rule of two rows in three, WHEN / THEN alerts are not counted as if one row were enough
+    with pytest.raises(RuleError, match="not 2 of 3"):
+        rows_to_close({**RULE, "m": 2, "n": 3})
+    assert rows_to_close(RULE) == 2
