@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from riskwatch_cli.console import bar
+from riskwatch_cli.console import bar, show
 from riskwatch_cli.errors import STATE, explained
 
 if TYPE_CHECKING:
@@ -16,10 +15,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-console = Console()
+app = typer.Typer()
 COLUMNS_TOLD = 8
 
 
+@app.command()
 def backtest(
     history: Annotated[
         Path, typer.Option(help="Parquet: instance_id (read as text), timestamp (UTC) and metrics, the past.")
@@ -59,7 +59,7 @@ def _backtest(
     truth = None if labels is None else _labels(labels)
     past, after = _read(history), _read(replay)
     _announce(unwatched(past, after))
-    with bar(console) as progress:
+    with bar() as progress:
         task = progress.add_task("rows labelled", total=None)
         result = replays.backtest(
             past,
@@ -72,16 +72,14 @@ def _backtest(
     out.parent.mkdir(parents=True, exist_ok=True)
     result.rows[["instance_id", "timestamp", "score", "alert", "risk", "level"]].to_parquet(out, index=False)
     episodes = backtest_report.episodes(result.rows)
-    console.print(
+    show(
         f"{len(result.rows):,} rows labelled, {len(result.refreshes)} models, {len(episodes)} episodes: {out}",
-        highlight=False,
-        soft_wrap=True,
     )
     if result.early:
         text = f"{result.early:,} rows are older than their instance's history: the first model knew what came after"
-        console.print(text, highlight=False, soft_wrap=True)
+        show(text)
     if report is not None:
-        console.print(f"report: {backtest_report.write(result, report, truth)}", highlight=False, soft_wrap=True)
+        show(f"report: {backtest_report.write(result, report, truth)}")
 
 
 def _check_paths(out: Path, report: Path | None, labels: Path | None) -> None:
@@ -115,7 +113,7 @@ def _announce(left: Mapping[Any, str]) -> None:
     more = f" and {len(left) - COLUMNS_TOLD} more" if len(left) > COLUMNS_TOLD else ""
     if told:
         text = f"not watched: {', '.join(told)}{more}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        show(text)
 
 
 def _read(path: Path) -> pd.DataFrame:

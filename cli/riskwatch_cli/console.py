@@ -1,16 +1,30 @@
-"""The bar that a long command shows on a terminal, and nowhere else."""
+"""What commands print, and the bar that a long command shows on a terminal and nowhere else."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Mapping
+
+console = Console()
 
 
-def bar(console: Console) -> Progress:
+def show(text: str) -> None:
+    """Print a line as it is: no markup, no colours, no breaks."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def show_counts(counts: Mapping[str, int], what: str = "") -> None:
+    """Print counts by reason, the greatest first; `what` was counted."""
+    for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        show(f"  {what} {count:,}: {reason}" if what else f"  {count:,}: {reason}")
+
+
+def bar() -> Progress:
     """Make a bar with what is done, of how much, and the time left; it is gone when the work is done."""
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -2,107 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
 import typer
-from rich.console import Console
 
-from riskwatch_cli import backtest, quarantine, silence
-from riskwatch_cli.csv import commands
-from riskwatch_cli.errors import STATE, explained, say
-
-if TYPE_CHECKING:
-    from types import FrameType
+from riskwatch_cli import backtest, demo, quarantine, silence
+from riskwatch_cli.csv import commands as csv
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.registered_commands += commands.app.registered_commands
-app.command()(backtest.backtest)
+for module in (csv, backtest, demo):
+    app.registered_commands += module.app.registered_commands
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(silence.app, name="silence")
-console = Console()
 
 
 @app.callback()
 def main() -> None:
     """Riskwatch learns what is normal for every instance, labels each row of metrics and alerts on what is not."""
-
-
-@app.command()
-def demo(
-    leave: Annotated[bool, typer.Option("--exit", help="End after the summary instead of staying up.")] = False,
-    fleet: Annotated[
-        Path | None,
-        typer.Option(help="Your own metrics: a CSV, or a folder with history.parquet and replay.parquet."),
-    ] = None,
-    days: Annotated[
-        float, typer.Option(min=1, max=13, help="Days of metrics to use, history and stream together.")
-    ] = 4,
-    until: Annotated[
-        datetime | None,
-        typer.Option(help="With --fleet: the end of the stretch to use (UTC); the end of the data without it."),
-    ] = None,
-    stream_hours: Annotated[
-        float | None, typer.Option(min=0.5, help="Newest hours to stream; 6 for the simulated fleet, 24 for your own.")
-    ] = None,
-    state: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path(STATE),
-    airflow_port: Annotated[
-        int | None, typer.Option(help="Port of Airflow on loopback; a free one without it.")
-    ] = None,
-    mlflow_port: Annotated[int | None, typer.Option(help="Port of MLflow on loopback; a free one without it.")] = None,
-) -> None:
-    """Run the whole loop on the embedded AWS: export, train, promote, stream, alert, watch."""
-    state = state.resolve()
-    # Also where the shell has set them to be ignored, as it does for a job in the background: they end the demo.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    with explained(state, "stopped; every process of the demo has ended"):
-        ok = _demo(leave, fleet, days, until, stream_hours, state, airflow_port, mlflow_port)
-    raise typer.Exit(0 if ok else 1)
-
-
-def _demo(
-    leave: bool,
-    fleet: Path | None,
-    days: float,
-    until: datetime | None,
-    stream_hours: float | None,
-    state: Path,
-    airflow_port: int | None,
-    mlflow_port: int | None,
-) -> bool:
-    from riskwatch_local.demo import preflight
-
-    problems = preflight.check(state, {"Airflow": airflow_port, "MLflow": mlflow_port})
-    if problems:
-        for problem in problems:
-            say(problem)
-        return False
-
-    from riskwatch_local.demo import data as sources
-    from riskwatch_local.demo import run as story
-    from riskwatch_ml.core import clock
-
-    if fleet is None:
-        chosen = sources.simulated(clock.now(), stream_hours or sources.STREAM_HOURS_SIMULATED, int(days))
-    else:
-        moment = until.replace(tzinfo=UTC) if until and until.tzinfo is None else until
-        chosen = sources.own(fleet, clock.now(), stream_hours or sources.STREAM_HOURS_FLEET, days, moment)
-    result = story.run(
-        chosen, state, console, hold=None if leave else _hold, airflow_port=airflow_port, mlflow_port=mlflow_port
-    )
-    return bool(result["ok"])
-
-
-def _hold() -> None:
-    """Wait for Ctrl-C or SIGTERM."""
-    try:
-        signal.pause()
-    except KeyboardInterrupt:
-        console.print("\nStopping.")
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

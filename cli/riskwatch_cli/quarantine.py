@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from riskwatch_cli.console import show, show_counts
 from riskwatch_cli.errors import STATE, explained
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from riskwatch_ml.core.settings import Settings
     from riskwatch_ml.storage.bucket import Store
 
 app = typer.Typer(no_args_is_help=True, help="What was refused, and judging it again once the cause is gone.")
-console = Console()
 
 _Start = Annotated[
     datetime | None,
@@ -29,7 +26,7 @@ _End = Annotated[datetime | None, typer.Option(help="Moment after the last one (
 
 
 @app.command("list")
-def show(
+def list_refused(
     start: _Start = None,
     end: _End = None,
     limit: Annotated[int, typer.Option(min=0, help="Rows to name, newest first.")] = 20,
@@ -73,14 +70,14 @@ def _list(start: datetime, end: datetime, limit: int) -> None:
 
     store, _ = _bucket()
     rows = again.held(store, start, end)
-    _print(f"{len(rows):,} metric rows in quarantine, {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC")
-    _print_counts(Counter(reason for text in rows[again.REASONS] for reason in str(text).split("; ")))
+    show(f"{len(rows):,} metric rows in quarantine, {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC")
+    show_counts(Counter(reason for text in rows[again.REASONS] for reason in str(text).split("; ")))
     for row in rows.sort_values("timestamp", ascending=False).head(limit).itertuples():
-        _print(f"  {row.timestamp:%Y-%m-%d %H:%M} {row.instance_id!r} ({row.part}): {row.reasons}")
+        show(f"  {row.timestamp:%Y-%m-%d %H:%M} {row.instance_id!r} ({row.part}): {row.reasons}")
     documents = [document for _, found in resend.held(store, start, end) for document in found]
     counts = resend.rows_by_reason(documents)
-    _print(f"{counts.total():,} rows in {len(documents):,} refused stream records that arrived in this time")
-    _print_counts(counts)
+    show(f"{counts.total():,} rows in {len(documents):,} refused stream records that arrived in this time")
+    show_counts(counts)
 
 
 def _replay(start: datetime, end: datetime, rows: bool, records: bool) -> None:
@@ -94,12 +91,12 @@ def _replay(start: datetime, end: datetime, rows: bool, records: bool) -> None:
         from riskwatch_ml.schema import catalogue
 
         done = again.replay(store, catalogue.load(config.catalogue), Interval(start, end, config.period_s))
-        _print(f"{done.rows:,} metric rows = {done.validated:,} validated + {done.left:,} left in quarantine")
-        _print_counts(done.reasons)
+        show(f"{done.rows:,} metric rows = {done.validated:,} validated + {done.left:,} left in quarantine")
+        show_counts(done.reasons)
     if records:
         sent = resend.send_again(store, aws.client("kinesis"), config.stream, start, end)
-        _print(f"{sent.rows:,} refused rows of the stream = {sent.sent:,} sent again + {sent.left:,} left")
-        _print_counts(sent.reasons)
+        show(f"{sent.rows:,} refused rows of the stream = {sent.sent:,} sent again + {sent.left:,} left")
+        show_counts(sent.reasons)
 
 
 def _bucket() -> tuple[Store, Settings]:
@@ -108,12 +105,3 @@ def _bucket() -> tuple[Store, Settings]:
 
     config = settings.load()
     return Store(aws.client("s3"), config.bucket), config
-
-
-def _print_counts(counts: Mapping[str, int]) -> None:
-    for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        _print(f"  {count:,}: {reason}")
-
-
-def _print(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from riskwatch_cli.console import console, show
 from riskwatch_cli.errors import STATE, explained
 from riskwatch_ml.core.errors import UserInputError
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from riskwatch_lambda.alerting.maintenance import Window, Windows
 
 app = typer.Typer(no_args_is_help=True, help="Declare maintenance windows, in which nobody is paged.")
-console = Console()
 PIPE_WIDTH = 240
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -50,11 +50,11 @@ def add(
         first = clock.parse(start) if start else began
         window = _window(scope, name, first, _end(first, until, length), reason, by or getpass.getuser(), began)
         _windows().add(window)
-        console.print(f"{window.window_id}: {_text(window)}", highlight=False, markup=False, soft_wrap=True)
+        show(f"{window.window_id}: {_text(window)}")
 
 
 @app.command("list")
-def show(
+def list_windows(
     past: Annotated[bool, typer.Option("--all", help="Also those that are over; they are kept for 90 days.")] = False,
 ) -> None:
     """List the maintenance windows."""
@@ -98,7 +98,7 @@ def remove(
             windows.remove(window, now_ms, by or getpass.getuser())
         except ConflictError as error:
             raise SilenceError(f"somebody has just removed the maintenance window {window_id}") from error
-        console.print(f"{window_id}: ended", highlight=False, markup=False)
+        show(f"{window_id}: ended")
 
 
 def _windows() -> Windows:

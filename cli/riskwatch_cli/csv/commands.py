@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from riskwatch_cli.console import bar
+from riskwatch_cli.console import bar, show, show_counts
 from riskwatch_cli.errors import STATE, explained, say
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from riskwatch_ml.ingest.csv_reader import CsvRows
 
 app = typer.Typer()
-console = Console()
 
 _File = Annotated[
     Path,
@@ -74,7 +72,7 @@ def _import(path: Path, instance: str | None) -> bool:
     _announce(path, found)
     from riskwatch_cli.csv import import_rows
 
-    with bar(console) as progress:
+    with bar() as progress:
         task = progress.add_task("days validated", total=None)
         result = import_rows.bring_in(
             Store(aws.client("s3"), config.bucket),
@@ -83,8 +81,8 @@ def _import(path: Path, instance: str | None) -> bool:
             config.period_s,
             lambda done, total: progress.update(task, completed=done, total=total),
         )
-    _print(f"{result.rows:,} rows = {result.validated:,} validated + {result.quarantined:,} quarantined")
-    _print_counts(result.reasons)
+    show(f"{result.rows:,} rows = {result.validated:,} validated + {result.quarantined:,} quarantined")
+    show_counts(result.reasons, "quarantined")
     if result.rows != result.validated + result.quarantined:
         say("the counts do not add up: something else wrote the same hours meanwhile; import the file again")
         return False
@@ -119,7 +117,7 @@ def _stream(path: Path, rate: float | None, speed: float | None, instance: str |
     known = known_instances.load(config.inventory, store)
     packer = packs.Packer(chosen.rows, known, model.context_rows, model.max_gap_s, features)
     arrivals = stream_rows.Arrivals(store)
-    with bar(console) as progress:
+    with bar() as progress:
         sending = progress.add_task("sent", total=len(wanted))
         answering = progress.add_task("labelled or quarantined", total=len(wanted))
         sent = stream_rows.send(
@@ -140,12 +138,12 @@ def _stream(path: Path, rate: float | None, speed: float | None, instance: str |
     left_out = {"of the same instance and time as another": chosen.repeated, "without any value": chosen.empty}
     left = "".join(f" + {count:,} {why} (not sent)" for why, count in left_out.items() if count)
     labelled, quarantined = len(verdicts.labelled), len(verdicts.quarantined)
-    _print(
+    show(
         f"{len(found.rows):,} rows = {labelled:,} labelled + {quarantined:,} quarantined{left}; model {model.model_id}"
     )
-    _print("level: " + _row(verdicts.levels(), LEVELS))
-    _print("risk:  " + _row(verdicts.risks(), RISKS))
-    _print_counts(verdicts.reasons())
+    show("level: " + _row(verdicts.levels(), LEVELS))
+    show("risk:  " + _row(verdicts.risks(), RISKS))
+    show_counts(verdicts.reasons(), "quarantined")
     if sent != len(wanted):
         say(f"{sent:,} of {len(wanted):,} rows went through")
     stream_rows.check_complete(wanted, verdicts, config.function)
@@ -157,22 +155,13 @@ def _stream(path: Path, rate: float | None, speed: float | None, instance: str |
 def _announce(path: Path, found: CsvRows) -> None:
     first, last = found.rows["timestamp"].min(), found.rows["timestamp"].max()
     count = found.rows["instance_id"].nunique()
-    _print(
+    show(
         f"{path.name}: {len(found.rows):,} rows of {count:,} instance{'s' if count > 1 else ''}, "
         f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
     )
     for note in found.notes:
-        _print(f"  note: {note}")
-
-
-def _print_counts(reasons: Mapping[str, int]) -> None:
-    for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
-        _print(f"  quarantined {count:,}: {reason}")
+        show(f"  note: {note}")
 
 
 def _row(counts: Mapping[str, int], names: tuple[str, ...]) -> str:
     return ", ".join(f"{name} {counts.get(name, 0):,}" for name in names)
-
-
-def _print(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
