@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from riskwatch_lambda.clock import DAY_MS
 from riskwatch_lambda.episode_rule import EXPIRE_AFTER_MS, QUIET, EpisodeState, Rule, advance
 from riskwatch_ml.backtest.inputs import BacktestError, early_rows, joined_rows, shown_columns, usual_period
+from riskwatch_ml.core.settings import Settings
 from riskwatch_ml.core.threads import one_thread
 from riskwatch_ml.families import FAMILIES
 from riskwatch_ml.features import rolling as trailing
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 FALL_BACK = "kmeans"  # labels a replay while the guards veto every family
-HISTORY_MS = 28 * 86_400_000
+HISTORY_MS = Settings.history_days * DAY_MS
 HOUR_MS = 3_600_000
 LEAST_REFIT_MS = 60_000
 

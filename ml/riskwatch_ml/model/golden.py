@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from riskwatch_lambda.scoring.records import ONE_ROW
 from riskwatch_ml.features.table import MetricTable
 from riskwatch_ml.model.explain import score_table
 from riskwatch_ml.schema import inventory as fleet
@@ -89,7 +90,7 @@ def record_of(table: MetricTable, row: int, context_rows: int, inventory: Mappin
     instance = fleet.lookup(inventory, table.instances[table.code[row]])
     rows = [[None if value != value else value for value in line] for line in table.values[first : row + 1].tolist()]
     return {
-        "v": 1,
+        "v": ONE_ROW,
         "service": instance.service,
         "role": instance.role,
         "instance_id": instance.instance_id,
