@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from ml import catalogue, clock, inventory, metric_plan, settings, shards
+from ml import catalogue, catch_up, clock, inventory, metric_plan, settings, shards
 from riskwatch_airflow import clients, intervals
 from riskwatch_airflow.assets import VALIDATED_METRICS
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
@@ -50,23 +50,27 @@ def fetch(context: Mapping[str, Any], shard_name: str = shards.DEFAULT) -> dict[
     end of its interval waits until the datapoints have settled; a scheduled run reads the hours before it again. An
     object whose content stays the same is not written.
 
+    A scheduled run also reads what earlier runs left out, see `ml.catch_up`; `left_out` has what lies before that.
+
     Fails for good where the interval cannot be used, CloudWatch does not keep it any more, credentials or permissions
     are missing, or the only shard has nothing in it.
     """
     from ml.metric_reader import CredentialsError, ForbiddenError
 
     config = settings.load()
+    store = clients.store(config)
     try:
         shard = shards.named(config.shards, shard_name)
     except shards.ShardError as error:
         raise AirflowFailException(str(error)) from error
-    parts, end = _parts(context, config)
+    parts, end, left_out = _parts(context, config, store, shard.name)
     _settle(end, config.settle_s)
     hook = CloudWatchMetricsHook(aws_conn_id=config.aws_conn_id, shard=shard)
     try:
-        return _Export(config, hook, clients.store(config), catalogue.load(config.catalogue)).run(parts)
+        fetched = _Export(config, hook, store, catalogue.load(config.catalogue)).run(parts)
     except (ForbiddenError, CredentialsError) as error:
         raise AirflowFailException(f"connection {config.aws_conn_id}, shard {shard.name}: {error}") from error
+    return {**fetched, "left_out": list(map(clock.iso, left_out))}
 
 
 def joined(fetched: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -261,12 +265,18 @@ class _Export:
         }
 
 
-def _parts(context: Mapping[str, Any], config: Settings) -> tuple[list[Segment], datetime]:
-    """Return what a run reads, in parts of one period, and the end of its interval."""
+def _parts(
+    context: Mapping[str, Any], config: Settings, store: Store, shard: str
+) -> tuple[list[Segment], datetime, tuple[datetime, ...]]:
+    """Return what a run reads, in parts of one period, the end of its interval, and [start, end) of what it leaves."""
     now = clock.now()
     try:
         start, end = intervals.of_run(context, config.period_s, now)
+        length = end - start
         start, end = intervals.with_reread(context, start, end, config)
+        left_out: tuple[datetime, ...] = ()
+        if intervals.is_scheduled(context):
+            start, left_out = catch_up.resume(store, shard, start, length, now)
         coarsen = bool((context.get("params") or {}).get("coarsen"))
         parts = metric_plan.segments(start, end, config.period_s, now, coarsen=coarsen)
     except (intervals.IntervalError, clock.ClockError, metric_plan.RetentionError) as error:
@@ -279,7 +289,7 @@ def _parts(context: Mapping[str, Any], config: Settings) -> tuple[list[Segment],
             )
     if not parts:
         raise AirflowFailException(f"[{clock.iso(start)}, {clock.iso(end)}) holds no full row of the coarser period")
-    return parts, end
+    return parts, end, left_out
 
 
 def _chunks(part: Segment, queries: int) -> Iterator[tuple[datetime, datetime]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from ml import catalogue, clock, inventory, settings
-from riskwatch_airflow import clients
+from riskwatch_airflow import clients, intervals
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
     """Decide between refresh and contest, collect the newest `history_days` of rows, open the training in MLflow.
 
     Of a history that would not fit into memory days are left out, see `ml.history`; log and MLflow say so. Returns ids,
-    counts, the families to fit and why. The training id comes from the run, so a retry writes over its own first
-    attempt. Fails for good without rows.
+    counts, the families to fit and why. The training id is the moment at which the run started: a retry writes over
+    its own first attempt, and ids sort by age whatever the logical dates of their runs. Fails for good without rows.
     """
     from ml import tracking
 
@@ -45,7 +45,7 @@ def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
     start = end - timedelta(days=config.history_days)
     found, held = _history(store, config, start, end)
     rows = found.rows
-    training_id = context["dag_run"].run_after.strftime("%Y%m%dT%H%M%SZ")
+    training_id = f"{intervals.started(context):%Y%m%dT%H%M%SZ}"
     key = f"training/{training_id}/rows.parquet"
     store.put_frame(key, rows)
     plan = _plan(context, config, store, training_id)
@@ -105,8 +105,10 @@ def _plan(context: Mapping[str, Any], config: Settings, store: Store, training_i
     champion = tracking.champion(config)
     family = None if champion is None else champion.family
     serving = _serving(store, None if champion is None else asdict(champion), catalogue.load(config.catalogue).names)
-    before = standing.read(store, training_id, family)
-    at = context["dag_run"].run_after
+    run_id = str(context["dag_run"].run_id)
+    before = standing.read(store, training_id, family, run_id)
+    # Contests are weekly by the schedule, not by the seconds that runs waited for a slot.
+    at = intervals.due(context)
     since_s = None if before.contested_at is None else (at - before.contested_at).total_seconds()
     why = contest_due(family, since_s, serving.given_up or _asked(context))
     kind = REFRESH if why is None else "contest"
@@ -119,6 +121,7 @@ def _plan(context: Mapping[str, Any], config: Settings, store: Store, training_i
         "in_vain": before.in_vain,
         "wins": dict(before.wins),
         "at": clock.iso(at),
+        "dag_run": run_id,
     }
 
 

@@ -14,7 +14,7 @@ from ml.rate import Rate
 from riskwatch_airflow import clients
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 from tests.unit.bucket import Bucket
-from tests.unit.riskwatch_airflow import exporting
+from tests.unit.riskwatch_airflow import exporting, runs
 from tests.unit.riskwatch_airflow.trainings import TEN
 
 STATISTICS = {"Average": lambda values: sum(values) / len(values), "Sum": sum}
@@ -181,13 +181,12 @@ def context():
 @pytest.fixture
 def an_hour(context):
     """A task's context in a run of export_metrics over the hour from nine."""
-    context["data_interval_start"], context["data_interval_end"] = exporting.NINE, exporting.TEN
-    return context
+    return {**context, **runs.times(exporting.NINE, exporting.TEN), "dag_run": runs.run(exporting.TEN, "manual")}
 
 
 @pytest.fixture
 def training_run(context):
-    context["dag_run"] = SimpleNamespace(run_after=datetime(2026, 11, 22, 3, 30, tzinfo=UTC))
+    context["dag_run"] = runs.run(datetime(2026, 11, 22, 3, 30, tzinfo=UTC))
     return context
 
 

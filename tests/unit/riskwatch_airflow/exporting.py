@@ -1,9 +1,9 @@
 """Runs of export_metrics: the hour that most tests export, and a run of its tasks."""
 
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 from riskwatch_airflow.tasks import export
+from tests.unit.riskwatch_airflow import runs
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 TEN = NINE + timedelta(hours=1)
@@ -18,8 +18,7 @@ def of_run(context, start, end, kind="manual", params=None):
     """Return the context of another run."""
     return {
         **context,
-        "data_interval_start": start,
-        "data_interval_end": end,
-        "dag_run": SimpleNamespace(run_type=kind),
+        **runs.times(start, end),
+        "dag_run": runs.run(end or TEN, kind, start=start, end=end),
         "params": params or {},
     }

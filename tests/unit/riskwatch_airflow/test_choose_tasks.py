@@ -81,7 +81,7 @@ def test_a_contest_in_vain_is_not_repeated_daily(aws, training_run, told):
     # GIVEN a contest in which every family was vetoed
     with pytest.raises(AirflowFailException):
         choose.choose(training_run, training("contest", CHAMPION), [candidate(aws, "kmeans", noise_share=0.5)])
-    in_vain = standing.read(aws.store, "T2", "kmeans").in_vain
+    in_vain = standing.read(aws.store, "T2", "kmeans", "later").in_vain
     assert in_vain
 
     # WHEN the refresh of the day after is vetoed too / THEN nothing follows before the week is over
@@ -105,7 +105,7 @@ def test_wins_are_kept_and_the_third_in_a_row_changes_the_family(aws, training_r
     # WHEN it wins week after week
     kinds = []
     for week in ("T1", "T2", "T3"):
-        wins = standing.read(aws.store, week, "kmeans").wins
+        wins = standing.read(aws.store, week, "kmeans", "later").wins
         chosen = choose.choose(training_run, training("contest", CHAMPION, training_id=week, wins=wins), trained)
         kinds.append((chosen["family"], chosen["kind"], told["winner"]["refreshes"]))
 
@@ -143,7 +143,7 @@ def test_a_contest_in_which_all_are_vetoed_is_on_record(aws, training_run, told)
         choose.choose(training_run, training("contest", CHAMPION), [candidate(aws, "kmeans", noise_share=0.5)])
 
     # THEN tomorrow is no contest because of the calendar
-    assert standing.read(aws.store, "T2", "kmeans").contested_at == TEN
+    assert standing.read(aws.store, "T2", "kmeans", "later").contested_at == TEN
 
 
 @pytest.mark.parametrize("kind", ["refresh", "contest"])
@@ -163,7 +163,7 @@ def test_a_champion_that_failed_to_train_goes_on_serving(aws, training_run, told
     with pytest.raises(AirflowFailException, match="kmeans failed to train: what serves stays"):
         choose.choose(training_run, training("contest", CHAMPION, wins={"dbscan": 2}), trained)
     assert "winner" not in told
-    assert standing.read(aws.store, "T2", "kmeans").wins == {"dbscan": 2}
+    assert standing.read(aws.store, "T2", "kmeans", "later").wins == {"dbscan": 2}
 
 
 def test_a_refresh_of_unknown_churn_asks(aws, training_run, told):

@@ -14,6 +14,7 @@ from ml.train import fit_candidate
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_airflow.tasks import train
 from tests.unit.ml.fleets import CATALOGUE, INVENTORY, rows
+from tests.unit.riskwatch_airflow import runs
 from tests.unit.riskwatch_airflow.trainings import CHAMPION, FIVE, TEN, training
 
 
@@ -122,7 +123,9 @@ def test_a_run_is_a_refresh_or_a_contest_and_says_why(
     # GIVEN a contest some days before this run
     if days is not None:
         at = training_run["dag_run"].run_after - timedelta(days=days)
-        standing.write(aws.store, "20261101T000000Z", at=at, champion="kmeans", wins={"dbscan": 2}, decision={})
+        standing.write(
+            aws.store, "20261101T000000Z", dag_run="earlier", at=at, champion="kmeans", wins={"dbscan": 2}, decision={}
+        )
     told["champion"] = champion
 
     # WHEN
@@ -174,7 +177,7 @@ def test_a_champion_that_cannot_be_refreshed_is_contested(aws, training_run, tol
     # GIVEN a contest yesterday, and a champion of another version or of other metrics
     put(aws, served)
     at = training_run["dag_run"].run_after - timedelta(days=1)
-    standing.write(aws.store, "20261101T000000Z", at=at, champion="kmeans", wins={}, decision={})
+    standing.write(aws.store, "20261101T000000Z", dag_run="earlier", at=at, champion="kmeans", wins={}, decision={})
     told["champion"] = CHAMPION
 
     # WHEN / THEN all families are fitted, the champion's with settings of its own choice, and the winner is a change
@@ -205,3 +208,16 @@ def test_a_vetoed_champion_is_fitted_again_with_settings_of_its_own_choice(aws, 
     assert summary["given_up"] == "one level cluster holds too much"
     free = fit_candidate(frame, CATALOGUE, INVENTORY, Recipe("kmeans"), "T1")
     assert summary["params"]["level.clusters"] == free.params["level.clusters"] != 4
+
+
+def test_training_ids_sort_by_age_whatever_the_logical_dates(aws, context, told, validated):
+    # GIVEN a run of today's date, and one that Airflow made later for yesterday
+    today, yesterday = TEN, TEN - timedelta(days=1)
+    first = runs.run(today, started=today + timedelta(seconds=2))
+    catch_up = runs.run(yesterday, started=today + timedelta(minutes=5))
+
+    # WHEN both prepare a training, the second one twice
+    made = [train.prepare({**context, "dag_run": run})["training_id"] for run in (first, catch_up, catch_up)]
+
+    # THEN the later training has the greater id, and a second try the same one
+    assert made == ["20261122T100002Z", "20261122T100500Z", "20261122T100500Z"]

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from ml import artifact, clock, labelled, tracking
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_airflow.tasks import watch
+from tests.unit.riskwatch_airflow import runs
 
 NOW = datetime(2026, 11, 22, 10, 7, 30, tzinfo=UTC)
 RUN = datetime(2026, 11, 22, 10, 5, tzinfo=UTC)
@@ -82,7 +83,7 @@ def champion(aws, context, monkeypatch):
     )
     monkeypatch.setattr(labelled, "alert_volume", lambda client, table, days: {"episodes": len(days)})
     aws.store.put_bytes("artifacts/d.zip", b"zip")
-    context["dag_run"] = SimpleNamespace(run_after=RUN)
+    context["dag_run"] = runs.run(RUN)
     return aws
 
 
@@ -111,7 +112,7 @@ def test_a_retry_is_the_same_report_and_does_not_count_itself(champion, context,
     first = watch.measure(context)
     monkeypatch.setattr(clock, "now", lambda: NOW + timedelta(minutes=3))
     again = watch.measure(context)
-    context["dag_run"] = SimpleNamespace(run_after=RUN + timedelta(hours=1))
+    context["dag_run"] = runs.run(RUN + timedelta(hours=1))
     following = watch.measure(context)
 
     # THEN a retrain is asked for both times by the one run, in one report, and not by the next run
@@ -128,7 +129,7 @@ def test_promotions_do_not_make_a_chain_of_retrainings(champion, context):
     # WHEN the runs of the next hours measure
     told = []
     for hours in range(3):
-        context["dag_run"] = SimpleNamespace(run_after=RUN + timedelta(hours=hours))
+        context["dag_run"] = runs.run(RUN + timedelta(hours=hours))
         told.append(watch.measure(context))
 
     # THEN the distance is beyond the limit, and none is a violation
