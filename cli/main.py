@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from cli import backtest, quarantine, rows, silence
 from cli.explain import STATE, explained, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -22,6 +24,7 @@ app.command()(backtest.backtest)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(silence.app, name="silence")
 console = Console()
+HOLD_POLL_S = 2.0
 
 
 @app.callback()
@@ -95,10 +98,12 @@ def _demo(
     return bool(result["ok"])
 
 
-def _hold() -> None:
-    """Wait for Ctrl-C or SIGTERM."""
+def _hold(poll: Callable[[], None]) -> None:
+    """Call `poll` every few seconds until Ctrl-C or SIGTERM."""
     try:
-        signal.pause()
+        while True:
+            poll()
+            time.sleep(HOLD_POLL_S)
     except KeyboardInterrupt:
         console.print("\nStopping.")
 

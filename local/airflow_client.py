@@ -71,6 +71,14 @@ class AirflowClient:
         """Let the scheduler run `dag_id`."""
         self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
 
+    def parse_again(self, dag_id: str) -> None:
+        """Ask the DAG processor to parse the file of `dag_id` now, because its settings have changed."""
+        token = self._call("GET", f"/dags/{dag_id}")["file_token"]
+        answer = self._http.put(f"/parseDagFile/{token}")
+        # The same request waits already.
+        if answer.status_code != httpx.codes.CONFLICT:
+            answer.raise_for_status()
+
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
         """Start a manual run with the params `conf` and return its run id."""
         body = {"logical_date": datetime.now(UTC).isoformat(), "conf": conf or {}}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from ml import catalogue, clock, inventory, live, settings, silence
+from ml.silence import MARK
 from riskwatch_airflow import clients, intervals
 from riskwatch_airflow.hooks.fleet import Fleet
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ml.settings import Settings
     from ml.store import Store
 
-MARK = "stream/mark.json"
 # An alert that comes later than this helps nobody: what a longer outage left out waits to be asked for.
 CATCH_UP = timedelta(hours=6)
 # What one run sends at most, so that it ends within its time limit: 1 MB/s goes through one shard.
