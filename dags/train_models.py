@@ -34,7 +34,7 @@ an approval that nobody gave. With promotion `off` or `dry_run` there is no cham
 five families: pause this DAG where nothing shall ever be promoted.
 
 **When it fails**
-- *no rows to train on*: run or backfill `export_metrics`.
+- *no rows to train on*: run or backfill `export_metrics`; a scheduled run is skipped until there are rows.
 - *no family was trained* or *the champion failed to train*: memory or storage; the logs of the `train` tasks say which,
   the parameter `memory_gb` of the training in MLflow how much memory each takes, about.
 - *no family may serve*: every candidate was vetoed; the description of the training in MLflow lists the reasons. A
@@ -87,7 +87,9 @@ def train_models() -> None:
 
     training = prepare()
     trained = train.partial(training=training).expand(family=contestants(training))
-    choose(training, trained) >> request_contest() >> heartbeat()
+    chosen, requested = choose(training, trained), request_contest()
+    chosen >> requested
+    [chosen, requested] >> heartbeat()
 
 
 train_models()

@@ -54,7 +54,7 @@ def watch_model() -> None:
 
     report = measure()
     compact() >> report
-    request_retrain(report) >> heartbeat()
+    [report, request_retrain(report)] >> heartbeat()
 
 
 watch_model()

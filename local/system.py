@@ -132,12 +132,13 @@ class System:
         port = int(self.airflow_url.rsplit(":", 1)[1])
         health = airflow_components.health_url(port)
         first, *others = airflow_components.COMPONENTS
-        self._start_component(first).wait_healthy(health, READY_S)
-        children = [self._start_component(name) for name in others]
+        self.start_component(first).wait_healthy(health, READY_S)
+        children = [self.start_component(name) for name in others]
         for child in children:
             child.wait_healthy(lambda: airflow_components.healthy(health), READY_S)
 
-    def _start_component(self, name: str) -> Child:
+    def start_component(self, name: str) -> Child:
+        """Start one of Airflow's components without waiting for it."""
         return self.supervisor.start(
             f"Airflow's {name}",
             airflow_components.component(name),

@@ -71,9 +71,12 @@ def moments_or(dag: str, asset: Asset) -> AssetOrTimeSchedule | list[Asset]:
 
 
 def heartbeat() -> Any:
-    """Return the last task of a DAG: it reports that the run has succeeded, see `riskwatch_airflow.tasks.heartbeat`."""
+    """Return the last task of a DAG: it reports that the run has done its work, see `tasks.heartbeat`.
 
-    @task(trigger_rule=TriggerRule.NONE_FAILED)
+    It follows the tasks of which one at least must have succeeded, and none may have failed.
+    """
+
+    @task(trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
     def heartbeat() -> None:
         from riskwatch_airflow.tasks import heartbeat as body
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from ml import catalogue, clock, inventory, settings
 from riskwatch_airflow import clients, intervals
@@ -30,7 +30,8 @@ def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
 
     Of a history that would not fit into memory days are left out, see `ml.history`; log and MLflow say so. Returns ids,
     counts, the families to fit and why. The training id is the moment at which the run started: a retry writes over
-    its own first attempt, and ids sort by age whatever the logical dates of their runs. Fails for good without rows.
+    its own first attempt, and ids sort by age whatever the logical dates of their runs. Without rows a
+    scheduled run skips, and any other fails for good.
     """
     from ml import tracking
 
@@ -38,9 +39,11 @@ def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
     store = clients.store(config)
     newest = _newest_hour(store)
     if newest is None:
-        raise AirflowFailException(
+        message = (
             f"s3://{config.bucket}/validated/ has no rows to train on: run export_metrics for the days to learn from"
         )
+        # A new installation is no failure: the schedule tries again.
+        raise AirflowSkipException(message) if intervals.is_scheduled(context) else AirflowFailException(message)
     end = newest + timedelta(hours=1)
     start = end - timedelta(days=config.history_days)
     found, held = _history(store, config, start, end)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from ml import artifact, catalogue, history, standing, tracking
 from ml.fit import Recipe
@@ -93,10 +93,11 @@ def test_newest_days_that_do_not_fit_are_trained_on_and_told(aws, training_run, 
     assert f"the newest days alone are {found['rows']} rows, for which a train task needs about 0.3 GB" in caplog.text
 
 
-def test_no_rows_is_a_failure_that_says_what_to_run(aws, training_run, told):
-    # GIVEN / WHEN / THEN
-    with pytest.raises(AirflowFailException, match="run export_metrics"):
-        train.prepare(training_run)
+@pytest.mark.parametrize(("kind", "outcome"), [("manual", AirflowFailException), ("scheduled", AirflowSkipException)])
+def test_without_rows_a_run_by_hand_fails_and_a_scheduled_one_waits_for_them(aws, context, told, kind, outcome):
+    # GIVEN / WHEN / THEN both say what to run
+    with pytest.raises(outcome, match="run export_metrics"):
+        train.prepare({**context, "dag_run": runs.run(TEN, kind)})
 
 
 @pytest.mark.parametrize(
