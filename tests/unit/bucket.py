@@ -7,12 +7,15 @@ from types import SimpleNamespace
 
 from botocore.exceptions import ClientError
 
+from tests.unit.contract import imitates
+
 
 def tag(data):
     """Return the ETag of an object's bytes."""
     return f'"{hashlib.md5(data).hexdigest()}"'
 
 
+@imitates("s3", pages="list_objects_v2")
 class Bucket:
     """Objects by key in `objects`; `puts` lists the keys written, in order.
 

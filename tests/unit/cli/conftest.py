@@ -13,8 +13,10 @@ from cli.main import app
 from ml import aws, clock, settings
 from ml.store import Store
 from tests.unit.bucket import Bucket
+from tests.unit.contract import imitates
 
 
+@imitates("lambda", "kinesis")
 class Function:
     """The live function: says which model it is, and writes a verdict on each row as it comes in."""
 

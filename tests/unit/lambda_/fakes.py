@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from tests.unit.contract import imitates
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,6 +26,7 @@ def client_error(code: str, operation: str, **more: Any) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": code}, **more}, operation)
 
 
+@imitates("s3")
 class FakeS3:
     """Objects by key; honours IfNoneMatch; the next ``failing`` puts fail."""
 
@@ -46,6 +49,7 @@ class FakeS3:
         return [json.loads(line) for body in bodies for line in body.splitlines()]
 
 
+@imitates("dynamodb")
 class FakeDynamoDB:
     """Items by key; evaluates the conditions and the SET and REMOVE expressions of single and transactional updates.
 
@@ -160,6 +164,8 @@ class FakeDynamoDB:
             raise client_error("ProvisionedThroughputExceededException", operation)
         if self.busy:
             self.busy -= 1
+            if operation == "UpdateItem":
+                raise client_error("TransactionConflictException", operation)
             reasons = [{"Code": "TransactionConflict"}]
             raise client_error("TransactionCanceledException", operation, CancellationReasons=reasons)
         hook, self.before_write = self.before_write, None
@@ -219,6 +225,7 @@ class FakeDynamoDB:
         return {name: read[kind](value) for name, typed in item.items() for kind, value in typed.items()}
 
 
+@imitates("sns")
 class FakeSNS:
     """Published messages; refuses what SNS refuses; the next ``failing`` ones fail."""
 

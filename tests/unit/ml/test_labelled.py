@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from ml import clock, labelled
 from ml.store import Store
+from tests.unit.contract import imitates
 
 NOW = datetime(2026, 11, 22, 12, 15, tzinfo=UTC)
 
@@ -251,6 +252,7 @@ def test_recent_without_rows_has_the_columns(store):
     assert {"level", "unusual", "reasons", "arrived"} <= set(frame.columns)
 
 
+@imitates("dynamodb", pages="query")
 class Table:
     """A DynamoDB query by partition, two items a page."""
 

@@ -6,8 +6,10 @@ import pytest
 
 from ml import catalogue, live
 from ml.live import LiveError
+from tests.unit.contract import imitates
 
 
+@imitates("lambda")
 class Lambda:
     """Answers every call with one text."""
 

@@ -15,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ml import release
+from tests.unit.contract import imitates
 
 FUNCTION, ALIAS = "riskwatch-inference", "live"
 
@@ -35,6 +36,7 @@ def sha(data: bytes) -> str:
     return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
+@imitates("lambda")
 class Lambda:
     """One function as Lambda keeps it: $LATEST, immutable versions, an alias, a revision id that every change renews.
 

@@ -14,6 +14,7 @@ from ml.rate import Rate
 from riskwatch_airflow import clients
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 from tests.unit.bucket import Bucket
+from tests.unit.contract import imitates
 from tests.unit.riskwatch_airflow import exporting, runs
 from tests.unit.riskwatch_airflow.trainings import TEN
 
@@ -21,6 +22,7 @@ STATISTICS = {"Average": lambda values: sum(values) / len(values), "Sum": sum}
 NOW = datetime(2026, 11, 22, 10, 7, 30, tzinfo=UTC)
 
 
+@imitates("kinesis")
 class FakeKinesis:
     """Takes every record."""
 
@@ -32,6 +34,7 @@ class FakeKinesis:
         return {"Records": [{"SequenceNumber": "1"} for _ in asked["Records"]]}
 
 
+@imitates("lambda")
 class FakeLambda:
     """Answers what `answers` has for the event's name, or raises as a function does."""
 
@@ -47,6 +50,7 @@ class FakeLambda:
         return {"Payload": io.BytesIO(json.dumps(answer).encode()), **failed}
 
 
+@imitates("cloudwatch", pages="list_metrics")
 class FakeCloudWatch:
     """Metrics as {(metric, instance): {moment: value}}; `dies_at` is the call, counted from 1, that fails.
 
@@ -99,6 +103,7 @@ class FakeCloudWatch:
         return {"MetricDataResults": results}
 
 
+@imitates("resourcegroupstaggingapi", pages="get_resources")
 class FakeTagging:
     """The tagging API: resources as {arn: {tag: value}}."""
 

@@ -215,7 +215,7 @@ def test_a_champion_stays_when_its_release_is_cleared_and_a_record_fails(registr
 def test_an_artifact_that_served_before_can_serve_again_when_its_candidate_is_deleted(registry, context):
     # GIVEN a challenger whose candidate has expired, and the artifact that was kept when it served
     promote.decide(context)
-    registry.s3.delete_object(Key=CHALLENGER.s3_key)
+    registry.s3.delete_object(Bucket=registry.config.bucket, Key=CHALLENGER.s3_key)
     with pytest.raises(AirflowFailException, match="is gone"):
         promote.put_live(context)
 
