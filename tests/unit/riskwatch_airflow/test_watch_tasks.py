@@ -89,7 +89,7 @@ def champion(aws, context, monkeypatch):
 
 def test_a_report_compares_only_the_rows_of_the_champion(champion, context):
     # GIVEN / WHEN the run of 10:05 is late, at 10:07:30
-    told = watch.measure(context)
+    told = runs.handed_on(watch.measure(context))
 
     # THEN the report is of the 24 hours before the run
     report = champion.store.get_json(told["key"])
