@@ -5,7 +5,19 @@ from uuid import UUID
 
 from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, TIRunContext
-from airflow.sdk.execution_time.comms import GetXComSequenceSlice, SetXCom, XComSequenceSliceResult
+from airflow.sdk.definitions.xcom_arg import PlainXComArg
+from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.execution_time.comms import (
+    ErrorResponse,
+    GetXComCount,
+    GetXComSequenceItem,
+    GetXComSequenceSlice,
+    SetXCom,
+    XComCountResponse,
+    XComSequenceIndexResult,
+    XComSequenceSliceResult,
+)
+from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.sdk.serde import deserialize, serialize
 from airflow.sdk.timezone import coerce_datetime
@@ -68,18 +80,37 @@ def context(of_run, task_id="task"):
 
 
 class Supervisor:
-    """Answers what task instances ask about XComs, which it keeps by (task, key)."""
+    """Answers what task instances ask about XComs, which it keeps by (task, key); notes what is asked."""
 
     def __init__(self):
         self.xcoms = {}
+        self.mapped = []
+        self.asked = []
 
     def send(self, msg):
-        if isinstance(msg, SetXCom):
-            self.xcoms[msg.task_id, msg.key] = as_json(msg.value)
-            return None
-        assert isinstance(msg, GetXComSequenceSlice), msg
-        held = self.xcoms.get((msg.task_id, msg.key))
-        return XComSequenceSliceResult(root=[] if held is None else [held])
+        self.asked.append(msg)
+        match msg:
+            case SetXCom():
+                self.xcoms[msg.task_id, msg.key] = as_json(msg.value)
+                return None
+            case GetXComSequenceSlice():
+                held = self.xcoms.get((msg.task_id, msg.key))
+                return XComSequenceSliceResult(root=[] if held is None else [held])
+            case GetXComCount():
+                return XComCountResponse(len=len(self.mapped))
+            case GetXComSequenceItem() if msg.offset < len(self.mapped):
+                return XComSequenceIndexResult(root=self.mapped[msg.offset])
+            case GetXComSequenceItem():
+                return ErrorResponse(error=ErrorType.XCOM_NOT_FOUND)
+        raise AssertionError(f"a task asks for {msg!r}")
+
+    def of_mapped(self, context, values):
+        """Return what a task gets of a mapped one of which these have returned; those that failed are not among them.
+
+        Each item is asked for when it is needed, and again each time.
+        """
+        self.mapped = [as_json(serialize(value)) for value in values]
+        return LazyXComSequence(xcom_arg=PlainXComArg(context["task"]), ti=context["ti"])
 
 
 def as_json(value):
