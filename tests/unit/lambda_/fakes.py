@@ -9,6 +9,7 @@ import copy
 import gzip
 import json
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -19,11 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Item = dict[str, dict[str, Any]]
+# Of the table and its index.
+KEYS = ("pk", "sk", "unfinished")
 
 
 def client_error(code: str, operation: str, **more: Any) -> ClientError:
     """Make an error as a botocore client raises it."""
     return ClientError({"Error": {"Code": code, "Message": code}, **more}, operation)
+
+
+def stored(value: dict[str, Any]) -> dict[str, Any]:
+    """Give a value as DynamoDB gives it back: numbers lose the zeros at their end."""
+    kind, content = next(iter(value.items()))
+    return {kind: format(Decimal(content).normalize(), "f") if kind == "N" else copy.deepcopy(content)}
 
 
 @imitates("s3")
@@ -192,7 +201,7 @@ class FakeDynamoDB:
         assert compared, f"this fake does not know the condition {clause!r}"
         found, wanted = item.get(names[compared[1]]), values[compared[3]]
         if compared[2] == "=":
-            return found == wanted
+            return found == stored(wanted)
         return found is not None and float(found["N"]) < float(wanted["N"])
 
     def _apply(self, update: dict[str, Any]) -> None:
@@ -213,7 +222,8 @@ class FakeDynamoDB:
                 before = item.get(names[counted[1]], values[counted[2]])
                 item[names[name]] = {"N": str(int(before["N"]) + int(values[counted[3]]["N"]))}
             else:
-                item[names[name]] = copy.deepcopy(values[value])
+                assert names[name] not in KEYS or values[value] != {"S": ""}, "AWS refuses an empty text in a key"
+                item[names[name]] = stored(values[value])
 
     @staticmethod
     def _key(key: Item) -> tuple[str, str]:

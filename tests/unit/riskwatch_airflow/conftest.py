@@ -1,7 +1,6 @@
 """AWS as the tasks reach it: bucket, stream, live function and metrics in memory, behind the one client factory."""
 
 import inspect
-import io
 import json
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -11,12 +10,13 @@ import pandas as pd
 import pytest
 from airflow.sdk.execution_time import task_runner
 from botocore.exceptions import ClientError
+from dateutil.tz import tzlocal
 
 from ml import clock, settings, tracking
 from ml.rate import Rate
 from riskwatch_airflow import clients
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
-from tests.unit.bucket import Bucket
+from tests.unit.bucket import Bucket, body
 from tests.unit.contract import imitates
 from tests.unit.riskwatch_airflow import exporting, runs
 from tests.unit.riskwatch_airflow.trainings import TEN
@@ -50,7 +50,7 @@ class FakeLambda:
         self.events.append((asked["FunctionName"], asked["Qualifier"], event))
         answer = self.answers[next(iter(event))]
         failed = {"FunctionError": "Unhandled"} if "errorMessage" in answer else {}
-        return {"Payload": io.BytesIO(json.dumps(answer).encode()), **failed}
+        return {"Payload": body(json.dumps(answer).encode()), **failed}
 
 
 @imitates("cloudwatch", pages="list_metrics")
@@ -98,7 +98,8 @@ class FakeCloudWatch:
             results.append(
                 {
                     "Id": query["Id"],
-                    "Timestamps": list(found),
+                    # botocore reads times into the zone of the machine.
+                    "Timestamps": [moment.astimezone(tzlocal()) for moment in found],
                     "Values": [made(values) for values in found.values()],
                     "StatusCode": "Complete",
                 }
