@@ -247,7 +247,7 @@ class FakeSNS:
         self, *, TopicArn: str, Subject: str, Message: str, MessageStructure: str, MessageAttributes: dict[str, Any]
     ) -> dict[str, str]:
         assert (TopicArn, MessageStructure) == ("topic", "json")
-        assert len(Subject) <= 100
+        assert len(Subject) < 100
         assert re.fullmatch(r"[\x20-\x7e]+", Subject)
         assert len(Message.encode()) + len(json.dumps(MessageAttributes)) <= 256 * 1024
         if self.failing:
