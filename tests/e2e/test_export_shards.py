@@ -17,6 +17,7 @@ from ml.catalogue import Catalogue
 from ml.shards import Shard
 from ml.store import Store
 from riskwatch_airflow.tasks import export
+from tests.unit.riskwatch_airflow import runs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -79,7 +80,7 @@ def test_accounts_and_regions_are_read_under_their_own_roles(aws):
     put(Shard(None, "us-east-1"), ["host", "i-00000000000000001"], start, 10.0)
     put(Shard(ROLE, "us-east-1"), ["host"], start, 20.0)
     put(Shard(ROLE, "eu-west-1"), ["host"], start, 30.0)
-    context = {"params": {}, "data_interval_start": start, "data_interval_end": start + timedelta(hours=1)}
+    context = runs.context(runs.run(start, "manual", start=start, end=start + timedelta(hours=1)))
 
     # WHEN every shard is fetched
     fetched = [export.fetch(context, shard.name) for shard in settings.shards()]

@@ -79,6 +79,8 @@ def joined(fetched: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     A shard whose fetch failed has returned nothing: the others are validated, and `complete` names it. Fails for good
     where none of them had a row.
     """
+    # What mapped tasks have returned is asked of Airflow's API item by item, each time that it is gone through.
+    fetched = list(fetched)
     chunks = [chunk for item in fetched for chunk in item["chunks"]]
     if not chunks:
         raise AirflowFailException("no shard has a datapoint in this interval: the logs of fetch say what was asked")

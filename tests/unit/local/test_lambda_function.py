@@ -7,8 +7,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.lambda_function import Function, FunctionError, fetch
+from tests.unit.contract import imitates
 
 
+@imitates("lambda")
 class FakeLambda:
     """One function whose code lies in a file."""
 

@@ -9,8 +9,10 @@ import pytest
 from local import publish
 from ml import catalogue
 from ml.catalogue import Catalogue, Metric
+from tests.unit.contract import imitates
 
 
+@imitates("cloudwatch")
 class FakeCloudWatch:
     """Stores what it is given, as PutMetricData does."""
 

@@ -1,13 +1,14 @@
 """Asking the live function, and what its answers mean."""
 
-import io
-
 import pytest
 
 from ml import catalogue, live
 from ml.live import LiveError
+from tests.unit.bucket import body
+from tests.unit.contract import imitates
 
 
+@imitates("lambda")
 class Lambda:
     """Answers every call with one text."""
 
@@ -16,7 +17,7 @@ class Lambda:
 
     def invoke(self, **asked):
         assert (asked["FunctionName"], asked["Qualifier"]) == ("risk", "live")
-        return {"Payload": io.BytesIO(self.text.encode()), **self.more}
+        return {"Payload": body(self.text.encode()), **self.more}
 
 
 def test_the_answer_says_what_a_record_holds():

@@ -11,11 +11,13 @@ from ml import refused, stream
 from ml.refused import RefusedError, Resent
 from ml.store import Store
 from tests.unit.bucket import Bucket
+from tests.unit.contract import imitates
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 NOON = TEN + timedelta(hours=2)
 
 
+@imitates("kinesis")
 class Kinesis:
     """Takes records, as long as it is not told to refuse them."""
 

@@ -11,7 +11,8 @@ TEN = NINE + timedelta(hours=1)
 
 def exported(context, *shards):
     """Run the DAG's tasks: fetch for every shard, validate."""
-    return export.validate(context, export.joined([export.fetch(context, shard) for shard in shards or ("default",)]))
+    fetched = [runs.handed_on(export.fetch(context, shard)) for shard in shards or ("default",)]
+    return runs.handed_on(export.validate(context, export.joined(fetched)))
 
 
 def of_run(context, start, end, kind="manual", params=None):

@@ -71,13 +71,12 @@ def test_a_vetoed_refresh_is_followed_by_a_contest(aws, training_run, told):
         choose.choose(training_run, training("refresh", CHAMPION), trained)
     assert "noise" in told["closed"][0]["vetoes"][0]
     assert training_run["outlet_events"] == {}
-    training_run["ti"].values["choose", choose.AGAIN] = training_run["ti"].values.pop(("decide", choose.AGAIN))
     asked = choose.request(training_run)
     assert training_run["outlet_events"][RETRAIN_REQUEST].extra == asked
     assert "50.0% of the rows are noise" in asked["reason"]
 
 
-def test_a_contest_in_vain_is_not_repeated_daily(aws, training_run, told):
+def test_a_contest_in_vain_is_not_repeated_daily(aws, training_run, told, supervisor):
     # GIVEN a contest in which every family was vetoed
     with pytest.raises(AirflowFailException):
         choose.choose(training_run, training("contest", CHAMPION), [candidate(aws, "kmeans", noise_share=0.5)])
@@ -89,7 +88,7 @@ def test_a_contest_in_vain_is_not_repeated_daily(aws, training_run, told):
         choose.choose(
             training_run, training("refresh", CHAMPION, in_vain=in_vain), [candidate(aws, "kmeans", noise_share=0.5)]
         )
-    assert training_run["ti"].values == {}
+    assert supervisor.xcoms == {}
 
 
 def test_a_sound_refresh_asks_for_no_contest(training_run):
@@ -147,12 +146,12 @@ def test_a_contest_in_which_all_are_vetoed_is_on_record(aws, training_run, told)
 
 
 @pytest.mark.parametrize("kind", ["refresh", "contest"])
-def test_no_family_came_out_of_the_training(aws, training_run, told, kind):
+def test_no_family_came_out_of_the_training(aws, training_run, told, supervisor, kind):
     # GIVEN the only one ran out of memory / WHEN / THEN that is a failure, not a veto
     with pytest.raises(AirflowFailException, match="no family was trained"):
         choose.choose(training_run, training(kind, CHAMPION), [None])
     assert aws.store.keys("contests/") == []
-    assert training_run["ti"].values == {}
+    assert supervisor.xcoms == {}
 
 
 def test_a_champion_that_failed_to_train_goes_on_serving(aws, training_run, told):

@@ -16,6 +16,7 @@ from ml.metric_reader import CloudWatchError, CredentialsError, ForbiddenError
 from ml.rate import Rate
 from ml.shards import Shard
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
+from tests.unit.contract import imitates
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 ALL = catalogue.load()
@@ -23,6 +24,7 @@ TWO = Catalogue(ALL.metrics[:3:2])  # cpu_utilization, and disk_read_mb with sca
 ROLE = "arn:aws:iam::123456789012:role/riskwatch-reader"
 
 
+@imitates("cloudwatch", pages="list_metrics")
 class CloudWatch:
     """CloudWatch with the limits of the real one: 500 queries, 100,800 points, pages of `page` results."""
 
@@ -248,6 +250,7 @@ def test_no_instance_is_no_call(hook):
     assert client.calls == []
 
 
+@imitates("cloudwatch", pages="list_metrics")
 class Lists:
     """ListMetrics as it answers for one metric, whose entries have these dimensions."""
 

@@ -7,11 +7,13 @@ from botocore.exceptions import ClientError
 
 from riskwatch_airflow import clients
 from riskwatch_airflow.tasks import heartbeat
+from tests.unit.contract import imitates
 from tests.unit.riskwatch_airflow import runs
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 
 
+@imitates("cloudwatch")
 class Metrics:
     """Takes datapoints, or refuses them with a code."""
 

@@ -17,8 +17,7 @@ def test_params_come_before_the_data_interval():
     # GIVEN a run with both
     context = {
         "params": {"start": "2026-11-22T10:02:00Z", "end": "2026-11-22T11:00:00+00:00"},
-        "data_interval_start": TEN - timedelta(days=1),
-        "data_interval_end": TEN,
+        **runs.times(TEN - timedelta(days=1), TEN),
     }
 
     # WHEN / THEN the params count, cut to the grid
@@ -27,7 +26,7 @@ def test_params_come_before_the_data_interval():
 
 def test_the_data_interval_without_params():
     # GIVEN / WHEN / THEN
-    context = {"params": {"start": None, "end": None}, "data_interval_start": TEN, "data_interval_end": NOW}
+    context = {"params": {"start": None, "end": None}, **runs.times(TEN, NOW)}
     assert intervals.of_run(context, 300, NOW) == (TEN, NOW)
 
 

@@ -13,6 +13,7 @@ from ml.metric_reader import ForbiddenError
 from ml.stream import StreamError
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 from riskwatch_airflow.tasks import streaming
+from tests.unit.riskwatch_airflow import runs
 from tests.unit.riskwatch_airflow.conftest import FakeCloudWatch
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -277,8 +278,8 @@ def test_the_tick_names_those_of_the_inventory_that_are_silent(live, context, at
     live.store.put_json(streaming.MARK, {"end": "2026-11-22T09:00:00.000Z"})
 
     # WHEN a run has streamed from nine to ten
-    published = streaming.publish(context)
-    answer = streaming.tick(published)
+    published = runs.handed_on(streaming.publish(context))
+    answer = runs.handed_on(streaming.tick(published))
 
     # THEN the tick has the end of the stretch, and the one instance with its service and its last row
     (tick,) = ticked(live)
@@ -333,7 +334,7 @@ def test_a_region_that_fails_stops_no_other_and_catches_up(regions, context, at,
     regions.broken["us-east-1"] = method
     for passed in range(13, 43, 5):
         at(passed)
-        published = streaming.publish(context)
+        published = runs.handed_on(streaming.publish(context))
         answered = streaming.tick(published)
 
         # THEN the first is streamed, the tick comes, nobody is silent, and the run ends in an error that names it

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -16,6 +15,9 @@ from riskwatch_airflow.tasks import train
 from tests.unit.ml.fleets import CATALOGUE, INVENTORY, rows
 from tests.unit.riskwatch_airflow import runs
 from tests.unit.riskwatch_airflow.trainings import CHAMPION, FIVE, TEN, training
+
+REQUESTED = runs.run(TEN, "asset_triggered", requests=[(RETRAIN_REQUEST, {"reason": "label distribution"})])
+EVENTS = {"triggering_asset_events": runs.context(REQUESTED)["triggering_asset_events"]}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def test_the_newest_days_are_taken_whatever_the_time_is(aws, training_run, told)
     aws.use(history_days=2)
 
     # WHEN
-    found = train.prepare(training_run)
+    found = runs.handed_on(train.prepare(training_run))
 
     # THEN eight rows are four a day for two days: the interval ends with the newest hour
     known = {name: found[name] for name in ("training_id", "run_id", "key", "rows", "instances")}
@@ -111,7 +113,7 @@ def test_without_rows_a_run_by_hand_fails_and_a_scheduled_one_waits_for_them(aws
         pytest.param(
             CHAMPION,
             1,
-            {"triggering_asset_events": {RETRAIN_REQUEST: [SimpleNamespace(extra={"reason": "label distribution"})]}},
+            EVENTS,
             FIVE,
             "a retrain was requested: label distribution",
             id="request",
@@ -130,7 +132,7 @@ def test_a_run_is_a_refresh_or_a_contest_and_says_why(
     told["champion"] = champion
 
     # WHEN
-    found = train.prepare({**training_run, **more})
+    found = runs.handed_on(train.prepare({**training_run, **more}))
 
     # THEN
     assert sorted(found["families"]) == sorted(families)

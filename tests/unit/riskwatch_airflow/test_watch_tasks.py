@@ -1,7 +1,7 @@
 """Tasks of watch_model: when a retrain is asked for, and that the request is announced only then."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -11,6 +11,8 @@ from ml import artifact, clock, labelled, tracking
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_airflow.tasks import watch
 from tests.unit.riskwatch_airflow import runs
+from tests.unit.riskwatch_airflow.conftest import stand_in
+from tests.unit.riskwatch_airflow.trainings import CHAMPION
 
 NOW = datetime(2026, 11, 22, 10, 7, 30, tzinfo=UTC)
 RUN = datetime(2026, 11, 22, 10, 5, tzinfo=UTC)
@@ -72,16 +74,17 @@ def champion(aws, context, monkeypatch):
         }
     )
     document = {"model_id": "m", "reference": {"levels": {"Idle": 0.5, "Normal": 0.5}, "unusual": 0.0}}
-    monkeypatch.setattr(tracking, "champion", lambda config: SimpleNamespace(version="1", digest="d", s3_key="k"))
-    monkeypatch.setattr(artifact, "unpack", lambda zip_bytes: (document, {}))
-    monkeypatch.setattr(
+    stand_in(monkeypatch, tracking, "champion", lambda config: replace(CHAMPION, digest="d"))
+    stand_in(monkeypatch, artifact, "unpack", lambda zip_bytes: (document, {}))
+    stand_in(
+        monkeypatch,
         labelled,
         "recent",
         lambda store, start, end, columns: aws.rows.loc[
             (aws.rows["timestamp"] >= start) & (aws.rows["timestamp"] < end), ["timestamp", *columns]
         ],
     )
-    monkeypatch.setattr(labelled, "alert_volume", lambda client, table, days: {"episodes": len(days)})
+    stand_in(monkeypatch, labelled, "alert_volume", lambda client, table, days: {"episodes": len(days)})
     aws.store.put_bytes("artifacts/d.zip", b"zip")
     context["dag_run"] = runs.run(RUN)
     return aws
@@ -89,7 +92,7 @@ def champion(aws, context, monkeypatch):
 
 def test_a_report_compares_only_the_rows_of_the_champion(champion, context):
     # GIVEN / WHEN the run of 10:05 is late, at 10:07:30
-    told = watch.measure(context)
+    told = runs.handed_on(watch.measure(context))
 
     # THEN the report is of the 24 hours before the run
     report = champion.store.get_json(told["key"])
@@ -141,6 +144,6 @@ def test_promotions_do_not_make_a_chain_of_retrainings(champion, context):
 
 def test_without_a_champion_there_is_nothing_to_watch(aws, context, monkeypatch):
     # GIVEN / WHEN / THEN
-    monkeypatch.setattr(tracking, "champion", lambda config: None)
+    stand_in(monkeypatch, tracking, "champion", lambda config: None)
     with pytest.raises(AirflowSkipException, match="no model is in service"):
         watch.measure(context)
