@@ -79,9 +79,9 @@ class AirflowClient:
         if answer.status_code != httpx.codes.CONFLICT:
             answer.raise_for_status()
 
-    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
-        """Start a manual run with the params `conf` and return its run id."""
-        body = {"logical_date": datetime.now(UTC).isoformat(), "conf": conf or {}}
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, logical_date: datetime | None = None) -> str:
+        """Start a manual run with the params `conf` and return its run id; its logical date is now if none is given."""
+        body = {"logical_date": (logical_date or datetime.now(UTC)).isoformat(), "conf": conf or {}}
         return str(self._call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
