@@ -161,13 +161,15 @@ def start(
     period_s: int = 300,
     airflow_port: int | None = None,
     mlflow_port: int | None = None,
+    database_url: str | None = None,
     overrides: Mapping[str, str | int | float] | None = None,
     schedules: Mapping[str, str] | None = None,
 ) -> System:
     """Start the embedded AWS, deploy the stack, write the settings, and set this process's environment to use them.
 
-    MLflow and Airflow are given their ports and settings; the caller starts them. `overrides` are further settings.
-    Without `schedules` (DAG -> cron text) all DAGs run by hand only.
+    MLflow and Airflow are given their ports and settings; the caller starts them. `database_url` is Airflow's database,
+    None for SQLite in the state folder. `overrides` are further settings. Without `schedules` (DAG -> cron text)
+    all DAGs run by hand only.
     """
     airflow_url = f"http://127.0.0.1:{ports.claim(airflow_port, 'Airflow')}"
     mlflow_url = f"http://127.0.0.1:{ports.claim(mlflow_port, 'MLflow')}"
@@ -176,7 +178,7 @@ def start(
     home.mkdir(parents=True, exist_ok=True)
     environment = {
         **embedded.environment(),
-        **airflow_components.environment(home, int(airflow_url.rsplit(":", 1)[1])),
+        **airflow_components.environment(home, int(airflow_url.rsplit(":", 1)[1]), database_url),
         "RISKWATCH_CONFIG": str(state / "riskwatch.toml"),
     }
     # This process reads and writes the same bucket, through the same factory, as the components do.
