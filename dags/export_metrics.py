@@ -25,7 +25,8 @@ A run works on its data interval; a scheduled one reads the `reread_hours` befor
 the `reread_days`, because values come late. Hours that no run has exported, because Airflow was down or runs failed,
 are read by the next scheduled run if they are less than 13 days old; its log names older ones. Started by hand without
 `start` and `end`, a run takes its data interval, or the last whole hour if the DAG has no schedule. For days of the
-past: `airflow backfill create --dag-id export_metrics --from-date … --to-date …`.
+past: `airflow backfill create --dag-id export_metrics --from-date … --to-date …`, with `--reprocess-behavior failed` if
+runs of these days have failed.
 
 CloudWatch keeps 60 s data for 15 days, 300 s for 63 days, 3,600 s for 455 days. An interval beyond its cliff is
 refused, or with `coarsen` (a backfill: `--dag-run-conf '{"coarsen": true}'`) read in coarser rows, which the log says.

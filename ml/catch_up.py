@@ -45,10 +45,11 @@ def resume(
     if newest >= oldest:
         return resumed, ()
     left_out = (newest + _HOUR, oldest)
+    # Airflow includes the interval that starts at the last date, and skips intervals with a failed run if not told.
     _log.warning(
         "[%s, %s) was not exported by earlier runs and lies too long ago for a scheduled run: run `airflow backfill "
-        "create --dag-id export_metrics --from-date %s --to-date %s`",
-        *map(clock.iso, (*left_out, *left_out)),
+        "create --dag-id export_metrics --from-date %s --to-date %s --reprocess-behavior failed`",
+        *map(clock.iso, (*left_out, newest + _HOUR, oldest - _HOUR)),
     )
     return resumed, left_out
 

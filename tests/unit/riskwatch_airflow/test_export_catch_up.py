@@ -55,7 +55,8 @@ def test_what_lies_too_long_ago_is_named(week, context, caplog):
     # THEN thirteen days are read, and the log says which hours are not and how they are
     first = clock.floor(clock.now() - timedelta(days=13), 3600)
     assert fetched["left_out"] == [clock.iso(old + HOUR), clock.iso(first)]
-    assert f"airflow backfill create --dag-id export_metrics --from-date {clock.iso(old + HOUR)}" in caplog.text
+    dates = f"--from-date {clock.iso(old + HOUR)} --to-date {clock.iso(first - HOUR)}"
+    assert f"airflow backfill create --dag-id export_metrics {dates} --reprocess-behavior failed`" in caplog.text
     assert (
         min(exported_hours(week) - {f"raw/dt={old:%Y-%m-%d}/hh={old:%H}/"}) == f"raw/dt={first:%Y-%m-%d}/hh={first:%H}/"
     )
