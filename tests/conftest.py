@@ -53,9 +53,9 @@ def loop(tmp_path_factory):
         _restore(before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def restored_environment():
-    """Give this process its environment back after a test that starts a system of its own."""
+    """Give this process its environment back after a module that starts a system of its own."""
     before = dict(os.environ)
     yield
     _restore(before)
