@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from riskwatch_cli.csv import commands
 from riskwatch_cli.errors import STATE, explained, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -23,6 +25,7 @@ app.command()(backtest.backtest)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(silence.app, name="silence")
 console = Console()
+HOLD_POLL_S = 2.0
 
 
 @app.callback()
@@ -96,10 +99,12 @@ def _demo(
     return bool(result["ok"])
 
 
-def _hold() -> None:
-    """Wait for Ctrl-C or SIGTERM."""
+def _hold(poll: Callable[[], None]) -> None:
+    """Call `poll` every few seconds until Ctrl-C or SIGTERM."""
     try:
-        signal.pause()
+        while True:
+            poll()
+            time.sleep(HOLD_POLL_S)
     except KeyboardInterrupt:
         console.print("\nStopping.")
 

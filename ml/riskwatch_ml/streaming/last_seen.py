@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from riskwatch_ml.storage.bucket import Store
 
 SEEN = "stream/seen.json"
+# How far the stream is: {"end": ..., "shards": {shard: end}} as ISO text, shards that are behind alone.
+MARK = "stream/mark.json"
 # Whole periods without a row after which an instance is silent: one may be lost, and one come late.
 SILENT_PERIODS = 3
 # Of the instances that should report: where so many are overdue at once, what failed is common to all of them.

@@ -20,6 +20,7 @@ from riskwatch_airflow.hooks.all_accounts import Fleet
 from riskwatch_ml.core import clock, settings
 from riskwatch_ml.schema import catalogue, inventory
 from riskwatch_ml.streaming import last_seen, live_model
+from riskwatch_ml.streaming.last_seen import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from riskwatch_ml.storage.bucket import Store
     from riskwatch_ml.streaming.live_model import LiveModel
 
-MARK = "stream/mark.json"
 # An alert that comes later than this helps nobody: what a longer outage left out waits to be asked for.
 CATCH_UP = timedelta(hours=6)
 # What one run sends at most, so that it ends within its time limit: 1 MB/s goes through one shard.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from riskwatch_airflow import clients
+from riskwatch_airflow import clients, intervals
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_ml.core import clock, settings
 
@@ -50,7 +50,7 @@ def measure(context: Mapping[str, Any]) -> dict[str, Any]:
     config = settings.load()
     store = clients.store(config)
     model = _champion(config, store)
-    moment = context["dag_run"].run_after
+    moment = intervals.due(context)
     key = f"watch/{clock.iso(moment)}.json"
     rows = labelled_rows.recent(store, moment - SPAN, moment, columns=("level", "unusual", "model_id"))
     # Rows that an earlier model labelled would be held against a reference that is not theirs.
