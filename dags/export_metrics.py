@@ -1,10 +1,15 @@
 """export_metrics: an interval of CloudWatch metrics to S3, validated by Great Expectations."""
 
+from datetime import timedelta
+
 from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
 
 from riskwatch_airflow.assets import VALIDATED_METRICS
-from riskwatch_airflow.wiring import COMMON, interval_params, intervals
+from riskwatch_airflow.wiring import common, heartbeat, interval_params, intervals
 from riskwatch_ml.core import settings
+
+# Weeks of a large fleet by hand take hours; an hour on the schedule takes a minute.
+LONGEST, LONGEST_FETCH = timedelta(hours=6), timedelta(hours=5)
 
 DOC = """
 ### Export metrics
@@ -17,8 +22,11 @@ a rerun replaces only what differs. **Announces** `validated_metrics`.
 rows of the others, and `complete` fails and names them: clear their `fetch` with what comes after it.
 
 A run works on its data interval; a scheduled one reads the `reread_hours` before it again, the first one of a day (UTC)
-the `reread_days`, because values come late. Started by hand without an interval, give `start` and `end`. For days of
-the past: `airflow backfill create --dag-id export_metrics --from-date … --to-date …`.
+the `reread_days`, because values come late. Hours that no run has exported, because Airflow was down or runs failed,
+are read by the next scheduled run if they are less than 13 days old; its log names older ones. Started by hand without
+`start` and `end`, a run takes its data interval, or the last whole hour if the DAG has no schedule. For days of the
+past: `airflow backfill create --dag-id export_metrics --from-date … --to-date …`, with `--reprocess-behavior failed` if
+runs of these days have failed.
 
 CloudWatch keeps 60 s data for 15 days, 300 s for 63 days, 3,600 s for 455 days. An interval beyond its cliff is
 refused, or with `coarsen` (a backfill: `--dag-run-conf '{"coarsen": true}'`) read in coarser rows, which the log says.
@@ -49,12 +57,12 @@ COARSEN = Param(
     params={**interval_params("by hand: interval to export, in UTC"), "coarsen": COARSEN},
     tags=["riskwatch", "data"],
     doc_md=DOC,
-    **COMMON,
+    **common(LONGEST),
 )
 def export_metrics() -> None:
-    """Wire fetch, once for each shard, validate, and complete."""
+    """Wire fetch, once for each shard, validate, complete and the heartbeat."""
 
-    @task(map_index_template="{{ told }}")
+    @task(map_index_template="{{ told }}", execution_timeout=LONGEST_FETCH)
     def fetch(shard: str) -> dict:
         from riskwatch_airflow.tasks import export
 
@@ -78,8 +86,7 @@ def export_metrics() -> None:
         export.complete(fetched)
 
     fetched = fetch.expand(shard=[shard.name for shard in settings.shards()])
-    validate(fetched)
-    complete(fetched)
+    [validate(fetched), complete(fetched)] >> heartbeat()
 
 
 export_metrics()

@@ -6,7 +6,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import TriggerRule, dag, get_current_context, task
 
 from riskwatch_airflow.assets import CANDIDATE_MODEL, LIVE_MODEL
-from riskwatch_airflow.wiring import COMMON
+from riskwatch_airflow.wiring import common
 
 # Shorter than the daily training: an approval that nobody gives does not hold up the next challenger.
 RESPONSE_TIMEOUT = timedelta(hours=20)
@@ -52,7 +52,8 @@ digest `{{ c['digest'][:12] }}`, replaces {{ 'version ' ~ c['replaces']['version
     schedule=[CANDIDATE_MODEL],
     tags=["riskwatch", "model"],
     doc_md=DOC,
-    **COMMON,
+    # Two releases at once would undo each other, and an older approval must not come after a newer release.
+    **common(RESPONSE_TIMEOUT + timedelta(hours=2), runs=1),
 )
 def promote_model() -> None:
     """Wire the decision, the approval and the release."""
@@ -69,6 +70,7 @@ def promote_model() -> None:
         body=BODY,
         defaults="Reject",
         response_timeout=RESPONSE_TIMEOUT,
+        execution_timeout=None,
     )
 
     @task(outlets=[LIVE_MODEL], trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)

@@ -4,10 +4,11 @@ from datetime import timedelta
 
 from airflow.sdk import Param, dag, get_current_context, task
 
-from riskwatch_airflow.wiring import COMMON, interval_params, moments
+from riskwatch_airflow.wiring import ALONE, common, interval_params, moments
 
-# A call that hangs must not hold up the periods that follow: only one run is active at a time.
+# A call that hangs must not hold up the periods that follow.
 LONGEST = timedelta(minutes=10)
+LONGEST_RUN = timedelta(minutes=30)
 
 DOC = """
 ### Stream metrics
@@ -51,24 +52,24 @@ what waits for the digest now.
     },
     tags=["riskwatch", "live"],
     doc_md=DOC,
-    **COMMON,
+    **common(LONGEST_RUN),
 )
 def stream_metrics() -> None:
     """Wire publish, tick and complete."""
 
-    @task(execution_timeout=LONGEST)
+    @task(execution_timeout=LONGEST, **ALONE)
     def publish() -> dict:
         from riskwatch_airflow.tasks import stream
 
         return stream.publish(get_current_context())
 
-    @task(execution_timeout=LONGEST)
+    @task(execution_timeout=LONGEST, **ALONE)
     def tick(published: dict) -> dict:
         from riskwatch_airflow.tasks import stream
 
         return stream.tick(published, digest=get_current_context()["params"]["digest"])
 
-    @task
+    @task(execution_timeout=LONGEST)
     def complete(published: dict) -> None:
         from riskwatch_airflow.tasks import stream
 

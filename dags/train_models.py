@@ -1,9 +1,13 @@
 """train_models: a refresh of the champion or a contest of five families, compared and registered in MLflow."""
 
+from datetime import timedelta
+
 from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
 
 from riskwatch_airflow.assets import CANDIDATE_MODEL, RETRAIN_REQUEST
-from riskwatch_airflow.wiring import COMMON, moments_or
+from riskwatch_airflow.wiring import ALONE, common, heartbeat, moments_or
+
+LONGEST, LONGEST_RUN = timedelta(hours=4), timedelta(hours=6)
 
 DOC = """
 ### Train models
@@ -30,7 +34,7 @@ an approval that nobody gave. With promotion `off` or `dry_run` there is no cham
 five families: pause this DAG where nothing shall ever be promoted.
 
 **When it fails**
-- *no rows to train on*: run or backfill `export_metrics`.
+- *no rows to train on*: run or backfill `export_metrics`; a scheduled run is skipped until there are rows.
 - *no family was trained* or *the champion failed to train*: memory or storage; the logs of the `train` tasks say which,
   the parameter `memory_gb` of the training in MLflow how much memory each takes, about.
 - *no family may serve*: every candidate was vetoed; the description of the training in MLflow lists the reasons. A
@@ -45,12 +49,12 @@ five families: pause this DAG where nothing shall ever be promoted.
     tags=["riskwatch", "model"],
     doc_md=DOC,
     params={"contest": Param(False, type="boolean", title="contest", description="Fit all families, not the champion")},
-    **COMMON,
+    **common(LONGEST_RUN),
 )
 def train_models() -> None:
-    """Wire prepare, one train per family, choose, and the request for a contest after a vetoed refresh."""
+    """Wire prepare, one train per family, choose, the request for a contest after a vetoed refresh, the heartbeat."""
 
-    @task
+    @task(**ALONE)
     def prepare() -> dict:
         from riskwatch_airflow.tasks import train as body
 
@@ -62,14 +66,14 @@ def train_models() -> None:
 
     # Two at a time: a family takes a core and, by `python -m bench.fit`, half a gigabyte for a million rows of ten
     # metrics (28 days of 120 instances), at most 4.5 GB: `prepare` leaves days out of a longer history.
-    @task(map_index_template="{{ family }}", max_active_tis_per_dagrun=2)
+    @task(map_index_template="{{ family }}", max_active_tis_per_dag=2, execution_timeout=LONGEST)
     def train(training: dict, family: str) -> dict:
         from riskwatch_airflow.tasks import train as body
 
         get_current_context()["family"] = family
         return body.train(training, family)
 
-    @task(outlets=[CANDIDATE_MODEL], trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
+    @task(outlets=[CANDIDATE_MODEL], trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, **ALONE)
     def choose(training: dict, trained: list[dict]) -> dict:
         from riskwatch_airflow.tasks import choose as body
 
@@ -83,7 +87,9 @@ def train_models() -> None:
 
     training = prepare()
     trained = train.partial(training=training).expand(family=contestants(training))
-    choose(training, trained) >> request_contest()
+    chosen, requested = choose(training, trained), request_contest()
+    chosen >> requested
+    [chosen, requested] >> heartbeat()
 
 
 train_models()

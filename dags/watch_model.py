@@ -1,9 +1,11 @@
 """watch_model: what the live model says, hour by hour, against what it learned from."""
 
+from datetime import timedelta
+
 from airflow.sdk import Param, dag, get_current_context, task
 
 from riskwatch_airflow.assets import RETRAIN_REQUEST
-from riskwatch_airflow.wiring import COMMON, moments
+from riskwatch_airflow.wiring import ALONE, common, heartbeat, moments
 
 DOC = """
 ### Watch model
@@ -27,12 +29,12 @@ with the parameter `retrain`. A model whose rows do not yet cover 20 hours of th
     params={"retrain": Param(False, type="boolean", title="retrain", description="ask for a training now")},
     tags=["riskwatch", "model"],
     doc_md=DOC,
-    **COMMON,
+    **common(timedelta(hours=1)),
 )
 def watch_model() -> None:
-    """Wire compaction, report and request."""
+    """Wire compaction, report, request and the heartbeat."""
 
-    @task
+    @task(**ALONE)
     def compact() -> dict:
         from riskwatch_airflow.tasks import watch
 
@@ -52,7 +54,7 @@ def watch_model() -> None:
 
     report = measure()
     compact() >> report
-    request_retrain(report)
+    [report, request_retrain(report)] >> heartbeat()
 
 
 watch_model()

@@ -53,6 +53,14 @@ def loop(tmp_path_factory):
         _restore(before)
 
 
+@pytest.fixture(scope="module")
+def restored_environment():
+    """Give this process its environment back after a module that starts a system of its own."""
+    before = dict(os.environ)
+    yield
+    _restore(before)
+
+
 @pytest.fixture(autouse=True)
 def _environment_of_the_loop(request):
     """Point this process at the running loop for the tests that use it, and only for those."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,10 @@ from riskwatch_cli.console import console
 from riskwatch_cli.errors import STATE, explained, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
+
+HOLD_POLL_S = 2.0
 
 app = typer.Typer()
 
@@ -83,10 +87,12 @@ def _demo(
     return bool(result["ok"])
 
 
-def _hold() -> None:
-    """Wait for Ctrl-C or SIGTERM."""
+def _hold(poll: Callable[[], None]) -> None:
+    """Call `poll` every few seconds until Ctrl-C or SIGTERM."""
     try:
-        signal.pause()
+        while True:
+            poll()
+            time.sleep(HOLD_POLL_S)
     except KeyboardInterrupt:
         console.print("\nStopping.")
 

@@ -1,4 +1,7 @@
-"""Which interval a run works on: the run's own data interval, or start and end given by hand."""
+"""The times of a run, as plain values: when it was due, when it started, and the interval that it works on.
+
+Airflow passes times as pendulum values or as datetimes of any zone. Tasks read them through this module only.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,20 @@ class IntervalError(UserInputError):
     """A run has no usable interval; the message says what was given and what to give."""
 
 
+def due(context: Mapping[str, Any]) -> datetime:
+    """Return the moment (UTC) at which the run was due."""
+    return clock.utc(context["dag_run"].run_after)
+
+
+def started(context: Mapping[str, Any]) -> datetime:
+    """Return the moment (UTC) at which the run started.
+
+    A task that is tried again sees the same moment; a run that is cleared after its end starts again. Runs that catch
+    up, and runs with an older logical date, are therefore in the order in which they really ran.
+    """
+    return clock.utc(context["dag_run"].start_date)
+
+
 def given(params: Mapping[str, Any], period_s: int, now: datetime) -> tuple[datetime, datetime] | None:
     """Return [start, end) from the params of a run, on the grid of `period_s` seconds; None where neither is given."""
     start, end = params.get("start"), params.get("end")
@@ -32,9 +49,10 @@ def given(params: Mapping[str, Any], period_s: int, now: datetime) -> tuple[date
 
 
 def of_run(context: Mapping[str, Any], period_s: int, now: datetime) -> tuple[datetime, datetime]:
-    """Return [start, end) of a run: its params, else its data interval.
+    """Return [start, end) of a run: its params, else its data interval, else the last whole hour before `now`.
 
-    Raises IntervalError where the run has neither, or the interval is empty, inverted or not over yet.
+    A run by hand or by an asset has no data interval if the DAG has no schedule. Raises IntervalError if the interval
+    is empty, inverted or not over yet.
     """
     chosen = given(context.get("params") or {}, period_s, now)
     if chosen:
@@ -42,7 +60,8 @@ def of_run(context: Mapping[str, Any], period_s: int, now: datetime) -> tuple[da
     start, end = context.get("data_interval_start"), context.get("data_interval_end")
     # A run by hand of a DAG without schedule has an interval of no length.
     if start is None or end is None or start == end:
-        raise IntervalError("this run has no data interval (it was started by hand or by an asset): give start and end")
+        end = clock.floor(now, 3600)
+        start = end - timedelta(hours=1)
     return _checked(start, end, period_s, now)
 
 
@@ -55,15 +74,21 @@ def with_reread(
     the metric, not by the hour. What is delivered a day or more late may take CloudWatch 48 hours and more to show, so
     the first run of a day (UTC) reads `reread_days` again. Runs by hand and backfills read what they were asked for.
     """
-    run = context.get("dag_run")
-    if run is None or run.run_type != "scheduled":
+    if not is_scheduled(context):
         return start, end
     first = clock.floor(start, _DAY_S) > start - (end - start)
     hours = max(config.reread_hours, 24 * config.reread_days) if first else config.reread_hours
     return clock.floor(start - timedelta(hours=hours), 3600), end
 
 
+def is_scheduled(context: Mapping[str, Any]) -> bool:
+    """Tell whether the schedule made the run, and neither a person, an asset nor a backfill."""
+    run = context.get("dag_run")
+    return run is not None and run.run_type == "scheduled"
+
+
 def _checked(start: datetime, end: datetime, period_s: int, now: datetime) -> tuple[datetime, datetime]:
+    start, end = clock.utc(start), clock.utc(end)
     low, high = clock.floor(start, period_s), clock.floor(end, period_s)
     if low >= high:
         shown = f"from {clock.iso(start)} to {clock.iso(end)}"

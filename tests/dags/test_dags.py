@@ -63,7 +63,8 @@ def test_serialization_keeps_the_dag(dagbag, name):
     # THEN
     assert sorted(again.task_dict) == sorted(dag.task_dict)
     assert again.doc_md == dag.doc_md
-    assert again.max_active_runs == 1
+    assert again.max_active_runs == dag.max_active_runs
+    assert again.dagrun_timeout == dag.dagrun_timeout
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,7 +79,6 @@ def test_every_dag_says_whose_it_is_and_what_to_do(dagbag, name):
     assert "**When it fails**" in dag.doc_md
     assert "riskwatch" in dag.tags
     assert dag.catchup is False
-    assert dag.max_active_runs == 1
     for item in dag.tasks:
         assert item.owner == "riskwatch"
         assert item.retries >= 1

@@ -65,6 +65,7 @@ def test_the_families_are_those_that_the_run_decides_on(dagbag):
     # WHEN / THEN a refresh maps over one family, a contest over five, and a vetoed refresh asks for a contest
     assert tasks["train"].map_index_template == "{{ family }}"
     assert tasks["train"].upstream_task_ids == {"prepare", "contestants"}
+    assert tasks["heartbeat"].upstream_task_ids == {"choose", "request_contest"}
     assert tasks["request_contest"].upstream_task_ids == {"choose"}
     assert tasks["request_contest"].trigger_rule == "none_failed"
     assert dagbag.dags["train_models"].params["contest"] is False
@@ -82,7 +83,7 @@ def test_the_export_runs_once_for_each_account_and_region(dagbag):
     # AND one that fails does not stop the others, and is named at the end
     assert tasks["validate"].trigger_rule == "all_done_min_one_success"
     assert tasks["complete"].trigger_rule == "all_done_min_one_success"
-    assert tasks["complete"].downstream_task_ids == set()
+    assert tasks["complete"].downstream_task_ids == {"heartbeat"}
     assert dagbag.dags["export_metrics"].params["coarsen"] is False
 
 
@@ -91,6 +92,41 @@ def test_the_tick_of_the_stream_comes_before_what_names_a_failed_account(dagbag)
     tasks = dagbag.dags["stream_metrics"].task_dict
     assert tasks["tick"].upstream_task_ids == {"publish"}
     assert tasks["complete"].upstream_task_ids == {"publish", "tick"}
+
+
+def test_a_dag_that_must_not_stop_unnoticed_ends_with_a_heartbeat(dagbag):
+    # GIVEN / WHEN / THEN it comes last, and only if the work was done and nothing failed
+    for name in ("export_metrics", "train_models", "watch_model"):
+        tasks = dagbag.dags[name].task_dict
+        assert [task for task in tasks.values() if not task.downstream_task_ids] == [tasks["heartbeat"]]
+        assert tasks["heartbeat"].trigger_rule == "none_failed_min_one_success"
+
+
+def test_runs_and_tasks_have_time_limits(dagbag):
+    # GIVEN
+    dags = dagbag.dags
+
+    # WHEN / THEN a run that hangs ends; every task but the one that waits for a person ends before its run
+    for dag in dags.values():
+        assert dag.dagrun_timeout
+        for name, task in dag.task_dict.items():
+            if name != "approval":
+                assert task.execution_timeout <= dag.dagrun_timeout
+    # AND a run that cannot go on leaves a slot to the schedule, while what must not overlap does not
+    assert {name for name, dag in dags.items() if dag.max_active_runs == 1} == {"promote_model"}
+    alone = {
+        (name, task)
+        for name, dag in dags.items()
+        for task in dag.task_dict
+        if dag.task_dict[task].max_active_tis_per_dag == 1
+    }
+    assert alone == {
+        ("stream_metrics", "publish"),
+        ("stream_metrics", "tick"),
+        ("train_models", "prepare"),
+        ("train_models", "choose"),
+        ("watch_model", "compact"),
+    }
 
 
 def test_approval_stands_between_decision_and_release(dagbag):

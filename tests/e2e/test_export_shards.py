@@ -18,6 +18,7 @@ from riskwatch_ml.core.accounts import Shard
 from riskwatch_ml.schema import catalogue
 from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.storage.bucket import Store
+from tests.support import runs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -80,7 +81,7 @@ def test_accounts_and_regions_are_read_under_their_own_roles(aws):
     put(Shard(None, "us-east-1"), ["host", "i-00000000000000001"], start, 10.0)
     put(Shard(ROLE, "us-east-1"), ["host"], start, 20.0)
     put(Shard(ROLE, "eu-west-1"), ["host"], start, 30.0)
-    context = {"params": {}, "data_interval_start": start, "data_interval_end": start + timedelta(hours=1)}
+    context = runs.context(runs.run(start, "manual", start=start, end=start + timedelta(hours=1)))
 
     # WHEN every shard is fetched
     fetched = [export.fetch(context, shard.name) for shard in settings.shards()]

@@ -153,6 +153,73 @@ def test_an_hour_that_is_exported_again_changes_no_object(loop):
     assert {key: store.get_bytes(key) for key in keys} == before
 
 
+@pytest.fixture
+def airflow(loop):
+    """A client of the live Airflow."""
+    demo, _ = loop
+    client = demo.system.airflow()
+    yield client
+    client.close()
+
+
+def test_an_export_by_hand_without_dates_takes_the_last_whole_hour(loop, airflow):
+    # GIVEN the time at which the run is made
+    before = clock.floor(clock.now(), 3600)
+
+    # WHEN it is made without parameters
+    run = airflow.trigger("export_metrics")
+    airflow.wait("export_metrics", run, 300)
+
+    # THEN it has exported that hour, or the next if the hour has changed meanwhile
+    told = airflow.returned("export_metrics", run, "validate")
+    assert clock.parse(told["end"]) in (before, clock.floor(clock.now(), 3600))
+    assert clock.parse(told["end"]) - clock.parse(told["start"]) == timedelta(hours=1)
+
+
+def test_a_run_that_is_cleared_changes_no_object(loop, airflow):
+    # GIVEN the first export of the loop, which ended long ago
+    demo, _ = loop
+    store = demo.system.store
+    run = airflow.runs("export_metrics")[0]
+    keys = [key for layer in ("raw", "validated", "quarantine") for key in store.keys(f"{layer}/dt=")]
+    before = {key: store.get_bytes(key) for key in keys}
+
+    # WHEN it is cleared and runs again
+    airflow._call("POST", f"/dags/export_metrics/dagRuns/{run['dag_run_id']}/clear", json={"dry_run": False})
+    again = airflow.wait("export_metrics", run["dag_run_id"], 300)
+
+    # THEN it has really run again, and the bucket is as it was
+    assert again["start_date"] > run["end_date"]
+    assert {key: store.get_bytes(key) for key in keys} == before
+
+
+def test_a_training_with_an_older_logical_date_is_the_newest_all_the_same(loop, airflow):
+    # GIVEN the training of the loop
+    _, summary = loop
+
+    # WHEN one is made by hand for yesterday, and the refresh that it is gets promoted
+    known = {run["dag_run_id"] for run in airflow.runs("promote_model")}
+    run = airflow.trigger("train_models", logical_date=clock.now() - timedelta(days=1))
+    airflow.wait("train_models", run, 300)
+    airflow.wait("promote_model", airflow.wait_for_a_run("promote_model", known, 60), 300)
+
+    # THEN its id comes after that of the first
+    trained = airflow.returned("train_models", run, "prepare")
+    assert trained["training_id"] > summary["training"]["id"]
+
+
+def test_a_report_with_an_older_logical_date_is_about_now(loop, airflow):
+    # GIVEN / WHEN a run by hand for yesterday
+    run = airflow.trigger("watch_model", logical_date=clock.now() - timedelta(days=1))
+    ended = airflow.wait("watch_model", run, 300)
+
+    # THEN its report is of the moment at which it was due, which is now
+    assert (
+        airflow.returned("watch_model", run, "measure")["key"]
+        == f"watch/{clock.iso(clock.parse(ended['run_after']))}.json"
+    )
+
+
 def test_all_runs_are_green(loop):
     demo, _ = loop
     airflow = demo.system.airflow()

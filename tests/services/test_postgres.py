@@ -1,17 +1,13 @@
 """The container form's Airflow and MLflow on Postgres: its commands and environment, started without containers.
 
-Needs RISKWATCH_TEST_POSTGRES_URL (postgresql://user@host:port/database, a user who may create databases; a password
-in PGPASSWORD). Each test makes databases of its own and drops them.
+Needs a Postgres server, see conftest.py. Each test makes databases of its own.
 """
 
-import importlib.util
 import os
 import re
 import subprocess
 import sys
-import uuid
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -21,43 +17,11 @@ from riskwatch_local import compose
 from riskwatch_local.services import airflow_components, ports
 from riskwatch_local.services.supervisor import Supervisor
 
-URL = os.environ.get("RISKWATCH_TEST_POSTGRES_URL")
-ABSENT = [name for name in ("psycopg2", "asyncpg") if importlib.util.find_spec(name) is None]
-
-pytestmark = [
-    pytest.mark.services,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(not URL, reason="RISKWATCH_TEST_POSTGRES_URL names no Postgres server"),
-    pytest.mark.skipif(bool(ABSENT), reason=f"{' and '.join(ABSENT)} not installed: uv sync --locked --group postgres"),
-]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = yaml.safe_load((ROOT / "docker-compose.yaml").read_text(encoding="utf-8"))
 SERVICES = FILE["services"]
-
-
-@pytest.fixture
-def database():
-    """Return a function that makes a database named after a purpose and returns its part of a URL after the scheme."""
-    import psycopg2
-
-    made = []
-    server = psycopg2.connect(URL)
-    server.autocommit = True
-    place = urlsplit(URL)
-
-    def make(purpose):
-        name = f"riskwatch_{purpose}_{uuid.uuid4().hex[:12]}"
-        with server.cursor() as cursor:
-            cursor.execute(FILE["configs"]["mlflow-database"]["content"].replace("mlflow", name))
-        made.append(name)
-        return f"{place.netloc}/{name}"
-
-    yield make
-    with server.cursor() as cursor:
-        for name in made:
-            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    server.close()
 
 
 def here(text, folder, values):

@@ -2,10 +2,14 @@
 
 import hashlib
 import io
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
+from dateutil.tz import tzlocal
+
+from tests.support.contract import imitates
 
 
 def tag(data):
@@ -13,6 +17,12 @@ def tag(data):
     return f'"{hashlib.md5(data).hexdigest()}"'
 
 
+def body(data):
+    """Return bytes as boto3 hands them over: to be read once."""
+    return StreamingBody(io.BytesIO(data), len(data))
+
+
+@imitates("s3", pages="list_objects_v2")
 class Bucket:
     """Objects by key in `objects`; `puts` lists the keys written, in order.
 
@@ -44,7 +54,7 @@ class Bucket:
         if asked["Key"] not in self.objects:
             raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
         data = self.objects[asked["Key"]]
-        return {"Body": io.BytesIO(data), "ETag": tag(data)}
+        return {"Body": body(data), "ETag": tag(data)}
 
     def delete_object(self, **asked):
         self.objects.pop(asked["Key"], None)
@@ -60,6 +70,6 @@ class Bucket:
     def paginate(self, **asked):
         for key in list(self.objects):
             if key.startswith(asked["Prefix"]):
-                written = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._place(key))
+                written = datetime(2026, 1, 1, tzinfo=tzlocal()) + timedelta(seconds=self._place(key))
                 yield {"Contents": [{"Key": key, "LastModified": written}]}
         yield {}

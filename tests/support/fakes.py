@@ -9,14 +9,19 @@ import copy
 import gzip
 import json
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
+
+from tests.support.contract import imitates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 Item = dict[str, dict[str, Any]]
+# Of the table and its index.
+KEYS = ("pk", "sk", "unfinished")
 
 
 def client_error(code: str, operation: str, **more: Any) -> ClientError:
@@ -24,6 +29,13 @@ def client_error(code: str, operation: str, **more: Any) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": code}, **more}, operation)
 
 
+def stored(value: dict[str, Any]) -> dict[str, Any]:
+    """Give a value as DynamoDB gives it back: numbers lose the zeros at their end."""
+    kind, content = next(iter(value.items()))
+    return {kind: format(Decimal(content).normalize(), "f") if kind == "N" else copy.deepcopy(content)}
+
+
+@imitates("s3")
 class FakeS3:
     """Objects by key; honours IfNoneMatch; the next ``failing`` puts fail."""
 
@@ -46,6 +58,7 @@ class FakeS3:
         return [json.loads(line) for body in bodies for line in body.splitlines()]
 
 
+@imitates("dynamodb")
 class FakeDynamoDB:
     """Items by key; evaluates the conditions and the SET and REMOVE expressions of single and transactional updates.
 
@@ -160,6 +173,8 @@ class FakeDynamoDB:
             raise client_error("ProvisionedThroughputExceededException", operation)
         if self.busy:
             self.busy -= 1
+            if operation == "UpdateItem":
+                raise client_error("TransactionConflictException", operation)
             reasons = [{"Code": "TransactionConflict"}]
             raise client_error("TransactionCanceledException", operation, CancellationReasons=reasons)
         hook, self.before_write = self.before_write, None
@@ -186,7 +201,7 @@ class FakeDynamoDB:
         assert compared, f"this fake does not know the condition {clause!r}"
         found, wanted = item.get(names[compared[1]]), values[compared[3]]
         if compared[2] == "=":
-            return found == wanted
+            return found == stored(wanted)
         return found is not None and float(found["N"]) < float(wanted["N"])
 
     def _apply(self, update: dict[str, Any]) -> None:
@@ -207,7 +222,8 @@ class FakeDynamoDB:
                 before = item.get(names[counted[1]], values[counted[2]])
                 item[names[name]] = {"N": str(int(before["N"]) + int(values[counted[3]]["N"]))}
             else:
-                item[names[name]] = copy.deepcopy(values[value])
+                assert names[name] not in KEYS or values[value] != {"S": ""}, "AWS refuses an empty text in a key"
+                item[names[name]] = stored(values[value])
 
     @staticmethod
     def _key(key: Item) -> tuple[str, str]:
@@ -219,6 +235,7 @@ class FakeDynamoDB:
         return {name: read[kind](value) for name, typed in item.items() for kind, value in typed.items()}
 
 
+@imitates("sns")
 class FakeSNS:
     """Published messages; refuses what SNS refuses; the next ``failing`` ones fail."""
 
@@ -230,7 +247,7 @@ class FakeSNS:
         self, *, TopicArn: str, Subject: str, Message: str, MessageStructure: str, MessageAttributes: dict[str, Any]
     ) -> dict[str, str]:
         assert (TopicArn, MessageStructure) == ("topic", "json")
-        assert len(Subject) <= 100
+        assert len(Subject) < 100
         assert re.fullmatch(r"[\x20-\x7e]+", Subject)
         assert len(Message.encode()) + len(json.dumps(MessageAttributes)) <= 256 * 1024
         if self.failing:

@@ -29,6 +29,7 @@ def training(kind="contest", champion=None, **more):
     known = {
         "training_id": "T1",
         "run_id": "parent",
+        "dag_run": "scheduled__1",
         "kind": kind,
         "why": "weekly",
         "wins": {},

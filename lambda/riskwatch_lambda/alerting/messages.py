@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 VERSION = 1
 OPENED, ESCALATED, RESOLVED, DIGEST = "opened", "escalated", "resolved", "digest"
 FLEET = "fleet"
-SUBJECT_LIMIT = 100
+# SNS documents less than 100 characters.
+SUBJECT_LIMIT = 99
 # Keeps a message readable; of a page the rest is counted in ``more``, ends and digests go on in another message.
 EPISODE_LIMIT = 50
 # Of 262,144 bytes that SNS takes, all forms together; the rest is for the attributes.
@@ -170,7 +171,7 @@ def _title(event: str, service: str, newest: Episode) -> list[str]:
 
 
 def _subject(event: str, service: str, told: Told) -> str:
-    """Give a subject that SNS accepts: printable ASCII of at most 100 characters."""
+    """Give a subject that SNS accepts: printable ASCII of at most 99 characters."""
     names = {episode.instance_id for episode in told.all}
     one = len(names) == 1
     who = wording.plain(next(iter(names))) if one else f"{len(names)} instances"

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 STREAM_HOURS_SIMULATED = 6
 STREAM_HOURS_FLEET = 24
+SCHEDULED_PERIODS = 2
+# So long the simulated fleet keeps sending.
+AHEAD_HOURS = 48
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class KnownIncident:
 class Source:
     """Metric rows before `cut` are history, the others are streamed; `end` is the end of the newest period.
 
-    `notes` say how a file was understood. `incidents` is None where nothing is known of any.
+    `notes` say how a file was understood. `incidents` is None where nothing is known of any. `ahead` has rows after
+    `end`, which a fleet that keeps sending sends as their periods end; none of data that has an end.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Source:
     end: datetime
     incidents: list[KnownIncident] | None
     notes: tuple[str, ...] = ()
+    ahead: pd.DataFrame | None = None
 
     def history(self) -> pd.DataFrame:
         """Return the rows before the cut that are published in time."""
@@ -68,11 +73,13 @@ class Source:
         return self.rows[self.rows["timestamp"] >= self.cut]
 
 
-def simulated(now: datetime, stream_hours: float, days: int) -> Source:
-    """Return the simulated fleet with its newest full period just before `now`."""
+def simulated(now: datetime, stream_hours: float, days: int, period_s: int = 300) -> Source:
+    """Return the simulated fleet: rows until shortly before `now`, and those that it sends from then on.
+
+    The rows end so early that the first scheduled run of the stream finds a period after them that has settled.
+    """
     metrics = catalogue.load()
-    period_s = 300
-    end = clock.floor(now, period_s)
+    end = clock.floor(now, period_s) - timedelta(seconds=SCHEDULED_PERIODS * period_s)
     simulation = simulator.simulate(end, days=days, stream_hours=stream_hours, period_s=period_s)
     incidents = [KnownIncident(i.instance_id, i.kind, i.start, i.end) for i in simulation.incidents]
     return Source(
@@ -86,6 +93,7 @@ def simulated(now: datetime, stream_hours: float, days: int) -> Source:
         cut=end - timedelta(hours=stream_hours),
         end=end,
         incidents=incidents,
+        ahead=simulator.continuation(simulation, end, AHEAD_HOURS, period_s=period_s),
     )
 
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from riskwatch_local.demo import publish, summary
+from riskwatch_local.demo.live_fleet import LiveFleet
+from riskwatch_local.demo.schedule import Schedule
 from riskwatch_local.services import system
 from riskwatch_local.services.supervisor import Supervisor
 from riskwatch_ml.core import aws, clock, settings
@@ -41,6 +43,8 @@ DAGS = {"export_metrics", "stream_metrics", "train_models", "promote_model", "wa
 RUN_S = 600.0
 ARRIVAL_S = 180.0
 SCHEDULE_S = 300
+# A demo that ends by itself has seen these run on their schedule.
+SCHEDULED = {"export_metrics", "stream_metrics"}
 
 
 class DemoError(OperationError):
@@ -69,6 +73,27 @@ class Demo:
             raise
         self.stages[title] = round(time.monotonic() - started, 1)
         self.console.print(f"  done in {self.stages[title]:.1f} s", style="dim", highlight=False)
+
+    @contextmanager
+    def on_schedule(self) -> Iterator[Schedule]:
+        """Let the fleet keep sending, and the schedules go on where the runs by hand ended.
+
+        Data that has an end sends nothing more: the schedules stay off.
+        """
+        source, airflow = self.source, self.system.airflow()
+        schedule = Schedule(self.system, airflow, self.console)
+        try:
+            if source.ahead is None:
+                self.console.print("\nThe schedules stay off: these metrics have an end.")
+                yield schedule
+                return
+            self.system.store.put_json(keys.STREAM_MARK, {"end": clock.iso(source.end)})
+            with LiveFleet(source.ahead, source.catalogue, source.period_s):
+                self.console.print("\nThe fleet keeps sending and the schedules are on. First scheduled runs:")
+                schedule.switch_on()
+                yield schedule
+        finally:
+            airflow.close()
 
     def run(self) -> dict[str, Any]:
         """Run all stages and return the summary."""
@@ -303,14 +328,15 @@ def run(
     state: Path,
     console: Console,
     *,
-    hold: Callable[[], None] | None,
+    hold: Callable[[Callable[[], None]], None] | None,
     airflow_port: int | None = None,
     mlflow_port: int | None = None,
 ) -> dict[str, Any]:
     """Run the demo in `state`, write `demo.json` there, print the summary, and end every process before returning.
 
-    `hold` is called while everything is up, after the summary; None ends at once. Raises DemoError and the components'
-    own errors.
+    `hold` is called while everything is up, after the summary; it calls what it is given every few seconds, which
+    prints scheduled runs as they end and raises if a component has died. None ends once SCHEDULED have each had a
+    scheduled run. Raises DemoError and the components' own errors.
     """
     with system.state_folder(state) as folder, Supervisor() as supervisor:
         history_days = -(-(source.cut - source.start) // timedelta(days=1))
@@ -338,5 +364,9 @@ def run(
                 f"To use riskwatch or the AWS CLI on it from another shell: source {folder / 'env'}", soft_wrap=True
             )
             console.print("Airflow, MLflow and the embedded AWS stay up until Ctrl-C.")
-            hold()
+        with demo.on_schedule() as schedule:
+            if hold is not None:
+                hold(schedule.poll)
+            elif source.ahead is not None:
+                schedule.wait_for(SCHEDULED, RUN_S)
     return result

@@ -96,7 +96,7 @@ class Simulation:
     `rows` and `late` are metric rows without a row in common, sorted by instance and time; `late` is what arrives only
     after the rest was read. `incidents` is the truth, in time order. `regimes` maps (role, hour UTC) to "Idle",
     "Normal" or "High Load": the CPU of a role's undisturbed rhythm in the middle of that hour, below 25 %, below 60 %,
-    or above.
+    or above. `traits` has the factor of each of METRICS by instance.
     """
 
     rows: pd.DataFrame
@@ -104,6 +104,7 @@ class Simulation:
     incidents: list[Incident]
     inventory: dict[str, Instance]
     regimes: dict[tuple[str, int], str]
+    traits: dict[str, NDArray[np.float64]]
 
 
 def inventory() -> dict[str, Instance]:
@@ -144,19 +145,18 @@ def simulate(end: datetime, days: float = 4, stream_hours: float = 6, seed: int 
     start = stop - timedelta(seconds=round(days * 86400 / period_s) * period_s)
     stream_start = stop - timedelta(hours=stream_hours)
     random = np.random.default_rng(seed)
-    times = pd.date_range(start, stop, freq=f"{period_s}s", inclusive="left", tz="UTC").as_unit("ms")
-    hours = (times.hour + times.minute / 60 + times.second / 3600).to_numpy(dtype=float)
+    times, hours = _times(start, stop, period_s)
     fleet = inventory()
     planned = incident_module.schedule(start, stream_start, stop)
     shared = {service: _autoregressive(random, len(times), 0.97, 0.05) for service in SERVICES}
 
-    frames = []
+    frames, traits = [], {}
     for name in sorted(fleet):
         role = ROLES[fleet[name].role]
-        load = _rhythm(role, hours) * np.exp(
-            shared[fleet[name].service] + _autoregressive(random, len(times), 0.85, 0.06)
-        )
-        values = _metrics(role, np.clip(load, 0.02, 1.05), random)
+        load = _load(role, hours, shared[fleet[name].service], random)
+        # No two instances are alike.
+        traits[name] = np.exp(random.normal(0, [0.05, 0.03, *[0.08] * 8]))
+        values = _metrics(role, load, traits[name], random)
         for incident in planned:
             if incident.instance_id == name:
                 _disturb(values, incident, times, random)
@@ -165,7 +165,36 @@ def simulate(end: datetime, days: float = 4, stream_hours: float = 6, seed: int 
     quiet = quiet_rows(rows, planned, period_s)
     broken = _misreport(rows, quiet, stream_start, random)
     rows, late = _lose(rows, quiet & ~broken, stream_start, random)
-    return Simulation(rows, late, planned, fleet, regimes())
+    return Simulation(rows, late, planned, fleet, regimes(), traits)
+
+
+def continuation(
+    simulation: Simulation, start: datetime, hours: float, seed: int = 8, period_s: int = 300
+) -> pd.DataFrame:
+    """Return `hours` of quiet metric rows of the same instances from `start` (aware, UTC, on the grid) on."""
+    random = np.random.default_rng(seed)
+    times, of_day = _times(start, start + timedelta(hours=hours), period_s)
+    shared = {service: _autoregressive(random, len(times), 0.97, 0.05) for service in SERVICES}
+    frames = []
+    for name, item in sorted(simulation.inventory.items()):
+        role = ROLES[item.role]
+        load = _load(role, of_day, shared[str(item.service)], random)
+        frames.append(_frame(name, times, _metrics(role, load, simulation.traits[name], random)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _times(start: datetime, stop: datetime, period_s: int) -> tuple[pd.DatetimeIndex, NDArray[np.float64]]:
+    """Return the starts of the periods in [start, stop), and each one's hour of the day in UTC."""
+    times = pd.date_range(start, stop, freq=f"{period_s}s", inclusive="left", tz="UTC").as_unit("ms")
+    return times, (times.hour + times.minute / 60 + times.second / 3600).to_numpy(dtype=float)
+
+
+def _load(
+    role: _Role, hours: NDArray[np.float64], shared: NDArray[np.float64], random: np.random.Generator
+) -> NDArray[np.float64]:
+    """The load (0..1) of an instance at `hours` of the day: its role's, with its service's noise and its own."""
+    load = _rhythm(role, hours) * np.exp(shared + _autoregressive(random, len(hours), 0.85, 0.06))
+    return np.clip(load, 0.02, 1.05)
 
 
 def _rhythm(role: _Role, hours: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -187,14 +216,15 @@ def _autoregressive(random: np.random.Generator, size: int, memory: float, devia
     return noise
 
 
-def _metrics(role: _Role, load: NDArray[np.float64], random: np.random.Generator) -> incident_module.Values:
+def _metrics(
+    role: _Role, load: NDArray[np.float64], traits: NDArray[np.float64], random: np.random.Generator
+) -> incident_module.Values:
     idle, full = np.array(role.idle), np.array(role.full)
     size = len(load)
     paced = np.repeat(load[:, None], len(METRICS), axis=1)
     paced[:, 1] = pd.Series(load).ewm(span=12).mean()  # memory follows slowly
     paced[:, 6:8] = paced[:, 6:8] ** 1.6  # waiting grows faster than load
-    own = np.exp(random.normal(0, [0.05, 0.03, *[0.08] * 8]))  # no two instances are alike
-    values = (idle + (full - idle) * paced) * own * np.exp(random.normal(0, 1, (size, len(METRICS))) * _NOISE)
+    values = (idle + (full - idle) * paced) * traits * np.exp(random.normal(0, 1, (size, len(METRICS))) * _NOISE)
     return {name: values[:, index].copy() for index, name in enumerate(METRICS)}
 
 

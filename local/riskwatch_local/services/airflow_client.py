@@ -73,9 +73,17 @@ class AirflowClient:
         """Let the scheduler run `dag_id`."""
         self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
 
-    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
-        """Start a manual run with the params `conf` and return its run id."""
-        body = {"logical_date": datetime.now(UTC).isoformat(), "conf": conf or {}}
+    def parse_again(self, dag_id: str) -> None:
+        """Ask the DAG processor to parse the file of `dag_id` now, because its settings have changed."""
+        token = self._call("GET", f"/dags/{dag_id}")["file_token"]
+        answer = self._http.put(f"/parseDagFile/{token}")
+        # The same request waits already.
+        if answer.status_code != httpx.codes.CONFLICT:
+            answer.raise_for_status()
+
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, logical_date: datetime | None = None) -> str:
+        """Start a manual run with the params `conf` and return its run id; its logical date is now if none is given."""
+        body = {"logical_date": (logical_date or datetime.now(UTC)).isoformat(), "conf": conf or {}}
         return str(self._call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:

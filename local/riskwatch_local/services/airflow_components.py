@@ -1,7 +1,8 @@
 """Airflow as the demo and the end-to-end tests run it: commands and environment of its components, on loopback.
 
 Nothing here starts a process; `riskwatch_local.services.supervisor` does. SQLite and LocalExecutor are enough for one
-machine; a real installation brings its own Airflow and needs only the folders `dags/` and `plugins/`.
+machine, except for backfills, which Airflow refuses on SQLite. A real installation brings its own Airflow and needs
+only the folders `dags/` and `plugins/`.
 """
 
 from __future__ import annotations
@@ -43,8 +44,11 @@ def passwords_file(home: Path) -> Path:
     return home / "passwords.json"
 
 
-def base_environment(home: Path) -> dict[str, str]:
-    """Return the Airflow settings that need no server: folders, SQLite, no examples, bytecode-friendly parsing."""
+def base_environment(home: Path, database_url: str | None = None) -> dict[str, str]:
+    """Return the Airflow settings that name no port: folders, database, no examples, bytecode-friendly parsing.
+
+    `database_url` None is SQLite in `home`. A Postgres URL must name its driver, postgresql+psycopg2://.
+    """
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
@@ -54,17 +58,17 @@ def base_environment(home: Path) -> dict[str, str]:
         "AIRFLOW__CORE__PARALLELISM": "3",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         "AIRFLOW__CORE__HOSTNAME_CALLABLE": "airflow.utils.net.get_host_ip_address",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url or f"sqlite:///{home / 'airflow.db'}",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
     }
 
 
-def environment(home: Path, port: int) -> dict[str, str]:
+def environment(home: Path, port: int, database_url: str | None = None) -> dict[str, str]:
     """Return `base_environment` plus what the components on loopback `port` need; secrets are made anew."""
     url = f"http://127.0.0.1:{port}"
-    return base_environment(home) | {
+    return base_environment(home, database_url) | {
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": url,

@@ -174,9 +174,9 @@ class Child:
         return [member for member in members if not (ended and member.pid == self.pid)]
 
     def ensure_alive(self) -> None:
-        """Raise ProcessError with the end of the log if the process has ended."""
+        """Raise ProcessError with the end of the log if the process has ended by itself."""
         code = self.process.poll()
-        if code is None:
+        if code is None or self.stopped:
             return
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         raise ProcessError(f"{self.name} {how}. The last lines of {self.log}:\n{tail(self.log) or '(nothing)'}")

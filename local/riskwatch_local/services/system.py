@@ -81,6 +81,7 @@ class System:
     airflow_url: str
     environment: dict[str, str]
     login: Login
+    settings: Mapping[str, str | int | float]
 
     @property
     def store(self) -> Store:
@@ -91,6 +92,13 @@ class System:
         """Return a logged-in client of the api-server."""
         logs = self.state / "airflow" / "logs"
         return AirflowClient(self.airflow_url, self.login.user, self.login.password, logs, self.supervisor.ensure_alive)
+
+    def write_settings(self, schedules: Mapping[str, str]) -> None:
+        """Write the settings file with these schedules (DAG -> cron text); DAG files see them when they are parsed."""
+        lines = [f"{key} = {json.dumps(value)}" for key, value in self.settings.items()]
+        lines += ["", "[schedules]", *(f"{dag} = {json.dumps(cron)}" for dag, cron in schedules.items())]
+        (self.state / "riskwatch.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        settings.load.cache_clear()
 
     def start_mlflow(self) -> Callable[[], float]:
         """Start the MLflow server; the returned function waits for it and returns the seconds that it took."""
@@ -127,12 +135,13 @@ class System:
         port = int(self.airflow_url.rsplit(":", 1)[1])
         health = airflow_components.health_url(port)
         first, *others = airflow_components.COMPONENTS
-        self._start_component(first).wait_healthy(health, READY_S)
-        children = [self._start_component(name) for name in others]
+        self.start_component(first).wait_healthy(health, READY_S)
+        children = [self.start_component(name) for name in others]
         for child in children:
             child.wait_healthy(lambda: airflow_components.healthy(health), READY_S)
 
-    def _start_component(self, name: str) -> Child:
+    def start_component(self, name: str) -> Child:
+        """Start one of Airflow's components without waiting for it."""
         return self.supervisor.start(
             f"Airflow's {name}",
             airflow_components.component(name),
@@ -155,11 +164,15 @@ def start(
     period_s: int = 300,
     airflow_port: int | None = None,
     mlflow_port: int | None = None,
+    database_url: str | None = None,
     overrides: Mapping[str, str | int | float] | None = None,
+    schedules: Mapping[str, str] | None = None,
 ) -> System:
     """Start the embedded AWS, deploy the stack, write the settings, and set this process's environment to use them.
 
-    MLflow and Airflow are given their ports and settings; the caller starts them. `overrides` are further settings.
+    MLflow and Airflow are given their ports and settings; the caller starts them. `database_url` is Airflow's database,
+    None for SQLite in the state folder. `overrides` are further settings. Without `schedules` (DAG -> cron text)
+    all DAGs run by hand only.
     """
     airflow_url = f"http://127.0.0.1:{ports.claim(airflow_port, 'Airflow')}"
     mlflow_url = f"http://127.0.0.1:{ports.claim(mlflow_port, 'MLflow')}"
@@ -168,7 +181,7 @@ def start(
     home.mkdir(parents=True, exist_ok=True)
     environment = {
         **embedded.environment(),
-        **airflow_components.environment(home, int(airflow_url.rsplit(":", 1)[1])),
+        **airflow_components.environment(home, int(airflow_url.rsplit(":", 1)[1]), database_url),
         "RISKWATCH_CONFIG": str(state / "riskwatch.toml"),
     }
     # This process reads and writes the same bucket, through the same factory, as the components do.
@@ -195,14 +208,11 @@ def start(
         "promotion": "auto",
         **(overrides or {}),
     }
-    manual = "".join(f'{dag} = "{settings.MANUAL}"\n' for dag in settings.DEFAULT_SCHEDULES)
-    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
-    (state / "riskwatch.toml").write_text(f"{lines}\n[schedules]\n{manual}", encoding="utf-8")
-    settings.load.cache_clear()
     _write_environment(state / "env", embedded.endpoint)
     system = System(
-        state, supervisor, embedded.endpoint, outputs, mlflow_url, airflow_url, environment, Login.create(home)
+        state, supervisor, embedded.endpoint, outputs, mlflow_url, airflow_url, environment, Login.create(home), values
     )
+    system.write_settings(schedules or dict.fromkeys(settings.DEFAULT_SCHEDULES, settings.MANUAL))
     system.store.put_bytes(keys.INVENTORY, inventory.dumps(instances).encode())
     return system
 

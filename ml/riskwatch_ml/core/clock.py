@@ -17,12 +17,21 @@ def now() -> datetime:
 
 
 def utc(moment: datetime) -> datetime:
-    """Return `moment` in UTC. Raises ClockError where it has no time zone: a guess would shift data silently."""
-    if moment.tzinfo is None:
+    """Return `moment` in UTC as a plain `datetime`, whatever subclass it is.
+
+    Airflow passes pendulum values, whose differences do not divide by a `timedelta`. Raises ClockError if `moment` has
+    no time zone (a guess would shift data silently) or if it lies outside the years 1 to 9999 in UTC.
+    """
+    # A zone that gives no offset makes a moment as naive as no zone does.
+    if moment.utcoffset() is None:
         raise ClockError(
             f"{moment.isoformat()} has no time zone: write it with Z or an offset, e.g. {moment.isoformat()}Z"
         )
-    return moment.astimezone(UTC)
+    try:
+        aware = moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ClockError(f"{moment.isoformat()} lies outside the years 1 to 9999 in UTC") from error
+    return datetime.combine(aware.date(), aware.time(), UTC)
 
 
 def floor(moment: datetime, step_s: int) -> datetime:

@@ -33,11 +33,16 @@ class Standing:
     in_vain: bool = False
 
 
-def read(store: Store, training_id: str, champion: str | None) -> Standing:
-    """How things stand before a training, which a document of its own from an earlier try does not change."""
-    before = [key for key in store.keys(keys.CONTESTS) if key < keys.contest(training_id)]
-    newest = store.get_json(max(before)) if before else None
-    if not newest:
+def read(store: Store, training_id: str, champion: str | None, dag_run: str) -> Standing:
+    """Return the state of contests before a training.
+
+    Documents that the same DAG run has written do not count: neither that of an earlier try, nor, if the run was
+    cleared after its end and is a training of its own now, that of its earlier training.
+    """
+    before = sorted(key for key in store.keys(keys.CONTESTS) if key < keys.contest(training_id))
+    documents = (store.get_json(key) for key in reversed(before))
+    newest = next((item for item in documents if item and item.get("dag_run") != dag_run), None)
+    if newest is None:
         return Standing()
     wins = newest["wins"] if newest["champion"] == champion else {}
     in_vain = newest["decision"].get("kind") == NOTHING
@@ -48,6 +53,7 @@ def write(
     store: Store,
     training_id: str,
     *,
+    dag_run: str,
     at: datetime,
     champion: str | None,
     wins: Mapping[str, int],
@@ -55,6 +61,6 @@ def write(
 ) -> str:
     """Record a contest: the champion's family after it, the wins that count from here on, and what was decided."""
     key = keys.contest(training_id)
-    document = {"training_id": training_id, "at": clock.iso(at), "champion": champion, "wins": dict(wins)}
-    store.put_json(key, {**document, "decision": dict(decision)})
+    document = {"training_id": training_id, "dag_run": dag_run, "at": clock.iso(at), "champion": champion}
+    store.put_json(key, {**document, "wins": dict(wins), "decision": dict(decision)})
     return key

@@ -198,7 +198,7 @@ class Store:
             if new is None:
                 self.delete(key)
                 return True
-            condition = {"IfNoneMatch": "*"} if old is None else {"IfMatch": tag} if tag else {}
+            condition = {"IfNoneMatch": "*"} if old is None else {"IfMatch": tag}
             try:
                 self.client.put_object(Bucket=self.bucket, Key=key, Body=new, **condition)
             except ClientError as error:
@@ -220,7 +220,7 @@ class Store:
                 return None, None
             raise
         body: bytes = answer["Body"].read()
-        return body, answer.get("ETag")
+        return body, answer["ETag"]
 
     def _table(self, key: str, columns: list[str] | None = None) -> pa.Table | None:
         data = self.get_bytes(key)

@@ -118,6 +118,7 @@ def _decide(store: Store, training: Mapping[str, Any], contest: Contest) -> Deci
     contest_log.write(
         store,
         training["training_id"],
+        dag_run=training["dag_run"],
         at=clock.parse(training["at"]),
         champion=policy.champion,
         wins=policy.wins,

@@ -20,7 +20,7 @@ from riskwatch_airflow import clients, intervals
 from riskwatch_airflow.assets import VALIDATED_METRICS
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 from riskwatch_ml.core import accounts, clock, settings
-from riskwatch_ml.ingest import call_plan, cloudwatch
+from riskwatch_ml.ingest import call_plan, catch_up, cloudwatch
 from riskwatch_ml.schema import catalogue, inventory
 from riskwatch_ml.storage import keys, known_instances
 
@@ -51,23 +51,28 @@ def fetch(context: Mapping[str, Any], shard_name: str = accounts.DEFAULT) -> dic
     end of its interval waits until the datapoints have settled; a scheduled run reads the hours before it again. An
     object whose content stays the same is not written.
 
+    A scheduled run also reads what earlier runs left out, see `riskwatch_ml.ingest.catch_up`; `left_out` has what lies
+    too long ago for that.
+
     Fails for good where the interval cannot be used, CloudWatch does not keep it any more, credentials or permissions
     are missing, or the only shard has nothing in it.
     """
     from riskwatch_ml.ingest.reader import CredentialsError, ForbiddenError
 
     config = settings.load()
+    store = clients.store(config)
     try:
         shard = accounts.named(config.shards, shard_name)
     except accounts.ShardError as error:
         raise AirflowFailException(str(error)) from error
-    parts, end = _parts(context, config)
+    parts, end, left_out = _parts(context, config, store, shard.name)
     _settle(end, config.settle_s)
     hook = CloudWatchMetricsHook(aws_conn_id=config.aws_conn_id, shard=shard)
     try:
-        return _Export(config, hook, clients.store(config), catalogue.load(config.catalogue)).run(parts)
+        fetched = _Export(config, hook, store, catalogue.load(config.catalogue)).run(parts)
     except (ForbiddenError, CredentialsError) as error:
         raise AirflowFailException(f"connection {config.aws_conn_id}, shard {shard.name}: {error}") from error
+    return {**fetched, "left_out": list(map(clock.iso, left_out))}
 
 
 def joined(fetched: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -76,6 +81,8 @@ def joined(fetched: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     A shard whose fetch failed has returned nothing: the others are validated, and `complete` names it. Fails for good
     where none of them had a row.
     """
+    # What mapped tasks have returned is asked of Airflow's API item by item, each time that it is gone through.
+    fetched = list(fetched)
     chunks = [chunk for item in fetched for chunk in item["chunks"]]
     if not chunks:
         raise AirflowFailException("no shard has a datapoint in this interval: the logs of fetch say what was asked")
@@ -262,12 +269,18 @@ class _Export:
         }
 
 
-def _parts(context: Mapping[str, Any], config: Settings) -> tuple[list[Segment], datetime]:
-    """Return what a run reads, in parts of one period, and the end of its interval."""
+def _parts(
+    context: Mapping[str, Any], config: Settings, store: Store, shard: str
+) -> tuple[list[Segment], datetime, tuple[datetime, ...]]:
+    """Return what a run reads, in parts of one period, the end of its interval, and [start, end) of what it leaves."""
     now = clock.now()
     try:
         start, end = intervals.of_run(context, config.period_s, now)
+        length = end - start
         start, end = intervals.with_reread(context, start, end, config)
+        left_out: tuple[datetime, ...] = ()
+        if intervals.is_scheduled(context):
+            start, left_out = catch_up.resume(store, shard, start, length, now)
         coarsen = bool((context.get("params") or {}).get("coarsen"))
         parts = call_plan.segments(start, end, config.period_s, now, coarsen=coarsen)
     except (intervals.IntervalError, clock.ClockError, call_plan.RetentionError) as error:
@@ -280,7 +293,7 @@ def _parts(context: Mapping[str, Any], config: Settings) -> tuple[list[Segment],
             )
     if not parts:
         raise AirflowFailException(f"[{clock.iso(start)}, {clock.iso(end)}) holds no full row of the coarser period")
-    return parts, end
+    return parts, end, left_out
 
 
 def _with_values(found: MetricRows, names: set[str]) -> set[str]:

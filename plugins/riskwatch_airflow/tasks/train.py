@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from riskwatch_airflow import clients
+from riskwatch_airflow import clients, intervals
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_ml.core import clock, settings
 from riskwatch_ml.schema import catalogue
@@ -31,8 +31,9 @@ def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
     """Decide between refresh and contest, collect the newest `history_days` of rows, open the training in MLflow.
 
     Of a history that would not fit into memory days are left out, see `riskwatch_ml.features.history`; log and MLflow
-    say so. Returns ids, counts, the families to fit and why. The training id comes from the run, so a retry writes over
-    its own first attempt. Fails for good without rows.
+    say so. Returns ids, counts, the families to fit and why. The training id is the moment at which the run started: a
+    retry writes over its own first attempt, and ids sort by age whatever the logical dates of their runs. Without rows
+    a scheduled run skips, and any other fails for good.
     """
     from riskwatch_ml.registry import mlflow_registry
 
@@ -40,14 +41,16 @@ def prepare(context: Mapping[str, Any]) -> dict[str, Any]:
     store = clients.store(config)
     newest = _newest_hour(store)
     if newest is None:
-        raise AirflowFailException(
+        message = (
             f"s3://{config.bucket}/validated/ has no rows to train on: run export_metrics for the days to learn from"
         )
+        # A new installation is no failure: the schedule tries again.
+        raise AirflowSkipException(message) if intervals.is_scheduled(context) else AirflowFailException(message)
     end = newest + timedelta(hours=1)
     start = end - timedelta(days=config.history_days)
     found, held = _history(store, config, start, end)
     rows = found.rows
-    training_id = context["dag_run"].run_after.strftime("%Y%m%dT%H%M%SZ")
+    training_id = f"{intervals.started(context):%Y%m%dT%H%M%SZ}"
     key = keys.training_rows(training_id)
     store.put_frame(key, rows)
     plan = _plan(context, config, store, training_id)
@@ -108,8 +111,10 @@ def _plan(context: Mapping[str, Any], config: Settings, store: Store, training_i
     champion = mlflow_registry.champion(config)
     family = None if champion is None else champion.family
     serving = _serving(store, None if champion is None else asdict(champion), catalogue.load(config.catalogue).names)
-    before = contest_log.read(store, training_id, family)
-    at = context["dag_run"].run_after
+    run_id = str(context["dag_run"].run_id)
+    before = contest_log.read(store, training_id, family, run_id)
+    # Contests are weekly by the schedule, not by the seconds that runs waited for a slot.
+    at = intervals.due(context)
     since_s = None if before.contested_at is None else (at - before.contested_at).total_seconds()
     why = contest_due(family, since_s, serving.given_up or _asked(context))
     kind = REFRESH if why is None else "contest"
@@ -122,6 +127,7 @@ def _plan(context: Mapping[str, Any], config: Settings, store: Store, training_i
         "in_vain": before.in_vain,
         "wins": dict(before.wins),
         "at": clock.iso(at),
+        "dag_run": run_id,
     }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from riskwatch_airflow import clients
+from riskwatch_airflow import clients, intervals
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_ml.core import clock, settings
 from riskwatch_ml.storage import keys
@@ -47,7 +47,7 @@ def measure(context: Mapping[str, Any]) -> dict[str, Any]:
     config = settings.load()
     store = clients.store(config)
     model = _champion(config, store)
-    moment = context["dag_run"].run_after
+    moment = intervals.due(context)
     key = keys.report(moment)
     rows = labelled_rows.recent(store, moment - retrain.SPAN, moment, columns=("level", "unusual", "model_id"))
     # Rows that an earlier model labelled would be held against a reference that is not theirs.

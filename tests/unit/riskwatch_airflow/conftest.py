@@ -1,27 +1,32 @@
 """AWS as the tasks reach it: bucket, stream, live function and metrics in memory, behind the one client factory."""
 
-import io
+import inspect
 import json
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from airflow.sdk.execution_time import task_runner
 from botocore.exceptions import ClientError
+from dateutil.tz import tzlocal
 
 from riskwatch_airflow import clients
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 from riskwatch_ml.core import clock, settings
 from riskwatch_ml.ingest.rate_limit import Rate
 from riskwatch_ml.registry import mlflow_registry
-from tests.support import exporting
-from tests.support.bucket import Bucket
+from tests.support import exporting, runs
+from tests.support.bucket import Bucket, body
+from tests.support.contract import imitates
 from tests.support.trainings import TEN
 
 STATISTICS = {"Average": lambda values: sum(values) / len(values), "Sum": sum}
 NOW = datetime(2026, 11, 22, 10, 7, 30, tzinfo=UTC)
 
 
+@imitates("kinesis")
 class FakeKinesis:
     """Takes every record."""
 
@@ -33,6 +38,7 @@ class FakeKinesis:
         return {"Records": [{"SequenceNumber": "1"} for _ in asked["Records"]]}
 
 
+@imitates("lambda")
 class FakeLambda:
     """Answers what `answers` has for the event's name, or raises as a function does."""
 
@@ -45,9 +51,10 @@ class FakeLambda:
         self.events.append((asked["FunctionName"], asked["Qualifier"], event))
         answer = self.answers[next(iter(event))]
         failed = {"FunctionError": "Unhandled"} if "errorMessage" in answer else {}
-        return {"Payload": io.BytesIO(json.dumps(answer).encode()), **failed}
+        return {"Payload": body(json.dumps(answer).encode()), **failed}
 
 
+@imitates("cloudwatch", pages="list_metrics")
 class FakeCloudWatch:
     """Metrics as {(metric, instance): {moment: value}}; `dies_at` is the call, counted from 1, that fails.
 
@@ -92,7 +99,8 @@ class FakeCloudWatch:
             results.append(
                 {
                     "Id": query["Id"],
-                    "Timestamps": list(found),
+                    # botocore reads times into the zone of the machine.
+                    "Timestamps": [moment.astimezone(tzlocal()) for moment in found],
                     "Values": [made(values) for values in found.values()],
                     "StatusCode": "Complete",
                 }
@@ -100,6 +108,7 @@ class FakeCloudWatch:
         return {"MetricDataResults": results}
 
 
+@imitates("resourcegroupstaggingapi", pages="get_resources")
 class FakeTagging:
     """The tagging API: resources as {arn: {tag: value}}."""
 
@@ -152,58 +161,61 @@ def aws(monkeypatch):
     return made
 
 
-class Outlets(dict):
-    """Outlet events as a task's context has them."""
-
-    def __missing__(self, asset):
-        self[asset] = SimpleNamespace(extra={})
-        return self[asset]
-
-
-class TaskInstance:
-    """The XComs of a task instance."""
-
-    def __init__(self):
-        self.values = {}
-
-    def xcom_push(self, key, value):
-        self.values["decide", key] = json.loads(json.dumps(value))
-
-    def xcom_pull(self, task_ids, key="return_value"):
-        return self.values.get((task_ids, key))
+@pytest.fixture
+def supervisor(monkeypatch):
+    """What a task instance talks to."""
+    made = runs.Supervisor()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made, raising=False)
+    return made
 
 
 @pytest.fixture
-def context():
-    """A task's context."""
-    return {"outlet_events": Outlets(), "params": {}, "ti": TaskInstance()}
+def context(supervisor):
+    """The context of a task in a run by hand."""
+    made = runs.context(runs.run(TEN, "manual"), "decide")
+    yield made
+    runs.check_events(made["outlet_events"])
 
 
 @pytest.fixture
 def an_hour(context):
     """A task's context in a run of export_metrics over the hour from nine."""
-    context["data_interval_start"], context["data_interval_end"] = exporting.NINE, exporting.TEN
-    return context
+    return {**context, **runs.times(exporting.NINE, exporting.TEN), "dag_run": runs.run(exporting.TEN, "manual")}
 
 
 @pytest.fixture
-def training_run(context):
-    context["dag_run"] = SimpleNamespace(run_after=datetime(2026, 11, 22, 3, 30, tzinfo=UTC))
-    return context
+def training_run(supervisor):
+    """The context of the task choose in a run of train_models on its schedule."""
+    made = runs.context(runs.run(datetime(2026, 11, 22, 3, 30, tzinfo=UTC)), "choose")
+    yield made
+    runs.check_events(made["outlet_events"])
+
+
+def stand_in(monkeypatch, module, name, answer):
+    """Replace a function of a module by one that refuses the calls which the function itself would refuse."""
+    original = getattr(module, name)
+
+    @wraps(original)
+    def replaced(*given, **more):
+        inspect.signature(original).bind(*given, **more)
+        return answer(*given, **more)
+
+    monkeypatch.setattr(module, name, replaced)
 
 
 @pytest.fixture
 def told(monkeypatch):
     """What MLflow was told."""
     told = {}
-    monkeypatch.setattr(
-        mlflow_registry, "open_training", lambda config, training_id, params: told.update(params) or "parent"
+    stand_in(
+        monkeypatch,
+        mlflow_registry,
+        "open_training",
+        lambda config, training_id, params: told.update(params) or "parent",
     )
-    monkeypatch.setattr(
-        mlflow_registry, "close_training", lambda config, run_id, rows, why: told.update(closed=rows, why=why)
-    )
-    monkeypatch.setattr(mlflow_registry, "register", lambda *given, **more: told.update(more) or "3")
-    monkeypatch.setattr(mlflow_registry, "champion", lambda config: told.get("champion"))
+    stand_in(monkeypatch, mlflow_registry, "close_training", lambda *given, why: told.update(closed=given[2], why=why))
+    stand_in(monkeypatch, mlflow_registry, "register", lambda *given, **more: told.update(more) or "3")
+    stand_in(monkeypatch, mlflow_registry, "champion", lambda config: told.get("champion"))
     return told
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import gzip
-import io
 import json
 from types import SimpleNamespace
 
@@ -12,9 +11,11 @@ from typer.testing import CliRunner
 from riskwatch_cli.main import app
 from riskwatch_ml.core import aws, clock, settings
 from riskwatch_ml.storage.bucket import Store
-from tests.support.bucket import Bucket
+from tests.support.bucket import Bucket, body
+from tests.support.contract import imitates
 
 
+@imitates("lambda", "kinesis")
 class Function:
     """The live function: says which model it is, and writes a verdict on each row as it comes in."""
 
@@ -29,7 +30,7 @@ class Function:
         if self.model_id:
             features = ["cpu_utilization", "latency_ms"]
             answer |= {"features": features, "context_rows": 3, "max_gap_s": 1800, "period_s": 300}
-        return {"Payload": io.BytesIO(json.dumps(answer).encode())}
+        return {"Payload": body(json.dumps(answer).encode())}
 
     def put_records(self, **asked):
         name = f"dt={clock.now():%Y-%m-%d}/hh={clock.now():%H}/shard-{len(self.records)}.json.gz"

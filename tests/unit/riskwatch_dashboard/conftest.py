@@ -1,17 +1,12 @@
 """A bucket in memory with labelled rows and a ledger, and the app on it as a logged-in user sees it."""
 
-# The fakes take the arguments under AWS's names.
-# ruff: noqa: N803
-
 import gzip
-import io
 import json
 import os
 import tempfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from botocore.exceptions import ClientError
 
 # Airflow reads this when it is first imported, which is earlier than any fixture.
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="riskwatch-airflow-"))
@@ -20,6 +15,7 @@ from riskwatch_ml.core import clock
 from riskwatch_ml.registry import ledger
 from riskwatch_ml.storage import labelled_rows
 from riskwatch_ml.storage.bucket import Store
+from tests.support.bucket import Bucket
 
 NOW = datetime(2026, 11, 22, 12, 2, tzinfo=UTC)
 REASON = {
@@ -30,31 +26,6 @@ REASON = {
     "share": 0.9,
     "direction": "up",
 }
-
-
-class Bucket:
-    """As much of S3 as the store uses."""
-
-    def __init__(self):
-        self.objects = {}
-
-    def put_object(self, Bucket, Key, Body, IfNoneMatch=None):
-        self.objects[Key] = bytes(Body)
-
-    def get_object(self, Bucket, Key):
-        if Key not in self.objects:
-            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
-        return {"Body": io.BytesIO(self.objects[Key])}
-
-    def delete_object(self, Bucket, Key):
-        self.objects.pop(Key, None)
-
-    def get_paginator(self, name):
-        assert name == "list_objects_v2"
-        return self
-
-    def paginate(self, Bucket, Prefix):
-        yield {"Contents": [{"Key": key} for key in sorted(self.objects) if key.startswith(Prefix)]}
 
 
 def labelled_row(instance, moment, risk="Normal", **more):

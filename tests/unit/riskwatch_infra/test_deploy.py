@@ -4,12 +4,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from riskwatch_infra import deploy
+from tests.support.contract import imitates
 
 
 def error(message):
     return ClientError({"Error": {"Code": "ValidationError", "Message": message}}, "Operation")
 
 
+@imitates("cloudformation")
 class FakeCloudFormation:
     """One stack that goes through the given states, one for each time it is described."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from riskwatch_airflow.tasks import heartbeat
 from riskwatch_infra import deploy
 from riskwatch_lambda import logs
 from riskwatch_lambda.episodes import repository
@@ -12,7 +13,12 @@ from riskwatch_lambda.events import tick
 from riskwatch_ml.storage import labelled_rows
 
 # Actions for which AWS knows no resource-level permissions.
-WITHOUT_RESOURCE = {"cloudwatch:GetMetricData", "cloudwatch:ListMetrics", "tag:GetResources"}
+WITHOUT_RESOURCE = {
+    "cloudwatch:GetMetricData",
+    "cloudwatch:ListMetrics",
+    "cloudwatch:PutMetricData",
+    "tag:GetResources",
+}
 
 
 def listed(value):
@@ -147,6 +153,31 @@ def test_the_alarm_on_silence_reads_what_the_function_reports_of_ticks(resources
     # AND less than one in a period, or nothing at all, sets it off
     assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == ("Sum", "LessThanThreshold", 1)
     assert alarm["TreatMissingData"] == "breaching"
+
+
+@pytest.mark.parametrize(
+    ("title", "dag", "hours"),
+    [("Export", "export_metrics", 3), ("Train", "train_models", 50), ("Watch", "watch_model", 3)],
+)
+def test_each_heartbeat_has_an_alarm(template, resources, title, dag, hours):
+    # GIVEN the alarm of a DAG
+    alarm = resources[f"{title}StoppedAlarm"]
+    properties, chosen = alarm["Properties"], template["Parameters"][f"{title}QuietHours"]
+    # THEN it reads what the heartbeat task of the DAG reports, and no other stack's
+    assert (properties["Namespace"], properties["MetricName"]) == (heartbeat.NAMESPACE, heartbeat.METRIC)
+    assert properties["Dimensions"] == [
+        {"Name": "FunctionName", "Value": {"Ref": "Function"}},
+        {"Name": "DagId", "Value": dag},
+    ]
+    # AND no success within the hours chosen, at most the week that CloudWatch looks back, sets it off
+    assert (properties["Statistic"], properties["ComparisonOperator"]) == ("Sum", "LessThanThreshold")
+    assert (properties["Threshold"], properties["TreatMissingData"]) == (1, "breaching")
+    assert properties["EvaluationPeriods"] == {"Ref": f"{title}QuietHours"}
+    assert chosen["Default"] == hours
+    assert chosen["MaxValue"] * properties["Period"] == 7 * 86_400
+    # AND 0 leaves the alarm out
+    none = {"Fn::Not": [{"Fn::Equals": [{"Ref": f"{title}QuietHours"}, 0]}]}
+    assert template["Conditions"][alarm["Condition"]] == none
 
 
 def test_how_long_no_tick_may_come_can_be_chosen(template, resources):

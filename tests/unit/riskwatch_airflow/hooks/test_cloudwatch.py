@@ -17,6 +17,7 @@ from riskwatch_ml.ingest.rate_limit import Rate
 from riskwatch_ml.ingest.reader import CloudWatchError, CredentialsError, ForbiddenError
 from riskwatch_ml.schema import catalogue
 from riskwatch_ml.schema.catalogue import Catalogue, Metric
+from tests.support.contract import imitates
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 ALL = catalogue.load()
@@ -24,6 +25,7 @@ TWO = Catalogue(ALL.metrics[:3:2])  # cpu_utilization, and disk_read_mb with sca
 ROLE = "arn:aws:iam::123456789012:role/riskwatch-reader"
 
 
+@imitates("cloudwatch", pages="list_metrics")
 class CloudWatch:
     """CloudWatch with the limits of the real one: 500 queries, 100,800 points, pages of `page` results."""
 
@@ -249,6 +251,7 @@ def test_no_instance_is_no_call(hook):
     assert client.calls == []
 
 
+@imitates("cloudwatch", pages="list_metrics")
 class Lists:
     """ListMetrics as it answers for one metric, whose entries have these dimensions."""
 

@@ -71,17 +71,16 @@ def test_a_vetoed_refresh_is_followed_by_a_contest(aws, training_run, told):
         choose.choose(training_run, training("refresh", CHAMPION), trained)
     assert "noise" in told["closed"][0]["vetoes"][0]
     assert training_run["outlet_events"] == {}
-    training_run["ti"].values["choose", choose.AGAIN] = training_run["ti"].values.pop(("decide", choose.AGAIN))
     asked = choose.request(training_run)
     assert training_run["outlet_events"][RETRAIN_REQUEST].extra == asked
     assert "50.0% of the rows are noise" in asked["reason"]
 
 
-def test_a_contest_in_vain_is_not_repeated_daily(aws, training_run, told):
+def test_a_contest_in_vain_is_not_repeated_daily(aws, training_run, told, supervisor):
     # GIVEN a contest in which every family was vetoed
     with pytest.raises(AirflowFailException):
         choose.choose(training_run, training("contest", CHAMPION), [candidate(aws, "kmeans", noise_share=0.5)])
-    in_vain = contest_log.read(aws.store, "T2", "kmeans").in_vain
+    in_vain = contest_log.read(aws.store, "T2", "kmeans", "later").in_vain
     assert in_vain
 
     # WHEN the refresh of the day after is vetoed too / THEN nothing follows before the week is over
@@ -89,7 +88,7 @@ def test_a_contest_in_vain_is_not_repeated_daily(aws, training_run, told):
         choose.choose(
             training_run, training("refresh", CHAMPION, in_vain=in_vain), [candidate(aws, "kmeans", noise_share=0.5)]
         )
-    assert training_run["ti"].values == {}
+    assert supervisor.xcoms == {}
 
 
 def test_a_sound_refresh_asks_for_no_contest(training_run):
@@ -105,7 +104,7 @@ def test_wins_are_kept_and_the_third_in_a_row_changes_the_family(aws, training_r
     # WHEN it wins week after week
     kinds = []
     for week in ("T1", "T2", "T3"):
-        wins = contest_log.read(aws.store, week, "kmeans").wins
+        wins = contest_log.read(aws.store, week, "kmeans", "later").wins
         chosen = choose.choose(training_run, training("contest", CHAMPION, training_id=week, wins=wins), trained)
         kinds.append((chosen["family"], chosen["kind"], told["winner"]["refreshes"]))
 
@@ -143,16 +142,16 @@ def test_a_contest_in_which_all_are_vetoed_is_on_record(aws, training_run, told)
         choose.choose(training_run, training("contest", CHAMPION), [candidate(aws, "kmeans", noise_share=0.5)])
 
     # THEN tomorrow is no contest because of the calendar
-    assert contest_log.read(aws.store, "T2", "kmeans").contested_at == TEN
+    assert contest_log.read(aws.store, "T2", "kmeans", "later").contested_at == TEN
 
 
 @pytest.mark.parametrize("kind", ["refresh", "contest"])
-def test_no_family_came_out_of_the_training(aws, training_run, told, kind):
+def test_no_family_came_out_of_the_training(aws, training_run, told, supervisor, kind):
     # GIVEN the only one ran out of memory / WHEN / THEN that is a failure, not a veto
     with pytest.raises(AirflowFailException, match="no family was trained"):
         choose.choose(training_run, training(kind, CHAMPION), [None])
     assert aws.store.keys("contests/") == []
-    assert training_run["ti"].values == {}
+    assert supervisor.xcoms == {}
 
 
 def test_a_champion_that_failed_to_train_goes_on_serving(aws, training_run, told):
@@ -163,7 +162,7 @@ def test_a_champion_that_failed_to_train_goes_on_serving(aws, training_run, told
     with pytest.raises(AirflowFailException, match="kmeans failed to train: what serves stays"):
         choose.choose(training_run, training("contest", CHAMPION, wins={"dbscan": 2}), trained)
     assert "winner" not in told
-    assert contest_log.read(aws.store, "T2", "kmeans").wins == {"dbscan": 2}
+    assert contest_log.read(aws.store, "T2", "kmeans", "later").wins == {"dbscan": 2}
 
 
 def test_a_refresh_of_unknown_churn_asks(aws, training_run, told):

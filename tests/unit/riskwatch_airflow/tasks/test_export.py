@@ -45,6 +45,7 @@ def test_an_interval_is_exported_and_split(aws, an_hour):
         "least_calls": 1,
         "metrics": 20,
         "predicted_metrics": 20,
+        "left_out": [],
         "silent": sorted(set(catalogue.load().names) - {"cpu_utilization", "disk_read_mb"}),
     }
     assert (told["rows"], told["validated"], told["quarantined"]) == (24, 23, 1)
@@ -167,10 +168,12 @@ def test_an_interval_without_data_says_what_was_asked(aws, an_hour):
     assert aws.s3.objects == {}
 
 
-def test_a_run_without_interval_says_what_to_give(aws, context):
-    # GIVEN / WHEN / THEN
-    with pytest.raises(AirflowFailException, match="give start and end"):
-        export.fetch(context)
+def test_a_run_without_interval_takes_the_last_whole_hour(aws, context):
+    # GIVEN the time is 10:07:30
+    aws.cloudwatch.fill("CPUUtilization", "a", NINE, 12)
+    # WHEN / THEN
+    (chunk,) = export.fetch(context)["chunks"]
+    assert (chunk["start"], chunk["end"]) == ("2026-11-22T09:00:00.000Z", "2026-11-22T10:00:00.000Z")
 
 
 def test_the_newest_datapoints_are_given_time_to_settle(aws, an_hour, monkeypatch):

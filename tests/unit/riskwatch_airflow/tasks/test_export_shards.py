@@ -12,6 +12,8 @@ from riskwatch_ml.storage import known_instances
 from riskwatch_ml.storage.keys import hour_key
 from tests.support.exporting import NINE, TEN, exported, of_run
 
+COUNTS = ("rows", "instances", "duplicates", "objects", "calls", "least_calls", "metrics", "predicted_metrics")
+
 
 def test_an_instance_that_is_gone_stays_in_its_old_hours(aws, an_hour):
     # GIVEN an hour of three weeks ago, exported then, of an instance that CloudWatch lists no more
@@ -129,6 +131,19 @@ def test_a_shard_that_fails_is_named_after_the_others_were_validated(aws, an_hou
         export.complete(fetched)
     # AND with all of them there is no error
     export.complete([*fetched, export.fetch(an_hour, "eu-west-1")])
+
+
+def test_what_the_shards_returned_is_asked_of_airflow_once(aws, an_hour, supervisor):
+    # GIVEN what three shards returned, as Airflow hands it to the task that follows
+    item = {"chunks": [{"start": "s", "end": "e"}], **dict.fromkeys(COUNTS, 2)}
+    fetched = supervisor.of_mapped(an_hour, [item] * 3)
+
+    # WHEN
+    joined = export.joined(fetched)
+
+    # THEN each is asked for once, besides their number and the end
+    assert {joined[name] for name in COUNTS} == {6}
+    assert len(supervisor.asked) == 5
 
 
 def test_a_shard_that_the_settings_lost_is_named(aws, an_hour):

@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import replace
 
 import pytest
+from airflow.models.hitl import HITLDetail
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from riskwatch_airflow.assets import LIVE_MODEL
@@ -12,6 +14,9 @@ from riskwatch_ml.registry import ledger as ledger_module
 from riskwatch_ml.registry import mlflow_registry, release
 from riskwatch_ml.registry.mlflow_registry import Registered
 from riskwatch_ml.registry.release import Release
+from tests.support import runs
+from tests.support.trainings import TEN
+from tests.unit.riskwatch_airflow.conftest import stand_in
 
 ZIP = b"an artifact"
 DIGEST = hashlib.sha256(ZIP).hexdigest()
@@ -25,17 +30,17 @@ def registry(aws, monkeypatch):
     aws.store.put_bytes(CHALLENGER.s3_key, ZIP)
     aws.store.put_json("candidates/T1/kmeans.json", {"figures": {"injected_vus_pr": 0.5}})
     aws.released, aws.restored, aws.crowned, aws.moved = [], [], [], True
-    monkeypatch.setattr(mlflow_registry, "challenger", lambda config: CHALLENGER)
-    monkeypatch.setattr(mlflow_registry, "champion", lambda config: CHAMPION)
-    monkeypatch.setattr(mlflow_registry, "version_url", lambda config, version: f"http://mlflow/{version}")
-    monkeypatch.setattr(mlflow_registry, "crown", lambda config, version: aws.crowned.append(version))
+    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config: CHALLENGER)
+    stand_in(monkeypatch, mlflow_registry, "champion", lambda config: CHAMPION)
+    stand_in(monkeypatch, mlflow_registry, "version_url", lambda config, version: f"http://mlflow/{version}")
+    stand_in(monkeypatch, mlflow_registry, "crown", lambda config, version: aws.crowned.append(version))
 
     def promoted(client, function, alias, zip_bytes, *, approved_by):
         aws.released.append((function, alias, zip_bytes, approved_by))
         return Release("4", DIGEST, "code", "3", {"model_id": "m", "golden": {"rows": 24, "differences": 0}}, aws.moved)
 
-    monkeypatch.setattr(release, "promote", promoted)
-    monkeypatch.setattr(release, "restore", lambda *given, **more: aws.restored.append((given[1:], more)))
+    stand_in(monkeypatch, release, "promote", promoted)
+    stand_in(monkeypatch, release, "restore", lambda *given, **more: aws.restored.append((given[1:], more)))
     return aws
 
 
@@ -50,7 +55,7 @@ def test_the_mode_names_the_next_task(registry, context, mode, next_task):
 
     # WHEN / THEN
     assert promote.decide(context) == next_task
-    handed = context["ti"].xcom_pull("decide", "candidate")
+    handed = context["ti"].xcom_pull("decide", key="candidate")
     assert (handed["version"], handed["digest"], handed["figures"]) == ("7", DIGEST, {"injected_vus_pr": 0.5})
     assert handed["replaces"] == {"version": "6", "digest": "ab" * 32}
 
@@ -69,29 +74,31 @@ def test_a_refresh_goes_live_without_an_approval_unless_labels_churn(
 ):
     # GIVEN
     registry.use(promotion=mode)
-    monkeypatch.setattr(mlflow_registry, "challenger", lambda config: replace(CHALLENGER, refreshes=refreshes, ask=ask))
+    stand_in(
+        monkeypatch, mlflow_registry, "challenger", lambda config: replace(CHALLENGER, refreshes=refreshes, ask=ask)
+    )
 
     # WHEN / THEN
     assert promote.decide(context) == next_task
-    assert context["ti"].xcom_pull("decide", "candidate")["ask"] == ask
+    assert context["ti"].xcom_pull("decide", key="candidate")["ask"] == ask
 
 
 @pytest.mark.parametrize("mode", ["approval", "auto"])
 def test_a_refresh_of_a_model_that_was_replaced_meanwhile_asks(registry, context, monkeypatch, mode):
     # GIVEN a refresh that waited behind a change
     registry.use(promotion=mode)
-    monkeypatch.setattr(mlflow_registry, "challenger", lambda config: replace(CHALLENGER, refreshes="cd" * 32))
+    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config: replace(CHALLENGER, refreshes="cd" * 32))
 
     # WHEN / THEN who approves reads that it goes back
     assert promote.decide(context) == "approval"
-    assert "would replace version 6" in context["ti"].xcom_pull("decide", "candidate")["ask"]
+    assert "would replace version 6" in context["ti"].xcom_pull("decide", key="candidate")["ask"]
 
 
 def test_the_ledger_names_the_policy_that_let_a_refresh_through(registry, context, monkeypatch):
     # GIVEN a refresh in mode approval
     registry.use(promotion="approval")
     refresh = replace(CHALLENGER, kind="refresh", why="kmeans stays", refreshes=CHAMPION.digest)
-    monkeypatch.setattr(mlflow_registry, "challenger", lambda config: refresh)
+    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config: refresh)
     promote.decide(context)
 
     # WHEN
@@ -118,21 +125,21 @@ def test_off_does_nothing_and_dry_run_records(registry, context):
 
 def test_nothing_waits_or_it_serves_already(registry, context, monkeypatch):
     # GIVEN / WHEN / THEN
-    monkeypatch.setattr(mlflow_registry, "champion", lambda config: CHALLENGER)
+    stand_in(monkeypatch, mlflow_registry, "champion", lambda config: CHALLENGER)
     with pytest.raises(AirflowSkipException, match="version 7 is the champion already"):
         promote.decide(context)
-    monkeypatch.setattr(mlflow_registry, "challenger", lambda config: None)
+    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config: None)
     with pytest.raises(AirflowSkipException, match="no challenger"):
         promote.decide(context)
 
 
 def test_an_approved_version_goes_live_under_the_name_of_who_approved(registry, context):
-    # GIVEN a decision and an answer
+    # GIVEN a decision, and an answer as Airflow resumes the operator with it
     promote.decide(context)
-    context["ti"].values["approval", "return_value"] = {
-        "chosen_options": ["Approve"],
-        "responded_by_user": {"id": "1", "name": "ada"},
-    }
+    event = HITLDetail(chosen_options=["Approve"], responded_at=TEN, responded_by={"id": "1", "name": "ada"})
+    approval = runs.context(context["dag_run"], promote.APPROVAL)
+    operator = ApprovalOperator(task_id=promote.APPROVAL, subject="go?")
+    approval["ti"].xcom_push("return_value", operator.execute_complete(approval, event.as_resume_event_payload()))
 
     # WHEN
     told = promote.put_live(context)
@@ -157,7 +164,7 @@ def test_a_challenger_that_comes_later_does_not_slip_in(registry, context, monke
     # GIVEN a decision on version 7, and version 8 afterwards
     registry.use(promotion="auto")
     promote.decide(context)
-    monkeypatch.setattr(mlflow_registry, "challenger", lambda config: pytest.fail("looked up again"))
+    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config: pytest.fail("looked up again"))
 
     # WHEN / THEN
     assert promote.put_live(context)["version"] == "7"
@@ -182,7 +189,7 @@ def test_the_alias_goes_back_when_the_registry_cannot_be_told(registry, context,
     def down(config, version):
         raise ConnectionError("mlflow is down")
 
-    monkeypatch.setattr(mlflow_registry, "crown", down)
+    stand_in(monkeypatch, mlflow_registry, "crown", down)
 
     # WHEN / THEN
     with pytest.raises(ConnectionError):
@@ -204,7 +211,7 @@ def test_a_champion_stays_when_its_release_is_cleared_and_a_record_fails(registr
     def down(*given):
         raise ConnectionError("it is down")
 
-    monkeypatch.setattr(mlflow_registry if step == "crown" else ledger_module, step, down)
+    stand_in(monkeypatch, mlflow_registry if step == "crown" else ledger_module, step, down)
 
     # WHEN the task is tried again, THEN it fails and the alias is left where it is
     with pytest.raises(ConnectionError):
@@ -216,7 +223,7 @@ def test_a_champion_stays_when_its_release_is_cleared_and_a_record_fails(registr
 def test_an_artifact_that_served_before_can_serve_again_when_its_candidate_is_deleted(registry, context):
     # GIVEN a challenger whose candidate has expired, and the artifact that was kept when it served
     promote.decide(context)
-    registry.s3.delete_object(Key=CHALLENGER.s3_key)
+    registry.s3.delete_object(Bucket=registry.config.bucket, Key=CHALLENGER.s3_key)
     with pytest.raises(AirflowFailException, match="is gone"):
         promote.put_live(context)
 

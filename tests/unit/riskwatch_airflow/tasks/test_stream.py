@@ -14,6 +14,7 @@ from riskwatch_ml.ingest.reader import ForbiddenError
 from riskwatch_ml.storage import keys
 from riskwatch_ml.streaming.live_model import LiveError
 from riskwatch_ml.streaming.packs import StreamError
+from tests.support import runs
 from tests.unit.riskwatch_airflow.conftest import FakeCloudWatch
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -278,8 +279,8 @@ def test_the_tick_names_those_of_the_inventory_that_are_silent(live, context, at
     live.store.put_json(keys.STREAM_MARK, {"end": "2026-11-22T09:00:00.000Z"})
 
     # WHEN a run has streamed from nine to ten
-    published = stream.publish(context)
-    answer = stream.tick(published)
+    published = runs.handed_on(stream.publish(context))
+    answer = runs.handed_on(stream.tick(published))
 
     # THEN the tick has the end of the stretch, and the one instance with its service and its last row
     (tick,) = ticked(live)
@@ -334,7 +335,7 @@ def test_a_region_that_fails_stops_no_other_and_catches_up(regions, context, at,
     regions.broken["us-east-1"] = method
     for passed in range(13, 43, 5):
         at(passed)
-        published = stream.publish(context)
+        published = runs.handed_on(stream.publish(context))
         answered = stream.tick(published)
 
         # THEN the first is streamed, the tick comes, nobody is silent, and the run ends in an error that names it

@@ -2,11 +2,10 @@
 
 from dataclasses import asdict
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_airflow.tasks import train
@@ -17,8 +16,12 @@ from riskwatch_ml.registry import mlflow_registry
 from riskwatch_ml.schema import catalogue
 from riskwatch_ml.selection import contest_log
 from riskwatch_ml.selection.candidate import fit_candidate
+from tests.support import runs
 from tests.support.fleets import CATALOGUE, INVENTORY, rows
 from tests.support.trainings import CHAMPION, FIVE, TEN, training
+
+REQUESTED = runs.run(TEN, "asset_triggered", requests=[(RETRAIN_REQUEST, {"reason": "label distribution"})])
+EVENTS = {"triggering_asset_events": runs.context(REQUESTED)["triggering_asset_events"]}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def test_the_newest_days_are_taken_whatever_the_time_is(aws, training_run, told)
     aws.use(history_days=2)
 
     # WHEN
-    found = train.prepare(training_run)
+    found = runs.handed_on(train.prepare(training_run))
 
     # THEN eight rows are four a day for two days: the interval ends with the newest hour
     known = {name: found[name] for name in ("training_id", "run_id", "key", "rows", "instances")}
@@ -96,10 +99,11 @@ def test_newest_days_that_do_not_fit_are_trained_on_and_told(aws, training_run, 
     assert f"the newest days alone are {found['rows']} rows, for which a train task needs about 0.3 GB" in caplog.text
 
 
-def test_no_rows_is_a_failure_that_says_what_to_run(aws, training_run, told):
-    # GIVEN / WHEN / THEN
-    with pytest.raises(AirflowFailException, match="run export_metrics"):
-        train.prepare(training_run)
+@pytest.mark.parametrize(("kind", "outcome"), [("manual", AirflowFailException), ("scheduled", AirflowSkipException)])
+def test_without_rows_a_run_by_hand_fails_and_a_scheduled_one_waits_for_them(aws, context, told, kind, outcome):
+    # GIVEN / WHEN / THEN both say what to run
+    with pytest.raises(outcome, match="run export_metrics"):
+        train.prepare({**context, "dag_run": runs.run(TEN, kind)})
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ def test_no_rows_is_a_failure_that_says_what_to_run(aws, training_run, told):
         pytest.param(
             CHAMPION,
             1,
-            {"triggering_asset_events": {RETRAIN_REQUEST: [SimpleNamespace(extra={"reason": "label distribution"})]}},
+            EVENTS,
             FIVE,
             "a retrain was requested: label distribution",
             id="request",
@@ -126,11 +130,13 @@ def test_a_run_is_a_refresh_or_a_contest_and_says_why(
     # GIVEN a contest some days before this run
     if days is not None:
         at = training_run["dag_run"].run_after - timedelta(days=days)
-        contest_log.write(aws.store, "20261101T000000Z", at=at, champion="kmeans", wins={"dbscan": 2}, decision={})
+        contest_log.write(
+            aws.store, "20261101T000000Z", dag_run="earlier", at=at, champion="kmeans", wins={"dbscan": 2}, decision={}
+        )
     told["champion"] = champion
 
     # WHEN
-    found = train.prepare({**training_run, **more})
+    found = runs.handed_on(train.prepare({**training_run, **more}))
 
     # THEN
     assert sorted(found["families"]) == sorted(families)
@@ -178,7 +184,7 @@ def test_a_champion_that_cannot_be_refreshed_is_contested(aws, training_run, tol
     # GIVEN a contest yesterday, and a champion of another version or of other metrics
     put(aws, served)
     at = training_run["dag_run"].run_after - timedelta(days=1)
-    contest_log.write(aws.store, "20261101T000000Z", at=at, champion="kmeans", wins={}, decision={})
+    contest_log.write(aws.store, "20261101T000000Z", dag_run="earlier", at=at, champion="kmeans", wins={}, decision={})
     told["champion"] = CHAMPION
 
     # WHEN / THEN all families are fitted, the champion's with settings of its own choice, and the winner is a change
@@ -209,3 +215,16 @@ def test_a_vetoed_champion_is_fitted_again_with_settings_of_its_own_choice(aws, 
     assert summary["given_up"] == "one level cluster holds too much"
     free = fit_candidate(frame, CATALOGUE, INVENTORY, Recipe("kmeans"), "T1")
     assert summary["params"]["level.clusters"] == free.params["level.clusters"] != 4
+
+
+def test_training_ids_sort_by_age_whatever_the_logical_dates(aws, context, told, validated):
+    # GIVEN a run of today's date, and one that Airflow made later for yesterday
+    today, yesterday = TEN, TEN - timedelta(days=1)
+    first = runs.run(today, started=today + timedelta(seconds=2))
+    catch_up = runs.run(yesterday, started=today + timedelta(minutes=5))
+
+    # WHEN both prepare a training, the second one twice
+    made = [train.prepare({**context, "dag_run": run})["training_id"] for run in (first, catch_up, catch_up)]
+
+    # THEN the later training has the greater id, and a second try the same one
+    assert made == ["20261122T100002Z", "20261122T100500Z", "20261122T100500Z"]

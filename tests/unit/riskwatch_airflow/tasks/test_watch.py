@@ -1,7 +1,7 @@
 """Tasks of watch_model: when a retrain is asked for, and that the request is announced only then."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -15,6 +15,9 @@ from riskwatch_ml.monitoring import alert_volume
 from riskwatch_ml.monitoring import retrain as monitoring_retrain
 from riskwatch_ml.registry import mlflow_registry
 from riskwatch_ml.storage import labelled_rows
+from tests.support import runs
+from tests.support.trainings import CHAMPION
+from tests.unit.riskwatch_airflow.conftest import stand_in
 
 NOW = datetime(2026, 11, 22, 10, 7, 30, tzinfo=UTC)
 RUN = datetime(2026, 11, 22, 10, 5, tzinfo=UTC)
@@ -76,26 +79,25 @@ def champion(aws, context, monkeypatch):
         }
     )
     document = {"model_id": "m", "reference": {"levels": {"Idle": 0.5, "Normal": 0.5}, "unusual": 0.0}}
-    monkeypatch.setattr(
-        mlflow_registry, "champion", lambda config: SimpleNamespace(version="1", digest="d", s3_key="k")
-    )
-    monkeypatch.setattr(archive, "unpack", lambda zip_bytes: (document, {}))
-    monkeypatch.setattr(
+    stand_in(monkeypatch, mlflow_registry, "champion", lambda config: replace(CHAMPION, digest="d"))
+    stand_in(monkeypatch, archive, "unpack", lambda zip_bytes: (document, {}))
+    stand_in(
+        monkeypatch,
         labelled_rows,
         "recent",
         lambda store, start, end, columns: aws.rows.loc[
             (aws.rows["timestamp"] >= start) & (aws.rows["timestamp"] < end), ["timestamp", *columns]
         ],
     )
-    monkeypatch.setattr(alert_volume, "count", lambda client, table, days: {"episodes": len(days)})
+    stand_in(monkeypatch, alert_volume, "count", lambda client, table, days: {"episodes": len(days)})
     aws.store.put_bytes("artifacts/d.zip", b"zip")
-    context["dag_run"] = SimpleNamespace(run_after=RUN)
+    context["dag_run"] = runs.run(RUN)
     return aws
 
 
 def test_a_report_compares_only_the_rows_of_the_champion(champion, context):
     # GIVEN / WHEN the run of 10:05 is late, at 10:07:30
-    told = watch.measure(context)
+    told = runs.handed_on(watch.measure(context))
 
     # THEN the report is of the 24 hours before the run
     report = champion.store.get_json(told["key"])
@@ -118,7 +120,7 @@ def test_a_retry_is_the_same_report_and_does_not_count_itself(champion, context,
     first = watch.measure(context)
     monkeypatch.setattr(clock, "now", lambda: NOW + timedelta(minutes=3))
     again = watch.measure(context)
-    context["dag_run"] = SimpleNamespace(run_after=RUN + timedelta(hours=1))
+    context["dag_run"] = runs.run(RUN + timedelta(hours=1))
     following = watch.measure(context)
 
     # THEN a retrain is asked for both times by the one run, in one report, and not by the next run
@@ -135,7 +137,7 @@ def test_promotions_do_not_make_a_chain_of_retrainings(champion, context):
     # WHEN the runs of the next hours measure
     told = []
     for hours in range(3):
-        context["dag_run"] = SimpleNamespace(run_after=RUN + timedelta(hours=hours))
+        context["dag_run"] = runs.run(RUN + timedelta(hours=hours))
         told.append(watch.measure(context))
 
     # THEN the distance is beyond the limit, and none is a violation
@@ -147,6 +149,6 @@ def test_promotions_do_not_make_a_chain_of_retrainings(champion, context):
 
 def test_without_a_champion_there_is_nothing_to_watch(aws, context, monkeypatch):
     # GIVEN / WHEN / THEN
-    monkeypatch.setattr(mlflow_registry, "champion", lambda config: None)
+    stand_in(monkeypatch, mlflow_registry, "champion", lambda config: None)
     with pytest.raises(AirflowSkipException, match="no model is in service"):
         watch.measure(context)

@@ -342,7 +342,7 @@ def test_a_service_name_of_any_letters_gives_a_subject_that_sns_accepts(world):
     # GIVEN a long service name that is not ASCII, WHEN it is told of, THEN the subject is cut and plain
     world.send(row(PAGING_CPU, service="ü" * 120))
     assert world.sns.messages[0]["subject"].startswith("Riskwatch: ????")
-    assert len(world.sns.messages[0]["subject"]) == 100
+    assert len(world.sns.messages[0]["subject"]) == 99
 
 
 def test_oversized_data_is_quarantined_truncated(world):

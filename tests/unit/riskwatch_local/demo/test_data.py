@@ -28,6 +28,9 @@ def test_labelled_rows_one_step_apart_are_one_incident():
 
 def test_the_simulated_fleet_is_cut_before_the_streamed_hours():
     chosen = data.simulated(NOON + timedelta(minutes=3), stream_hours=6, days=2)
-    assert (chosen.start, chosen.cut, chosen.end) == (NOON - timedelta(days=2), NOON - timedelta(hours=6), NOON)
+    end = NOON - 2 * STEP
+    assert (chosen.start, chosen.cut, chosen.end) == (end - timedelta(days=2), end - timedelta(hours=6), end)
+    # THEN two periods are over that the first scheduled run of the stream finds, and the fleet goes on from there
+    assert chosen.ahead["timestamp"].min() == pd.Timestamp(end)
     assert chosen.history()["timestamp"].max() < pd.Timestamp(chosen.cut) <= chosen.newest()["timestamp"].min()
     assert len(chosen.history()) + len(chosen.newest()) == len(chosen.rows)

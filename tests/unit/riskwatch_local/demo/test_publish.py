@@ -9,8 +9,10 @@ import pytest
 from riskwatch_local.demo import publish
 from riskwatch_ml.schema import catalogue
 from riskwatch_ml.schema.catalogue import Catalogue, Metric
+from tests.support.contract import imitates
 
 
+@imitates("cloudwatch")
 class FakeCloudWatch:
     """Stores what it is given, as PutMetricData does."""
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from riskwatch_local.demo.data import KnownIncident
 from riskwatch_local.demo.summary import Alert, delays, met, parse_message, receive
+from tests.support.contract import imitates
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -31,6 +32,7 @@ def test_incidents_are_met_on_their_own_instance_and_within_tolerance():
     assert [item["met"] for item in counts["list"]] == [True, False]
 
 
+@imitates("sqs")
 class Queue:
     """A queue with two messages that gives one at a time and forgets what is deleted."""
 

@@ -7,8 +7,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from riskwatch_local.lambda_host.function import Function, FunctionError, fetch
+from tests.support.contract import imitates
 
 
+@imitates("lambda")
 class FakeLambda:
     """One function whose code lies in a file."""
 

@@ -10,6 +10,7 @@ import pytest
 from riskwatch_local.lambda_host.environment import Answer
 from riskwatch_local.lambda_host.event_source import EventSourceError, Settings
 from riskwatch_local.lambda_host.kinesis_source import Clients, KinesisSource, take_over
+from tests.support.contract import imitates
 
 STREAM = "arn:aws:kinesis:eu-west-1:123456789012:stream/metrics"
 ARRIVED = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -19,6 +20,7 @@ class ExpiredIteratorError(Exception):
     """What botocore raises for an iterator that was not used for five minutes."""
 
 
+@imitates("kinesis")
 class FakeKinesis:
     """Shards as lists; an iterator is a shard and a place, and the next ``expired`` of them are too old."""
 
@@ -56,6 +58,7 @@ class FakeKinesis:
         return {"Records": records, "NextShardIterator": f"{name}/{int(start) + len(found)}"}
 
 
+@imitates("sqs")
 class FakeSqs:
     def __init__(self):
         self.messages = []
@@ -176,6 +179,7 @@ def test_records_that_are_given_up_are_told_to_the_queue_of_the_mapping():
     assert letter["KinesisBatchInfo"]["batchSize"] == 2
 
 
+@imitates("lambda")
 class FakeLambda:
     def __init__(self, *mappings):
         self.mappings = mappings
@@ -189,13 +193,14 @@ class FakeLambda:
         self.updated.append(changes)
 
 
-MAPPING = {"UUID": "u", "EventSourceArn": STREAM, "FunctionArn": "f", "BatchSize": 500}
+UUID = "6f0e1c52-4b7a-4f0e-9d0b-3a4f1e2d5c6b"
+MAPPING = {"UUID": UUID, "EventSourceArn": STREAM, "FunctionArn": "f", "BatchSize": 500}
 
 
 def test_taking_over_reads_the_mapping_and_turns_it_off():
     functions = FakeLambda(MAPPING)
     assert take_over(Clients(functions, None, None), "inference", "live").batch_size == 500
-    assert functions.updated == [{"UUID": "u", "Enabled": False}]
+    assert functions.updated == [{"UUID": UUID, "Enabled": False}]
 
 
 @pytest.mark.parametrize("mappings", [[], [MAPPING, MAPPING]])

@@ -105,6 +105,21 @@ def test_a_child_that_ignores_sigterm_is_killed_after_the_grace(tmp_path):
 
 
 @pytest.mark.timeout(60)
+def test_a_child_that_was_stopped_is_not_missed(tmp_path):
+    # GIVEN two children, one of which is stopped
+    with Supervisor(grace_s=5) as supervisor:
+        command = [sys.executable, "-c", "import time; time.sleep(300)"]
+        stopped, other = (supervisor.start(name, command, log=tmp_path / "a.log") for name in ("stopped", "other"))
+        stopped.stop()
+        # WHEN it is asked whether all live THEN nothing is amiss, until one ends by itself
+        supervisor.ensure_alive()
+        os.kill(other.pid, signal.SIGKILL)
+        other.process.wait()
+        with pytest.raises(ProcessError, match="other was ended by SIGKILL"):
+            supervisor.ensure_alive()
+
+
+@pytest.mark.timeout(60)
 def test_children_end_when_the_parent_is_killed(tmp_path):
     # GIVEN a parent whose supervisor started a family
     pids = tmp_path / "pids"

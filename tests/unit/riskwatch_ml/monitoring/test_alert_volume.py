@@ -1,8 +1,10 @@
 """How many episodes and messages a day had."""
 
 from riskwatch_ml.monitoring import alert_volume
+from tests.support.contract import imitates
 
 
+@imitates("dynamodb", pages="query")
 class Table:
     """A DynamoDB query by partition, two items a page."""
 

@@ -15,6 +15,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from riskwatch_ml.registry import release
+from tests.support.bucket import body
+from tests.support.contract import imitates
 
 FUNCTION, ALIAS = "riskwatch-inference", "live"
 
@@ -35,6 +37,7 @@ def sha(data: bytes) -> str:
     return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
+@imitates("lambda")
 class Lambda:
     """One function as Lambda keeps it: $LATEST, immutable versions, an alias, a revision id that every change renews.
 
@@ -121,8 +124,8 @@ class Lambda:
         answer = {"model_id": model["model_id"], "golden": {"rows": 24, "differences": 0}, "labels": []}
         answer |= model["behaviour"].get("answer", {})
         error = {"FunctionError": "Unhandled"} if "error" in model["behaviour"] else {}
-        body = model["behaviour"].get("error", answer)
-        return {**error, "Payload": io.BytesIO(json.dumps(body).encode())}
+        said = model["behaviour"].get("error", answer)
+        return {**error, "Payload": body(json.dumps(said).encode())}
 
     def update_alias(self, FunctionName, Name, FunctionVersion, RevisionId, RoutingConfig, Description):
         self._called("update_alias")

@@ -1,7 +1,6 @@
 """Compaction of labelled rows: the first verdict stands, whatever arrives twice, late, or in the middle of a crash."""
 
 # The fakes take the arguments under AWS's names.
-# ruff: noqa: N803
 
 import gzip
 import json
@@ -9,51 +8,36 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
-from botocore.exceptions import ClientError
 
 from riskwatch_ml.core import clock
 from riskwatch_ml.storage import keys, labelled_rows
 from riskwatch_ml.storage.bucket import Store
+from tests.support.bucket import Bucket
 
 NOW = datetime(2026, 11, 22, 12, 15, tzinfo=UTC)
 
 
-class Bucket:
-    """As much of S3 as the store uses, in memory; writes of chosen keys can be made to fail."""
+class Noted(Bucket):
+    """A bucket that notes what is read; writes of chosen keys can be made to fail."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
+        super().__init__()
         self.gets: list[str] = []
         self.broken = ""
 
-    def put_object(self, Bucket, Key, Body, IfNoneMatch=None):
-        if self.broken and self.broken in Key:
+    def put_object(self, **asked):
+        if self.broken and self.broken in asked["Key"]:
             raise ConnectionError("the machine went away")
-        if IfNoneMatch and Key in self.objects:
-            raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "PutObject")
-        self.objects[Key] = bytes(Body)
+        super().put_object(**asked)
 
-    def get_object(self, Bucket, Key):
-        self.gets.append(Key)
-        if Key not in self.objects:
-            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
-        data = self.objects[Key]
-        return {"Body": type("Body", (), {"read": lambda _: data})()}
-
-    def delete_object(self, Bucket, Key):
-        self.objects.pop(Key, None)
-
-    def get_paginator(self, name):
-        assert name == "list_objects_v2"
-        return self
-
-    def paginate(self, Bucket, Prefix):
-        yield {"Contents": [{"Key": key} for key in sorted(self.objects) if key.startswith(Prefix)]}
+    def get_object(self, **asked):
+        self.gets.append(asked["Key"])
+        return super().get_object(**asked)
 
 
 @pytest.fixture
-def bucket() -> Bucket:
-    return Bucket()
+def bucket() -> Noted:
+    return Noted()
 
 
 @pytest.fixture

@@ -1,14 +1,15 @@
 """Asking the live function, and what its answers mean."""
 
-import io
-
 import pytest
 
 from riskwatch_ml.schema import catalogue
 from riskwatch_ml.streaming import live_model
 from riskwatch_ml.streaming.live_model import LiveError
+from tests.support.bucket import body
+from tests.support.contract import imitates
 
 
+@imitates("lambda")
 class Lambda:
     """Answers every call with one text."""
 
@@ -17,7 +18,7 @@ class Lambda:
 
     def invoke(self, **asked):
         assert (asked["FunctionName"], asked["Qualifier"]) == ("risk", "live")
-        return {"Payload": io.BytesIO(self.text.encode()), **self.more}
+        return {"Payload": body(self.text.encode()), **self.more}
 
 
 def test_the_answer_says_what_a_record_holds():

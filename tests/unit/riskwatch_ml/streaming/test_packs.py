@@ -17,6 +17,7 @@ from riskwatch_ml.schema.inventory import Instance
 from riskwatch_ml.streaming import kinesis
 from riskwatch_ml.streaming import packs as stream
 from riskwatch_ml.streaming.packs import Pack, Packer, StreamError
+from tests.support.contract import imitates
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 MS = int(TEN.timestamp() * 1000)
@@ -219,6 +220,7 @@ def test_the_function_reads_what_is_packed():
     assert [part.reason for each in decoded for part in each.refused] == ["cpu is -1, below its lower bound 0"]
 
 
+@imitates("kinesis")
 class Kinesis:
     """A stream that refuses the records for which `refuses(call, place, key)` says so."""
 

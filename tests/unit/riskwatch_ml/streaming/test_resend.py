@@ -13,11 +13,13 @@ from riskwatch_ml.streaming import kinesis as streaming_kinesis
 from riskwatch_ml.streaming import packs, resend
 from riskwatch_ml.streaming.resend import RefusedError, Resent
 from tests.support.bucket import Bucket
+from tests.support.contract import imitates
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 NOON = TEN + timedelta(hours=2)
 
 
+@imitates("kinesis")
 class Kinesis:
     """Takes records, as long as it is not told to refuse them."""
 
