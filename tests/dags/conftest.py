@@ -11,7 +11,8 @@ FOLDER = Path(__file__).parents[2] / "dags"
 # Airflow reads these when it is first imported, which is earlier than any fixture.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="riskwatch-airflow-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-for name in [name for name in os.environ if name.startswith("RISKWATCH_")]:
+# The addresses of test servers stay: other tests of this process read them.
+for name in [name for name in os.environ if name.startswith("RISKWATCH_") and "_TEST_" not in name]:
     del os.environ[name]
 
 

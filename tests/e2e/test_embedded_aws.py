@@ -102,7 +102,8 @@ def test_an_alarm_reaches_operations_and_not_those_who_get_alerts(stack):
     topic = next(item["OutputValue"] for item in described if item["OutputKey"] == "OperationsTopicArn")
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
     names = {alarm["AlarmName"] for alarm in cloudwatch.describe_alarms()["MetricAlarms"]}
-    told = ("rows-wait", "dead-letters", "alerts-not-sent", "nothing-arrives")
+    stopped = ("export-stopped", "train-stopped", "watch-stopped")
+    told = ("rows-wait", "dead-letters", "alerts-not-sent", "nothing-arrives", *stopped)
     assert names == {f"riskwatch-{name}" for name in told}
     # WHEN the alarm on the dead letters goes off
     cloudwatch.set_alarm_state(AlarmName="riskwatch-dead-letters", StateValue="ALARM", StateReason="one is there")
