@@ -27,7 +27,7 @@ from riskwatch_local.services.supervisor import Supervisor
 from riskwatch_ml.core import clock
 from riskwatch_ml.core import settings as configuration
 from riskwatch_ml.registry import mlflow_registry
-from riskwatch_ml.streaming.last_seen import MARK
+from riskwatch_ml.storage import keys
 
 pytestmark = [pytest.mark.e2e, pytest.mark.story, pytest.mark.timeout(1500)]
 
@@ -187,16 +187,16 @@ def test_everything_runs_unattended_and_survives_an_outage_of_the_scheduler(time
     until = clock.parse(last["data_interval_end"])
     exported = story.system.store.read_hours("raw", story.source.start, until)
     sent = pd.concat([story.source.rows, story.source.ahead])
-    assert keys(exported) == keys(sent[sent["timestamp"] < pd.Timestamp(until)])
+    assert identities(exported) == identities(sent[sent["timestamp"] < pd.Timestamp(until)])
     assert not exported.duplicated(["instance_id", "timestamp"]).any()
     # ... and every row since the first labelled one was labelled once
-    mark = clock.parse(story.system.store.get_json(MARK)["end"])
-    by_hand = keys(changed)
+    mark = clock.parse(story.system.store.get_json(keys.STREAM_MARK)["end"])
+    by_hand = identities(changed)
     rows = [(row["instance_id"], row["timestamp"]) for row in story.labelled()]
     streamed = Counter(key for key in rows if key not in by_hand)
     first = min(moment for _, moment in streamed)
     expected = sent[(sent["timestamp"] >= pd.Timestamp(first)) & (sent["timestamp"] < pd.Timestamp(mark))]
-    assert {key for key in streamed if key[1] < clock.iso(mark)} == keys(expected)
+    assert {key for key in streamed if key[1] < clock.iso(mark)} == identities(expected)
     assert set(streamed.values()) == {1}
 
     # AND every DAG has had green runs that nobody triggered, and no other
@@ -210,7 +210,7 @@ def test_everything_runs_unattended_and_survives_an_outage_of_the_scheduler(time
         assert not [run for run in runs if run["state"] == "failed"]
 
 
-def keys(rows):
+def identities(rows):
     """Return (instance, time as ISO text) of metric rows."""
     return {
         (name, clock.iso(moment.to_pydatetime()))
