@@ -52,6 +52,7 @@ def _backtest(
     labels: Path | None,
 ) -> None:
     from riskwatch_ml.backtest import replay as replays
+    from riskwatch_ml.backtest import episodes
     from riskwatch_ml.backtest import report as backtest_report
     from riskwatch_ml.backtest.inputs import unwatched
 
@@ -71,9 +72,9 @@ def _backtest(
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     result.rows[["instance_id", "timestamp", "score", "alert", "risk", "level"]].to_parquet(out, index=False)
-    episodes = backtest_report.episodes(result.rows)
+    found = episodes.episodes(result.rows)
     show(
-        f"{len(result.rows):,} rows labelled, {len(result.refreshes)} models, {len(episodes)} episodes: {out}",
+        f"{len(result.rows):,} rows labelled, {len(result.refreshes)} models, {len(found)} episodes: {out}",
     )
     if result.early:
         text = f"{result.early:,} rows are older than their instance's history: the first model knew what came after"

@@ -66,12 +66,13 @@ def _utc(moment: datetime) -> datetime:
 
 def _list(start: datetime, end: datetime, limit: int) -> None:
     from riskwatch_expectations import revalidate as again
+    from riskwatch_expectations.validate import REASONS
     from riskwatch_ml.streaming import resend
 
     store, _ = _bucket()
     rows = again.held(store, start, end)
     show(f"{len(rows):,} metric rows in quarantine, {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC")
-    show_counts(Counter(reason for text in rows[again.REASONS] for reason in str(text).split("; ")))
+    show_counts(Counter(reason for text in rows[REASONS] for reason in str(text).split("; ")))
     for row in rows.sort_values("timestamp", ascending=False).head(limit).itertuples():
         show(f"  {row.timestamp:%Y-%m-%d %H:%M} {row.instance_id!r} ({row.part}): {row.reasons}")
     documents = [document for _, found in resend.held(store, start, end) for document in found]

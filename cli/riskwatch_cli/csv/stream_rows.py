@@ -117,11 +117,18 @@ def send(
         while last + 1 < len(moments) and due[last + 1] <= now():
             last += 1
         queues = packer.packs(clock.from_epoch_ms(moments[place]), clock.from_epoch_ms(moments[last] + 1))
-        sent += kinesis.put(
-            client, name, queues, pause=wait, progress=lambda more, done=sent: progress(done + more)
-        ).rows
+        sent += kinesis.put(client, name, queues, pause=wait, progress=_after(sent, progress)).rows
         place = last + 1
     return sent
+
+
+def _after(sent: int, progress: Callable[[int], None]) -> Callable[[int], None]:
+    """Return a progress callback that counts on from the rows sent so far."""
+
+    def show(more: int) -> None:
+        progress(sent + more)
+
+    return show
 
 
 class Arrivals:

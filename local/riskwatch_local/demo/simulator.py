@@ -201,7 +201,8 @@ def _rhythm(role: _Role, hours: NDArray[np.float64]) -> NDArray[np.float64]:
     """The load at `hours` of the day: the role's hourly values, with a passage of ten minutes at each full hour."""
     knots = np.arange(-1, 25)[:, None] + [PASSAGE_H / 2, 1 - PASSAGE_H / 2]
     held = np.array([role.load[-1], *role.load, role.load[0]])
-    return np.interp(hours, knots.ravel(), np.repeat(held, 2))
+    load: NDArray[np.float64] = np.interp(hours, knots.ravel(), np.repeat(held, 2))
+    return load
 
 
 def _autoregressive(random: np.random.Generator, size: int, memory: float, deviation: float) -> NDArray[np.float64]:
