@@ -51,8 +51,8 @@ def _backtest(
     report: Path | None,
     labels: Path | None,
 ) -> None:
-    from riskwatch_ml.backtest import replay as replays
     from riskwatch_ml.backtest import episodes
+    from riskwatch_ml.backtest import replay as replays
     from riskwatch_ml.backtest import report as backtest_report
     from riskwatch_ml.backtest.inputs import unwatched
 
