@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from riskwatch_local.demo import publish, summary
-from riskwatch_local.demo.live_fleet import LiveFleet
-from riskwatch_local.demo.schedule import Schedule
+from riskwatch_local.demo.schedule import on_schedule
 from riskwatch_local.services import system
 from riskwatch_local.services.supervisor import Supervisor
 from riskwatch_ml.core import aws, clock, settings
@@ -73,27 +72,6 @@ class Demo:
             raise
         self.stages[title] = round(time.monotonic() - started, 1)
         self.console.print(f"  done in {self.stages[title]:.1f} s", style="dim", highlight=False)
-
-    @contextmanager
-    def on_schedule(self) -> Iterator[Schedule]:
-        """Let the fleet keep sending, and the schedules go on where the runs by hand ended.
-
-        Data that has an end sends nothing more: the schedules stay off.
-        """
-        source, airflow = self.source, self.system.airflow()
-        schedule = Schedule(self.system, airflow, self.console)
-        try:
-            if source.ahead is None:
-                self.console.print("\nThe schedules stay off: these metrics have an end.")
-                yield schedule
-                return
-            self.system.store.put_json(keys.STREAM_MARK, {"end": clock.iso(source.end)})
-            with LiveFleet(source.ahead, source.catalogue, source.period_s):
-                self.console.print("\nThe fleet keeps sending and the schedules are on. First scheduled runs:")
-                schedule.switch_on()
-                yield schedule
-        finally:
-            airflow.close()
 
     def run(self) -> dict[str, Any]:
         """Run all stages and return the summary."""
@@ -364,7 +342,7 @@ def run(
                 f"To use riskwatch or the AWS CLI on it from another shell: source {folder / 'env'}", soft_wrap=True
             )
             console.print("Airflow, MLflow and the embedded AWS stay up until Ctrl-C.")
-        with demo.on_schedule() as schedule:
+        with on_schedule(source, running, console) as schedule:
             if hold is not None:
                 hold(schedule.poll)
             elif source.ahead is not None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from riskwatch_local.demo.live_fleet import LiveFleet
 from riskwatch_local.services.airflow_client import RunError
 from riskwatch_ml.core import clock, settings
+from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import Console
 
+    from riskwatch_local.demo.data import Source
     from riskwatch_local.services.airflow_client import AirflowClient
     from riskwatch_local.services.system import System
 
@@ -75,6 +78,28 @@ class Schedule:
             mine = [run for run in runs if run["dag_run_id"] not in self._known and run["run_type"] == "scheduled"]
             if mine and mine[0]["state"] in ("success", "failed"):
                 yield mine[0]
+
+
+@contextmanager
+def on_schedule(source: Source, system: System, console: Console) -> Iterator[Schedule]:
+    """Let the fleet keep sending, and the schedules go on where the runs by hand ended.
+
+    Data that has an end sends nothing more: the schedules stay off.
+    """
+    airflow = system.airflow()
+    schedule = Schedule(system, airflow, console)
+    try:
+        if source.ahead is None:
+            console.print("\nThe schedules stay off: these metrics have an end.")
+            yield schedule
+            return
+        system.store.put_json(keys.STREAM_MARK, {"end": clock.iso(source.end)})
+        with LiveFleet(source.ahead, source.catalogue, source.period_s):
+            console.print("\nThe fleet keeps sending and the schedules are on. First scheduled runs:")
+            schedule.switch_on()
+            yield schedule
+    finally:
+        airflow.close()
 
 
 def describe(airflow: AirflowClient, run: dict[str, Any]) -> str:
