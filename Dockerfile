@@ -1,6 +1,7 @@
 # Two images: `riskwatch` (Airflow, MLflow and the product; the default) and `embedded-aws`. docker-compose.yaml builds both.
 #
 # Only the first stage has a compiler, which scikit-learn-extra needs. The tree stands in /opt/riskwatch as in a checkout.
+# PYTHON_IMAGE takes an image by digest: docker build --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:...
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -35,10 +36,11 @@ FROM ${PYTHON_IMAGE} AS embedded-aws
 RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/riskwatch riskwatch \
     && install --directory --owner=riskwatch --group=riskwatch /var/lib/riskwatch /var/lib/riskwatch/aws
 COPY --from=build-embedded-aws /opt/riskwatch /opt/riskwatch
+COPY local/riskwatch_local/services/embedded_aws_server.py /opt/riskwatch/embedded_aws_server.py
 ENV PATH=/opt/riskwatch/.venv-aws/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /var/lib/riskwatch/aws
 USER riskwatch
-CMD ["ministack"]
+CMD ["python", "-I", "-u", "/opt/riskwatch/embedded_aws_server.py"]
 
 FROM ${PYTHON_IMAGE} AS riskwatch
 # A named volume takes owner and mode from the folder that it is mounted over.

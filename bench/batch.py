@@ -1,9 +1,11 @@
-"""The largest batch that Lambda hands over, in packs and in one-row records: python -m bench.batch [--json FILE].
+"""The largest batch of Lambda, in packs and in one-row records.
 
-Six megabytes of rows of the simulated fleet go through ``batch.process`` with the model that training makes of that
-fleet and with services in memory, in a process of their own: CPU time and peak memory of the function, and the CPU time
-of ``a2b_base64`` and ``json.loads`` on the same records in the same run, which nothing can do without. Lambda gives 512
-MB 0.29 of a CPU: the last column is the share of the function's 60 seconds on this machine's CPU.
+    python -m bench.batch [--json FILE]
+
+The benchmark sends six megabytes of rows of the simulated fleet through ``batch.process``, with a model that was
+trained on this fleet and with services in memory. Each form runs in its own process. The figures are CPU time and peak
+memory of the function. The floor is the CPU time of ``a2b_base64`` and ``json.loads`` for the same records in the same
+run. Lambda gives 512 MB 0.29 of a CPU: the last column is the share of the function's 60 seconds on this machine's CPU.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 BATCH_BYTES = 6 * 1024 * 1024
-# What an event has around the data of each record, about.
+# Approximate bytes of an event around the data of each record.
 ENVELOPE_BYTES = 400
 DAYS, FIT_DAYS = 13, 4
 END = datetime(2026, 11, 22, tzinfo=UTC)
@@ -30,13 +32,13 @@ CPU_SHARE = MEMORY_MB / 1769
 
 
 class Services:
-    """S3, DynamoDB and SNS that take everything and hold objects alone."""
+    """S3, DynamoDB and SNS that accept every call and store only objects."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
 
     def put_object(self, **asked: Any) -> None:
-        """Keep an object."""
+        """Store an object."""
         self.objects[asked["Key"]] = asked["Body"]
 
     def batch_get_item(self, **asked: Any) -> dict[str, Any]:
@@ -54,7 +56,7 @@ class Services:
         """Take a change."""
 
     def publish(self, **asked: Any) -> dict[str, str]:
-        """Take a message."""
+        """Accept a message."""
         return {"MessageId": "1"}
 
 
@@ -79,7 +81,10 @@ def main() -> None:
 
 
 def made(form: str) -> tuple[dict[str, bytes], list[str]]:
-    """Fit the fleet's model and fill a batch: the files of the model, and the records in base64."""
+    """Fit a model to the fleet and fill a batch.
+
+    Returns the files of the model, and the records in base64.
+    """
     from riskwatch_local.demo import simulator
     from riskwatch_ml.artifact import archive
     from riskwatch_ml.model.fit import Recipe
@@ -107,7 +112,10 @@ def made(form: str) -> tuple[dict[str, bytes], list[str]]:
 
 
 def one_rows(pack: dict[str, Any]) -> list[bytes]:
-    """Give the rows of a pack as records of their own, with as much context as the first of them has."""
+    """Return the rows of a pack as one-row records.
+
+    Each has as many context rows as the first row of the pack.
+    """
     records = []
     for entry in pack["instances"]:
         rows = list(zip(*entry["columns"], strict=True))
@@ -121,44 +129,39 @@ def one_rows(pack: dict[str, Any]) -> list[bytes]:
 
 
 def measure(form: str, files: dict[str, bytes], datas: list[str]) -> dict[str, Any]:
-    """Process the batch once as the function does."""
+    """Process the batch once as the function does and return the figures."""
     from riskwatch_lambda.alerting.budget import Budget, Limits
-    from riskwatch_lambda.alerting.maintenance import Windows
-    from riskwatch_lambda.alerting.notifier import Teller
-    from riskwatch_lambda.alerting.sinks import Objects, Publisher
-    from riskwatch_lambda.episodes.lifecycle import Stamp
-    from riskwatch_lambda.episodes.repository import Registry
+    from riskwatch_lambda.alerting.maintenance import MaintenanceWindows
+    from riskwatch_lambda.alerting.notifier import Notifier
+    from riskwatch_lambda.alerting.sinks import Publisher
+    from riskwatch_lambda.episodes.episode import ModelContext
+    from riskwatch_lambda.episodes.repository import EpisodeRepository
+    from riskwatch_lambda.episodes.seen import SeenRows
     from riskwatch_lambda.events.batch import Outputs, process
     from riskwatch_lambda.model.document import from_files
+    from riskwatch_lambda.storage import Objects
     from riskwatch_lambda.table import Table
 
     services = Services()
     model = from_files(files)
     table = Table(services, "table")
-    registry = Registry(table)
-    teller = Teller(registry, Windows(table), Budget(table, Limits()), Publisher(services, "topic"), None)
-    outputs = Outputs(Objects(services, "bucket"), registry, lambda: teller)
+    repository = EpisodeRepository(table)
+    notifier = Notifier(
+        repository, MaintenanceWindows(table), Budget(table, Limits()), Publisher(services, "topic"), None
+    )
+    outputs = Outputs(Objects(services, "bucket"), repository, SeenRows(table), lambda: notifier)
     now_ms = int(END.timestamp() * 1000)
-    event = [
-        {
-            "eventID": f"shardId-000000000000:{place}",
-            "kinesis": {"sequenceNumber": str(place), "approximateArrivalTimestamp": now_ms / 1000, "data": data},
-        }
-        for place, data in enumerate(datas)
-    ]
+    event = kinesis_event(datas, now_ms)
     printed = io.StringIO()
-    began = time.process_time()
+    started = time.process_time()
     with contextlib.redirect_stdout(printed):
-        answer = process(event, model, outputs, Stamp(model.model_id, "1", now_ms))
-    cpu_s = time.process_time() - began
+        answer = process(event, model, outputs, ModelContext(model.model_id, "1", now_ms))
+    cpu_s = time.process_time() - started
     peak_mb = peak_memory_mb()
     assert answer == {"batchItemFailures": []}
     counted = json.loads(printed.getvalue().splitlines()[-1])
     rows = counted["RowsLabelled"] + counted["RowsQuarantined"]
-    began = time.process_time()
-    for data in datas:
-        json.loads(binascii.a2b_base64(data))
-    floor_s = time.process_time() - began
+    floor_s = floor_cpu_s(datas)
     return {
         "form": form,
         "records": len(datas),
@@ -173,8 +176,33 @@ def measure(form: str, files: dict[str, bytes], datas: list[str]) -> dict[str, A
     }
 
 
+def kinesis_event(datas: list[str], now_ms: int) -> list[dict[str, Any]]:
+    """Return the records of an event with these base64 data.
+
+    All of them arrived at `now_ms`, epoch milliseconds.
+    """
+    return [
+        {
+            "eventID": f"shardId-000000000000:{index}",
+            "kinesis": {"sequenceNumber": str(index), "approximateArrivalTimestamp": now_ms / 1000, "data": data},
+        }
+        for index, data in enumerate(datas)
+    ]
+
+
+def floor_cpu_s(datas: list[str]) -> float:
+    """Return the CPU seconds of decoding base64 and JSON alone."""
+    started = time.process_time()
+    for data in datas:
+        json.loads(binascii.a2b_base64(data))
+    return time.process_time() - started
+
+
 def peak_memory_mb() -> float:
-    """Give the peak memory of this process; the resource module would count the process that started it too."""
+    """Return the peak memory of this process in MB.
+
+    The resource module would include the memory of the parent process.
+    """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 

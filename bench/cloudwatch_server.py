@@ -1,9 +1,9 @@
-"""A local endpoint that answers as fast as it can what an export asks for, within the limits of CloudWatch.
+"""A local endpoint that answers an export within the limits of CloudWatch.
 
-GetMetricData and ListMetrics in the protocol that botocore chooses for CloudWatch (JSON 1.0), the tagging API without a
-resource, and S3 as far as objects go. Values are made of the names of metric and instance, so that equal questions have
-equal answers. More than 500 queries are refused, more than 100,800 datapoints come in pages, and whoever asks for more
-than the quotas of a region is throttled.
+It answers as fast as it can: GetMetricData and ListMetrics in the protocol that botocore chooses for CloudWatch (JSON
+1.0), the tagging API without resources, and the object calls of S3. Values depend on the names of metric and instance
+only, so that equal requests have equal answers. It refuses more than 500 queries in a call, pages after 100,800
+datapoints, and throttles requests above the quotas of a region.
 """
 
 from __future__ import annotations
@@ -23,49 +23,55 @@ import numpy as np
 
 MAX_QUERIES, MAX_POINTS, LIST_PAGE = 500, 100_800, 500
 POINTS_PER_S, CALLS_PER_S = 90_000.0, 50.0
-# A call may hold more than a second's points, and clocks are not in step: two calls may come close to each other.
+# A call may have more points than a second allows, and the clocks of both sides differ: allow two calls in succession.
 BUCKET_POINTS, BUCKET_CALLS = 2 * MAX_POINTS, 10.0
 JSON = "application/x-amz-json-1.0"
 
 
 def values(namespace: str, metric: str, instance: str, stamps: np.ndarray) -> np.ndarray:
-    """Return the values (n,) of a metric at moments in seconds (n,): a wave by day and noise, both of its name."""
+    """Return the values (n,) of a metric at times (n,) in epoch seconds.
+
+    They are a daily wave and noise; both depend on the names.
+    """
     seed = zlib.crc32(f"{namespace}/{metric}/{instance}".encode())
     wave = 20.0 * np.sin((stamps % 86_400) / 86_400 * 2 * np.pi + seed % 7)
     return np.random.default_rng(seed).normal(50.0, 4.0, len(stamps)) + wave
 
 
 def metric_data(asked: dict[str, Any], first: int = 0) -> tuple[bytes, int, int]:
-    """Return the body of a page of GetMetricData from query `first` on, its datapoints, and the next query or 0.
+    """Return a page of GetMetricData: body, number of datapoints, next query or 0.
 
-    `asked` is the request as JSON has it: moments are seconds since 1970.
+    The page begins at query `first`. `asked` is the request as JSON; its times are in epoch seconds.
     """
     results: list[dict[str, Any]] = []
-    queries, points, place = asked["MetricDataQueries"], 0, first
-    while place < len(queries):
-        query = queries[place]
+    queries, points, index = asked["MetricDataQueries"], 0, first
+    while index < len(queries):
+        query = queries[index]
         stat, metric = query["MetricStat"], query["MetricStat"]["Metric"]
         stamps = np.arange(float(asked["StartTime"]), float(asked["EndTime"]), stat["Period"])
         if points and points + len(stamps) > MAX_POINTS:
             break
-        found = values(metric["Namespace"], metric["MetricName"], metric["Dimensions"][0]["Value"], stamps)
+        series = values(metric["Namespace"], metric["MetricName"], metric["Dimensions"][0]["Value"], stamps)
         results.append(
             {
                 "Id": query["Id"],
                 "Label": metric["MetricName"],
                 "Timestamps": stamps.tolist(),
-                "Values": found.tolist(),
+                "Values": series.tolist(),
                 "StatusCode": "Complete",
             }
         )
-        points, place = points + len(stamps), place + 1
-    left = place if place < len(queries) else 0
-    page = {"MetricDataResults": results, "Messages": [], **({"NextToken": str(left)} if left else {})}
-    return json.dumps(page).encode(), points, left
+        points, index = points + len(stamps), index + 1
+    following = index if index < len(queries) else 0
+    page = {"MetricDataResults": results, "Messages": [], **({"NextToken": str(following)} if following else {})}
+    return json.dumps(page).encode(), points, following
 
 
 def serve(instances: int, ready: Any) -> None:
-    """Answer for ever, for a fleet of so many instances; the port goes to the pipe `ready`."""
+    """Serve a fleet of `instances` until the process ends.
+
+    The port is sent to the pipe `ready`.
+    """
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
     server.state = _State(instances)  # type: ignore[attr-defined]
@@ -75,14 +81,14 @@ def serve(instances: int, ready: Any) -> None:
 
 class _State:
     def __init__(self, instances: int) -> None:
-        self.instances = [f"i-{place:017x}" for place in range(instances)]
+        self.instances = [f"i-{number:017x}" for number in range(instances)]
         self.objects: dict[str, bytes] = {}
         self.counts: Counter[str] = Counter()
         self.lock = threading.Lock()
         self.points, self.calls, self.seen = float(BUCKET_POINTS), BUCKET_CALLS, time.monotonic()
 
     def allow(self, points: int) -> bool:
-        """Take a call of so many points out of the buckets of a region, if they hold it."""
+        """Take a call with `points` datapoints from the quotas if they allow it."""
         with self.lock:
             now = time.monotonic()
             passed, self.seen = now - self.seen, now
@@ -110,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.state  # type: ignore[attr-defined, no-any-return]
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -1,7 +1,8 @@
-"""CPU of fresh processes: what a cold start of the function costs beside others that do less or the same.
+"""CPU time of fresh processes: a cold start of the function and of others.
 
-Every launch is a process of its own, the variants in turn; a launch costs the user and system time of the process. Our
-code is compiled at every launch, as in Lambda, where the directory of the function cannot be written.
+Every launch is a process of its own; the variants take turns. The cost of a launch is the user and system time of its
+process. Riskwatch's code is compiled at every launch, as in Lambda, because the function's directory is read-only
+there.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {
@@ -25,7 +26,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-# The clients of riskwatch_lambda.handler.outputs, made without it.
+# The same clients as in riskwatch_lambda.handler.outputs.
 CLIENTS = """
 import boto3
 from botocore.config import Config
@@ -41,7 +42,7 @@ from riskwatch_lambda.model import document as model
 from riskwatch_lambda.scoring import records, scorer
 served = model.load(Path(sys.argv[1]) / "model")
 for line in Path(sys.argv[2]).read_text().split():
-    for record in records.decode(line, served.layout).records:
+    for record in records.decode(line, served.row_schema).records:
         scorer.verdicts(served, record)
 """
 RIVAL = """
@@ -54,17 +55,37 @@ for line in Path(sys.argv[2]).read_text().split():
 """
 
 
+class ColdStarts(TypedDict):
+    """Median CPU seconds by variant, and their ratios.
+
+    `awslambdaric` says whether AWS's runtime client took part.
+    """
+
+    awslambdaric: bool
+    cpu_s: dict[str, float]
+    init_ratio: float
+    rival_over_handler: float
+    rival_over_scorer: float
+    rival_without_boto3_over_scorer: float
+
+
 def runtime_python() -> tuple[str, bool]:
-    """Give an interpreter for the comparison with bare clients, and whether it has AWS's own runtime client."""
+    """Return an interpreter for the comparison with bare clients.
+
+    The second value says whether it has AWS's own runtime client.
+    """
     for python in (str(ROOT / ".venv-aws" / "bin" / "python"), sys.executable):
-        found = subprocess.run([python, "-c", RUNTIME + "import boto3"], capture_output=True, check=False)
-        if found.returncode == 0:
+        imports = subprocess.run([python, "-c", RUNTIME + "import boto3"], capture_output=True, check=False)
+        if imports.returncode == 0:
             return python, True
     return sys.executable, False
 
 
-def measure(directory: Path, batch: Path, rival: Path, launches: int) -> dict[str, Any]:
-    """Measure the variants with an unzipped artifact, a file of base64 records and a dumped rival; seconds of CPU."""
+def measure(directory: Path, batch: Path, rival: Path, launches: int) -> ColdStarts:
+    """Return median CPU seconds of the variants, and their ratios.
+
+    `directory` has an unzipped artifact, `batch` is a file of base64 records, `rival` a dumped rival.
+    """
     python, has_runtime = runtime_python()
     before = RUNTIME if has_runtime else ""
     variants = {

@@ -1,10 +1,13 @@
-"""CPU time and memory of compacting labelled rows: python -m bench.compaction [--rows N] [--objects K] [--json FILE].
+"""CPU time and memory of the compaction of labelled rows.
 
-Labelled rows of a fleet lie in a folder behind the calls that the bucket answers, as the function writes them: gzip
-JSON lines, an object a batch, many batches each five minutes. Of every hundred batches one was delivered again with
-another verdict, and one was cut elsewhere when it came again, so that it overlaps its neighbour. One process compacts
-them all (the backlog of a day); a second run must find nothing to do; a third one gets an hour's late objects and must
-read only these. What stands at the end is compared with the first verdicts.
+    python -m bench.compaction [--rows N] [--objects K] [--json FILE]
+
+A folder behind the calls of the bucket has a day of labelled rows in the form that the function writes: gzip JSON
+lines, one object per batch, many batches each five minutes. Of every hundred batches, one was delivered twice with
+different verdicts, and one was cut differently at its second delivery, so that it overlaps its neighbour.
+
+The first process compacts all of them (the backlog of a day). A second run must find nothing to do. A third run gets
+late objects of one hour and must read only these. The result is compared with the first verdicts.
 """
 
 from __future__ import annotations
@@ -37,23 +40,23 @@ from riskwatch_ml.storage.bucket import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Instances, moments and values are made up; the form of a row is what the function writes.
+# Instances, times and values are made up; a row has the form that the function writes.
 START = datetime(2026, 11, 21, tzinfo=UTC)
 MOMENTS, PERIOD = 288, timedelta(minutes=5)
-MOST_CPU_S, MOST_MB = 120.0, 1024.0
+MAX_CPU_S, MAX_MB = 120.0, 1024.0
 FEATURES = catalogue.load().names
 FIRST, LATER = "first", "later"
 
 
 class Folder:
-    """The S3 calls of the store over a folder; counts what is read."""
+    """The S3 calls of the store on a folder; counts the reads."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.reads: list[str] = []
 
     def put_object(self, **asked: Any) -> None:
-        """Write an object at once: it is there whole or not at all."""
+        """Write an object atomically."""
         path = self.root / asked["Key"]
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + "~")
@@ -64,7 +67,7 @@ class Folder:
         """Read an object."""
         self.reads.append(asked["Key"])
         try:
-            return {"Body": io.BytesIO((self.root / asked["Key"]).read_bytes())}
+            return {"ETag": "", "Body": io.BytesIO((self.root / asked["Key"]).read_bytes())}
         except FileNotFoundError:
             raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject") from None
 
@@ -73,7 +76,7 @@ class Folder:
         (self.root / asked["Key"]).unlink(missing_ok=True)
 
     def get_paginator(self, _name: str) -> Folder:
-        """Return what lists objects."""
+        """Return the paginator that lists objects."""
         return self
 
     def paginate(self, **asked: Any) -> Iterator[dict[str, Any]]:
@@ -84,7 +87,7 @@ class Folder:
 
 
 def main() -> None:
-    """Print the figures and leave with status 1 where one is beyond its limit or a verdict is not the first."""
+    """Print the figures; exit with 1 if one exceeds its limit or a verdict is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--objects", type=int, default=20_000)
@@ -108,13 +111,13 @@ def main() -> None:
 
 
 def in_process(function: Any, *given: Any) -> Any:
-    """Call a function in a process of its own, whose peak memory is nobody else's."""
+    """Call a function in its own process, which has its own peak memory."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, given)
 
 
 def line(name: str, figures: dict[str, Any]) -> str:
-    """Give the figures of a run on one line."""
+    """Return the figures of a run on one line."""
     return (
         f"{name:8s} {figures['objects']:6,} objects, {figures['rows_in']:9,} rows in, {figures['rows_out']:9,} new, "
         f"{figures['duplicates']:7,} duplicates: {figures['cpu_s']:6.1f} CPU s, {figures['peak_mb']:5.0f} MB, "
@@ -123,22 +126,25 @@ def line(name: str, figures: dict[str, Any]) -> str:
 
 
 def problems(table: dict[str, Any]) -> Iterator[str]:
-    """Say what is not as it must be."""
+    """Yield what is wrong with the figures."""
     written, backlog, again, late, stood = (table[name] for name in ("written", "backlog", "again", "late", "stands"))
-    if backlog["cpu_s"] > MOST_CPU_S or backlog["peak_mb"] > MOST_MB:
-        yield f"the backlog took more than {MOST_CPU_S:.0f} CPU s or {MOST_MB:.0f} MB"
+    if backlog["cpu_s"] > MAX_CPU_S or backlog["peak_mb"] > MAX_MB:
+        yield f"the backlog took more than {MAX_CPU_S:.0f} CPU s or {MAX_MB:.0f} MB"
     if (backlog["rows_in"], backlog["rows_out"]) != (written["rows"], written["distinct"]):
-        yield f"{written['distinct']:,} of {written['rows']:,} rows had to stay"
+        yield f"{written['distinct']:,} of {written['rows']:,} rows were expected to remain"
     if again["arrived_reads"] or again["hour_reads"]:
         yield "a run without arrivals read rows again"
     if late["arrived_reads"] != late["written"]["objects"] or late["hour_reads"] != late["written"]["hours"]:
-        yield "late objects made other hours than their own be read"
+        yield "late objects caused reads of other hours"
     if stood != {"rows": written["distinct"] + late["written"]["distinct"], "first": 1.0, "sorted": True}:
-        yield "what stands are not the first verdicts"
+        yield "the compacted rows are not the first verdicts"
 
 
 def run(root: Path, hours: int) -> dict[str, Any]:
-    """Compact what has arrived, as of so many hours after the start, on one thread of Arrow."""
+    """Compact the objects that have arrived, `hours` after the start.
+
+    Arrow uses one thread.
+    """
     import pyarrow as pa
 
     pa.set_cpu_count(1)
@@ -146,7 +152,7 @@ def run(root: Path, hours: int) -> dict[str, Any]:
     started = time.process_time()
     done = labelled_rows.compact(Store(folder, "bench"), START + timedelta(hours=hours))
     seconds = time.process_time() - started
-    # An hour is read once to be merged and once more to see that nobody else replaced it.
+    # The compaction reads an hour to merge it, and again to check that no other process has replaced it.
     reads = [key.split("/")[1] for key in dict.fromkeys(folder.reads)]
     return {
         **{name: getattr(done, name) for name in ("objects", "rows_in", "rows_out", "duplicates")},
@@ -158,12 +164,15 @@ def run(root: Path, hours: int) -> dict[str, Any]:
 
 
 def write(root: Path, rows: int, objects: int) -> dict[str, int]:
-    """Write a day of batches; of every hundred, the first comes again and the second is cut elsewhere."""
+    """Write a day of batches and return their numbers of rows and objects.
+
+    Of every hundred batches, the first is delivered twice and the second is cut differently at its second delivery.
+    """
     size, batches = rows // objects, objects * 100 // 102 // MOMENTS
     rng = np.random.default_rng(0)
     written = {"rows": 0, "distinct": batches * size * MOMENTS, "objects": 0}
     for moment in range(MOMENTS):
-        # A whole moment's rows once, cut into batches: instances in order, as the partition key gives them.
+        # All rows of one time, cut into batches: the instances are in order of the partition key.
         at = START + moment * PERIOD
         values = rng.gamma(2.0, 12.0, (batches * size, len(FEATURES))).round(3).tolist()
         lines = [_line(number, at, values[number], FIRST, 3) for number in range(batches * size)]
@@ -183,7 +192,10 @@ def write(root: Path, rows: int, objects: int) -> dict[str, int]:
 
 
 def write_late(root: Path) -> dict[str, int]:
-    """File two objects under an hour that was compacted already: rows of two hours, one of them new."""
+    """Write two late objects under an hour that was compacted already.
+
+    They have rows of two hours, one of which is new.
+    """
     values = [1.0] * len(FEATURES)
     at = START + timedelta(hours=10)
     old = [_line(number, at, values, LATER, 60) for number in range(50)]
@@ -194,19 +206,25 @@ def write_late(root: Path) -> dict[str, int]:
 
 
 def stands(root: Path) -> dict[str, Any]:
-    """Return how many rows the table has, the share of first verdicts, and whether keys ascend without repetition."""
+    """Return the number of rows, the share of first verdicts, and their order.
+
+    `sorted` says whether the keys ascend without repetition.
+    """
     rows, first, ascending = 0, 0, True
     for path in sorted((root / keys.LABELLED_ROWS).rglob("*.parquet")):
         table = pq.read_table(path, columns=["instance_id", "timestamp", "model_version"])
         rows += len(table)
         first += pc.sum(pc.equal(table.column("model_version"), FIRST)).as_py()
-        found = list(zip(table.column(0).to_pylist(), table.column(1).to_pylist(), strict=True))
-        ascending = ascending and all(one < other for one, other in itertools.pairwise(found))
+        row_keys = list(zip(table.column(0).to_pylist(), table.column(1).to_pylist(), strict=True))
+        ascending = ascending and all(one < other for one, other in itertools.pairwise(row_keys))
     return {"rows": rows, "first": first / rows, "sorted": ascending}
 
 
 def _line(number: int, at: datetime, values: list[float], version: str, minutes: int) -> str:
-    """A labelled row as the function writes it, `minutes` after its time; the version tells the verdicts apart."""
+    """Return a labelled row in the form that the function writes.
+
+    It arrived `minutes` after its time. `version` identifies its verdict.
+    """
     row = dict(zip(FEATURES, values, strict=True))
     largest = sorted(row, key=row.__getitem__)[-3:]
     document = {
@@ -235,6 +253,8 @@ def _line(number: int, at: datetime, values: list[float], version: str, minutes:
             }
             for name in largest
         ],
+        "missing": [],
+        "refused_values": [],
         "arrived": clock.iso(at + timedelta(minutes=minutes)),
     }
     return json.dumps(document, separators=(",", ":"))

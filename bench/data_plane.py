@@ -1,9 +1,11 @@
-"""Time, memory and calls of an export: python -m bench.data_plane [--instances N] [--hours H] [--json FILE].
+"""Time, memory and calls of an export.
 
-The task `fetch` of export_metrics runs in a process of its own against a local endpoint that keeps to the limits of
-CloudWatch (`bench.cloudwatch_server`): it lists instances, reads metrics and writes Parquet objects, all by HTTP.
-Another process has botocore's parser alone parse the same responses. Time is CPU time; the wall time of an export is
-mostly waiting, because CloudWatch grants 90,000 datapoints a second.
+    python -m bench.data_plane [--instances N] [--hours H] [--json FILE]
+
+The task `fetch` of export_metrics runs in its own process against a local endpoint within the limits of CloudWatch
+(`bench.cloudwatch_server`): it lists instances, reads metrics and writes Parquet objects over HTTP. Another process
+only parses the same responses with botocore's parser. Time is CPU time: an export mostly waits, because CloudWatch
+allows 90,000 datapoints a second.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-MOST_RATIO, MOST_MB = 2.0, 600.0
-# Midnight a few days ago: data that is no longer "recent" for CloudWatch.
+MAX_RATIO, MAX_MB = 2.0, 600.0
+# The export begins at midnight so many days ago: CloudWatch no longer treats such data as recent.
 DAYS_AGO = 3
 
 
 def main() -> None:
-    """Print the figures and leave with status 1 where one is beyond its limit."""
+    """Print the figures; exit with 1 if one exceeds its limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--instances", type=int, default=1_000)
     parser.add_argument("--hours", type=int, default=24)
@@ -35,24 +37,24 @@ def main() -> None:
     figures = measure(options.instances, options.hours)
     print(
         f"{figures['points']:,} points of {options.instances:,} instances over {options.hours} hours\n"
-        f"calls        {figures['calls']} (the limits allow no fewer than {figures['least_calls']}), "
+        f"calls        {figures['calls']} (the limits require at least {figures['least_calls']}), "
         f"{figures['throttled']} throttled\n"
         f"CPU          {figures['export_cpu_s']:.1f} s, botocore's parser alone {figures['parse_cpu_s']:.1f} s: "
-        f"ratio {figures['ratio']:.2f} (at most {MOST_RATIO})\n"
-        f"wall         {figures['export_wall_s']:.1f} s, of which the quota of datapoints asks for "
+        f"ratio {figures['ratio']:.2f} (at most {MAX_RATIO})\n"
+        f"wall         {figures['export_wall_s']:.1f} s, of which the quota of datapoints needs "
         f"{figures['quota_wall_s']:.1f} s\n"
         f"memory       {figures['peak_mb']:.0f} MB at most, {figures['base_mb']:.0f} MB after imports "
-        f"(at most {MOST_MB:.0f})\n"
+        f"(at most {MAX_MB:.0f})\n"
         f"objects      {figures['objects']}"
     )
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    if figures["ratio"] > MOST_RATIO or figures["peak_mb"] > MOST_MB or figures["calls"] != figures["least_calls"]:
-        raise SystemExit("a figure is beyond its limit")
+    if figures["ratio"] > MAX_RATIO or figures["peak_mb"] > MAX_MB or figures["calls"] != figures["least_calls"]:
+        raise SystemExit("a figure exceeds its limit")
 
 
 def measure(instances: int, hours: int) -> dict[str, Any]:
-    """Run endpoint, export and parser, each in a process of its own, and return all figures."""
+    """Run endpoint, export and parser in separate processes; return the figures."""
     context = multiprocessing.get_context("spawn")
     from bench import cloudwatch_server
 
@@ -86,7 +88,10 @@ def measure(instances: int, hours: int) -> dict[str, Any]:
 
 
 def export(endpoint: str, hours: int) -> dict[str, Any]:
-    """Run `fetch` over `hours`; imports and the first client are made before time is counted."""
+    """Run `fetch` over `hours` and return its figures.
+
+    The measurement begins after the imports and the first client.
+    """
     for name in [name for name in os.environ if name.startswith(("AWS_", "RISKWATCH_"))]:
         del os.environ[name]
     os.environ.update(
@@ -113,19 +118,22 @@ def export(endpoint: str, hours: int) -> dict[str, Any]:
     context = {"params": {}, "data_interval_start": start, "data_interval_end": end}
     base = _peak_mb()
     cpu, wall = time.process_time(), time.monotonic()
-    told = tasks.fetch(context)
+    fetched = tasks.fetch(context)
     taken = {"export_cpu_s": time.process_time() - cpu, "export_wall_s": time.monotonic() - wall}
     assert "great_expectations" not in sys.modules, "fetch has imported Great Expectations"
     return {
         **taken,
         "base_mb": base,
         "peak_mb": _peak_mb(),
-        **{name: told[name] for name in ("rows", "calls", "least_calls", "metrics", "predicted_metrics")},
+        **{name: fetched[name] for name in ("rows", "calls", "least_calls", "metrics", "predicted_metrics")},
     }
 
 
 def parse(instances: int, hours: int) -> dict[str, Any]:
-    """Parse the responses to the planned calls with botocore's own parser; making them is not counted."""
+    """Parse the responses to the planned calls with botocore's own parser.
+
+    Making the responses is not measured.
+    """
     import botocore.session
     from botocore.parsers import create_parser
 
@@ -138,24 +146,24 @@ def parse(instances: int, hours: int) -> dict[str, Any]:
     shape, parser = model.operation_model("GetMetricData").output_shape, create_parser("json")
     start, end = _interval(hours)
     queries = [
-        call_plan.Query(f"i-{place:017x}", metric, 300)
-        for place in range(instances)
+        call_plan.Query(f"i-{number:017x}", metric, 300)
+        for number in range(instances)
         for metric in catalogue.load().metrics
     ]
     seconds, points = 0.0, 0
     for call in call_plan.calls(queries, start, end, 300):
-        body, count, left = cloudwatch_server.metric_data(
+        body, count, following = cloudwatch_server.metric_data(
             {
                 "MetricDataQueries": [reader._query(f"m{n}", query) for n, query in enumerate(call.queries)],
                 "StartTime": call.start.timestamp(),
                 "EndTime": call.end.timestamp(),
             }
         )
-        assert not left, "a planned call does not fit into one page"
+        assert not following, "a planned call does not fit into one page"
         points += count
-        began = time.process_time()
+        started = time.process_time()
         parsed = parser.parse({"status_code": 200, "headers": {}, "body": body}, shape)
-        seconds += time.process_time() - began
+        seconds += time.process_time() - started
         assert sum(len(result["Values"]) for result in parsed["MetricDataResults"]) == count
     return {"parse_cpu_s": seconds, "points": points}
 
@@ -166,7 +174,7 @@ def _interval(hours: int) -> tuple[datetime, datetime]:
 
 
 def _peak_mb() -> float:
-    # VmHWM belongs to this program; ru_maxrss may hold the peak of what started it.
+    # VmHWM belongs to this program; ru_maxrss may include the peak of its parent process.
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

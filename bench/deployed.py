@@ -1,4 +1,4 @@
-"""The artifact as it is deployed: unzipped, and run by an interpreter that sees its files before anything else."""
+"""An unzipped artifact, run by an interpreter that imports its files first."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from riskwatch_lambda.scoring import records, scorer
 assert scorer.__file__.startswith(sys.argv[1]), scorer.__file__
 served = model.load(Path(sys.argv[1]) / "model")
 def label(text):
-    return [scorer.verdicts(served, record) for record in records.decode(text, served.layout).records]
+    return [scorer.verdicts(served, record) for record in records.decode(text, served.row_schema).records]
 """
 VERDICTS = """
 import json
@@ -38,14 +38,14 @@ for line in sys.stdin:
     [[verdict]] = label(line.strip())
     print(json.dumps({**verdict._asdict(), "reasons": [reason._asdict() for reason in verdict.reasons]}))
 """
-# Medians of microseconds of CPU a row, the variants in turn; the first round is not counted.
+# Median microseconds of CPU per row; the variants take turns, and the first round is not counted.
 TIMES = """
 import binascii, json, statistics, time
 batch = [line.strip() for line in sys.stdin]
 def floor(text):
     json.loads(binascii.a2b_base64(text))
 def decode(text):
-    records.decode(text, served.layout)
+    records.decode(text, served.row_schema)
 variants = {"floor": floor, "decode": decode, "ours": label}
 spent = {name: [] for name in variants}
 for repetition in range(int(sys.argv[2]) + 1):
@@ -60,27 +60,36 @@ print(json.dumps({name: statistics.median(values) / len(batch) * 1e6 for name, v
 
 
 def verdicts(zip_bytes: bytes, data: Iterable[str], directory: Path, python: str = sys.executable) -> list[Any]:
-    """Give what a deployed artifact says of base64 one-row records, a verdict as an object each."""
+    """Return the verdicts of a deployed artifact on base64 one-row records.
+
+    A verdict is a JSON object.
+    """
     unzip(zip_bytes, directory)
     return _run(python, OURS + VERDICTS, [str(directory)], data)
 
 
 def times(zip_bytes: bytes, data: Iterable[str], directory: Path, repetitions: int) -> dict[str, float]:
-    """Give microseconds of CPU a row: of base64 and JSON alone, of decoding, of labelling by a deployed artifact."""
+    """Return microseconds of CPU per row.
+
+    `floor` is base64 and JSON alone, `decode` the decoding, `ours` the labelling by a deployed artifact.
+    """
     unzip(zip_bytes, directory)
-    [found] = _run(sys.executable, OURS + TIMES, [str(directory), str(repetitions)], data)
-    return dict(found)
+    [medians] = _run(sys.executable, OURS + TIMES, [str(directory), str(repetitions)], data)
+    return dict(medians)
 
 
 def _run(python: str, program: str, arguments: list[str], data: Iterable[str]) -> list[Any]:
-    """Run a program in an interpreter that knows nothing of this one; give the JSON of its lines."""
+    """Run a program in an isolated interpreter; return the JSON of its lines."""
     command = [python, "-I", "-c", program, *arguments]
     done = subprocess.run(command, input="\n".join(data), capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def one_row_records(model: FleetModel, rows: pd.DataFrame, inventory: dict[str, Instance]) -> list[str]:
-    """Give a base64 record for each row in the order of ``label_rows``, with the rows before it that the model uses."""
+    """Return a base64 record for each row in the order of ``label_rows``.
+
+    A record has the earlier rows that the model uses.
+    """
     table = as_table(rows, model.features, model.max_gap_s)
     return [
         base64.b64encode(

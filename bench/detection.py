@@ -1,10 +1,13 @@
-"""Detection on labelled incidents: the backtest beside what users know, with paired differences per instance.
+"""Detection on labelled incidents: the backtest beside common methods.
 
     python -m bench.detection DATA_ROOT [--json FILE] [--family F] [--budget B] [--refit-hours H] [--sets a,b]
+        [--seed N] [--new-normal-hours H|off]
 
-DATA_ROOT/<set>/ holds history.parquet and replay.parquet (instance_id, timestamp in UTC, any numeric metrics) and
-labels.parquet (instance_id, timestamp, label 0 or 1, for the replay rows). The others are fitted once to the history of
-each instance and alert where their score exceeds its 99.5 % quantile there, three sigma and the band where they say so.
+DATA_ROOT/<set>/ has history.parquet and replay.parquet (instance_id, timestamp in UTC, any numeric metrics) and
+labels.parquet (instance_id, timestamp, label 0 or 1, for the replay rows). The other methods are fitted once to the
+history of each instance. They alert if their score exceeds its 99.5 % quantile there; three sigma and the band have
+limits of their own. The report has pages a day and instance, the share of the pages that is near an incident, and
+paired differences per instance.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bench.figures import FIGURES, of_replay
+from bench.figures import COUNTS, FIGURES, of_replay, pooled
+from bench.long_incident import learning
 from riskwatch_ml.backtest.replay import backtest
 
 if TYPE_CHECKING:
@@ -26,58 +30,76 @@ if TYPE_CHECKING:
 
 KEY = ["instance_id", "timestamp"]
 OURS = "riskwatch"
-SIDE_SETS = ("petshop",)  # shown, and left out of the headline: too short for a refit
+SIDE_SETS = ("petshop",)  # too short for a refit: shown, but not part of the headline
 QUANTILE = 0.995
 LEAST = 1e-9
-# Side sets have incidents of a few rows only; their buffer is as short.
+# Side sets have incidents of a few rows, so that their buffer is as short.
 BUFFER_ROWS = {"petshop": 2}
 
 Scores = tuple[np.ndarray, np.ndarray]  # score and alert of the replay rows
 
 
 def main() -> None:
-    """Run all sets, print a table for each and the headline, and write them as JSON where asked."""
+    """Run all sets and print their tables and the headline.
+
+    With `--json`, the table is written as JSON.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--family", default="auto")
     parser.add_argument("--budget", type=float, default=1.0)
     parser.add_argument("--refit-hours", type=float, default=24)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--new-normal-hours", help="off: learn every row; the setting without it")
     parser.add_argument("--sets", help="comma-separated; all without it")
     options = parser.parse_args()
-    found = sorted(path.parent for path in options.data.glob("*/labels.parquet"))
+    folders = sorted(path.parent for path in options.data.glob("*/labels.parquet"))
     if options.sets:
-        found = [folder for folder in found if folder.name in options.sets.split(",")]
-    if not found:
-        raise SystemExit(f"{options.data} holds no <set>/labels.parquet")
-    table = pd.concat([run_set(folder, options.family, options.budget, options.refit_hours) for folder in found])
+        folders = [folder for folder in folders if folder.name in options.sets.split(",")]
+    if not folders:
+        raise SystemExit(f"{options.data} has no <set>/labels.parquet")
+    table = pd.concat([run_set(folder, options) for folder in folders])
     print(report(table))
     if options.json:
         options.json.write_text(table.to_json(orient="records", indent=1), encoding="utf-8")
         json.loads(options.json.read_text(encoding="utf-8"))
 
 
-def run_set(folder: Path, family: str, budget: float, refit_hours: float) -> pd.DataFrame:
-    """Figures of every method and instance of one set, with the CPU seconds that the method took for the set."""
+def run_set(folder: Path, options: argparse.Namespace) -> pd.DataFrame:
+    """Return the figures of every method and instance of one set.
+
+    `cpu_s` has the CPU seconds of the method for the set.
+    """
     history, replay, labels = (pd.read_parquet(folder / f"{part}.parquet") for part in ("history", "replay", "labels"))
     tables = []
     started = time.process_time()
-    result = backtest(history, replay, family=family, budget=budget, refit_hours=refit_hours)
+    with learning(options.new_normal_hours) as new_normal_hours:
+        result = backtest(
+            history,
+            replay,
+            family=options.family,
+            budget=options.budget,
+            refit_hours=options.refit_hours,
+            seed=options.seed,
+            new_normal_hours=new_normal_hours,
+        )
     families = ",".join(dict.fromkeys(refresh.family for refresh in result.refreshes))
     labelled = {OURS: (result.rows[[*KEY, "score", "alert"]], time.process_time() - started, families)}
     for name, method in BASELINES.items():
         started = time.process_time()
         labelled[name] = (per_instance(method, history, replay), time.process_time() - started, "")
-    for name, (rows, seconds, chosen) in labelled.items():
+    for name, (rows, seconds, family_names) in labelled.items():
         figures = of_replay(labels, rows, BUFFER_ROWS.get(folder.name)).reset_index()
-        tables.append(figures.assign(set=folder.name, method=name, cpu_s=seconds, family=chosen))
+        tables.append(figures.assign(set=folder.name, method=name, cpu_s=seconds, family=family_names))
     return pd.concat(tables)
 
 
 def report(table: pd.DataFrame) -> str:
-    """The table by set and method, the headline, and paired differences to each baseline."""
+    """Return the table by set and method, the headline and paired differences."""
     by_set = table.groupby(["set", "method"], sort=False)[[*FIGURES, "cpu_s"]].mean()
-    lines = [by_set.round(3).to_string(), ""]
+    counts = table.groupby(["set", "method"], sort=False)[list(COUNTS)].sum()
+    lines = [by_set.join(pooled(counts)).round(3).to_string(), ""]
     headline = by_set[~by_set.index.get_level_values("set").isin(SIDE_SETS)].groupby("method", sort=False).mean()
     lines += ["headline: mean of the sets", headline[list(FIGURES)].round(3).to_string(), ""]
     lines += ["paired differences per instance, riskwatch minus the other: mean (better / worse)"]
@@ -99,24 +121,27 @@ def report(table: pd.DataFrame) -> str:
 def per_instance(
     method: Callable[[pd.DataFrame, pd.DataFrame], Scores], history: pd.DataFrame, replay: pd.DataFrame
 ) -> pd.DataFrame:
-    """Label the replay by one model for each instance."""
+    """Label the replay with one model per instance."""
     parts = []
-    for name, own in replay.groupby("instance_id"):
-        past, now = history[history["instance_id"] == name].sort_values("timestamp"), own.sort_values("timestamp")
+    for name, rows in replay.groupby("instance_id"):
+        past, now = history[history["instance_id"] == name].sort_values("timestamp"), rows.sort_values("timestamp")
         score, alert = method(past, now)
         parts.append(now[KEY].assign(score=score, alert=alert))
     return pd.concat(parts)
 
 
 def three_sigma(past: pd.DataFrame, now: pd.DataFrame) -> Scores:
-    """The largest deviation of any metric in its own standard deviations; an alert beyond three."""
+    """Score rows by the largest deviation in standard deviations; alert above 3."""
     _before, after = _standardised(past, now)
     score = np.abs(after).max(axis=1) / 3
     return score, score > 1
 
 
 def band(past: pd.DataFrame, now: pd.DataFrame) -> Scores:
-    """The largest deviation of any metric from its mean at that hour of the week; an alert beyond two deviations."""
+    """Score rows by the largest deviation from the mean of the hour of the week.
+
+    An alert is a deviation of more than two standard deviations.
+    """
     before, after = _standardised(past, now)
     hours = [
         frame["timestamp"].dt.day_of_week.to_numpy() * 24 + frame["timestamp"].dt.hour.to_numpy()
@@ -131,7 +156,7 @@ def band(past: pd.DataFrame, now: pd.DataFrame) -> Scores:
 
 
 def kmeans_distance(past: pd.DataFrame, now: pd.DataFrame) -> Scores:
-    """Distance to the nearest of four centroids of the standardised rows."""
+    """Score rows by the distance to the nearest of four centroids."""
     from sklearn.cluster import KMeans
 
     before, after = _standardised(past, now)
@@ -140,7 +165,7 @@ def kmeans_distance(past: pd.DataFrame, now: pd.DataFrame) -> Scores:
 
 
 def isolation_forest(past: pd.DataFrame, now: pd.DataFrame) -> Scores:
-    """IsolationForest of 100 trees on the rows."""
+    """Score rows by an IsolationForest of 100 trees."""
     from sklearn.ensemble import IsolationForest
 
     before, after = _standardised(past, now)

@@ -1,10 +1,13 @@
-"""What leaving days out of a history costs: python -m bench.history DATA_ROOT [--family NAME] [--json FILE].
+"""The cost of leaving days out of a history.
 
-Each set under DATA_ROOT (see ``bench.detection``) with two weeks of history is fitted once to all of it, to what
-``riskwatch_ml.features.history`` keeps of it for some share of the rows, and to as many rows of a shorter history: the
-newest days alone.
+    python -m bench.history DATA_ROOT [--family NAME] [--json FILE]
+
+DATA_ROOT is as for ``bench.detection``. For each set with two weeks of history, three kinds of models are fitted: one
+to the whole history; one to the rows that ``riskwatch_ml.features.history`` keeps for a share of the rows; one to as
+many rows of the newest days.
+
 The columns are the figures of ``bench.figures`` on the labelled replay, means over the set's instances, and the share
-of the replay's rows that have the level which the whole history gives them.
+of the replay's rows with the same level as under the whole history.
 """
 
 from __future__ import annotations
@@ -20,10 +23,10 @@ from bench.figures import of_replay
 from bench.stability import Fleet, labels, of_set
 from riskwatch_ml.core.threads import one_thread
 from riskwatch_ml.families import FAMILIES
-from riskwatch_ml.features import rolling as trailing
+from riskwatch_ml.features import rolling
 from riskwatch_ml.features.history import collect
 from riskwatch_ml.features.table import as_table
-from riskwatch_ml.features.training_set import GAP_PERIODS, build_space
+from riskwatch_ml.features.training_set import GAP_PERIODS, build_training_set
 from riskwatch_ml.model.fit import Recipe, fit_model
 
 SHARES = (0.75, 0.5, 0.25)
@@ -50,19 +53,22 @@ def main() -> None:
 
 
 def costs(fleet: Fleet, truth: pd.DataFrame, family: str) -> pd.DataFrame:
-    """One row of figures for the whole history and for each share of its rows, kept evenly or the newest."""
+    """Return figures of the whole history and of each share of its rows.
+
+    A share is kept evenly, or consists of the newest rows.
+    """
     past = fleet.rows[fleet.history]
     whole = verdicts(fleet, past, family)
-    found = {("whole", 1.0): figures(truth, whole, whole, len(past))}
+    costs_by_share = {("whole", 1.0): figures(truth, whole, whole, len(past))}
     for share in SHARES:
         even, newest = evenly(fleet, past, share), past[past["timestamp"] >= past["timestamp"].quantile(1 - share)]
-        for name, kept in (("even", even), ("newest", newest)):
-            found[name, share] = figures(truth, verdicts(fleet, kept, family), whole, len(kept))
-    return pd.DataFrame(found).T.rename_axis(["kept", "share"])
+        for name, rows in (("even", even), ("newest", newest)):
+            costs_by_share[name, share] = figures(truth, verdicts(fleet, rows, family), whole, len(rows))
+    return pd.DataFrame(costs_by_share).T.rename_axis(["kept", "share"])
 
 
 def evenly(fleet: Fleet, past: pd.DataFrame, share: float) -> pd.DataFrame:
-    """What a training keeps of a history where there is room for some share of it."""
+    """Return the rows that a training keeps if it has room for a share of them."""
     start = past["timestamp"].min().to_pydatetime()
     end = (past["timestamp"].max() + timedelta(seconds=fleet.period_s)).to_pydatetime()
 
@@ -73,26 +79,32 @@ def evenly(fleet: Fleet, past: pd.DataFrame, share: float) -> pd.DataFrame:
 
 
 def figures(truth: pd.DataFrame, rows: pd.DataFrame, whole: pd.DataFrame, kept: int) -> dict[str, float]:
-    """Figures of verdicts, and the share of the rows that have the level of the verdicts by the whole history."""
+    """Return the figures of verdicts.
+
+    `levels kept` is the share of rows with the same level as under the whole history.
+    """
     same = float((rows["level"] == whole["level"]).mean())
     return {"rows": kept, **of_replay(truth, rows).mean(numeric_only=True), "levels kept": same}
 
 
 def verdicts(fleet: Fleet, rows: pd.DataFrame, family: str) -> pd.DataFrame:
-    """Score, level and alert of the replay's rows by a model that was fitted to some rows of the history."""
+    """Return score, level and alert of the replay's rows.
+
+    The model is fitted to `rows` of the history.
+    """
     recipe = Recipe(family, period_s=fleet.period_s)
-    space = build_space(rows, fleet.catalogue, fleet.inventory, fleet.period_s)
+    training_set = build_training_set(rows, fleet.catalogue, fleet.inventory, fleet.period_s)
     table = as_table(fleet.rows, fleet.catalogue.names, GAP_PERIODS * fleet.period_s)
-    wide = trailing.widen(table, space.trails)
-    said = labels(fleet, table, wide, fit_model(space, fleet.catalogue, recipe))
+    wide = rolling.add_rolling_features(table, training_set.rolling_lengths)
+    labelled = labels(fleet, table, wide, fit_model(training_set, fleet.catalogue, recipe))
     replay = ~fleet.history
     return pd.DataFrame(
         {
             "instance_id": np.array(table.instances, object)[table.code[replay]],
             "timestamp": pd.to_datetime(table.ms[replay], unit="ms", utc=True),
-            "score": np.nan_to_num(said.score[replay]),
-            "alert": said.alert,
-            "level": said.level[replay],
+            "score": np.nan_to_num(labelled.score[replay]),
+            "alert": labelled.alert,
+            "level": labelled.level[replay],
         }
     )
 

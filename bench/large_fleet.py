@@ -1,4 +1,7 @@
-"""What the model of a fleet of thousands costs: a fitted one with more baselines, loaded by a new process."""
+"""The cost of a model of thousands of instances.
+
+A fitted model gets more baselines, and a new process loads it.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ print(json.dumps({"load CPU ms": loaded * 1e3, "load MB": at - before, "profiles
 
 
 def measure(zip_bytes: bytes, instances: int) -> dict[str, float]:
-    """Size of the zip in MB, and CPU ms and MB of its load and of an hour's profiles of every instance."""
+    """Return the zip size in MB, and CPU ms and MB of its use.
+
+    A new process loads the model and makes one hour's profile of every instance.
+    """
     content = multiply(zip_bytes, instances)
     with tempfile.TemporaryDirectory() as folder:
         archive.unzip(content, Path(folder))
@@ -46,11 +52,14 @@ def measure(zip_bytes: bytes, instances: int) -> dict[str, float]:
 
 
 def multiply(zip_bytes: bytes, instances: int) -> bytes:
-    """Give the artifact with so many instances; each has the baseline of a fitted one, a little varied everywhere."""
+    """Return the artifact with `instances` instances.
+
+    Each has the baseline of a fitted instance, with small random changes.
+    """
     document, arrays = archive.unpack(zip_bytes)
     known = list(document["baselines"]["instances"].values())
     first = max(known) + 1
-    chosen = np.concatenate([np.resize(known, instances), np.arange(first, len(arrays["center"]))])
+    sources = np.concatenate([np.resize(known, instances), np.arange(first, len(arrays["center"]))])
     rng = np.random.default_rng(0)
 
     def varied(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -60,10 +69,10 @@ def multiply(zip_bytes: bytes, instances: int) -> bytes:
     names = {f"i-{number:017x}": number for number in range(instances)}
     roles = {role: index + shift for role, index in document["baselines"]["roles"].items()}
     document["baselines"] = {"instances": names, "roles": roles, "fleet": document["baselines"]["fleet"] + shift}
-    document["groups"] = [document["groups"][index] for index in chosen]
+    document["groups"] = [document["groups"][index] for index in sources]
     boundaries = {member["boundary"] for member in document["members"]}
-    arrays |= {name: arrays[name][chosen] for name in boundaries}
-    arrays["center"] = on_grid(varied(arrays["center"][chosen].astype(np.float64)))
-    arrays["scale"] = on_grid(varied(arrays["scale"][chosen].astype(np.float64)), positive=True)
+    arrays |= {name: arrays[name][sources] for name in boundaries}
+    arrays["center"] = on_grid(varied(arrays["center"][sources].astype(np.float64)))
+    arrays["scale"] = on_grid(varied(arrays["scale"][sources].astype(np.float64)), positive=True)
     del document["arrays"]
     return archive.pack(document, arrays)

@@ -1,11 +1,14 @@
-"""Rows that make it hard for two implementations to agree, and the count of rows on which they do not."""
+"""Label differences between training's scorer and the deployed artifact.
+
+`awkward` makes rows on which two implementations are likely to differ.
+"""
 
 from __future__ import annotations
 
 import math
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -19,12 +22,25 @@ if TYPE_CHECKING:
 
     from riskwatch_ml.schema.inventory import Instance
 
-LABELS = ("level", "unusual", "pages", "context", "known")
+LABELS = ("level", "unusual", "pages", "context")
 SCORE = 1e-9
 
 
+class Parity(TypedDict):
+    """Numbers of rows, by property and by kind of difference."""
+
+    rows: int
+    unusual: int
+    without_context: int
+    unseen: int
+    differences: dict[str, int]
+
+
 def awkward(rows: pd.DataFrame, features: list[str], seed: int = 0) -> pd.DataFrame:
-    """Metric rows with values missing, whole rows missing, spikes, lost rows, and gaps that cut the context."""
+    """Return metric rows with missing values, spikes, lost rows and gaps.
+
+    Some gaps cut the context of later rows.
+    """
     rng = np.random.default_rng(seed)
     rows = rows.sort_values(["instance_id", "timestamp"]).reset_index(drop=True)
     values = rows[features].to_numpy(float, copy=True)
@@ -39,19 +55,20 @@ def awkward(rows: pd.DataFrame, features: list[str], seed: int = 0) -> pd.DataFr
     return rows[~lost].reset_index(drop=True)
 
 
-def differences(zip_bytes: bytes, rows: pd.DataFrame, inventory: dict[str, Instance], python: str) -> dict[str, Any]:
-    """Count the rows on which training's scorer and the deployed artifact differ, by what they differ in.
+def differences(zip_bytes: bytes, rows: pd.DataFrame, inventory: dict[str, Instance], python: str) -> Parity:
+    """Count the rows on which training's scorer and the deployed artifact differ.
 
-    ``score`` counts scores farther apart than 1e-9, ``reasons`` the rows with other main features, or other numbers of
-    them than four digits tell.
+    ``score`` counts scores more than 1e-9 apart. ``reasons`` counts rows with other main features, or with figures that
+    differ in the first four digits.
     """
     document, arrays = archive.unpack(zip_bytes)
+    model = FleetModel.load(document, arrays)
     expected = explain.label_rows(document, arrays, rows, inventory)
-    data = deployed.one_row_records(FleetModel.load(document, arrays), rows, inventory)
+    data = deployed.one_row_records(model, rows, inventory)
     with tempfile.TemporaryDirectory() as folder:
-        given = deployed.verdicts(zip_bytes, data, Path(folder), python)
+        actual = deployed.verdicts(zip_bytes, data, Path(folder), python)
     counts = dict.fromkeys([*LABELS, "score", "reasons"], 0)
-    for want, got in zip(expected.to_dict("records"), given, strict=True):
+    for want, got in zip(expected.to_dict("records"), actual, strict=True):
         for name in LABELS:
             counts[name] += want[name] != got[name]
         both_missing = math.isnan(want["score"]) and math.isnan(got["score"])
@@ -61,15 +78,15 @@ def differences(zip_bytes: bytes, rows: pd.DataFrame, inventory: dict[str, Insta
         "rows": len(expected),
         "unusual": int(expected["unusual"].sum()),
         "without_context": int((~expected["context"]).sum()),
-        "unseen": int((~expected["known"]).sum()),
+        "unseen": int((~expected["instance_id"].isin(model.baselines.instances)).sum()),
         "differences": counts,
     }
 
 
 def _same_reasons(want: list[dict[str, Any]], got: list[dict[str, Any]]) -> bool:
-    names = [[(reason["feature"], reason["direction"]) for reason in kind] for kind in (want, got)]
+    names = [[(reason["feature"], reason["direction"]) for reason in reasons] for reasons in (want, got)]
     return names[0] == names[1] and all(
-        expected[key] is given[key] or math.isclose(expected[key], given[key], rel_tol=1e-3, abs_tol=1e-12)
-        for expected, given in zip(want, got, strict=True)
+        expected[key] is actual[key] or math.isclose(expected[key], actual[key], rel_tol=1e-3, abs_tol=1e-12)
+        for expected, actual in zip(want, got, strict=True)
         for key in ("value", "low", "high", "share")
     )

@@ -1,10 +1,15 @@
-"""What serving costs: python -m bench.serving [--rows N] [--launches N] [--instances N] [--json FILE].
+"""The cost of serving.
 
-Models of all five families are trained on four days of the simulated fleet of twelve instances, as training does it.
-Ratios are of medians of interleaved repetitions, in CPU time: cold starts against bare clients and against joblib with
-scikit-learn; decoding, validating and scoring a row against decoding its base64 and JSON and against scikit-learn row
-by row; sizes of the artifacts; label differences between training's scorer and the deployed zip; and load time, memory
-and size for a fleet of thousands.
+    python -m bench.serving [--rows N] [--launches N] [--instances N] [--json FILE]
+
+Models of all five families are trained on four days of the simulated fleet of twelve instances, as a training does it.
+Ratios compare median CPU times of interleaved repetitions:
+
+- cold starts against bare clients and against joblib with scikit-learn
+- decoding, validating and scoring a row against decoding its base64 and JSON, and against scikit-learn row by row
+
+Other figures are the sizes of the artifacts, label differences between training's scorer and the deployed zip, and load
+time, memory and size for a fleet of thousands.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ import numpy as np
 
 from bench import coldstart, deployed, large_fleet, parity
 from bench.rivals import Handler, dump
-from riskwatch_lambda.model.document import from_files
+from riskwatch_lambda.model.document import Cuts, from_files
 from riskwatch_local.demo.simulator import simulate
 from riskwatch_ml.artifact import archive as artifact
 from riskwatch_ml.families import FAMILIES
@@ -43,7 +48,7 @@ BATCHES = (100, 1000)
 REPETITIONS = 15
 RIVAL_ROWS = 100
 CENTROIDS = ("kmeans", "kmedoids")
-# What is asked of each figure, and which way.
+# The limit of each figure, and its direction.
 LIMITS = {
     "init": ("≤", 1.15),
     "cold start of joblib + scikit-learn over ours": ("≥", 4),
@@ -59,7 +64,10 @@ LIMITS = {
 
 
 def main() -> None:
-    """Print a line for each figure beside what is asked of it; write them all where --json says."""
+    """Print a line for each figure beside its limit.
+
+    With `--json`, all figures are written as JSON.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000, help="rows of each family compared for equal labels")
     parser.add_argument("--launches", type=int, default=11)
@@ -83,16 +91,19 @@ def main() -> None:
     print(f"fleet of {options.instances:,}: " + ", ".join(f"{k} {v:,.4g}" for k, v in report["large_fleet"].items()))
     report["parity"] = {}
     for family, content in zips.items():
-        found = parity.differences(content, new, inventory, sys.executable)
-        report["parity"][family] = found
-        of = f"{found['rows']:,} rows ({found['unseen']:,} unseen, {found['without_context']:,} without context)"
-        line(f"label differences {family}, {of}", sum(found["differences"].values()), "differences", "")
+        result = parity.differences(content, new, inventory, sys.executable)
+        report["parity"][family] = result
+        rows = f"{result['rows']:,} rows ({result['unseen']:,} unseen, {result['without_context']:,} without context)"
+        line(f"label differences {family}, {rows}", sum(result["differences"].values()), "differences", "")
     if options.json:
         options.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
 
 
 def fleet(rows: int) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Instance]]:
-    """Give rows to train on, later rows to score, some of unseen instances, and the inventory."""
+    """Return rows to train on, later rows to score, and the inventory.
+
+    Some of the later rows belong to unseen instances.
+    """
     per_day = 12 * 288
     days = TRAINED_DAYS + -(-rows * 11 // (per_day * 10))
     simulation = simulate(datetime(2026, 11, 20, tzinfo=UTC), days=days, stream_hours=24 * (days - TRAINED_DAYS))
@@ -105,22 +116,22 @@ def fleet(rows: int) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Instance]]:
     good = simulation.rows[within]
     cut = good["timestamp"].min() + np.timedelta64(TRAINED_DAYS, "D")
     past, new = good[good["timestamp"] < cut], good[good["timestamp"] >= cut].copy()
-    # Two that training has never seen: one of a known role, one of whom nothing is known.
+    # Two unseen instances: one with a known role, one without any information.
     new["instance_id"] = new["instance_id"].replace({"web-4": "web-new", "worker-3": "stranger"})
     inventory = {**simulation.inventory, "web-new": Instance("web-new", "web", "billing")}
     return past, parity.awkward(new, [metric.name for metric in known]), inventory
 
 
 def sample(zip_bytes: bytes, rows: pd.DataFrame, inventory: dict[str, Instance]) -> list[str]:
-    """Give base64 records of rows spread over fleet and time, each with its context, in random order."""
+    """Return base64 records of one day's rows, with context, in random order."""
     part = rows[rows["timestamp"] < rows["timestamp"].min() + np.timedelta64(1, "D")]
-    found = deployed.one_row_records(FleetModel.load(*artifact.unpack(zip_bytes)), part, inventory)
-    order = np.random.default_rng(0).permutation(len(found))
-    return [found[place] for place in order[: max(BATCHES)]]
+    records = deployed.one_row_records(FleetModel.load(*artifact.unpack(zip_bytes)), part, inventory)
+    order = np.random.default_rng(0).permutation(len(records))
+    return [records[index] for index in order[: max(BATCHES)]]
 
 
 def sizes(zip_bytes: bytes) -> dict[str, float]:
-    """Bytes of an artifact: the whole zip, the model's files, the code."""
+    """Return the bytes of an artifact: the whole zip, the model's files, the code."""
     with zipfile.ZipFile(BytesIO(zip_bytes)) as archive:
         entries = archive.infolist()
     model = sum(entry.file_size for entry in entries if entry.filename.startswith("model/"))
@@ -128,21 +139,27 @@ def sizes(zip_bytes: bytes) -> dict[str, float]:
 
 
 def measure_rows(zip_bytes: bytes, data: list[str]) -> dict[str, Any]:
-    """Microseconds of CPU a row by batch, and what they are to the floor and to scikit-learn row by row."""
+    """Return microseconds of CPU per row by batch size, and their ratios.
+
+    The ratios are to the floor and to scikit-learn row by row.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         dump(FleetModel.load(*artifact.unpack(zip_bytes)), folder / "model.joblib")
         rival = Handler(folder / "model.joblib")
-        found: dict[str, Any] = {"prototypes": prototypes(from_files(artifact.model_files(zip_bytes)))}
+        figures: dict[str, Any] = {"prototypes": prototypes(from_files(artifact.model_files(zip_bytes)))}
         for size in BATCHES:
             us = deployed.times(zip_bytes, data[:size], folder / "task", REPETITIONS)
             us["sklearn"] = row_by_row(rival, data[:RIVAL_ROWS])
-            found[str(size)] = {**us, "ratio": us["ours"] / us["floor"], "rival": us["sklearn"] / us["ours"]}
-    return found
+            figures[str(size)] = {**us, "ratio": us["ours"] / us["floor"], "rival": us["sklearn"] / us["ours"]}
+    return figures
 
 
 def row_by_row(rival: Handler, batch: list[str]) -> float:
-    """Median microseconds of CPU a row of scikit-learn; the first round is not counted."""
+    """Return the median microseconds of CPU per row of scikit-learn.
+
+    The first round is not counted.
+    """
     seconds = []
     for _ in range(REPETITIONS + 1):
         started = time.process_time()
@@ -153,18 +170,23 @@ def row_by_row(rival: Handler, batch: list[str]) -> float:
 
 
 def prototypes(served: Any) -> dict[str, int]:
-    """Prototypes of the level map, of all members, and of the members that rate one row, at most."""
+    """Return the numbers of prototypes.
+
+    They are those of the level map if there is one, of all members, and the maximum of the members that score one row.
+    """
     size = {id(m): sum(len(stage.prototypes) for stage in m.map.stages) for m in served.members}
     groups = {m.group for m in served.members}
     return {
-        "level": sum(len(stage.prototypes) for stage in served.level.map.stages),
+        "level": 0
+        if isinstance(served.level, Cuts)
+        else sum(len(stage.prototypes) for stage in served.level.map.stages),
         "members": sum(size.values()),
         "a row": max(sum(size[id(m)] for m in served.members if m.group == group) for group in groups),
     }
 
 
-def measure_cold(zip_bytes: bytes, data: list[str], launches: int) -> dict[str, Any]:
-    """Cold starts of an artifact, with a first batch where they score."""
+def measure_cold(zip_bytes: bytes, data: list[str], launches: int) -> coldstart.ColdStarts:
+    """Return the figures of cold starts, scoring a first batch included."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         artifact.unzip(zip_bytes, folder / "task")
@@ -192,8 +214,8 @@ def print_rows(found: dict[str, dict[str, Any]]) -> None:
             line("  scikit-learn row by row", us["rival"], "scikit-learn", f"x ours ({us['sklearn']:.0f} us)")
 
 
-def print_cold(found: dict[str, Any]) -> None:
-    """Print the ratios, and the CPU seconds that they are made of."""
+def print_cold(found: coldstart.ColdStarts) -> None:
+    """Print the ratios and the CPU seconds behind them."""
     base = "boto3 and three clients" + (" after awslambdaric" if found["awslambdaric"] else ", without awslambdaric")
     line(f"init over {base}", found["init_ratio"], "init", "x")
     line("joblib + scikit-learn over ours, boto3 in both, first batch of 100", found["rival_over_handler"],

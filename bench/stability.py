@@ -1,14 +1,18 @@
-"""How steady a refit is, how faithful its maps are, and whether its levels are true: by family, on the same rows.
+"""The stability of a refit, the fidelity of its maps and the truth of its levels.
 
     python -m bench.stability [DATA_ROOT] [--days D] [--seeds S] [--json FILE]
 
-The rows are the simulated fleet's, and those of every set under DATA_ROOT (see ``bench.detection``). Each family is
-fitted to their history, to the same rows in another order, with S other seeds, and S times without a random tenth of
-the instance-days. Each model then labels the history and what came next. The columns: whether the shuffled rows gave
-the same labels; the least share of rows that kept their level, and the least Jaccard index of what came next in an open
-episode, over the seeds and over the thinned rows; the fidelity of the level map, and the least one of the behaviour
-maps; on the simulated fleet, the share of quiet rows whose level is their role's true load regime. ``*`` marks the
-family that would be promoted.
+The rows are those of the simulated fleet and of every set under DATA_ROOT (see ``bench.detection``). Each family is
+fitted to the history, to the same rows in another order, with S other seeds, and S times without a random tenth of the
+instance-days. Each model then labels the history and the later rows. The columns are:
+
+- shuffled: the shuffled rows gave the same labels
+- levels: the lowest share of rows that kept their level, over the seeds and over the thinned rows
+- alerts: the lowest Jaccard index of the later rows in an open episode, over the same models
+- fidelity: that of the level map, and the lowest one of the behaviour maps
+- true levels: on the simulated fleet, the share of quiet rows with the true load regime of their role
+
+``*`` marks the family that would be promoted.
 """
 
 from __future__ import annotations
@@ -26,17 +30,18 @@ import pandas as pd
 from riskwatch_local.demo import simulator
 from riskwatch_ml.core.threads import one_thread
 from riskwatch_ml.families import FAMILIES
-from riskwatch_ml.features import rolling as trailing
+from riskwatch_ml.features import rolling
 from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.table import as_table
-from riskwatch_ml.features.training_set import GAP_PERIODS, KEY, Space, build_space
-from riskwatch_ml.model.boundaries import alert_rows
-from riskwatch_ml.model.explain import exhausted_rows, harmful_rows
+from riskwatch_ml.features.training_set import GAP_PERIODS, KEY, TrainingSet, build_training_set
+from riskwatch_ml.model.boundaries import alert_rows, rows_to_close
+from riskwatch_ml.model.explain import paging_rows
 from riskwatch_ml.model.fit import Recipe, fit_model
-from riskwatch_ml.model.fleet_model import level_labels, measure
+from riskwatch_ml.model.fleet_model import level_labels, score_rows
 from riskwatch_ml.schema import catalogue as catalogues
-from riskwatch_ml.schema.catalogue import Catalogue, Metric
-from riskwatch_ml.selection.contest import hold
+from riskwatch_ml.schema.catalogue import Catalogue
+from riskwatch_ml.schema.metric import Metric
+from riskwatch_ml.selection.contest import run_contest
 from riskwatch_ml.selection.guard_figures import guard_figures
 from riskwatch_ml.selection.guards import vetoes
 
@@ -52,9 +57,10 @@ THINNED = 0.1
 
 @dataclass(frozen=True)
 class Fleet:
-    """Metric rows sorted by instance and time, and which are the ``history`` (n,) that models are fitted to.
+    """Metric rows sorted by instance and time.
 
-    On a simulated fleet ``truth`` (n,) is the true level of each row and ``quiet`` (n,) that no incident disturbs it.
+    ``history`` (n,) marks the rows to which models are fitted. On a simulated fleet, ``truth`` (n,) is the true level
+    of each row, and ``quiet`` (n,) marks the rows outside of incidents.
     """
 
     name: str
@@ -69,7 +75,10 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Labels:
-    """Level and score of each row, (n,), and whether those after the history lie in an open episode, (m,)."""
+    """Level and score of each row, (n,), and alerts after the history, (m,).
+
+    ``alert`` marks the rows in an open episode.
+    """
 
     level: np.ndarray
     score: np.ndarray
@@ -77,7 +86,10 @@ class Labels:
 
 
 def main() -> None:
-    """Print a table for each fleet and write all of them as JSON where asked."""
+    """Print a table for each fleet.
+
+    With `--json`, all tables are written as JSON.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--days", type=float, default=7)
@@ -99,7 +111,10 @@ def main() -> None:
 
 
 def simulated(days: float, seed: int = 7) -> Fleet:
-    """The simulated fleet without the rows that validation would quarantine."""
+    """Return the simulated fleet without impossible rows.
+
+    Validation would quarantine these rows.
+    """
     simulation = simulator.simulate(END, days=days, stream_hours=STREAM_HOURS, seed=seed)
     watched = catalogues.load()
     values = simulation.rows[list(watched.names)].to_numpy(float)
@@ -120,7 +135,10 @@ def simulated(days: float, seed: int = 7) -> Fleet:
 
 
 def of_set(folder: Path) -> Fleet:
-    """The rows of a set of ``bench.detection``; its metrics are in no catalogue."""
+    """Return the rows of a set of ``bench.detection``.
+
+    No catalogue has its metrics.
+    """
     parts = [
         pd.read_parquet(folder / f"{part}.parquet").assign(past=part == "history") for part in ("history", "replay")
     ]
@@ -134,83 +152,89 @@ def of_set(folder: Path) -> Fleet:
 
 
 def stability(fleet: Fleet, seeds: int) -> pd.DataFrame:
-    """One row of figures for each family."""
+    """Return one row of figures for each family."""
     past = fleet.rows[fleet.history]
-    space, shuffled = space_of(fleet, past), space_of(fleet, past.sample(frac=1, random_state=0))
-    thinned = [space_of(fleet, without_a_tenth(past, seed)) for seed in range(seeds)]
+    training_set, shuffled = fit_training_set(fleet, past), fit_training_set(fleet, past.sample(frac=1, random_state=0))
+    thinned = [fit_training_set(fleet, without_a_tenth(past, seed)) for seed in range(seeds)]
     table = as_table(fleet.rows, fleet.catalogue.names, GAP_PERIODS * fleet.period_s)
-    wide = trailing.widen(table, space.trails)
-    contest = hold(space, fleet.catalogue, fleet.inventory, Recipe("kmeans", period_s=fleet.period_s))
-    found = {}
+    wide = rolling.add_rolling_features(table, training_set.rolling_lengths)
+    contest = run_contest(training_set, fleet.catalogue, fleet.inventory, Recipe("kmeans", period_s=fleet.period_s))
+    figures_by_family = {}
     for family in FAMILIES:
-        fitted = contest.fits.get(family) or fit(fleet, space, family, 0)
-        figures = contest.figures.get(family) or guard_figures(fitted, space, 0)
+        fitted = contest.fits.get(family) or fit(fleet, training_set, family, 0)
+        figures = contest.figures.get(family) or guard_figures(fitted, training_set, 0)
         print(f"{fleet.name}, {family}: {'; '.join(vetoes(figures)) or 'may serve'}")
         first = labels(fleet, table, wide, fitted)
         again = labels(fleet, table, wide, fit(fleet, shuffled, family, 0))
-        other = [labels(fleet, table, wide, fit(fleet, space, family, seed)) for seed in range(1, seeds + 1)]
-        fewer = [labels(fleet, table, wide, fit(fleet, part, family, 0)) for part in thinned]
-        found[family] = {
+        other_seeds = [
+            labels(fleet, table, wide, fit(fleet, training_set, family, seed)) for seed in range(1, seeds + 1)
+        ]
+        fewer_rows = [labels(fleet, table, wide, fit(fleet, part, family, 0)) for part in thinned]
+        figures_by_family[family] = {
             "shuffled": bool((first.level == again.level).all() and (first.alert == again.alert).all()),
-            "levels, seeds": min(kept(first, one) for one in other),
-            "alerts, seeds": min(jaccard(first, one) for one in other),
-            "levels, thinned": min(kept(first, one) for one in fewer),
-            "alerts, thinned": min(jaccard(first, one) for one in fewer),
+            "levels, seeds": min(kept(first, one) for one in other_seeds),
+            "alerts, seeds": min(jaccard(first, one) for one in other_seeds),
+            "levels, thinned": min(kept(first, one) for one in fewer_rows),
+            "alerts, thinned": min(jaccard(first, one) for one in fewer_rows),
             "alerted rows": int(first.alert.sum()),
             "level fidelity": fitted.level_fit.figures["fidelity"],
             "behaviour fidelity": min(one.figures["fidelity"] for one in fitted.member_fits),
             "true levels": accuracy(fleet, first),
         }
     winner = contest.choice.winner if contest.choice else ""
-    return pd.DataFrame(found).T.rename(index={winner: f"{winner} *"}).rename_axis("family").infer_objects()
+    return pd.DataFrame(figures_by_family).T.rename(index={winner: f"{winner} *"}).rename_axis("family").infer_objects()
 
 
-def space_of(fleet: Fleet, rows: pd.DataFrame) -> Space:
-    """The two spaces of some of a fleet's rows."""
-    return build_space(rows, fleet.catalogue, fleet.inventory, fleet.period_s)
+def fit_training_set(fleet: Fleet, rows: pd.DataFrame) -> TrainingSet:
+    """Return the training set of some rows of a fleet."""
+    return build_training_set(rows, fleet.catalogue, fleet.inventory, fleet.period_s)
 
 
 def without_a_tenth(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The rows without a random tenth of their instance-days."""
+    """Return the rows without a random tenth of their instance-days."""
     day, _ = pd.factorize(rows["instance_id"].astype(str) + rows["timestamp"].dt.strftime("%F"))
     left_out = np.random.default_rng(seed).random(day.max() + 1) < THINNED
     return rows[~left_out[day]]
 
 
-def fit(fleet: Fleet, space: Space, family: str, seed: int) -> Fitted:
-    """One family, fitted with the default budget."""
-    return fit_model(space, fleet.catalogue, Recipe(family, seed=seed, period_s=fleet.period_s))
+def fit(fleet: Fleet, training_set: TrainingSet, family: str, seed: int) -> Fitted:
+    """Fit one family with the default budget."""
+    return fit_model(training_set, fleet.catalogue, Recipe(family, seed=seed, period_s=fleet.period_s))
 
 
 def labels(fleet: Fleet, table: MetricTable, wide: MetricTable, fitted: Fitted) -> Labels:
-    """What a model says of all rows of a fleet; ``wide`` is the table with its trailing columns."""
+    """Return the labels of a model for all rows of a fleet.
+
+    ``wide`` is the table with its rolling features.
+    """
     model = fitted.model
     baseline = row_baselines(model.baselines, table, fleet.inventory)
-    measured = measure(model, wide, baseline)
-    beyond = measured.score >= model.rule["paging_threshold"]
-    pages = harmful_rows(model, table, baseline, measured, beyond) & beyond
-    pages |= exhausted_rows(model, table, baseline)
+    measured = score_rows(model, wide, baseline)
+    pages = paging_rows(model, table, baseline, measured)
     level = np.array(model.level_names, object)[level_labels(model, table, baseline)]
-    alert = alert_rows(pages, table.code, int(model.rule["close_rows"]))
+    alert = alert_rows(pages, table.code, rows_to_close(model.rule))
     return Labels(level, measured.score, alert[~fleet.history])
 
 
 def kept(one: Labels, other: Labels) -> float:
-    """Share of rows with the same level."""
+    """Return the share of rows with the same level."""
     return float((one.level == other.level).mean())
 
 
 def jaccard(one: Labels, other: Labels) -> float:
-    """Rows that both alert over rows that either does; 1 where neither alerts."""
+    """Return the rows that both alert over the rows that either alerts.
+
+    It is 1 if neither alerts.
+    """
     either = (one.alert | other.alert).sum()
     return float((one.alert & other.alert).sum() / either) if either else 1.0
 
 
-def accuracy(fleet: Fleet, found: Labels) -> float:
-    """Share of quiet rows with their true level; NaN where no truth is known."""
+def accuracy(fleet: Fleet, labelled: Labels) -> float:
+    """Return the share of quiet rows with their true level, NaN if it is unknown."""
     if fleet.truth is None or fleet.quiet is None:
         return float("nan")
-    return float((found.level == fleet.truth)[fleet.quiet].mean())
+    return float((labelled.level == fleet.truth)[fleet.quiet].mean())
 
 
 if __name__ == "__main__":

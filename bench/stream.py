@@ -1,11 +1,15 @@
-"""Rows through Kinesis and the local Lambda runtime: python -m bench.stream [--rows N] [--json FILE].
+"""Rows through Kinesis and the local Lambda runtime.
 
-The stack on the embedded AWS, a KMeans model of the simulated fleet promoted into it, its zip under AWS's own runtime
-client, batches with the stack's settings, records of one row to label. First all rows at once: how many a second. Then
-the rows of one period of the fleet at a time, the next when these are labelled: how long from the call of PutRecords to
-the labelled object. A batch counts as labelled when the function answers, a little after it has written the object.
-Objects are read at the end: it is an error when a row is not in them. Everything shares one machine, so these are
-figures of a loop, not of AWS.
+    python -m bench.stream [--rows N] [--json FILE]
+
+The set-up: the stack on the embedded AWS, a KMeans model of the simulated fleet promoted into it, its zip under AWS's
+own runtime client, batches with the stack's settings, records with one row to label.
+
+The first part sends all rows at once and measures the rows per second. The second part sends the rows of one period of
+the fleet at a time, each when the last ones are labelled, and measures the time from the call of PutRecords to the
+labelled object. A batch counts as labelled when the function answers, shortly after it has written the object. The
+objects are read at the end; it is an error if a row is missing. All components share one machine, so that the figures
+describe this loop and not AWS.
 """
 
 from __future__ import annotations
@@ -17,13 +21,11 @@ import tempfile
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import boto3
 import numpy as np
 
 from riskwatch_infra import deploy
@@ -31,7 +33,7 @@ from riskwatch_local.demo import simulator
 from riskwatch_local.lambda_host import function as lambda_function
 from riskwatch_local.lambda_host.environment import LambdaRuntime
 from riskwatch_local.lambda_host.kinesis_source import Clients, KinesisSource, take_over
-from riskwatch_local.services.embedded_aws import REGION, EmbeddedAws
+from riskwatch_local.services.embedded_aws import EmbeddedAws
 from riskwatch_local.services.supervisor import Supervisor
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.core import clock
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from riskwatch_local.lambda_host.environment import Answer
-    from riskwatch_local.lambda_host.event_source import Settings
+    from riskwatch_local.lambda_host.event_source import Event, Settings
     from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.schema.inventory import Instance
 
@@ -53,12 +55,15 @@ PERIOD_S = 300
 TRAINING_DAYS = 2
 STEADY_PERIODS = 20
 PATIENCE_S = 600
-# What a call of PutRecords takes.
+# The limit of a call of PutRecords.
 MAX_RECORDS = 500
 
 
 def main() -> None:
-    """Print the figures, and write them as JSON where asked."""
+    """Print the figures.
+
+    With `--json`, they are written as JSON.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--json", type=Path)
@@ -72,23 +77,20 @@ def main() -> None:
 
 
 def measure(supervisor: Supervisor, folder: Path, rows: int) -> dict[str, float | int]:
-    """Deploy, promote, send; give the figures. Raises SystemExit when a row is lost or labelled twice."""
+    """Deploy, promote and send; return the figures.
+
+    Raises SystemExit if a row is lost or labelled twice.
+    """
     code, records = model_and_records(rows)
     periods = [list(same) for _, same in groupby(records[rows:], key=lambda entry: entry.newest_ms)]
     aws = EmbeddedAws.start(supervisor, folder)
-    make = partial(
-        boto3.client,
-        endpoint_url=aws.endpoint,
-        region_name=REGION,
-        aws_access_key_id="test",
-        aws_secret_access_key="test",  # noqa: S106 - the embedded AWS takes any
-    )
-    stack = deploy.deploy(make("cloudformation"), parameters={"EndpointUrl": aws.endpoint}, poll_s=0.05)
+    make = aws.client
+    stack = deploy.deploy(make("cloudformation"), make("lambda"), parameters={"EndpointUrl": aws.endpoint}, poll_s=0.05)
     clients = Clients.of(make)
     settings = take_over(clients, stack.function, "live")
     release.promote(clients.functions, stack.function, "live", code, approved_by="the bench")
     function = lambda_function.fetch(clients.functions, stack.function, "live")
-    with LambdaRuntime(supervisor, function, folder / "runtime", aws.endpoint) as runtime:
+    with LambdaRuntime(supervisor, function, folder / "runtime", aws.client_settings) as runtime:
         started = time.perf_counter()
         runtime.invoke({"selftest": {}})
         cold = time.perf_counter() - started
@@ -119,7 +121,10 @@ def measure(supervisor: Supervisor, folder: Path, rows: int) -> dict[str, float 
 
 
 class Entry(NamedTuple):
-    """A record for the stream: the data, its partition key, and the newest time in it, epoch ms."""
+    """A record for the stream.
+
+    `newest_ms` is its newest time in epoch milliseconds.
+    """
 
     key: str
     data: bytes
@@ -127,15 +132,16 @@ class Entry(NamedTuple):
 
 
 def model_and_records(rows: int) -> tuple[bytes, list[Entry]]:
-    """The artifact of a KMeans model of the simulated fleet, and records of `rows` rows after its training and more.
+    """Return the artifact of a KMeans model, and records of later rows.
 
-    Rows with an impossible value are among them, as in life: they end in quarantine.
+    The model is trained on the simulated fleet; there are `rows` records and those of some further periods. Rows with
+    an impossible value are among them, as in a real fleet: they end in quarantine.
     """
     from riskwatch_ml.model.fit import Recipe
     from riskwatch_ml.selection.candidate import fit_candidate
 
     metrics, fleet = catalogue.load(), simulator.inventory()
-    # The fleet misses a row at times.
+    # The fleet sometimes misses a row.
     periods = round(1.05 * rows / len(fleet)) + STEADY_PERIODS
     end = datetime(2026, 11, 22, tzinfo=UTC)
     days = TRAINING_DAYS + periods * PERIOD_S / 86_400
@@ -148,31 +154,34 @@ def model_and_records(rows: int) -> tuple[bytes, list[Entry]]:
 
 
 def possible(rows: pd.DataFrame, metrics: Catalogue) -> pd.DataFrame:
-    """The rows that have no physically impossible value: what validation lets through."""
-    wrong = [(rows[each.name] < each.lower) for each in metrics.metrics if each.lower is not None]
-    wrong += [(rows[each.name] > each.upper) for each in metrics.metrics if each.upper is not None]
+    """Return the rows without an impossible value: those that pass validation."""
+    wrong = [(rows[metric.name] < metric.lower) for metric in metrics.metrics if metric.lower is not None]
+    wrong += [(rows[metric.name] > metric.upper) for metric in metrics.metrics if metric.upper is not None]
     return rows[~np.any(wrong, axis=0)]
 
 
 def one_row_records(
     table: pd.DataFrame, start: datetime, document: Mapping[str, Any], fleet: Mapping[str, Instance]
 ) -> list[Entry]:
-    """One record for each row from `start` on, with the rows of context that the model asks for; by time, then name."""
+    """Return one record for each row from `start` on, by time and instance.
+
+    Each has the context rows that the model needs.
+    """
     records = []
-    for name, own in table.sort_values("timestamp").groupby("instance_id"):
-        ts = own["timestamp"].astype("datetime64[ms, UTC]").astype("int64").tolist()
-        rows = [[value if value == value else None for value in row] for row in own.iloc[:, 2:].to_numpy().tolist()]
+    for name, group in table.sort_values("timestamp").groupby("instance_id"):
+        ts = group["timestamp"].astype("datetime64[ms, UTC]").astype("int64").tolist()
+        rows = [[value if value == value else None for value in row] for row in group.iloc[:, 2:].to_numpy().tolist()]
         known = {"v": 1, "service": fleet[name].service, "role": fleet[name].role, "instance_id": name}
-        for place, newest in enumerate(ts):
+        for index, newest in enumerate(ts):
             if newest >= clock.epoch_ms(start):
-                span = slice(max(0, place + 1 - document["context_rows"]), place + 1)
+                span = slice(max(0, index + 1 - document["context_rows"]), index + 1)
                 data = json.dumps({**known, "ts": ts[span], "rows": rows[span]}, separators=(",", ":"))
                 records.append((newest, name, Entry(fleet[name].service, data.encode(), newest)))
     return [entry for _, _, entry in sorted(records, key=itemgetter(0, 1))]
 
 
 class Loop:
-    """An event source that delivers in the background, and a producer that waits for what it has put."""
+    """An event source in a thread, and a producer that waits for its records."""
 
     def __init__(self, clients: Clients, settings: Settings, runtime: LambdaRuntime) -> None:
         self.invocations = 0
@@ -194,9 +203,10 @@ class Loop:
         self._thread.join()
 
     def send(self, name: str, records: Sequence[Entry]) -> np.ndarray:
-        """Put records and wait until they are labelled; gives the seconds of each (n,), or raises SystemExit.
+        """Put records and wait until they are labelled.
 
-        A record counts from the call that put it. With one shard the n-th record put is the n-th that is labelled.
+        Returns the seconds of each record (n,), from the call that put it. With one shard, records are labelled in the
+        order in which they were put. Raises SystemExit if a record is refused or not labelled in time.
         """
         first = len(self._put)
         for start in range(0, len(records), MAX_RECORDS):
@@ -208,12 +218,12 @@ class Loop:
                 raise SystemExit("the stream refused records")
         with self._answered:
             self._answered.wait_for(lambda: self._failure or len(self._done) == len(self._put), PATIENCE_S)
-            if left := len(self._put) - len(self._done):
-                raise SystemExit(f"{left} rows were not labelled: {self._failure or f'{PATIENCE_S} s have passed'}")
+            if missing := len(self._put) - len(self._done):
+                raise SystemExit(f"{missing} rows were not labelled: {self._failure or f'{PATIENCE_S} s have passed'}")
         seconds: np.ndarray = np.subtract(self._done[first:], self._put[first:])
         return seconds
 
-    def _invoke(self, event: dict[str, Any]) -> Answer:
+    def _invoke(self, event: Event) -> Answer:
         answer = self._runtime.invoke(event)
         with self._answered:
             self.invocations += 1
@@ -226,7 +236,7 @@ class Loop:
 
 
 def stored(s3: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    """The documents in the objects under a prefix."""
+    """Yield the documents in the objects under a prefix."""
     pages: Iterable[Mapping[str, Any]] = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     for entry in (entry for page in pages for entry in page.get("Contents", [])):
         body = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()

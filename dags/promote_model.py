@@ -1,45 +1,60 @@
-"""promote_model: puts a challenger into service, by itself or after an approval."""
+"""promote_model: put a challenger into service, automatically or after approval."""
 
 from datetime import timedelta
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import TriggerRule, dag, get_current_context, task
+from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
 
 from riskwatch_airflow.assets import CANDIDATE_MODEL, LIVE_MODEL
 from riskwatch_airflow.wiring import common
 
-# Shorter than the daily training: an approval that nobody gives does not hold up the next challenger.
+# Shorter than the period of the training: an unanswered approval does not delay the next challenger.
 RESPONSE_TIMEOUT = timedelta(hours=20)
 
 DOC = """
 ### Promote model
 
-**Owner**: riskwatch. **Reads** the challenger in MLflow, its artifact under `candidates/`.
-**Writes** a published version of the function, the alias `live`, `artifacts/<digest>.zip`, the alias `champion` in
-MLflow, one entry under `ledger/`. **Announces** `live_model`. Runs when `candidate_model` is announced.
+**Owner**: riskwatch. **Reads** the challenger in MLflow and its artifact under `candidates/`.
+**Writes** a published version of the Lambda function, the alias `live`, `artifacts/<checksum>.zip`, the alias
+`champion` in MLflow, and one entry under `ledger/`. **Updates the asset** `live_model`. Runs when
+`candidate_model` is updated.
 
 The setting `promotion` decides: `off` does nothing, `dry_run` records what would happen, `approval` waits for Approve
-under *Required Actions* (Reject after 20 hours), `auto` releases at once. A refresh of the champion, with its family
-and settings, needs no approval in either of the last two, unless it would change the level of more than a tenth of the
-rows, or the model it refreshes was replaced meanwhile: then it waits for one in both.
+under *Required Actions* (Airflow rejects after 20 hours), `auto` releases at once. With `approval` and `auto`, a
+refresh of the champion (same family, same settings) needs no approval, with two exceptions: it would change the level
+of more than a tenth of the rows, or another model has replaced the model that it refreshes. In these cases both wait
+for an approval.
+
+**What serves is one fact**: the alias, the champion in MLflow and the newest entry of the ledger must name the same
+artifact. If they do not (the alias was moved by hand, the champion was moved in MLflow), `decide` and `train_models`
+fail and change nothing, and one message goes to the operations topic. Trigger this DAG with the parameter `action`:
+`confirm` makes what the alias serves the champion; `restore` moves the alias, and the champion, back to what the ledger
+says. Both run the self-test first and write a ledger entry. An alias on the placeholder of the stack, while the ledger
+names a model, is put back without a question.
 
 **When it fails**
 - *failed its self-test*: the alias has not moved; train again.
-- *somebody else changed the function*: the alias is where the other one put it; read `ledger/`, then clear `release`.
-- *the object was changed*: the artifact is not the one that was approved; train again.
-- a step after the move of the alias: the alias went back, unless the version was in service before; clear `release`.
+- *it has no baseline of ... instances*: the training lacked rows of instances that report; run `train_models`.
+- *alias ... while the ledger says ...*, or *MLflow has ... as champion*: trigger with `action`, see above.
+- *was decided on before this change*: another model, another alias or another `promotion` since. Trigger the DAG again.
+- *another user changed the function*: the alias has the value of the other change; read `ledger/`.
+- *the object was changed*: the artifact is not the approved one; train again.
+- a step after the move of the alias: the alias was moved back, unless the version was in service before; clear
+  `release`.
 
-**To go back** to an earlier model, move the alias `challenger` of the model in MLflow to its version and trigger this
-DAG. Where that takes too long, point the alias `live` of the function to the `previous_version` that the newest entry
-under `ledger/` names (`aws lambda update-alias`) first: MLflow and the ledger do not notice that by themselves.
+**To roll back** to an earlier model, move the alias `challenger` of the model in MLflow to its model version and
+trigger this DAG. If that takes too long, point the alias `live` of the function to the `previous_version` in the newest
+entry under `ledger/` (`aws lambda update-alias`), then trigger this DAG with `action` = `confirm`. No refresh undoes
+the change in between.
 """
 SUBJECT = "Promote {{ ti.xcom_pull(task_ids='decide', key='candidate')['family'] }} to live?"
 BODY = """
 {% set c = ti.xcom_pull(task_ids='decide', key='candidate') %}
-Version [{{ c['version'] }}]({{ c['link'] }}), family **{{ c['family'] }}**, training {{ c['training_id'] }},
-digest `{{ c['digest'][:12] }}`, replaces {{ 'version ' ~ c['replaces']['version'] if c['replaces'] else 'nothing' }}.
+Model version [{{ c['version'] }}]({{ c['link'] }}), family **{{ c['family'] }}**, training {{ c['training_id'] }},
+checksum `{{ c['digest'][:12] }}`,
+replaces {{ 'model version ' ~ c['replaces']['version'] if c['replaces'] else 'nothing' }}.
 
-{{ c['kind'] | capitalize }}: {{ c['why'] }}{{ '. Asks because ' ~ c['ask'] if c['ask'] else '' }}.
+{{ c['kind'] | capitalize }}: {{ c['why'] }}{{ '. It needs an approval because ' ~ c['ask'] if c['ask'] else '' }}.
 
 | figure | value |
 |---|---|
@@ -52,11 +67,19 @@ digest `{{ c['digest'][:12] }}`, replaces {{ 'version ' ~ c['replaces']['version
     schedule=[CANDIDATE_MODEL],
     tags=["riskwatch", "model"],
     doc_md=DOC,
-    # Two releases at once would undo each other, and an older approval must not come after a newer release.
+    params={
+        "action": Param(
+            "promote",
+            enum=["promote", "confirm", "restore"],
+            title="action",
+            description="promote the challenger; or end a disagreement: confirm the alias, restore the ledger",
+        )
+    },
+    # Concurrent releases would undo each other, and an older approval must not follow a newer release.
     **common(RESPONSE_TIMEOUT + timedelta(hours=2), runs=1),
 )
 def promote_model() -> None:
-    """Wire the decision, the approval and the release."""
+    """Wire the decision, the approval, the release and the settlement."""
 
     @task.branch
     def decide() -> str:
@@ -79,9 +102,15 @@ def promote_model() -> None:
 
         return promote.put_live(get_current_context())
 
+    @task(outlets=[LIVE_MODEL])
+    def settle() -> dict:
+        from riskwatch_airflow.tasks import promote
+
+        return promote.settle(get_current_context())
+
     decision, released = decide(), release()
     decision >> approval >> released
-    decision >> released
+    decision >> [released, settle()]
 
 
 promote_model()

@@ -1,4 +1,4 @@
-"""stream_metrics: what has settled since the last run to the Kinesis stream, every five minutes."""
+"""stream_metrics: send settled rows to the Kinesis stream every five minutes."""
 
 from datetime import timedelta
 
@@ -6,49 +6,51 @@ from airflow.sdk import Param, dag, get_current_context, task
 
 from riskwatch_airflow.wiring import ALONE, common, interval_params, moments
 
-# A call that hangs must not hold up the periods that follow.
+# A call that hangs must not delay the following periods.
 LONGEST = timedelta(minutes=10)
 LONGEST_RUN = timedelta(minutes=30)
 
 DOC = """
 ### Stream metrics
 
-**Owner**: riskwatch. **Reads** the live function (what the model needs), CloudWatch, `config/inventory.json`,
-`stream/mark.json` (how far the stream is), `stream/seen.json` (when each instance of the inventory last had a row).
-**Writes** the new rows to the Kinesis stream, those of a service in packs, then `stream/seen.json` and
-`stream/mark.json`; then it sends the live function a tick, which sends unsent alerts again, tells what is over, sends
-the digest at its hour, and closes episodes that had no row for a day.
+**Owner**: riskwatch. **Reads** the live function (the features of the model), CloudWatch, `config/inventory.json`,
+`stream/mark.json` (the end of the last complete run), `stream/seen.json` (the last row of each instance of the
+inventory).
+**Writes** the new rows to the Kinesis stream, in packs per service, then `stream/seen.json` and `stream/mark.json`.
+Then it sends a tick to the live function. The tick sends unsent alerts again, reports resolved episodes, sends the
+daily summary at its hour, and closes episodes without a row for a day.
 
-An instance of the inventory without a row for three periods is told as silent, with the others of its service; where
-nearly all of them are, one message says that. Instances that are in no inventory come and go without a word. A run by
-hand says nothing about silence.
+If an instance of the inventory has no row for three periods, an alert reports it as without data, together with the
+other such instances of its service. If nearly all instances are without data, a single message reports that. Instances
+that are in no inventory can appear and disappear without an alert. A manual run does not report missing data.
 
-A run begins where the last complete one ended: late, failed and skipped runs leave no hole. At most six hours are
-caught up; what lies before is told in a warning of `publish`, with the start and end to give by hand.
+A run begins at the end of the last complete one, so late, failed and skipped runs leave no gap. A run catches up six
+hours at most; for older rows `publish` logs a warning with the start and end to use in a manual run.
 
-An account and region that cannot be read does not stop the others: it catches up when it can be read again, its
-instances are not told as silent meanwhile, and `complete` fails and names it.
+If an account and region cannot be read, the others continue, and `complete` fails and names it. It catches up as soon
+as it can be read again; meanwhile its instances are not reported as without data.
 
-By hand, `start` and `end` stream a stretch of the past; the mark stays where it is. Rows that were streamed before keep
-their first label. A stretch that is too long for one run is refused, with the length that is not. `digest` sends
-what waits for the digest now.
+In a manual run, `start` and `end` select a past interval; the mark does not move. Rows that were streamed before keep
+their first label. A run refuses an interval that is too long, and names the longest possible one. `digest` sends the
+daily summary now.
 
 **When it is skipped**: no model is promoted yet; see `promote_model`.
 
 **When it fails**
-- *the rows of … were not streamed*: what is wrong with that account and region is in the message.
-- *records still refused*: the stream has too few shards, or is throttled; the next run sends the same rows again.
-- *the live function raised*: read its log; `promote_model` says how to go back to an earlier model.
+- *the rows of … were not streamed*: the message says what is wrong with that account and region.
+- *records still refused*: the stream has too few Kinesis shards, or is throttled; the next run sends the same rows
+  again.
+- *the live function raised*: read its log; `promote_model` says how to roll back to an earlier model.
 - *mark.json cannot be read*: delete it; the next run streams the newest period.
-- *the live model needs …*: the catalogue lost a metric that the model was trained on.
+- *the live model needs …*: the catalogue lacks a metric that the model was trained on.
 """
 
 
 @dag(
     schedule=moments("stream_metrics"),
     params={
-        **interval_params("by hand: stretch to stream, in UTC"),
-        "digest": Param(False, type="boolean", title="digest", description="send the digest now"),
+        **interval_params("manual run: interval to stream, in UTC"),
+        "digest": Param(False, type="boolean", title="daily summary", description="send the daily summary now"),
     },
     tags=["riskwatch", "live"],
     doc_md=DOC,
@@ -67,7 +69,7 @@ def stream_metrics() -> None:
     def tick(published: dict) -> dict:
         from riskwatch_airflow.tasks import stream
 
-        return stream.tick(published, digest=get_current_context()["params"]["digest"])
+        return stream.tick(published, daily_summary=get_current_context()["params"]["digest"])
 
     @task(execution_timeout=LONGEST)
     def complete(published: dict) -> None:
@@ -76,7 +78,7 @@ def stream_metrics() -> None:
         stream.complete(published)
 
     published = publish()
-    # The tick comes first: what is wrong with one account must not hold up the messages about the others.
+    # The tick comes first: a failed account must not delay the messages about the others.
     tick(published) >> complete(published)
 
 

@@ -1,4 +1,4 @@
-"""train_models: a refresh of the champion or a contest of five families, compared and registered in MLflow."""
+"""train_models: refresh the champion or run a contest of the five families."""
 
 from datetime import timedelta
 
@@ -12,35 +12,42 @@ LONGEST, LONGEST_RUN = timedelta(hours=4), timedelta(hours=6)
 DOC = """
 ### Train models
 
-**Owner**: riskwatch. **Reads** `validated/` (the newest `history_days`), `config/inventory.json`, the champion's
-artifact, the newest document under `contests/`.
-**Writes** `training/<id>/rows.parquet`, `candidates/<id>/<family>.zip` with figures beside it, one MLflow run per
-training with a child per family, `contests/<id>.json` after a contest, and what should serve next as a registered
-version with the alias `challenger`. **Announces** `candidate_model`. Runs daily, and when `retrain_request` asks.
+**Owner**: riskwatch. **Reads** `validated/` (the newest `history_days`), `config/inventory.json`, the artifact of the
+champion, the newest document under `contests/`, the episodes in the table.
+**Writes** `training/<id>/rows.parquet`, `candidates/<id>/<family>.zip` with its figures, one MLflow run per training
+with a child run per family, `contests/<id>.json` after a contest, and the next model to serve as a registered model
+version with the alias `challenger`. **Updates the asset** `candidate_model`. Runs daily, and when `retrain_request` is
+updated.
 
-Of a history that does not fit into 4.5 GB of a `train` task `prepare` leaves whole days out, evenly and for every
-instance others; its log and the parameter `left_out` in MLflow say how much.
+If the history does not fit into the 4.5 GB of a `train` task, `prepare` omits whole days, evenly and different days for
+each instance. It also omits the rows of open episodes, and learns an episode that is open for `new_normal_hours` as the
+new normal of its instance. Its log and the parameter `left_out` in MLflow say how much it omits. `choose` labels the
+last 24 hours with champion and candidate. If open episodes would close, or the number of episodes would change by half
+and by more than five, the candidate waits for an approval.
 
-A **refresh** fits the champion's family and settings to the newest rows: that is the daily run. A **contest** fits all
-five families: weekly, on a retrain request, where there is no champion, with the param `contest`, or where the champion
-cannot be refreshed (the catalogue names other metrics, another version packed it). A challenger takes over after three
-contests won in a row, at once where there is no champion or one that cannot go on. A champion that the guards veto
-takes part with settings chosen anew, and its win is a change that waits for an approval like any other. Which of both a
-run was, and why, is in the log of `prepare` and `choose` and on the training in MLflow. A family that fails does not
-stop the others; where it is the champion's, what serves stays.
+A **refresh** fits the family and settings of the champion to the newest rows: this is the daily run. A **contest** fits
+all five families. It runs weekly, on a retrain request, with the parameter `contest`, without a champion, or if the
+champion cannot be refreshed (the catalogue has other metrics, or another version of Riskwatch packed it). A challenger
+takes over after three contests won in a row, or at once if there is no champion that can continue. A champion that the
+guards veto takes part with new settings; if it wins, that is a change and waits for an approval like any other. The
+logs of `prepare` and `choose` and the training in MLflow say which kind a run was, and why. A family that fails does
+not stop the others; if it is the family of the champion, the model in service stays.
 
-Wins count against the champion that serves and in a row: a contest without a clear lead starts them anew, and so does
-an approval that nobody gave. With promotion `off` or `dry_run` there is no champion, so every daily run is a contest of
-five families: pause this DAG where nothing shall ever be promoted.
+Wins count against the champion in service and in a row: a contest without a clear lead resets them, and so does an
+approval that is not given. With promotion `off` or `dry_run` there is no champion, so every daily run is a contest of
+five families: pause this DAG if no model is ever to be promoted.
 
 **When it fails**
+- *alias ... while the ledger says ...*, or *MLflow has ... as champion* (`prepare`, `choose`): what serves is
+  unclear, so nothing is refreshed or registered; trigger `promote_model` with `action` = `confirm` or `restore`.
 - *no rows to train on*: run or backfill `export_metrics`; a scheduled run is skipped until there are rows.
-- *no family was trained* or *the champion failed to train*: memory or storage; the logs of the `train` tasks say which,
-  the parameter `memory_gb` of the training in MLflow how much memory each takes, about.
-- *no family may serve*: every candidate was vetoed; the description of the training in MLflow lists the reasons. A
-  vetoed refresh does not fail: `choose` skips and `request_contest` asks for a contest at once.
-- *the artifact of the champion is gone*: restore it from the bucket's versions, or promote another model.
-- a single `train` task: its log names the rows or metric that the family could not use.
+- *all rows lie in open episodes*: nothing can be learned without learning the incident; the model in service stays.
+- *no family was trained* or *the champion failed to train*: memory or storage. The logs of the `train` tasks say which;
+  the parameter `memory_gb` of the training in MLflow is the approximate memory of each task.
+- *no family may serve*: the guards vetoed every candidate; the description of the training in MLflow lists the reasons.
+  A vetoed refresh does not fail: `choose` skips and `request_contest` requests a contest at once.
+- *the artifact of the champion is gone*: restore it from the object versions of the bucket, or promote another model.
+- a single `train` task: its log names the rows or the metric that the family could not use.
 """
 
 
@@ -48,48 +55,50 @@ five families: pause this DAG where nothing shall ever be promoted.
     schedule=moments_or("train_models", RETRAIN_REQUEST),
     tags=["riskwatch", "model"],
     doc_md=DOC,
-    params={"contest": Param(False, type="boolean", title="contest", description="Fit all families, not the champion")},
+    params={
+        "contest": Param(False, type="boolean", title="contest", description="fit all families, not the champion alone")
+    },
     **common(LONGEST_RUN),
 )
 def train_models() -> None:
-    """Wire prepare, one train per family, choose, the request for a contest after a vetoed refresh, the heartbeat."""
+    """Wire prepare, train (once per family), choose, request_contest and heartbeat."""
 
     @task(**ALONE)
     def prepare() -> dict:
-        from riskwatch_airflow.tasks import train as body
+        from riskwatch_airflow.tasks import train
 
-        return body.prepare(get_current_context())
+        return train.prepare(get_current_context())
 
     @task
     def contestants(training: dict) -> list[str]:
         return training["families"]
 
-    # Two at a time: a family takes a core and, by `python -m bench.fit`, half a gigabyte for a million rows of ten
-    # metrics (28 days of 120 instances), at most 4.5 GB: `prepare` leaves days out of a longer history.
+    # Two at a time: a family uses one core and, as `python -m bench.fit` measures, half a gigabyte for a million rows
+    # of ten metrics (28 days of 120 instances). 4.5 GB is the limit: `prepare` omits days of a longer history.
     @task(map_index_template="{{ family }}", max_active_tis_per_dag=2, execution_timeout=LONGEST)
     def train(training: dict, family: str) -> dict:
-        from riskwatch_airflow.tasks import train as body
+        from riskwatch_airflow.tasks import train as train_task
 
         get_current_context()["family"] = family
-        return body.train(training, family)
+        return train_task.train(training, family)
 
     @task(outlets=[CANDIDATE_MODEL], trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, **ALONE)
     def choose(training: dict, trained: list[dict]) -> dict:
-        from riskwatch_airflow.tasks import choose as body
+        from riskwatch_airflow.tasks import choose as choose_task
 
-        return body.choose(get_current_context(), training, trained)
+        return choose_task.choose(get_current_context(), training, trained)
 
     @task(outlets=[RETRAIN_REQUEST], trigger_rule=TriggerRule.NONE_FAILED)
     def request_contest() -> dict:
-        from riskwatch_airflow.tasks import choose as body
+        from riskwatch_airflow.tasks import choose
 
-        return body.request(get_current_context())
+        return choose.request(get_current_context())
 
     training = prepare()
     trained = train.partial(training=training).expand(family=contestants(training))
-    chosen, requested = choose(training, trained), request_contest()
-    chosen >> requested
-    [chosen, requested] >> heartbeat()
+    choice, requested = choose(training, trained), request_contest()
+    choice >> requested
+    [choice, requested] >> heartbeat()
 
 
 train_models()

@@ -1,4 +1,4 @@
-"""watch_model: what the live model says, hour by hour, against what it learned from."""
+"""watch_model: compare the live model's labels with its training, hour by hour."""
 
 from datetime import timedelta
 
@@ -7,34 +7,43 @@ from airflow.sdk import Param, dag, get_current_context, task
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_airflow.wiring import ALONE, common, heartbeat, moments
 
+# A killed compaction goes on where it was, and the report of the hour still has its time.
+LONGEST_COMPACTION = timedelta(minutes=30)
+
 DOC = """
 ### Watch model
 
-**Owner**: riskwatch. **Reads** `labelled/arrived/`, the episodes in DynamoDB, the champion's artifact.
-**Writes** `labelled/rows/` (one row per instance and time, the first verdict stands) and a report under `watch/`.
-**Announces** `retrain_request`, which starts `train_models`: when two of the last three reports, the newest among
-them, show that the mix of levels moved away from the training, at most once a day whatever models served; or at once
-with the parameter `retrain`. A model whose rows do not yet cover 20 hours of the day is not judged.
+**Owner**: riskwatch. **Reads** `labelled/arrived/`, the episodes in DynamoDB, the artifact that the alias serves.
+**Writes** `labelled/rows/` (one row per instance and time; the first verdict counts) and a report under `watch/`.
+**Updates the asset** `retrain_request`, which starts `train_models`, in three cases. First, if two of the last three
+reports, including the newest, show that the mix of levels moved away from the training; this happens at most once a day
+for all models together. Second, at once with the parameter `retrain`. Third, for a refresh of the champion, once for
+each episode that has been open for `new_normal_hours`: the refresh learns it as the new normal of its instance. A model
+with rows for less than 20 hours of the day is not evaluated.
 
-**When it is skipped**: no model is in service yet (`measure`), or no retrain is asked for (`request_retrain`).
+`measure` also compares alias, MLflow and ledger. An alias on the placeholder goes back to the model that the ledger
+names; any other disagreement, and a model that labelled no row of the last 24 hours, is a finding of the report.
+
+**When it is skipped**: no model is in service yet (`measure`), or no retrain is requested (`request_retrain`).
 
 **When it fails**
-- *artifact of the champion*: it was deleted; restore it from the bucket's versions or promote another model.
-- `compact` can be cleared at any time: it finds what it has done already. `measure` writes the report of its run again.
+- *artifact of the champion*: the artifact was deleted; restore it from the object versions of the bucket, or promote
+  another model.
+- `compact` can be cleared at any time: it recognises its earlier work. `measure` writes the report of its run again.
 """
 
 
 @dag(
     schedule=moments("watch_model"),
-    params={"retrain": Param(False, type="boolean", title="retrain", description="ask for a training now")},
+    params={"retrain": Param(False, type="boolean", title="retrain", description="request a training now")},
     tags=["riskwatch", "model"],
     doc_md=DOC,
     **common(timedelta(hours=1)),
 )
 def watch_model() -> None:
-    """Wire compaction, report, request and the heartbeat."""
+    """Wire compact, measure, request_retrain and the heartbeat."""
 
-    @task(**ALONE)
+    @task(execution_timeout=LONGEST_COMPACTION, **ALONE)
     def compact() -> dict:
         from riskwatch_airflow.tasks import watch
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
+from riskwatch_airflow import one_writer
 from riskwatch_dashboard import PREFIX, Dashboard
 
 # Airflow mounts the app below the path of its own address, and opens the address of a view as it is given.
@@ -20,6 +21,7 @@ class RiskwatchPlugin(AirflowPlugin):
 
     name = "riskwatch"
     fastapi_apps = [{"app": Dashboard(), "url_prefix": PREFIX, "name": "Riskwatch"}]  # noqa: RUF012
+    fastapi_root_middlewares = one_writer.middlewares(conf.get("database", "sql_alchemy_conn", fallback=""))
     external_views = [  # noqa: RUF012
         {
             "name": "Riskwatch",

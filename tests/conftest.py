@@ -1,16 +1,21 @@
-"""What test modules share: one run of the whole loop, and how files are shared out among workers."""
-
-import os
+"""What test modules share: the running systems, and how files are shared out among workers."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-# The files whose tests look at the one running loop.
-LOOP_FILES = ("tests/browser/test_page.py", "tests/e2e/test_loop.py")
+# Property tests search the same inputs in every run; `make fuzz` searches longer, and elsewhere each time.
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=200)
+settings.register_profile("fuzz", deadline=None, max_examples=20_000, suppress_health_check=list(HealthCheck))
+settings.load_profile("repeatable")
+
+# The files whose tests share the one seeded system; the last of them changes what serves.
+LOOP_FILES = ("tests/browser/test_page.py", "tests/e2e/test_loop.py", "tests/e2e/test_rollback.py")
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the running loop, which takes longest."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LOOP_FILES))
+    """Begin with the running loop, which takes longest, in the order of its files."""
+    order = {path: place for place, path in enumerate(LOOP_FILES)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -28,63 +33,29 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(scope="session")
 def loop(tmp_path_factory):
-    """Run the loop once on two days of the simulated fleet, and keep everything up: (demo, its summary)."""
-    from rich.console import Console
+    """The seeded system, after the loop has run once without a training: (demo, its summary)."""
+    from tests.support import live
 
-    from riskwatch_local.demo import data as sources
-    from riskwatch_local.demo.run import Demo
-    from riskwatch_local.services import system
-    from riskwatch_local.services.supervisor import Supervisor
-    from riskwatch_ml.core import clock
-
-    source = sources.simulated(clock.now(), stream_hours=6, days=2)
-    before = dict(os.environ)
-    try:
-        with system.state_folder(tmp_path_factory.mktemp("loop")) as folder, Supervisor() as supervisor:
-            running = system.start(
-                supervisor, folder, source.catalogue, source.inventory, overrides={"history_days": 3}
-            )
-            demo = Demo(source, running, Console(quiet=True))
-            summary = demo.run()
-            demo.environment = {name: value for name, value in os.environ.items() if before.get(name) != value}
-            _restore(before)
-            yield demo, summary
-    finally:
-        _restore(before)
+    with live.running(live.Seeded, tmp_path_factory.mktemp("loop"), days=1) as system:
+        yield system
 
 
 @pytest.fixture(scope="module")
 def restored_environment():
     """Give this process its environment back after a module that starts a system of its own."""
-    before = dict(os.environ)
-    yield
-    _restore(before)
+    from tests.support import live
+
+    with live.restored():
+        yield
 
 
 @pytest.fixture(autouse=True)
-def _environment_of_the_loop(request):
+def _client_of_the_loop(request):
     """Point this process at the running loop for the tests that use it, and only for those."""
     if "loop" not in request.fixturenames:
         yield
         return
-    demo, _ = request.getfixturevalue("loop")
-    before = dict(os.environ)
-    os.environ.update(demo.environment)
-    _forget()
-    yield
-    _restore(before)
+    from tests.support import live
 
-
-def _restore(environment):
-    os.environ.clear()
-    os.environ.update(environment)
-    _forget()
-
-
-def _forget():
-    """Drop what this process has made of its environment."""
-    from riskwatch_ml.core import aws
-    from riskwatch_ml.core import settings as configuration
-
-    configuration.load.cache_clear()
-    aws.forget()
+    with live.within(request.getfixturevalue("loop")[0]):
+        yield

@@ -1,4 +1,4 @@
-"""`riskwatch backtest`: what would Riskwatch have told about past metrics, had it run then?"""
+"""`riskwatch backtest`: label past metrics as the live system would have done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from riskwatch_cli.console import bar, show
-from riskwatch_cli.errors import STATE, explained
+from riskwatch_cli.errors import STATE, report_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,28 +16,35 @@ if TYPE_CHECKING:
     import pandas as pd
 
 app = typer.Typer()
-COLUMNS_TOLD = 8
+COLUMNS_SHOWN = 8
 
 
 @app.command()
 def backtest(
     history: Annotated[
-        Path, typer.Option(help="Parquet: instance_id (read as text), timestamp (UTC) and metrics, the past.")
+        Path, typer.Option(help="Parquet file with the past: instance_id (read as text), timestamp (UTC), metrics.")
     ],
-    replay: Annotated[Path, typer.Option(help="Parquet of the same columns: what came next, to be labelled.")],
+    replay: Annotated[
+        Path, typer.Option(help="Parquet file with the same columns: the rows after the history, to be labelled.")
+    ],
     out: Annotated[
-        Path, typer.Option(help="Parquet to write: a score, alert, risk and level for each replay row, ids as text.")
+        Path, typer.Option(help="Parquet file to write: score, alert, risk and level of each replay row; ids are text.")
     ],
-    family: Annotated[str, typer.Option(help="auto, kmeans, dbscan, ensemble, hierarchical or kmedoids.")] = "auto",
-    budget: Annotated[float, typer.Option(help="Alerts for each instance and day that are affordable.")] = 1.0,
-    refit_hours: Annotated[float, typer.Option(help="Hours between two refreshes of the model.")] = 24,
-    report: Annotated[Path | None, typer.Option(help="Folder for a report in Markdown with pictures.")] = None,
+    family: Annotated[
+        str, typer.Option(help="Model family: auto, kmeans, dbscan, ensemble, hierarchical or kmedoids.")
+    ] = "auto",
+    budget: Annotated[float, typer.Option(help="Affordable alerts per instance and day.")] = 1.0,
+    refit_hours: Annotated[float, typer.Option(help="Hours between refreshes of the model.")] = 24,
+    report: Annotated[Path | None, typer.Option(help="Folder for a Markdown report with figures.")] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Parquet: instance_id, timestamp, label (0/1), for the report.")
+        Path | None, typer.Option(help="Parquet file with instance_id, timestamp and label (0 or 1), for the report.")
     ] = None,
 ) -> None:
-    """Replay past metrics: what would Riskwatch have told, had it run then?"""
-    with explained(Path(STATE), "stopped; nothing was written"):
+    """Replay past metrics with refreshes and the production episode rule.
+
+    The result shows how Riskwatch would have labelled the metrics if it had run at that time.
+    """
+    with report_errors(Path(STATE), "stopped; nothing was written"):
         _backtest(history, replay, out, family, budget, refit_hours, report, labels)
 
 
@@ -72,33 +79,33 @@ def _backtest(
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     result.rows[["instance_id", "timestamp", "score", "alert", "risk", "level"]].to_parquet(out, index=False)
-    found = episodes.episodes(result.rows)
-    show(
-        f"{len(result.rows):,} rows labelled, {len(result.refreshes)} models, {len(found)} episodes: {out}",
-    )
+    count = len(episodes.episodes(result.rows))
+    show(f"{len(result.rows):,} rows labelled, {len(result.refreshes)} models, {count} episodes: {out}")
     if result.early:
-        text = f"{result.early:,} rows are older than their instance's history: the first model knew what came after"
-        show(text)
+        show(f"{result.early:,} rows are older than their instance's history: the first model was fitted to later rows")
     if report is not None:
         show(f"report: {backtest_report.write(result, report, truth)}")
 
 
 def _check_paths(out: Path, report: Path | None, labels: Path | None) -> None:
-    """Raise BacktestError, before the long work, where what is asked for could not be written."""
+    """Check before the long work that all results can be written; raise BacktestError."""
     from riskwatch_ml.backtest.inputs import BacktestError
 
     if out.is_dir():
         raise BacktestError(f"--out {out} is a folder: give the path of a Parquet file to write")
     if report is None and labels is not None:
-        raise BacktestError("--labels are for the report: give --report FOLDER too")
+        raise BacktestError("--labels are used by the report only: give --report FOLDER too")
     for option, folder in (("--out", out.parent), ("--report", report)):
-        in_the_way = [] if folder is None else [each for each in (folder, *folder.parents) if each.is_file()]
-        if in_the_way:
-            raise BacktestError(f"{option}: {in_the_way[0]} is a file, not a folder: choose another path")
+        files = [] if folder is None else [path for path in (folder, *folder.parents) if path.is_file()]
+        if files:
+            raise BacktestError(f"{option}: {files[0]} is a file, not a folder: choose another path")
 
 
 def _labels(path: Path) -> pd.DataFrame:
-    """The labels in a Parquet file, checked; raises BacktestError, naming the file."""
+    """Read and check the labels in a Parquet file.
+
+    Raises BacktestError, which names the file.
+    """
     from riskwatch_ml.backtest.inputs import BacktestError, checked_labels
 
     labels = _read(path)
@@ -108,27 +115,32 @@ def _labels(path: Path) -> pd.DataFrame:
         raise BacktestError(f"{path}: {error}") from None
 
 
-def _announce(left: Mapping[Any, str]) -> None:
-    """Say which columns are not watched, and why."""
-    told = [f"{column} ({why})" for column, why in list(left.items())[:COLUMNS_TOLD]]
-    more = f" and {len(left) - COLUMNS_TOLD} more" if len(left) > COLUMNS_TOLD else ""
-    if told:
-        text = f"not watched: {', '.join(told)}{more}"
-        show(text)
+def _announce(ignored: Mapping[Any, str]) -> None:
+    """Print the columns that the backtest ignores, with the reasons."""
+    from riskwatch_ml.core.listing import some
+
+    columns = [f"{column} ({why})" for column, why in ignored.items()]
+    if columns:
+        show(f"columns not used: {some(columns, COLUMNS_SHOWN)}")
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """The rows of a Parquet file; raises BacktestError, naming the file, where there is none or it cannot be read."""
+    """Return the rows of a Parquet file.
+
+    Raises BacktestError, which names the file, if it does not exist or cannot be read.
+    """
     import pandas as pd
     import pyarrow as pa
 
     from riskwatch_ml.backtest.inputs import BacktestError
 
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise BacktestError(f"{path} {found}: give the path of a Parquet file")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise BacktestError(f"{path} {problem}: give the path of a Parquet file")
     try:
         return pd.read_parquet(path)
     except (pa.ArrowException, OSError) as error:
-        first = str(error).splitlines()[0]
-        raise BacktestError(f"{path} cannot be read as Parquet ({first}): write it with DataFrame.to_parquet") from None
+        first_line = str(error).splitlines()[0]
+        raise BacktestError(
+            f"{path} cannot be read as Parquet ({first_line}): write it with DataFrame.to_parquet"
+        ) from None

@@ -1,4 +1,4 @@
-"""What commands print, and the bar that a long command shows on a terminal and nowhere else."""
+"""Output of the commands: lines, counts and the progress bar."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ console = Console()
 
 
 def show(text: str) -> None:
-    """Print a line as it is: no markup, no colours, no breaks."""
+    """Print a line literally: no markup, no colours, no line breaks."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_counts(counts: Mapping[str, int], what: str = "") -> None:
-    """Print counts by reason, the greatest first; `what` was counted."""
+    """Print counts by reason, the largest first; `what` names the counted things."""
     for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         show(f"  {what} {count:,}: {reason}" if what else f"  {count:,}: {reason}")
 
 
 def bar() -> Progress:
-    """Make a bar with what is done, of how much, and the time left; it is gone when the work is done."""
+    """Return a progress bar with the work done, the total and the remaining time.
+
+    It appears on terminals only, and disappears when the work is done.
+    """
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

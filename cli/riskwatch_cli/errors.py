@@ -1,4 +1,4 @@
-"""How every command ends when something goes wrong: one clear message and an exit code, never a bare traceback."""
+"""Errors of the commands: a clear message and an exit code, no bare traceback."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 import typer
 from rich.console import Console
 
+from riskwatch_ml.core import disk
 from riskwatch_ml.core.errors import RiskwatchError, UserInputError
 
 if TYPE_CHECKING:
@@ -20,47 +21,51 @@ if TYPE_CHECKING:
 STATE = ".riskwatch"
 errors = Console(stderr=True)
 
-# What serves stands alone, so its errors have no root in common with ours.
+# The package of the Lambda function has no dependencies, so its errors do not derive from RiskwatchError.
 _SERVING = "riskwatch_lambda"
 
 
 @contextmanager
-def explained(state: Path, stopped: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside into a message and an exit code: 130 after Ctrl-C (`stopped`), else 1.
+def report_errors(state: Path, stopped: str) -> Iterator[None]:
+    """Turn exceptions into a message and an exit code.
 
-    A UserInputError says everything. Of any other error the traceback goes to a file in `state`.
+    Ctrl-C prints `stopped` and exits with 130; all other errors exit with 1. User errors are printed as one line; for
+    all others the traceback is written to `error.log` in the folder `state`. A full disk is named first.
     """
     try:
         yield
     except KeyboardInterrupt:
-        say(stopped)
+        print_error(stopped)
         raise typer.Exit(130) from None
     except (typer.Exit, click.ClickException):
         raise
     except Exception as error:
-        _tell(error, state)
+        _report(error, state)
         raise typer.Exit(1) from None
 
 
-def say(text: str) -> None:
+def print_error(text: str) -> None:
     """Print a message for the user to stderr."""
     errors.print(f"riskwatch: {text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _tell(error: Exception, state: Path) -> None:
+def _report(error: Exception, state: Path) -> None:
     serving = type(error).__module__.split(".")[0] == _SERVING
     if isinstance(error, UserInputError) or (serving and isinstance(error, ValueError)):
-        say(str(error))
+        print_error(str(error))
         return
+    if full := disk.explanation(error, state):
+        print_error(full)
     trace = state / "error.log"
     text = "".join(traceback.format_exception(error))
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        trace.touch(mode=0o600)
         trace.write_text(text, encoding="utf-8")
         logs = f"; logs: {state / 'logs'}" if (state / "logs").is_dir() else ""
-        where = f"details: {trace}{logs}"
+        details = f"details: {trace}{logs}"
     except OSError:
         sys.stderr.write(text)
-        where = f"nothing could be written to {state}"
+        details = f"nothing could be written to {state}"
     kind = "" if serving or isinstance(error, RiskwatchError) else f"{type(error).__name__}: "
-    say(f"{kind}{error}\n  ({where})")
+    print_error(f"{kind}{error}\n  ({details})")

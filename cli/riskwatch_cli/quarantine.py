@@ -1,39 +1,47 @@
-"""The commands on what was refused: `riskwatch quarantine list` and `riskwatch quarantine replay`."""
+"""The commands on quarantined data: `riskwatch quarantine list` and `replay`."""
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from riskwatch_cli.console import show, show_counts
-from riskwatch_cli.errors import STATE, explained
+from riskwatch_cli.errors import STATE, report_errors
 
 if TYPE_CHECKING:
     from riskwatch_ml.core.settings import Settings
+    from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.storage.bucket import Store
 
-app = typer.Typer(no_args_is_help=True, help="What was refused, and judging it again once the cause is gone.")
+app = typer.Typer(
+    no_args_is_help=True, help="List quarantined rows and records, and process them again after the cause is fixed."
+)
 
 _Start = Annotated[
     datetime | None,
-    typer.Option(help="First moment (UTC); seven days before the end without it.", show_default=False),
+    typer.Option(help="Start (UTC); default: seven days before the end.", show_default=False),
 ]
-_End = Annotated[datetime | None, typer.Option(help="Moment after the last one (UTC); now without it.")]
+_End = Annotated[datetime | None, typer.Option(help="End (UTC), exclusive; default: now.")]
 
 
 @app.command("list")
 def list_refused(
     start: _Start = None,
     end: _End = None,
-    limit: Annotated[int, typer.Option(min=0, help="Rows to name, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, help="Number of rows to show, newest first.")] = 20,
 ) -> None:
-    """Count refused metric rows (by their time) and refused stream records (by arrival), and why they were refused."""
+    """Count quarantined metric rows, refused values and refused stream records by reason.
+
+    The interval selects metric rows by their timestamp and stream records by their arrival.
+    """
     interval = _interval(start, end)
-    with explained(Path(STATE), "stopped"):
+    with report_errors(Path(STATE), "stopped"):
         _list(*interval, limit)
 
 
@@ -41,12 +49,12 @@ def list_refused(
 def replay(
     start: _Start = None,
     end: _End = None,
-    rows: Annotated[bool, typer.Option(help="Judge metric rows again.")] = True,
+    rows: Annotated[bool, typer.Option(help="Validate metric rows again.")] = True,
     records: Annotated[bool, typer.Option(help="Send stream records again.")] = True,
 ) -> None:
-    """Judge refused rows by the catalogue of today, and send refused records to the live model again."""
+    """Validate quarantined rows by the current catalogue, and resend refused records."""
     interval = _interval(start, end)
-    with explained(Path(STATE), "stopped half way: run the same replay again to complete it"):
+    with report_errors(Path(STATE), "stopped halfway: run the same replay again to complete it"):
         _replay(*interval, rows, records)
 
 
@@ -65,19 +73,26 @@ def _utc(moment: datetime) -> datetime:
 
 
 def _list(start: datetime, end: datetime, limit: int) -> None:
-    from riskwatch_expectations import revalidate as again
+    import pandas as pd
+
+    from riskwatch_expectations import revalidate
     from riskwatch_expectations.validate import REASONS
     from riskwatch_ml.streaming import resend
 
-    store, _ = _bucket()
-    rows = again.held(store, start, end)
+    store, _, kinds = _bucket()
+    rows = pd.concat([revalidate.read_quarantined(store, metrics, start, end) for metrics in kinds])
     show(f"{len(rows):,} metric rows in quarantine, {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC")
     show_counts(Counter(reason for text in rows[REASONS] for reason in str(text).split("; ")))
     for row in rows.sort_values("timestamp", ascending=False).head(limit).itertuples():
         show(f"  {row.timestamp:%Y-%m-%d %H:%M} {row.instance_id!r} ({row.part}): {row.reasons}")
-    documents = [document for _, found in resend.held(store, start, end) for document in found]
+    values = pd.concat([revalidate.read_refused_values(store, metrics, start, end) for metrics in kinds])
+    show(f"{len(values):,} refused values of validated rows in the same interval")
+    show_counts(Counter(map(str, values["reason"])))
+    for value in values.sort_values("timestamp", ascending=False).head(limit).itertuples():
+        show(f"  {value.timestamp:%Y-%m-%d %H:%M} {value.instance_id!r} ({value.part}): {value.metric} {value.value:g}")
+    documents = [document for _, lines in resend.read_quarantined(store, start, end) for document in lines]
     counts = resend.rows_by_reason(documents)
-    show(f"{counts.total():,} rows in {len(documents):,} refused stream records that arrived in this time")
+    show(f"{counts.total():,} rows in {len(documents):,} refused stream records that arrived in this interval")
     show_counts(counts)
 
 
@@ -85,24 +100,31 @@ def _replay(start: datetime, end: datetime, rows: bool, records: bool) -> None:
     from riskwatch_ml.core import aws
     from riskwatch_ml.streaming import resend
 
-    store, config = _bucket()
+    store, config, kinds = _bucket()
     if rows:
-        from riskwatch_expectations import revalidate as again
+        from riskwatch_expectations import revalidate
         from riskwatch_expectations.validate import Interval
-        from riskwatch_ml.schema import catalogue
 
-        done = again.replay(store, catalogue.load(config.catalogue), Interval(start, end, config.period_s))
-        show(f"{done.rows:,} metric rows = {done.validated:,} validated + {done.left:,} left in quarantine")
-        show_counts(done.reasons)
+        interval = Interval(start, end, config.period_s)
+        result = reduce(operator.add, (revalidate.revalidate(store, metrics, interval) for metrics in kinds))
+        show(f"{result.rows:,} metric rows = {result.validated:,} validated + {result.left:,} left in quarantine")
+        show_counts(result.reasons)
+        left = sum(result.value_reasons.values())
+        show(
+            f"{result.values_returned + left:,} refused values = {result.values_returned:,} returned to their rows + "
+            f"{left:,} left"
+        )
+        show_counts(result.value_reasons)
     if records:
         sent = resend.send_again(store, aws.client("kinesis"), config.stream, start, end)
         show(f"{sent.rows:,} refused rows of the stream = {sent.sent:,} sent again + {sent.left:,} left")
         show_counts(sent.reasons)
 
 
-def _bucket() -> tuple[Store, Settings]:
+def _bucket() -> tuple[Store, Settings, tuple[Catalogue, ...]]:
     from riskwatch_ml.core import aws, settings
+    from riskwatch_ml.schema import catalogue
     from riskwatch_ml.storage.bucket import Store
 
     config = settings.load()
-    return Store(aws.client("s3"), config.bucket), config
+    return Store(aws.client("s3"), config.bucket), config, catalogue.load_all(config.catalogue)

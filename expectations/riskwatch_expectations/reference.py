@@ -1,4 +1,4 @@
-"""What an interval is compared with: the validated rows right before it, and the instances expected to report."""
+"""The reference of an interval: earlier validated rows and expected instances."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from riskwatch_ml.storage.bucket import Store
 
 SPAN = timedelta(hours=24)
-# Ten thousand instances have four hours of five-minute rows in these.
-MOST_ROWS = 500_000
-# An instance that reported this shortly before the interval is expected in it.
+# This is four hours of five-minute rows for ten thousand instances.
+MAX_ROWS = 500_000
+# An instance that reported within this time before the interval is expected in it.
 EXPECTED = timedelta(hours=3)
 _HOUR = timedelta(hours=1)
 
@@ -32,7 +32,7 @@ def _nothing() -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Reference:
-    """Validated rows before an interval (none where there are none) and the instances expected in it."""
+    """Validated rows before an interval (may be empty) and its expected instances."""
 
     rows: pd.DataFrame = field(default_factory=_nothing)
     expected: frozenset[str] = frozenset()
@@ -41,15 +41,18 @@ class Reference:
 def read(
     store: Store, catalogue: Catalogue, start: datetime, known: Iterable[str] = (), part: str | None = None
 ) -> Reference:
-    """Return the newest validated rows of the 24 hours before `start` (aware), of a part, about `MOST_ROWS` at most.
+    """Return the reference for an interval that begins at `start` (aware).
 
-    Expected are the instances of the last three of these hours, and `known`.
+    Its rows are the newest validated rows of the 24 hours before, limited to about 500,000. If `part` is given, only
+    rows of that part count. Expected are `known` and the instances of the last three of these hours.
     """
-    rows = store.read_hours(keys.VALIDATED, start - _HOUR, start, part=part)
-    hours = min(SPAN // _HOUR, MOST_ROWS // max(len(rows), 1))
+    damaged: list[str] = []
+    layer = keys.of_kind(keys.VALIDATED, catalogue)
+    rows = store.read_hours(layer, start - _HOUR, start, part=part, damaged=damaged)
+    hours = min(SPAN // _HOUR, MAX_ROWS // max(len(rows), 1))
     if hours > 1:
-        earlier = store.read_hours(keys.VALIDATED, start - hours * _HOUR, start - _HOUR, part=part)
-        rows = pd.concat([part for part in (earlier, rows) if not part.empty] or [rows], ignore_index=True)
+        earlier = store.read_hours(layer, start - hours * _HOUR, start - _HOUR, part=part, damaged=damaged)
+        rows = pd.concat([frame for frame in (earlier, rows) if not frame.empty] or [rows], ignore_index=True)
     rows = rows[["instance_id", "timestamp", *(name for name in catalogue.names if name in rows.columns)]]
-    lately = rows["timestamp"] >= pd.Timestamp(start - EXPECTED)
-    return Reference(rows, frozenset(rows.loc[lately, "instance_id"]) | frozenset(known))
+    recent = rows["timestamp"] >= pd.Timestamp(start - EXPECTED)
+    return Reference(rows, frozenset(rows.loc[recent, "instance_id"]) | frozenset(known))

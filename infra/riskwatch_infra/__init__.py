@@ -1,1 +1,4 @@
-"""The AWS side: one CloudFormation template and its deployment, for an account and for the embedded AWS alike."""
+"""AWS side: the CloudFormation template and its deployment.
+
+Both serve an AWS account and the embedded AWS.
+"""

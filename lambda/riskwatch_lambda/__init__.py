@@ -1,5 +1,5 @@
-"""The inference function: decodes stream records, scores them, follows episodes and writes verdicts.
+"""Inference function: decode records, score them, follow episodes, notify.
 
-The package travels in every artifact next to the model it serves. It needs the standard library and boto3, and imports
-no other package of the project, so that the code which was approved is all the code which runs.
+Every artifact contains this package beside the model that it serves. The package uses the standard library and boto3
+and imports no other package of the project, so an approval of an artifact covers all the code that runs.
 """

@@ -1,4 +1,4 @@
-"""Epoch milliseconds in words: ISO text in UTC."""
+"""Clock constants, and epoch milliseconds as ISO 8601 text in UTC."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ DAY_MS = 24 * HOUR_MS
 
 
 def iso(ms: int) -> str:
-    """Give epoch milliseconds as ISO 8601 text in UTC, for example ``2026-11-22T10:05:00.000Z``."""
+    """Return epoch milliseconds as ISO 8601 text in UTC: ``2026-11-22T10:05:00.000Z``."""
     moment = datetime.fromtimestamp(ms // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"

@@ -1,7 +1,8 @@
-"""The entry point: loads the model and the AWS clients once, and hands each event to the module that answers it.
+"""Entry point: load model and AWS clients once, and pass each event to its module.
 
-Events: a Kinesis batch, ``{"selftest": {...}}`` and ``{"tick": {...}}``. A self-test needs the model alone. In Lambda
-model and clients are made while the environment starts, so that no event waits for them and a bad model stops it.
+Events are a Kinesis batch, ``{"selftest": {...}}`` and ``{"tick": {...}}``. A self-test needs the model only. In
+Lambda, model and clients are created while the environment starts: no event waits for them, and an invalid model stops
+the start.
 """
 
 from __future__ import annotations
@@ -14,16 +15,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from riskwatch_lambda.alerting.budget import Budget, Limits
-from riskwatch_lambda.alerting.sinks import Objects, Publisher
-from riskwatch_lambda.episodes.lifecycle import Stamp
-from riskwatch_lambda.episodes.repository import Registry
+from riskwatch_lambda.alerting.sinks import Publisher
+from riskwatch_lambda.episodes.episode import ModelContext
+from riskwatch_lambda.episodes.repository import EpisodeRepository
+from riskwatch_lambda.episodes.seen import SeenRows
 from riskwatch_lambda.events import batch
 from riskwatch_lambda.events.batch import Outputs
 from riskwatch_lambda.model.document import Model, load
+from riskwatch_lambda.storage import Objects
 from riskwatch_lambda.table import Table
 
 if TYPE_CHECKING:
-    from riskwatch_lambda.alerting.notifier import Teller
+    from riskwatch_lambda.alerting.notifier import Notifier
+    from riskwatch_lambda.events.delivery import BatchAnswer
+    from riskwatch_lambda.events.selftest import SelfTestAnswer
+    from riskwatch_lambda.events.tick import TickAnswer
+
+    Answer = BatchAnswer | SelfTestAnswer | TickAnswer
 
 MODEL_DIRECTORY = Path(__file__).resolve().parent.parent / "model"
 CONNECT_TIMEOUT_S = 3
@@ -34,29 +42,32 @@ LAST_HOUR = 23
 
 
 class SetupError(RuntimeError):
-    """The environment of the function lacks a variable, or has one that cannot be used."""
+    """An environment variable of the function is missing or invalid."""
 
 
 class EventError(ValueError):
-    """The event is none that this function answers."""
+    """The event type is not supported."""
 
 
-def handle(event: Any, context: Any) -> dict[str, Any]:
-    """Answer an event of Lambda.
+def handle(event: Any, context: Any) -> Answer:
+    """Answer a Lambda event.
 
-    Raises ModelError when the model beside the code cannot be served, EventError, TickError or SelfTestError for an
-    event that is not understood, SetupError when the environment is incomplete, RegistryError when a tick cannot read
-    or write episodes.
+    Raises ModelError if the model is invalid, SetupError if an environment variable is missing or invalid, EventError,
+    TickError or SelfTestError for an invalid event, TableError if a tick cannot read or write episodes.
     """
     version = str(getattr(context, "function_version", "$LATEST"))
     return answer(event, served_model(), outputs, version, round(time.time() * 1000))
 
 
-def answer(event: Any, model: Model, outputs_of: Callable[[], Outputs], version: str, now_ms: int) -> dict[str, Any]:
-    """Answer an event with a model, outputs that are asked for only when needed, and the wall clock in epoch ms."""
+def answer(event: Any, model: Model, outputs_of: Callable[[], Outputs], version: str, now_ms: int) -> Answer:
+    """Answer an event with a given model.
+
+    ``outputs_of`` creates the clients if they are needed, ``now_ms`` is the wall clock in epoch milliseconds.
+    """
     if not isinstance(event, Mapping):
         raise EventError(f"the event is a {type(event).__name__}, expected an object")
-    # What a batch does not need is compiled when it is first asked for, and not at every cold start.
+    model_context = ModelContext(model.model_id, version, now_ms, model.new_normals)
+    # A cold start imports only the modules that a batch needs.
     if "selftest" in event:
         from riskwatch_lambda.events import selftest
 
@@ -64,22 +75,24 @@ def answer(event: Any, model: Model, outputs_of: Callable[[], Outputs], version:
     if "tick" in event:
         from riskwatch_lambda.events import tick
 
-        stamp = Stamp(model.model_id, version, now_ms)
-        return tick.run(event["tick"], model.rule, outputs_of().teller(), stamp)
+        return tick.run(event["tick"], model.rule_of, outputs_of().notifier(), model_context)
     if isinstance(event.get("Records"), list):
-        return batch.process(event["Records"], model, outputs_of(), Stamp(model.model_id, version, now_ms))
+        return batch.process(event["Records"], model, outputs_of(), model_context)
     raise EventError(f"the event has {sorted(event)[:5]}, expected Records of a Kinesis stream, selftest or tick")
 
 
 @cache
 def served_model() -> Model:
-    """Load the model that stands beside the code; raises ModelError."""
+    """Return the model of the artifact; raises ModelError."""
     return load(MODEL_DIRECTORY)
 
 
 @cache
 def outputs() -> Outputs:
-    """Make the AWS clients; raises SetupError when a variable of the environment is missing or wrong."""
+    """Return the AWS clients.
+
+    Raises SetupError if an environment variable is missing or invalid.
+    """
     import boto3
     from botocore.config import Config
 
@@ -91,25 +104,32 @@ def outputs() -> Outputs:
     )
     s3, dynamodb, sns = (boto3.client(name, config=config) for name in ("s3", "dynamodb", "sns"))
     episodes = Table(dynamodb, table)
-    registry, budget, publisher = Registry(episodes), Budget(episodes, _limits()), Publisher(sns, topic)
+    repository, budget, publisher = EpisodeRepository(episodes), Budget(episodes, _limits()), Publisher(sns, topic)
 
     @cache
-    def teller() -> Teller:
-        from riskwatch_lambda.alerting.maintenance import Windows
-        from riskwatch_lambda.alerting.notifier import Teller
+    def notifier() -> Notifier:
+        from riskwatch_lambda.alerting.maintenance import MaintenanceWindows
+        from riskwatch_lambda.alerting.notifier import Notifier
 
-        return Teller(registry, Windows(episodes), budget, publisher, os.environ.get("RISKWATCH_LINK") or None)
+        return Notifier(
+            repository, MaintenanceWindows(episodes), budget, publisher, os.environ.get("RISKWATCH_LINK") or None
+        )
 
-    return Outputs(Objects(s3, bucket), registry, teller)
+    return Outputs(Objects(s3, bucket), repository, SeenRows(episodes), notifier)
 
 
 def _limits() -> Limits:
-    """Read the budget of pages; what is not set has its default."""
-    known = Limits()
-    chosen = Limits(*(_number(f"RISKWATCH_{name}", default) for name, default in zip(LIMITS, known, strict=True)))
-    if chosen.digest_hour > LAST_HOUR:
-        raise SetupError(f"RISKWATCH_DIGEST_HOUR is {chosen.digest_hour}: use an hour of the day in UTC, 0 to 23")
-    return chosen
+    """Return the page budget from the environment.
+
+    A variable that is not set has its default.
+    """
+    defaults = Limits()
+    limits = Limits(*(_number(f"RISKWATCH_{name}", default) for name, default in zip(LIMITS, defaults, strict=True)))
+    if limits.daily_summary_hour > LAST_HOUR:
+        raise SetupError(
+            f"RISKWATCH_DIGEST_HOUR is {limits.daily_summary_hour}: use an hour of the day in UTC, 0 to 23"
+        )
+    return limits
 
 
 def _number(name: str, default: int) -> int:
@@ -126,7 +146,7 @@ def _variable(name: str) -> str:
     return value
 
 
-# Set by the Lambda runtime alone: there, starting up is the time to prepare and to refuse.
+# Only the Lambda runtime sets this variable: prepare, or fail, while the environment starts.
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
     served_model()
     outputs()

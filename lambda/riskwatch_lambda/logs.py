@@ -1,4 +1,4 @@
-"""One-line JSON logs and metrics; counts and names only, never a payload."""
+"""One-line JSON logs and metrics. They hold counts and names, never a payload."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def log(level: str, event: str, **fields: object) -> None:
 def metrics(
     now_ms: int, model_version: str, counts: Mapping[str, int], times_ms: Mapping[str, int], **about: object
 ) -> None:
-    """Print one line in CloudWatch's embedded metric format: each metric in total and by version of the function.
+    """Print one line in CloudWatch's embedded metric format.
 
-    ``about`` says what the line is about when it is read as a log; it becomes no metric.
+    CloudWatch stores each metric in total and by function version. ``about`` adds log fields that become no metric.
     """
     definitions = [{"Name": name, "Unit": "Count"} for name in counts]
     definitions += [{"Name": name, "Unit": "Milliseconds"} for name in times_ms]
@@ -31,10 +31,17 @@ def metrics(
     print(json.dumps({**line, **about, **counts, **times_ms}), flush=True)
 
 
-def sign_of_life(now_ms: int, name: str) -> None:
-    """Print one line in the same format: a metric that is 1, by the name of the function.
+def count_one(now_ms: int, name: str, level: str, event: str, **fields: object) -> None:
+    """Print one log line that also counts 1 in a metric. ``now_ms`` is the wall clock in epoch milliseconds."""
+    directive = {"Namespace": NAMESPACE, "Dimensions": [[]], "Metrics": [{"Name": name, "Unit": "Count"}]}
+    embedded = {"Timestamp": now_ms, "CloudWatchMetrics": [directive]}
+    log(level, event, **fields, **{name: 1}, _aws=embedded)
 
-    For an alarm on its absence: other stacks of the account, which share the namespace, must not hold it back.
+
+def heartbeat(now_ms: int, name: str) -> None:
+    """Print a metric of value 1 with the function name as its dimension.
+
+    An alarm watches for its absence. The dimension separates stacks of one account, which share the namespace.
     """
     directive = {
         "Namespace": NAMESPACE,

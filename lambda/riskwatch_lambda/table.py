@@ -1,6 +1,7 @@
-"""The DynamoDB table of episodes, maintenance windows and budgets: calls that raise our errors, and update expressions.
+"""DynamoDB table: reads, conditional updates, typed errors.
 
-Every write is an update under a condition, so that a caller who decided on something outdated is told so.
+It stores episodes, maintenance windows, page budgets and the newest rows of instances. A write is an update, with a
+condition if other writers may be faster. A caller that decided on outdated data gets a ConflictError.
 """
 
 from __future__ import annotations
@@ -13,32 +14,58 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import NotRequired, TypedDict
 
-Attributes = dict[str, dict[str, Any]]
-Changes = dict[str, dict[str, Any] | None]
-Update = dict[str, Any]
+    class AttributeValue(TypedDict, total=False):
+        """A DynamoDB value: a string, a number as text, or bytes."""
+
+        S: str
+        N: str
+        B: bytes
+
+    Attributes = dict[str, AttributeValue]
+    # None removes an attribute; in a condition it requires that the attribute is absent.
+    Changes = dict[str, AttributeValue | None]
+
+    class Update(TypedDict):
+        """An update of one item, as DynamoDB takes it, without the table name."""
+
+        Key: Attributes
+        UpdateExpression: str
+        ConditionExpression: NotRequired[str]
+        ExpressionAttributeNames: dict[str, str]
+        ExpressionAttributeValues: Attributes
+
 
 READ_LIMIT = 100
 TRANSACTION_LIMIT = 100
 READ_ROUNDS = 6
-# Of a write that meets another one of the same item: the other is over in milliseconds.
+# Tries of a write that meets another write of the same item, which takes milliseconds.
 WRITE_ROUNDS = 4
 FIRST_PAUSE_S = 0.05
-# The attribute after which DynamoDB removes an item by itself, in epoch seconds.
+# The time-to-live attribute, in epoch seconds: DynamoDB deletes the item after it.
 EXPIRES = "expires_s"
 REFUSED, BUSY = "ConditionalCheckFailed", "TransactionConflict"
+# In a transaction: an attribute to count up is no number.
+UNSUITABLE = "ValidationError"
 
 
-class RegistryError(RuntimeError):
-    """The table could not be read or written; trying again later may help."""
+class TableError(RuntimeError):
+    """The table cannot be read or written. A later try may succeed."""
 
 
-class ConflictError(RegistryError):
-    """A condition did not hold, what is stored is not what was read: read it again and decide anew."""
+class ConflictError(TableError):
+    """A condition failed because the stored item has changed or is damaged.
+
+    Read it again and repeat the decision.
+    """
 
 
 class Table:
-    """The table ``name`` through a DynamoDB client; ``pause`` waits for a number of seconds."""
+    """The table ``name``, accessed through a DynamoDB client.
+
+    ``pause`` waits for a number of seconds.
+    """
 
     def __init__(self, client: Any, name: str, pause: Callable[[float], None] = time.sleep) -> None:
         self._client = client
@@ -46,9 +73,12 @@ class Table:
         self._pause = pause
 
     def get(self, keys: Iterable[Attributes]) -> Iterator[Attributes]:
-        """Give the items that exist of some different keys; raises RegistryError when a read stays unanswered."""
-        rest = iter(keys)
-        while chunk := list(islice(rest, READ_LIMIT)):
+        """Yield the existing items of some distinct keys.
+
+        Raises TableError if a read fails or DynamoDB leaves keys unread.
+        """
+        remaining = iter(keys)
+        while chunk := list(islice(remaining, READ_LIMIT)):
             yield from self._get_chunk(chunk)
 
     def _get_chunk(self, keys: Sequence[Attributes]) -> Iterator[Attributes]:
@@ -59,43 +89,49 @@ class Table:
             try:
                 response = self._client.batch_get_item(RequestItems=request)
             except (ClientError, BotoCoreError) as error:
-                raise RegistryError(f"cannot read table {self.name}: {error}") from error
+                raise TableError(f"cannot read table {self.name}: {error}") from error
             yield from response.get("Responses", {}).get(self.name, [])
             request = response.get("UnprocessedKeys") or {}
             if not request:
                 return
-        left = len(request[self.name]["Keys"])
-        raise RegistryError(
-            f"table {self.name} left {left} keys unread after {READ_ROUNDS} requests: its capacity is used up"
+        unread = len(request[self.name]["Keys"])
+        raise TableError(
+            f"table {self.name} left {unread} keys unread after {READ_ROUNDS} requests: its capacity is used up"
         )
 
     def find(self, attribute: str, value: str, index: str | None = None) -> Iterator[Attributes]:
-        """Give the items whose partition key is ``value``, in the table or an index; raises RegistryError."""
+        """Yield the items with the partition key ``value``, from the table or an index.
+
+        Raises TableError.
+        """
         query: dict[str, Any] = {
             "TableName": self.name,
             "KeyConditionExpression": "#key = :value",
             "ExpressionAttributeNames": {"#key": attribute},
             "ExpressionAttributeValues": {":value": {"S": value}},
-            # An index is always read as it was a moment ago.
+            # DynamoDB offers no consistent read of an index.
             **({"ConsistentRead": True} if index is None else {"IndexName": index}),
         }
         while True:
             try:
                 page = self._client.query(**query)
             except (ClientError, BotoCoreError) as error:
-                raise RegistryError(f"cannot read {value} from table {self.name}: {error}") from error
+                raise TableError(f"cannot read {value} from table {self.name}: {error}") from error
             yield from page.get("Items", [])
             if not page.get("LastEvaluatedKey"):
                 return
             query["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     def update(self, *updates: Update) -> None:
-        """Make one update, or up to 100 in a transaction; raises ConflictError and RegistryError."""
-        named = [{"TableName": self.name, **each} for each in updates]
-        if len(named) == 1:
-            self._call("update_item", **named[0])
+        """Apply one update, or up to 100 in one transaction.
+
+        Raises ConflictError if a condition fails, TableError if the table cannot be written.
+        """
+        requests = [{"TableName": self.name, **one} for one in updates]
+        if len(requests) == 1:
+            self._call("update_item", **requests[0])
         else:
-            self._call("transact_write_items", TransactItems=[{"Update": each} for each in named])
+            self._call("transact_write_items", TransactItems=[{"Update": request} for request in requests])
 
     def _call(self, operation: str, **arguments: Any) -> None:
         for attempt in range(WRITE_ROUNDS):
@@ -105,22 +141,22 @@ class Table:
                 getattr(self._client, operation)(**arguments)
             except ClientError as error:
                 codes = _codes(error)
-                if REFUSED in codes:
+                if {REFUSED, UNSUITABLE} & codes:
                     raise ConflictError(f"an item of table {self.name} was changed by someone else") from error
                 if BUSY not in codes:
-                    raise RegistryError(f"cannot write table {self.name}: {error}") from error
+                    raise TableError(f"cannot write table {self.name}: {error}") from error
             except BotoCoreError as error:
-                raise RegistryError(f"cannot write table {self.name}: {error}") from error
+                raise TableError(f"cannot write table {self.name}: {error}") from error
             else:
                 return
-        raise RegistryError(f"table {self.name} was being written by others at {WRITE_ROUNDS} tries")
+        raise TableError(f"table {self.name} was being written by others at {WRITE_ROUNDS} tries")
 
 
 def update(key: Attributes, values: Changes, guard: Changes | None = None, *, count: str | None = None) -> Update:
-    """Give an update that sets ``values`` if the attributes in ``guard`` are as they are given there.
+    """Return an update that sets ``values`` under the condition ``guard``.
 
-    A value of None removes the attribute, and in a guard asks that it is absent. ``count`` names a number to raise
-    by one.
+    The stored attributes must equal those in ``guard``. A value of None removes the attribute; in ``guard`` it requires
+    that the attribute is absent. ``count`` names a number attribute to increase by one.
     """
     names = {f"#{name}": name for name in (*values, *(guard or {}), *([count] if count else []))}
     arguments = {f":{name}": value for name, value in values.items() if value is not None}
@@ -130,33 +166,30 @@ def update(key: Attributes, values: Changes, guard: Changes | None = None, *, co
         arguments |= {":zero": {"N": "0"}, ":one": {"N": "1"}}
     unset = [f"#{name}" for name, value in values.items() if value is None]
     expression = f"SET {', '.join(assignments)}" + (f" REMOVE {', '.join(unset)}" if unset else "")
-    made: Update = {"Key": key, "UpdateExpression": expression}
+    request: Update = {
+        "Key": key,
+        "UpdateExpression": expression,
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": arguments,
+    }
     if guard:
-        wanted = {name: value for name, value in guard.items() if value is not None}
-        arguments |= {f":was_{name}": value for name, value in wanted.items()}
-        clauses = [f"#{name} = :was_{name}" if name in wanted else f"attribute_not_exists(#{name})" for name in guard]
-        made["ConditionExpression"] = " AND ".join(clauses)
-    return {**made, "ExpressionAttributeNames": names, "ExpressionAttributeValues": arguments}
+        expected = {name: value for name, value in guard.items() if value is not None}
+        request["ExpressionAttributeValues"] |= {f":was_{name}": value for name, value in expected.items()}
+        clauses = [f"#{name} = :was_{name}" if name in expected else f"attribute_not_exists(#{name})" for name in guard]
+        request["ConditionExpression"] = " AND ".join(clauses)
+    return request
 
 
-def number(value: int | None) -> dict[str, Any] | None:
-    """Give a whole number as DynamoDB takes it; None where there is none."""
+def number(value: int | None) -> AttributeValue | None:
+    """Return a whole number as a DynamoDB value, None for None."""
     return None if value is None else {"N": str(value)}
 
 
-def whole(item: Attributes, name: str) -> int | None:
-    """Read a whole number of an item; None where it is absent."""
-    text = item.get(name, {}).get("N")
-    return None if text is None else int(text)
-
-
-def text(item: Attributes, name: str) -> str:
-    """Read a text of an item; empty where it is absent."""
-    return str(item.get(name, {}).get("S", ""))
-
-
 def _codes(error: ClientError) -> set[str]:
-    """Give why a write did not happen, for a transaction the reasons of its parts."""
+    """Return the error code of a failed write.
+
+    For a transaction, these are the codes of its parts.
+    """
     code = str(error.response.get("Error", {}).get("Code", ""))
     if code == "TransactionCanceledException":
         return {str(reason.get("Code")) for reason in error.response.get("CancellationReasons", [])}

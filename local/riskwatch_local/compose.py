@@ -1,8 +1,8 @@
-"""What docker-compose.yaml needs beside its images: the `.env` file, the login, the deployed stack's settings, health.
+"""Commands of the container set-up: secrets, login, deployment, health.
 
-`python3 local/riskwatch_local/compose.py env` runs on the host before anything is installed, `health` in every
-container every few seconds: like `login` they need the standard library only. `setup` deploys the stack to the embedded
-AWS.
+`env` runs on the host before anything is installed, as `python3 local/riskwatch_local/compose.py env`. `health` runs in
+every container every few seconds. These two and `login` need only the standard library. `setup` deploys the stack to
+the embedded AWS.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ USER = "riskwatch"
 EMBEDDED_ENV = "local/embedded-aws.env"
 HEALTH_TIMEOUT_S = 8.0
 
-# Loopback and the other services are asked directly, whatever proxy the environment names.
+# Requests to loopback and to the other services ignore the proxy that the environment names.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class ComposeError(RuntimeError):  # no RiskwatchError: the standard library is all that the host has
-    """A command of the container form could not do its work; the message says what to do."""
+class ComposeError(RuntimeError):  # no RiskwatchError: the host has only the standard library
+    """A command of the container set-up failed; the message says what to do."""
 
 
 def dotenv(aws_env: str | None = None) -> str:
     """Return the text of a `.env` file with new secrets.
 
-    `aws_env` names the file with the settings of an AWS account; without it the embedded AWS is used.
+    `aws_env` names the file with the settings of an AWS account; without it, the embedded AWS is used.
     """
     values = {
         "COMPOSE_PROFILES": "" if aws_env else "embedded",
@@ -50,24 +50,32 @@ def dotenv(aws_env: str | None = None) -> str:
         "AIRFLOW_API_SECRET_KEY": secrets.token_hex(32),
         "AIRFLOW_JWT_SECRET": secrets.token_hex(64),
     }
+    if not aws_env:
+        values["EMBEDDED_AWS_ACCESS_KEY"] = secrets.token_hex(16)
     return "".join(f"{name}={value}\n" for name, value in values.items())
 
 
 def write_dotenv(path: Path, aws_env: str | None = None) -> None:
-    """Write `dotenv` to `path`, readable by its owner only. Raises ComposeError where the file exists."""
+    """Write `dotenv` to `path`, readable by its owner only.
+
+    Raises ComposeError if the file exists.
+    """
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
         raise ComposeError(
-            f"{path} exists and was left as it is: the databases were made with its secrets. "
-            "Edit it; or remove it together with the volumes (`docker compose down --volumes`) to start afresh"
+            f"{path} exists and was left unchanged: the databases use its secrets. Edit it, or remove it together with "
+            "the volumes (`docker compose down --volumes`) to start with empty databases"
         ) from None
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(dotenv(aws_env))
 
 
 def write_login(path: Path, environment: Mapping[str, str]) -> None:
-    """Write the passwords file of Airflow's simple auth manager (mode 0600) with the password in AIRFLOW_PASSWORD."""
+    """Write the passwords file of Airflow's simple auth manager (mode 0600).
+
+    The password is AIRFLOW_PASSWORD of `environment`. Raises ComposeError if it is missing.
+    """
     password = environment.get("AIRFLOW_PASSWORD")
     if not password:
         raise ComposeError("AIRFLOW_PASSWORD is missing: set it in .env")
@@ -76,10 +84,10 @@ def write_login(path: Path, environment: Mapping[str, str]) -> None:
 
 
 def setup(path: Path, environment: Mapping[str, str]) -> Outputs:
-    """Deploy the stack to the embedded AWS and write the settings that follow from its outputs to `path`.
+    """Deploy the stack to the embedded AWS and write its settings to `path`.
 
-    Doing it again updates the stack. Raises ComposeError where the environment names no endpoint: an AWS account is
-    never touched from here; and where the stack cannot be made.
+    A second call updates the stack. Raises ComposeError if the environment names no endpoint, because this command
+    never deploys to an AWS account, or if the deployment fails.
     """
     endpoint = environment.get("AWS_ENDPOINT_URL")
     if not endpoint:
@@ -90,10 +98,12 @@ def setup(path: Path, environment: Mapping[str, str]) -> Outputs:
     link = environment.get("RISKWATCH_AIRFLOW_URL", "")
     parameters = {"EndpointUrl": endpoint, "Link": f"{link.rstrip('/')}/" if link else ""}
     try:
-        outputs = deploy(aws.client("cloudformation"), parameters=parameters, poll_s=0.2)
+        outputs = deploy(aws.client("cloudformation"), aws.client("lambda"), parameters=parameters, poll_s=0.2)
     except DeployError as error:
         raise ComposeError(str(error)) from error
-    values = {name: getattr(outputs, name) for name in ("bucket", "stream", "table", "function")}
+    values = {
+        name: getattr(outputs, name) for name in ("bucket", "stream", "table", "function", "operations_topic_arn")
+    }
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()), encoding="utf-8")
     unfinished.replace(path)
@@ -101,9 +111,9 @@ def setup(path: Path, environment: Mapping[str, str]) -> Outputs:
 
 
 def health(url: str, component: str | None = None) -> None:
-    """Return if `url` answers; with `component`, if Airflow's health answer there calls it healthy.
+    """Check that `url` answers, or that Airflow reports `component` as healthy.
 
-    Raises ComposeError otherwise.
+    With `component`, `url` is Airflow's health endpoint. Raises ComposeError otherwise.
     """
     try:
         with _opener.open(url, timeout=HEALTH_TIMEOUT_S) as response:
@@ -115,25 +125,25 @@ def health(url: str, component: str | None = None) -> None:
     try:
         status = json.loads(body)[component]["status"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ComposeError(f"{url} says nothing about {component}") from error
+        raise ComposeError(f"the answer of {url} has no status of {component}") from error
     if status != "healthy":
         raise ComposeError(f"{component} is {status}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    chosen = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        if chosen.command == "env":
-            write_dotenv(chosen.file, chosen.aws_env)
-            print(f"Wrote {chosen.file}. Airflow's login is {USER}; the password is AIRFLOW_PASSWORD in that file.")
-        elif chosen.command == "login":
-            write_login(chosen.file, os.environ)
-        elif chosen.command == "setup":
-            outputs = setup(chosen.file, os.environ)
-            print(f"Wrote {chosen.file}: bucket {outputs.bucket}, function {outputs.function}")
+        if options.command == "env":
+            write_dotenv(options.file, options.aws_env)
+            print(f"Wrote {options.file}. Airflow's login is {USER}; the password is AIRFLOW_PASSWORD in that file.")
+        elif options.command == "login":
+            write_login(options.file, os.environ)
+        elif options.command == "setup":
+            outputs = setup(options.file, os.environ)
+            print(f"Wrote {options.file}: bucket {outputs.bucket}, function {outputs.function}")
         else:
-            health(chosen.url, chosen.component)
+            health(options.url, options.component)
     except (ComposeError, OSError) as error:
         print(f"riskwatch: {error}", file=sys.stderr)
         return 1
@@ -142,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m riskwatch_local.compose", description="The container form's own commands."
+        prog="python -m riskwatch_local.compose", description="Commands of the container set-up."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     env = commands.add_parser("env", help="write the .env file with new secrets")
@@ -152,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     login.add_argument("file", type=Path)
     deploy = commands.add_parser("setup", help="deploy the stack to the embedded AWS and write the settings")
     deploy.add_argument("file", type=Path)
-    check = commands.add_parser("health", help="end with 0 if a URL answers, or an Airflow component is healthy")
+    check = commands.add_parser("health", help="exit with 0 if a URL answers or an Airflow component is healthy")
     check.add_argument("url")
     check.add_argument("component", nargs="?")
     return parser

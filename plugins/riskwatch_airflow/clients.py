@@ -1,4 +1,4 @@
-"""AWS through the Airflow connection of the settings: one way to the clients and the bucket."""
+"""AWS clients and the bucket, through the Airflow connection of the settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def client(settings: Settings, name: str) -> Any:
 
 
 def store(settings: Settings) -> Store:
-    """Return the bucket."""
+    """Return the bucket of the settings, reached through the same connection."""
     from riskwatch_ml.storage.bucket import Store
 
     return Store(client(settings, "s3"), settings.bucket)

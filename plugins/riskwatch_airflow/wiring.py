@@ -1,12 +1,13 @@
-"""What all DAG files share: owner, retries, time limits, the first date, the schedules of the settings, the heartbeat.
+"""What all DAG files share: owner, retries, time limits, start date, schedules, params and the heartbeat.
 
 Nothing here is heavier than `airflow.sdk`: DAG files are parsed every few seconds.
 """
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow.sdk import (
     Asset,
@@ -19,25 +20,69 @@ from airflow.sdk import (
     task,
 )
 
-from riskwatch_ml.core import settings
+from riskwatch_ml.core import disk, settings
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow.sdk import Context
+
+_log = logging.getLogger(__name__)
 START_DATE = datetime(2025, 1, 1, tzinfo=UTC)
-# No task runs for longer, unless its DAG file says so.
+# The time limit of a task, unless its DAG file sets another.
 LONGEST_TASK = timedelta(hours=1)
-DEFAULT_ARGS = {
+
+
+class DefaultArguments(TypedDict):
+    """The arguments of every task, unless it sets others."""
+
+    owner: str
+    retries: int
+    retry_delay: timedelta
+    execution_timeout: timedelta
+    on_failure_callback: Callable[[Context], None]
+    on_retry_callback: Callable[[Context], None]
+
+
+class DagArguments(TypedDict):
+    """The arguments that all DAGs share."""
+
+    start_date: datetime
+    catchup: bool
+    max_active_runs: int
+    dagrun_timeout: timedelta
+    default_args: DefaultArguments
+
+
+class TaskLimits(TypedDict):
+    """The arguments of a task that limit how often it runs at the same time."""
+
+    max_active_tis_per_dag: int
+
+
+def name_full_disk(context: Context) -> None:
+    """Log that the disk is full, if that is why the task of `context` failed: the last line of its log says so."""
+    error = context.get("exception")
+    if isinstance(error, BaseException) and (full := disk.explanation(error)):
+        _log.error("%s", full)
+
+
+DEFAULT_ARGS: DefaultArguments = {
     "owner": "riskwatch",
     "retries": 2,
     "retry_delay": timedelta(seconds=20),
     "execution_timeout": LONGEST_TASK,
+    "on_failure_callback": name_full_disk,
+    "on_retry_callback": name_full_disk,
 }
 
 
-def common(longest_run: timedelta, *, runs: int = 2) -> dict[str, Any]:
-    """Return the arguments that all DAGs share; a run fails after `longest_run`.
+def common(longest_run: timedelta, *, runs: int = 2) -> DagArguments:
+    """Return the arguments that all DAGs share; a run fails after `longest_run`, and `runs` may be active at a time.
 
-    Two runs may be active at a time. Airflow measures a run from its own clock: a run that was started while that clock
-    was ahead can neither go on nor time out before the right time has caught up. Meanwhile the other slot serves the
-    schedule. Tasks that must not overlap say so themselves (`ALONE`).
+    Two is the default because Airflow measures a run by its own clock: a run that was started while that clock was
+    ahead can neither continue nor time out until real time has caught up. Meanwhile the other slot serves the schedule.
+    Tasks that must not overlap are marked with `ALONE`.
     """
     return {
         "start_date": START_DATE,
@@ -48,32 +93,35 @@ def common(longest_run: timedelta, *, runs: int = 2) -> dict[str, Any]:
     }
 
 
-# For a task of which only one may run at a time, whichever run it belongs to.
-ALONE: dict[str, Any] = {"max_active_tis_per_dag": 1}
+# For a task that may run only once at a time, across all runs of its DAG.
+ALONE: TaskLimits = {"max_active_tis_per_dag": 1}
 
 
 def intervals(dag: str) -> CronDataIntervalTimetable | None:
-    """Return a schedule whose runs have a data interval, which a cron text alone does not give."""
+    """Return a schedule that gives each run a data interval, or None if the DAG is manual.
+
+    A cron text alone would give runs without data interval.
+    """
     cron = settings.schedules()[dag]
     return None if cron is None else CronDataIntervalTimetable(cron, "UTC")
 
 
 def moments(dag: str) -> CronTriggerTimetable | None:
-    """Return a schedule whose runs are moments, without data interval."""
+    """Return a schedule that gives runs no data interval, or None if the DAG is manual."""
     cron = settings.schedules()[dag]
     return None if cron is None else CronTriggerTimetable(cron, timezone="UTC")
 
 
 def moments_or(dag: str, asset: Asset) -> AssetOrTimeSchedule | list[Asset]:
-    """Return a schedule of moments and of events of the asset; of the asset alone where the DAG is manual."""
+    """Return a schedule by time and by events of the asset, or by the asset alone if the DAG is manual."""
     timetable = moments(dag)
     return [asset] if timetable is None else AssetOrTimeSchedule(timetable=timetable, assets=[asset])
 
 
 def heartbeat() -> Any:
-    """Return the last task of a DAG: it reports that the run has done its work, see `tasks.heartbeat`.
+    """Return the last task of a DAG, which reports that the run has succeeded; see `tasks.heartbeat`.
 
-    It follows the tasks of which one at least must have succeeded, and none may have failed.
+    It runs if none of the tasks before it failed and at least one succeeded.
     """
 
     @task(trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
@@ -86,7 +134,7 @@ def heartbeat() -> Any:
 
 
 def interval_params(purpose: str) -> dict[str, Param]:
-    """Return the params start and end, both optional."""
+    """Return the params start and end of a run by hand, both optional; `purpose` describes them."""
     return {
         name: Param(
             None, type=["null", "string"], format="date-time", title=name, description=f"{purpose}, e.g. {example}"

@@ -1,7 +1,10 @@
-"""Riskwatch's pages in the Airflow UI: what the fleet does, what is abnormal and why, and which model says so.
+"""The Riskwatch view in the Airflow UI.
 
-`sources` reaches the bucket and keeps what was read for some seconds; `reads` asks questions of it and answers in plain
-values; `filters` is the part of a page that its address holds; `words` writes values for people; `app` has the routes.
+It shows the state of the fleet, abnormal rows with their reasons, and the model in service.
+
+`snapshot` reads the bucket and shares the result among visitors for some seconds. `queries` computes plain values from
+a snapshot. `filters` is the part of a view that its URL carries. `formatting` turns values into text. `routes` has the
+routes, and `app` puts them behind Airflow's login.
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ PREFIX = "/riskwatch"
 
 
 class Dashboard:
-    """The ASGI app, built at its first request: Airflow makes this object in components that serve no page."""
+    """The ASGI app, built at its first request.
+
+    Airflow also creates this object in components that serve no view.
+    """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request."""
@@ -24,7 +30,7 @@ class Dashboard:
 
     @cached_property
     def app(self) -> FastAPI:
-        """The app itself."""
+        """The FastAPI app."""
         from riskwatch_dashboard.app import build
 
         return build()

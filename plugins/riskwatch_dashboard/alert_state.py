@@ -1,7 +1,7 @@
-"""Of whom nothing is heard, and why: maintenance windows that run now, and instances that send no rows.
+"""Active maintenance windows and instances without data.
 
-Both stand in the table of the episodes: the windows that `riskwatch silence list` shows, and the open silent episodes.
-The page does without them where the table cannot be read, and says so.
+Both come from the DynamoDB table: the windows that `riskwatch silence list` shows, and the open episodes of instances
+without data. If the table or one of its items cannot be read, the view leaves that out and says so.
 """
 
 from __future__ import annotations
@@ -13,55 +13,51 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from riskwatch_lambda.alerting import maintenance
-from riskwatch_lambda.alerting.maintenance import Windows
-from riskwatch_lambda.episodes.lifecycle import SILENT
+from riskwatch_lambda.alerting.maintenance import MaintenanceWindows
+from riskwatch_lambda.episodes.episode import NO_DATA
 from riskwatch_lambda.episodes.no_data import ALL
-from riskwatch_lambda.episodes.repository import UNFINISHED, Registry
-from riskwatch_lambda.table import RegistryError
-from riskwatch_ml.core import clock
+from riskwatch_lambda.episodes.repository import UNFINISHED, EpisodeRepository
+from riskwatch_lambda.table import TableError
+from riskwatch_ml.core import aws_errors, clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from riskwatch_lambda.episodes.lifecycle import Episode
+    from riskwatch_dashboard.filters import Selection
+    from riskwatch_lambda.episodes.episode import Episode
+    from riskwatch_lambda.items import DamagedItem
     from riskwatch_lambda.table import Table
-
-_NOT_ALLOWED = (
-    "AccessDenied",
-    "AccessDeniedException",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidSignatureException",
-    "UnrecognizedClientException",
-)
 
 _log = logging.getLogger(__name__)
 
 
-class Window(maintenance.Window):
-    """A maintenance window that runs."""
+class ActiveWindow(maintenance.MaintenanceWindow):
+    """An active maintenance window."""
 
     __slots__ = ()
 
     def silences(self, service: str, instance_id: str) -> bool:
-        """Tell whether it silences an instance of a service."""
+        """Return whether the window mutes an instance of a service."""
         return self.covers(service, instance_id, self.from_ms)
 
     @property
     def until(self) -> datetime:
-        """When it ends."""
+        """The time (UTC) at which the window ends."""
         return clock.from_epoch_ms(self.end_ms)
 
     @property
     def what(self) -> str:
-        """Whom it silences, in words."""
+        """The scope of the window as text, e.g. `service shop`."""
         return "all instances" if self.scope == maintenance.ALL else f"{self.scope} {self.name}"
 
 
 @dataclass(frozen=True)
-class Silent:
-    """An instance whose last row was at `since`; both names are empty where the whole fleet is silent."""
+class NoData:
+    """An instance without data since its last row at `since` (UTC).
+
+    Both names are empty if the whole fleet sends no data.
+    """
 
     instance_id: str
     service: str
@@ -69,80 +65,104 @@ class Silent:
 
 
 @dataclass(frozen=True)
-class Quiet:
-    """Windows that run, those that end first before the others, and silent instances, those silent longest first.
+class AlertState:
+    """Active maintenance windows and instances without data.
 
-    `problem` says why neither is known.
+    `windows` are ordered by their end, the earliest first; `silent` by the last row, the oldest first. A `problem`
+    says why neither is known, and `left_out` which damaged item is missing in them.
     """
 
-    windows: tuple[Window, ...] = ()
-    silent: tuple[Silent, ...] = ()
+    windows: tuple[ActiveWindow, ...] = ()
+    silent: tuple[NoData, ...] = ()
     problem: str = ""
+    left_out: str = ""
 
-    def window_of(self, service: str, instance_id: str) -> Window | None:
-        """Return the window that silences an instance of a service, the one that ends last of several."""
-        return next((each for each in reversed(self.windows) if each.silences(service, instance_id)), None)
+    def window_of(self, service: str, instance_id: str) -> ActiveWindow | None:
+        """Return the window that mutes an instance of a service.
 
-    def silent_since(self, instance_id: str) -> datetime | None:
-        """Return when the last row of a silent instance was, None for one that is not silent."""
-        return next((each.since for each in self.silent if each.instance_id == instance_id), None)
-
-    def narrowed(self, part: str, known: Iterable[tuple[str, str]]) -> Quiet:
-        """Return what concerns the instances with this part in their name, whatever its case.
-
-        `known` are (service, instance) of those that have rows: a window of a service is about its instances.
+        Of several windows, return the one that ends last.
         """
-        if not part:
+        return next((window for window in reversed(self.windows) if window.silences(service, instance_id)), None)
+
+    def no_data_since(self, instance_id: str) -> datetime | None:
+        """Return the time of the last row of an instance without data, else None."""
+        return next((instance.since for instance in self.silent if instance.instance_id == instance_id), None)
+
+    def filtered(self, selection: Selection, known: Iterable[tuple[str, str]]) -> AlertState:
+        """Return the part that concerns the selected instances.
+
+        `known` are the (service, instance) pairs that have rows: they show which
+        instances the window of a service covers.
+        """
+        if not selection.instance:
             return self
-        wanted = part.casefold()
-        pairs = [*known, *((each.service, each.instance_id) for each in self.silent)]
-        meant = [pair for pair in pairs if wanted in pair[1].casefold()]
+        pairs = [*known, *((instance.service, instance.instance_id) for instance in self.silent)]
+        matching = [pair for pair in pairs if selection.matches(pair[1])]
         windows = [
-            each
-            for each in self.windows
-            if (each.scope == maintenance.INSTANCE and wanted in each.name.casefold())
-            or any(each.silences(*pair) for pair in meant)
-            or each.scope == maintenance.ALL
+            window
+            for window in self.windows
+            if (window.scope == maintenance.INSTANCE and selection.matches(window.name))
+            or any(window.silences(*pair) for pair in matching)
+            or window.scope == maintenance.ALL
         ]
-        silent = [each for each in self.silent if not each.instance_id or wanted in each.instance_id.casefold()]
-        return Quiet(tuple(windows), tuple(silent), self.problem)
+        silent = [
+            instance for instance in self.silent if not instance.instance_id or selection.matches(instance.instance_id)
+        ]
+        return AlertState(tuple(windows), tuple(silent), self.problem, self.left_out)
 
 
-def read(table: Table, now: datetime) -> Quiet:
-    """Look at the table once. A table that cannot be read is a `problem` and no error."""
-    moment = clock.epoch_ms(now)
+def read(table: Table, now: datetime) -> AlertState:
+    """Read the state at `now` from the table.
+
+    A table that cannot be read is reported as `problem`, not as an exception.
+    """
+    now_ms = clock.epoch_ms(now)
+    damaged: list[DamagedItem] = []
     try:
-        windows = Windows(table).read()
-        episodes = Registry(table).unfinished()
-    except RegistryError as error:
-        _log.warning("neither maintenance windows nor silent instances are shown: %s", error)
-        return Quiet(problem=_problem(table.name, error))
-    running = sorted((each for each in windows if each.from_ms <= moment < each.end_ms), key=lambda each: each.end_ms)
-    silent = sorted(
-        (each for each in episodes if each.kind == SILENT and each.state.is_open), key=lambda each: each.since_ms
+        windows = MaintenanceWindows(table, damaged.append).read()
+        episodes = EpisodeRepository(table, damaged.append).unfinished()
+    except TableError as error:
+        _log.warning("maintenance windows and instances without data are not shown: %s", error)
+        return AlertState(problem=_problem(table.name, error))
+    active = [window for window in windows if window.from_ms <= now_ms < window.end_ms]
+    silent = [episode for episode in episodes if episode.kind == NO_DATA and episode.state.is_open]
+    return AlertState(
+        tuple(ActiveWindow(*window) for window in sorted(active, key=lambda window: window.end_ms)),
+        tuple(_silent(episode) for episode in sorted(silent, key=lambda episode: episode.since_ms)),
+        left_out=_left_out(table.name, damaged),
     )
-    return Quiet(tuple(Window(*each) for each in running), tuple(map(_silent, silent)))
 
 
-def _problem(table: str, error: RegistryError) -> str:
-    """What is wrong and what to do. AWS's own words name roles and accounts: they are for the log alone."""
-    refusal = error.__cause__
-    if not isinstance(refusal, ClientError):
+def _left_out(table: str, damaged: Sequence[DamagedItem]) -> str:
+    """Return which items of the table are left out and what to do, empty without any."""
+    if not damaged:
+        return ""
+    more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+    return f"the table {table} has an item that cannot be read: {damaged[0]}{more}; correct it or delete it"
+
+
+def _problem(table: str, error: TableError) -> str:
+    """Return what is wrong and what to do.
+
+    The messages of AWS name roles and accounts, so they go to the log only.
+    """
+    cause = error.__cause__
+    if not isinstance(cause, ClientError):
         return str(error)
-    code = refusal.response.get("Error", {}).get("Code", "?")
+    code = aws_errors.code(cause) or "?"
     if code == "ResourceNotFoundException":
         return (
             f"the table {table} does not exist: deploy infra/riskwatch_infra/stack.yaml, or correct the setting table"
         )
-    if code in _NOT_ALLOWED:
+    if code in aws_errors.REFUSED:
         return (
             f"AWS answered {code}: the api-server needs dynamodb:Query on the table {table} and its index {UNFINISHED}"
         )
-    return f"the table {table} cannot be read, AWS answered {code}: the log of the api-server has the rest"
+    return f"the table {table} cannot be read, AWS answered {code}: see the log of the api-server"
 
 
-def _silent(episode: Episode) -> Silent:
+def _silent(episode: Episode) -> NoData:
     since = clock.from_epoch_ms(episode.since_ms)
     if episode.instance_id == ALL:
-        return Silent("", "", since)
-    return Silent(episode.instance_id, episode.service, since)
+        return NoData("", "", since)
+    return NoData(episode.instance_id, episode.service, since)

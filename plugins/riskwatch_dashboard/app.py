@@ -1,208 +1,106 @@
-"""The routes: every one behind Airflow's login, none of them ever answering with a traceback.
+"""The app: Airflow's login before every route, and no traceback in any response.
 
-Files are served by a route too, because an app mounted inside this one would not ask for the login.
+A browser that opens a view without a login is sent to Airflow's login, which leads back. Every other request without a
+login gets 401.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from riskwatch_dashboard import filters as filters_module
-from riskwatch_dashboard import formatting, queries, snapshot
-from riskwatch_dashboard.snapshot import Source, UnavailableError
-from riskwatch_lambda.scoring.labelled_row import RISKS
-from riskwatch_ml.core import clock
+from riskwatch_dashboard import PREFIX, routes, snapshot
+from riskwatch_dashboard.snapshot import Snapshot, Snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from riskwatch_dashboard.alert_state import Quiet
-    from riskwatch_dashboard.filters import Filters
-    from riskwatch_dashboard.snapshot import Look
+    from riskwatch_dashboard.filters import Selection
 
-_FOLDER = Path(__file__).parent
-_FILES = {"riskwatch.css": "text/css; charset=utf-8"}
 _HEADERS = {
-    # No script at all; Airflow shows the page in a frame of its own address.
+    # No scripts at all. Airflow shows the view in a frame of the same origin.
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-_SHOWN = ("cpu_utilization", "memory_utilization", "latency_ms")
-_COLUMNS = 3
 
 _log = logging.getLogger(__name__)
 
 
-def build(source: Source | None = None) -> FastAPI:
-    """Return the app; `source` is asked for what the pages show, the bucket of the settings if None."""
-    shown = source or Source(snapshot.look)
-    pages = _environment()
+def build(look: Callable[[Selection], Snapshot] = snapshot.take_snapshot) -> FastAPI:
+    """Return the app.
+
+    `look` reads the data of the views, by default from the bucket of the settings.
+    """
+    templates = routes.environment()
     app = FastAPI(title="Riskwatch", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(_access())])
+    app.include_router(routes.router(Snapshots(look), templates))
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 401 and _opens_view(request):
+            return RedirectResponse(_login_url(request), 303)
+        return await http_exception_handler(request, error)
 
     @app.middleware("http")
     async def secured(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         try:
             response = await answer(request)
         except Exception:
-            _log.exception("a Riskwatch page failed: %s", request.url.path)
-            response = HTMLResponse(
-                _problem(
-                    pages,
-                    "This page failed",
-                    "What happened is in the log of the api-server. Load the page again; if it fails again, report it "
-                    "with that log.",
-                ),
-                500,
+            _log.exception("a Riskwatch view failed: %s", request.url.path)
+            advice = (
+                "The log of the api-server has the details. Load the view again; if it fails again, report it with "
+                "that log."
             )
+            response = HTMLResponse(routes.problem_view(templates, "This view failed", advice), 500)
         response.headers.update(_HEADERS)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
-    @app.get("/")
-    def overview(request: Request) -> Response:
-        try:
-            look = shown.get()
-        except UnavailableError as error:
-            return HTMLResponse(_problem(pages, error.title, error.advice), 503)
-        chosen, problems = filters_module.parse(request.query_params, look.reading.metrics)
-        framed = request.headers.get("sec-fetch-dest") == "iframe"
-        text = pages.get_template("overview.html").render(**_overview(look, chosen, problems), framed=framed)
-        return HTMLResponse(text, 400 if problems else 200)
-
-    @app.get("/api/rows")
-    def rows(request: Request) -> Response:
-        try:
-            look = shown.get()
-        except UnavailableError as error:
-            return JSONResponse({"error": error.title, "advice": error.advice}, 503)
-        chosen, problems = filters_module.parse(request.query_params, look.reading.metrics)
-        if problems:
-            return JSONResponse({"error": " ".join(problems)}, 400)
-        return JSONResponse(_document(look, chosen))
-
-    @app.get("/static/{name}")
-    def file(name: str) -> Response:
-        if name not in _FILES:
-            raise HTTPException(404)
-        # The address carries the digest of the content.
-        kept = {"Cache-Control": "private, max-age=86400"}
-        return Response((_FOLDER / "static" / name).read_bytes(), media_type=_FILES[name], headers=kept)
-
     return app
 
 
+def _opens_view(request: Request) -> bool:
+    """Return whether a browser navigates to a view."""
+    root = request.scope.get("root_path", "")
+    if request.method != "GET" or request.scope["path"].removeprefix(root) not in ("", "/"):
+        return False
+    mode = request.headers.get("sec-fetch-mode")
+    # Browsers send the header on HTTPS and loopback only.
+    return mode == "navigate" if mode else request.headers.get("accept", "").startswith("text/html")
+
+
+def _login_url(request: Request) -> str:
+    """Return the path of Airflow's login, which leads back to this view.
+
+    Both are paths without a host: nothing in the request can lead to another origin.
+    """
+    root = request.scope.get("root_path", "")
+    query = request.scope["query_string"].decode("latin-1")
+    back = f"{root}/?{query}" if query else f"{root}/"
+    return f"{root.removesuffix(PREFIX)}/auth/login?{urlencode({'next': back})}"
+
+
 def _access() -> Callable[..., Any]:
-    """Return the dependency that lets logged-in users of Airflow in, or nobody where Airflow offers none."""
+    """Return the dependency that admits users of Airflow who are logged in.
+
+    If this Airflow offers no such check, the dependency refuses every request.
+    """
     try:
         from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
         from airflow.api_fastapi.core_api.security import requires_access_view
 
         return requires_access_view(AccessView.PLUGINS)
     except (ImportError, AttributeError):
-        _log.exception("Riskwatch's pages stay closed: this Airflow offers no check of its login that they know")
+        _log.exception("the Riskwatch view stays closed: this version of Airflow offers no login check that it knows")
 
         def closed() -> None:
-            raise HTTPException(403, "Riskwatch's pages need Airflow 3.2 or newer: see the log of the api-server")
+            raise HTTPException(403, "the Riskwatch view needs Airflow 3.2 or newer: see the log of the api-server")
 
         return closed
-
-
-def _environment() -> Environment:
-    # Names and reasons come from whoever names an instance: everything is escaped, whatever the file is called.
-    pages = Environment(
-        loader=FileSystemLoader(_FOLDER / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters.update(number=formatting.number, moment=formatting.moment, iso=clock.iso)
-    style = (_FOLDER / "static" / "riskwatch.css").read_bytes()
-    pages.globals.update(style_version=hashlib.sha256(style).hexdigest()[:12], risks=RISKS, app_name="Riskwatch")
-    return pages
-
-
-def _problem(pages: Environment, title: str, advice: str) -> str:
-    return pages.get_template("problem.html").render(title=title, advice=advice)
-
-
-def _overview(look: Look, filters: Filters, problems: list[str]) -> dict[str, Any]:
-    reading = look.reading
-    newest = reading.newest
-    return {
-        "quiet": look.quiet.narrowed(filters.instance, queries.instances(reading)),
-        "filters": filters,
-        "problems": problems,
-        "shares": queries.distribution(reading),
-        "total": len(reading.rows),
-        "abnormal": queries.abnormal_count(reading),
-        "page": queries.page(reading, filters),
-        "metrics": reading.metrics,
-        "columns": _columns(reading.metrics, filters.metric),
-        "units": look.units,
-        "model": reading.model,
-        "model_link": look.model_link,
-        "newest": newest,
-        "newest_age": None if newest is None else formatting.age(clock.now() - newest),
-        "since": reading.since,
-        "complete": reading.complete,
-    }
-
-
-def _columns(metrics: tuple[str, ...], chosen: str) -> list[str]:
-    """The metrics with a column: the chosen one, then those that say most about load, then the first."""
-    usual = [name for name in _SHOWN if name in metrics]
-    wanted = dict.fromkeys([*([chosen] if chosen in metrics else []), *usual, *metrics])
-    return list(wanted)[:_COLUMNS]
-
-
-def _document(look: Look, filters: Filters) -> dict[str, Any]:
-    page = queries.page(look.reading, filters)
-    newest = look.reading.newest
-    quiet = look.quiet.narrowed(filters.instance, queries.instances(look.reading))
-    return {
-        "rows": [
-            {
-                **{name: value for name, value in asdict(row).items() if name != "values"},
-                "timestamp": clock.iso(row.timestamp),
-                **row.values,
-            }
-            for row in page.rows
-        ],
-        "total": page.total,
-        "page": page.number,
-        "pages": page.pages,
-        "size": filters.size,
-        "since": clock.iso(look.reading.since),
-        "complete": look.reading.complete,
-        "newest": None if newest is None else clock.iso(newest),
-        "newest_age_s": None if newest is None else round((clock.now() - newest).total_seconds()),
-        "distribution": {share.risk: share.count for share in queries.distribution(look.reading)},
-        **_quiet_document(quiet),
-        "model": None
-        if look.reading.model is None
-        else {**asdict(look.reading.model), "promoted": clock.iso(look.reading.model.promoted)},
-    }
-
-
-def _quiet_document(quiet: Quiet) -> dict[str, Any]:
-    if quiet.problem:
-        return {"maintenance": None, "silent": None, "quiet_problem": quiet.problem}
-    names = ("scope", "name", "by", "reason")
-    return {
-        "maintenance": [
-            {**{name: getattr(each, name) for name in names}, "until": clock.iso(each.until)} for each in quiet.windows
-        ],
-        "silent": [{**asdict(each), "since": clock.iso(each.since)} for each in quiet.silent],
-        "quiet_problem": None,
-    }

@@ -1,4 +1,4 @@
-"""Values as people read them: numbers, ages, moments (UTC) and the reasons of a verdict."""
+"""Format values for people: numbers, ages, times (UTC) and reasons of verdicts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from riskwatch_lambda.alerting.text import SHARE_WORTH_TELLING
+from riskwatch_lambda.alerting.text import SHARE_WORTH_SHOWING
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ _STEPS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def number(value: float | None) -> str:
-    """Write a number with about four significant digits and never an exponent a reader has to decode; None as –."""
+    """Format a number with about four significant digits, no exponent; None as –."""
     if value is None:
         return "–"
     size = abs(value)
@@ -28,40 +28,58 @@ def number(value: float | None) -> str:
 
 
 def age(span: timedelta) -> str:
-    """Write how long ago something was with its two largest units, e.g. 2 h 5 min."""
-    left = int(span.total_seconds())
-    if left < 60:
+    """Format an age in its two largest units, e.g. 2 h 5 min."""
+    rest_s = int(span.total_seconds())
+    if rest_s < 60:
         return "less than a minute"
     parts = []
     for seconds, unit in _STEPS:
-        count, left = divmod(left, seconds)
+        count, rest_s = divmod(rest_s, seconds)
         if count:
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2])
 
 
 def moment(value: datetime) -> str:
-    """Write a moment to the minute, in UTC, without saying so: the page does once."""
+    """Format a time (UTC) to the minute, without a time zone: the view names it once."""
     return f"{value:%Y-%m-%d %H:%M}"
 
 
 def reasons(text: str | None, *, beyond: bool = False) -> tuple[str, ...]:
-    """Write the reasons of a labelled row, stored as JSON text, most important first; what is no reason is left out.
+    """Format the reasons of a labelled row, the most important first.
 
-    Reasons with a share too small for an alert message are left out here too, with `beyond` also values that lie in
-    their expected range.
+    `text` is the JSON text of the row; items that are not reasons are skipped. Reasons with a share too small for an
+    alert message are skipped too, and with `beyond` also values within their expected range.
     """
+    items = [item for item in _items(text) if isinstance(item, dict)]
+    important = [item for item in items if (_number(item, "share") or 0) >= SHARE_WORTH_SHOWING]
+    return tuple(_reason(item) for item in important if not (beyond and _within(item)))
+
+
+def missing(text: str | None) -> tuple[str, ...] | None:
+    """Return the missing metrics of a labelled row from its JSON text.
+
+    None means that the row does not name them, because an earlier release wrote it.
+    """
+    return tuple(map(str, _items(text))) if isinstance(text, str) else None
+
+
+def refused_values(text: str | None) -> tuple[str, ...]:
+    """Return the reasons for which values of a labelled row were refused, from its JSON text."""
+    return tuple(str(item.get("reason")) for item in _items(text) if isinstance(item, dict))
+
+
+def _items(text: str | None) -> list[Any]:
+    """Return the items of a JSON list; none of any other text."""
     try:
-        found = json.loads(text or "[]")
+        document = json.loads(text or "[]")
     except (TypeError, ValueError):
-        return ()
-    items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-    told = [item for item in items if (_number(item, "share") or 0) >= SHARE_WORTH_TELLING]
-    return tuple(_reason(item) for item in told if not (beyond and _within(item)))
+        return []
+    return document if isinstance(document, list) else []
 
 
 def episode(episode_id: str | None) -> str:
-    """Write that a row lies in an episode; the id ends in the moment at which it opened."""
+    """Say that a row lies in an episode; the id ends with the time of its start."""
     since = (episode_id or "").rpartition("@")[2]
     return f"in an episode since {since[:16].replace('T', ' ')}" if since else "in an episode"
 

@@ -1,4 +1,4 @@
-"""The page as a person finds it: a real browser, Airflow's login, Airflow's navigation, the demo's incidents."""
+"""The view in a real browser: Airflow's login and navigation, incidents of the demo."""
 
 import re
 import shutil
@@ -8,7 +8,7 @@ import boto3
 import httpx
 import pytest
 
-from riskwatch_lambda.alerting.maintenance import ALL, Window, Windows
+from riskwatch_lambda.alerting.maintenance import ALL, MaintenanceWindow, MaintenanceWindows
 from riskwatch_lambda.table import Table
 from riskwatch_ml.core import clock
 
@@ -28,7 +28,7 @@ WAIT_MS = 60_000
 
 @pytest.fixture(scope="module")
 def chromium():
-    """A browser without a window."""
+    """Start a browser without a window."""
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if executable is None:
         pytest.skip("no chromium on the PATH: install it (apt-get install chromium) to run the browser tests")
@@ -42,7 +42,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def inside(chromium, loop):
-    """A window in which somebody has logged in to Airflow; what the browser complains of is collected."""
+    """Log in to Airflow in a browser window that collects the messages of its console."""
     system = loop[0].system
     window = chromium.new_context(viewport={"width": 1280, "height": 900}).new_page()
     window.set_default_timeout(WAIT_MS)
@@ -59,7 +59,7 @@ def inside(chromium, loop):
 
 @pytest.fixture
 def page(inside):
-    """The page in Airflow's frame, opened by a click in the navigation."""
+    """Open the view in Airflow's frame by a click in the navigation."""
     inside.get_by_role("link", name="Riskwatch").first.click()
     frame = inside.frame_locator("iframe[title=Riskwatch]")
     frame.locator("table.rows").wait_for()
@@ -84,7 +84,7 @@ def test_the_plugin_is_listed_with_app_and_view(loop):
 
 
 def test_without_a_login_every_route_is_closed(loop):
-    # GIVEN every path that the app answers to
+    # GIVEN every path of the app
     from riskwatch_dashboard.app import build
 
     paths = {f"/riskwatch{route.path.replace('{name}', 'riskwatch.css')}" for route in build().routes}
@@ -98,7 +98,7 @@ def test_without_a_login_every_route_is_closed(loop):
 
 
 def test_critical_rows_name_the_instance_of_an_incident(loop, inside, page):
-    # GIVEN the page, opened from Airflow's navigation, and incidents that were met
+    # GIVEN the view, opened from Airflow's navigation, and incidents that were met
     summary = loop[1]
     assert met(summary)
 
@@ -115,7 +115,7 @@ def test_critical_rows_name_the_instance_of_an_incident(loop, inside, page):
     assert all(risk.startswith("Critical") for risk in risks)
     assert all(why.strip() for why in page.locator("table.rows td.why").all_inner_texts())
     assert met(summary) & set(page.locator("table.rows td.name a").all_inner_texts())
-    # AND the filtered page has an address of its own
+    # AND the filtered view has its own URL
     assert "risk=Critical" in inside.url or any("risk=Critical" in frame.url for frame in inside.frames)
 
 
@@ -138,8 +138,8 @@ def test_the_model_is_the_one_that_was_promoted(loop, page):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (800, "dark")])
-def test_the_page_stands_by_itself_and_fits(loop, inside, width, scheme):
-    # GIVEN the page outside of Airflow's frame, in a narrow and a wide window
+def test_the_view_works_outside_the_frame_and_fits(loop, inside, width, scheme):
+    # GIVEN the view outside Airflow's frame, in a narrow and a wide window
     window = inside.context.new_page()
     window.emulate_media(color_scheme=scheme)
     window.set_viewport_size({"width": width, "height": 800})
@@ -160,26 +160,26 @@ def test_the_page_stands_by_itself_and_fits(loop, inside, width, scheme):
 
 @pytest.fixture
 def window_of_all(loop, monkeypatch):
-    """A maintenance window of the whole fleet in the demo's table, removed at the end."""
+    """Add a maintenance window of the whole fleet, and remove it at the end."""
     for name, value in loop[0].system.environment.items():
         monkeypatch.setenv(name, value)
     table = Table(boto3.session.Session().client("dynamodb"), loop[0].system.outputs.table)
     now_ms = clock.epoch_ms(clock.now())
-    declared = Window("browser", ALL, "", now_ms, now_ms + 3_600_000, "<b>cable</b> & switch", "ada", now_ms)
-    Windows(table).add(declared)
+    declared = MaintenanceWindow("browser", ALL, "", now_ms, now_ms + 3_600_000, "<b>cable</b> & switch", "ada", now_ms)
+    MaintenanceWindows(table).add(declared)
     yield declared
-    Windows(table).remove(declared, clock.epoch_ms(clock.now()), "ada")
+    MaintenanceWindows(table).remove(declared, clock.epoch_ms(clock.now()), "ada")
 
 
-def test_a_maintenance_window_is_on_the_page(loop, inside, window_of_all):
-    # GIVEN a window of the whole fleet; a page shows what was looked up within the last seconds
+def test_the_view_shows_a_maintenance_window(loop, inside, window_of_all):
+    # GIVEN a window of the whole fleet; the view shows data that are some seconds old
     window = inside.context.new_page()
-    shown = window.get_by_role("region", name="Maintenance and silence")
+    shown = window.get_by_role("region", name="Maintenance and missing data")
     deadline = time.monotonic() + WAIT_MS / 1000
     while not shown.count() and time.monotonic() < deadline:
         window.goto(f"{loop[0].system.airflow_url}/riskwatch/")
         window.wait_for_timeout(1000)
-    # THEN it says whom it silences, until when, who asked for it and why, and marks every row
+    # THEN it shows the scope, the end, the user and the reason, and marks every row
     text = shown.inner_text()
     until = clock.from_epoch_ms(window_of_all.until_ms)
     assert all(part in text for part in ("all instances", f"{until:%Y-%m-%d %H:%M}", "ada", "<b>cable</b> & switch"))
@@ -191,7 +191,7 @@ def test_a_maintenance_window_is_on_the_page(loop, inside, window_of_all):
 def test_the_form_works_by_keyboard(page, inside):
     page.get_by_label("Instance", exact=True).fill("no-such-instance")
     inside.keyboard.press("Enter")
-    page.get_by_text("No row of the last 24 hours matches").wait_for()
+    page.get_by_text("No row from").wait_for()
     page.get_by_role("link", name="Show all").press("Enter")
     page.locator("table.rows").wait_for()
 

@@ -1,4 +1,4 @@
-"""The DAG files as Airflow parses them, in a home of their own and without any Riskwatch setting."""
+"""The DAG files as Airflow parses them: in an own home, without Riskwatch settings."""
 
 import os
 import tempfile
@@ -8,10 +8,10 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "dags"
 
-# Airflow reads these when it is first imported, which is earlier than any fixture.
+# Airflow reads these at its first import, which is before any fixture.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="riskwatch-airflow-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-# The addresses of test servers stay: other tests of this process read them.
+# Keep the URLs of test servers: other tests of this process read them.
 for name in [name for name in os.environ if name.startswith("RISKWATCH_") and "_TEST_" not in name]:
     del os.environ[name]
 

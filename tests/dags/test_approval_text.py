@@ -1,4 +1,4 @@
-"""What the approver reads."""
+"""The text of the approval."""
 
 import importlib.util
 from pathlib import Path
@@ -20,7 +20,7 @@ CANDIDATE = {
 
 
 class Pulled:
-    """A task instance whose decision is `candidate`."""
+    """A task instance with the decision `candidate`."""
 
     def __init__(self, candidate):
         self.candidate = candidate
@@ -31,7 +31,7 @@ class Pulled:
 
 
 @pytest.mark.parametrize(
-    ("replaces", "words"), [(None, "replaces nothing"), ({"version": "6", "digest": "cd"}, "replaces version 6")]
+    ("replaces", "words"), [(None, "replaces nothing"), ({"version": "6", "digest": "cd"}, "replaces model version 6")]
 )
 def test_the_approval_shows_the_figures_and_what_is_replaced(dagbag, replaces, words):
     # GIVEN the operator as it is in the DAG
@@ -45,13 +45,13 @@ def test_the_approval_shows_the_figures_and_what_is_replaced(dagbag, replaces, w
 
     # THEN
     assert subject == "Promote kmeans to live?"
-    assert "Version [7](http://mlflow/7), family **kmeans**" in body
+    assert "Model version [7](http://mlflow/7), family **kmeans**" in body
     assert words in body
     assert "Refresh: kmeans stays.\n" in body
     assert "| alerts_per_instance_day | 0.75 |\n| injected_vus_pr | 0.5 |" in body
 
 
-def test_the_approval_says_why_a_refresh_asks(dagbag):
+def test_the_approval_says_why_a_refresh_needs_one(dagbag):
     # GIVEN
     dag = dagbag.dags["promote_model"]
     ti = Pulled({**CANDIDATE, "ask": "20.0% of the rows would change their level"})
@@ -60,7 +60,7 @@ def test_the_approval_says_why_a_refresh_asks(dagbag):
     body = dag.get_template_env().from_string(dag.task_dict["approval"].body).render(ti=ti)
 
     # THEN
-    assert "kmeans stays. Asks because 20.0% of the rows would change their level." in body
+    assert "kmeans stays. It needs an approval because 20.0% of the rows would change their level." in body
 
 
 def test_the_keys_of_the_decision_are_those_of_the_template():

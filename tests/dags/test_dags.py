@@ -1,4 +1,4 @@
-"""All DAGs: they parse, light and without settings, survive serialization, and say whose they are and what to do."""
+"""All DAGs: they parse fast and without settings, serialize, and document themselves."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def test_every_file_parses(dagbag):
 
 def test_parsing_imports_nothing_heavy():
     # GIVEN what Airflow itself loads, with the operator that a DAG takes from the standard provider
-    own = loaded("import airflow.providers.standard.operators.hitl")
+    baseline = loaded("import airflow.providers.standard.operators.hitl")
 
     # WHEN the DAG files are run
     parsed = loaded(
@@ -47,7 +47,7 @@ def test_parsing_imports_nothing_heavy():
     )
 
     # THEN
-    assert set(parsed) <= set(own)
+    assert set(parsed) <= set(baseline)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,17 +58,17 @@ def test_serialization_keeps_the_dag(dagbag, name):
     dag = dagbag.dags[name]
 
     # WHEN
-    again = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
+    restored = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
 
     # THEN
-    assert sorted(again.task_dict) == sorted(dag.task_dict)
-    assert again.doc_md == dag.doc_md
-    assert again.max_active_runs == dag.max_active_runs
-    assert again.dagrun_timeout == dag.dagrun_timeout
+    assert sorted(restored.task_dict) == sorted(dag.task_dict)
+    assert restored.doc_md == dag.doc_md
+    assert restored.max_active_runs == dag.max_active_runs
+    assert restored.dagrun_timeout == dag.dagrun_timeout
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_dag_says_whose_it_is_and_what_to_do(dagbag, name):
+def test_every_dag_documents_its_owner_and_failures(dagbag, name):
     # GIVEN
     dag = dagbag.dags[name]
 

@@ -1,6 +1,6 @@
-"""Airflow's own loader over the folder of the plugins: it runs the plugin file alone, and the packages stay importable.
+"""Airflow's loader on the plugins folder: it runs only the plugin file.
 
-Every component of Airflow and every task goes through this at its start.
+The packages stay importable. Every component of Airflow and every task does this at its start.
 """
 
 import json
@@ -47,15 +47,15 @@ def test_only_the_plugin_file_is_run(tmp_path, syntax):
 
     # WHEN it loads its plugins
     answer = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, env=environment, check=True)
-    found = json.loads(answer.stdout.splitlines()[-1])
+    result = json.loads(answer.stdout.splitlines()[-1])
 
     # THEN our plugin is there, no file of a package became a module of its own, and nothing heavy came along
-    assert "riskwatch" in found["plugins"]
-    assert found["errors"] == {}
-    assert "riskwatch_plugin" in found["loaded"]
+    assert "riskwatch" in result["plugins"]
+    assert result["errors"] == {}
+    assert "riskwatch_plugin" in result["loaded"]
     assert {"train", "export", "stream"} <= modules_in(FOLDER)
-    assert modules_in(FOLDER) & set(found["loaded"]) == set()
-    assert {*HEAVY, "boto3"} & set(found["loaded"]) == set()
+    assert modules_in(FOLDER) & set(result["loaded"]) == set()
+    assert {*HEAVY, "boto3"} & set(result["loaded"]) == set()
     # AND the packages are importable, and light as well; boto3 comes with any asset, by Airflow's Amazon provider
-    assert {"riskwatch_airflow.wiring", "riskwatch_dashboard"} <= set(found["with_packages"])
-    assert set(HEAVY) & set(found["with_packages"]) == set()
+    assert {"riskwatch_airflow.wiring", "riskwatch_dashboard"} <= set(result["with_packages"])
+    assert set(HEAVY) & set(result["with_packages"]) == set()

@@ -14,17 +14,17 @@ def test_schedules_by_default(dagbag):
     from airflow.sdk.definitions.timetables.assets import AssetTriggeredTimetable
 
     # GIVEN
-    found = {name: dag.timetable for name, dag in dagbag.dags.items()}
+    timetables = {name: dag.timetable for name, dag in dagbag.dags.items()}
 
     # WHEN / THEN the exporter has data intervals, the others are moments or wait for assets
-    assert isinstance(found["export_metrics"], CronDataIntervalTimetable)
-    assert found["export_metrics"].expression == "0 * * * *"
-    assert isinstance(found["stream_metrics"], CronTriggerTimetable)
-    assert found["stream_metrics"].expression == "*/5 * * * *"
-    assert isinstance(found["watch_model"], CronTriggerTimetable)
-    assert isinstance(found["train_models"], AssetOrTimeSchedule)
-    assert found["train_models"].timetable.expression == "30 3 * * *"
-    assert isinstance(found["promote_model"], AssetTriggeredTimetable)
+    assert isinstance(timetables["export_metrics"], CronDataIntervalTimetable)
+    assert timetables["export_metrics"].expression == "0 * * * *"
+    assert isinstance(timetables["stream_metrics"], CronTriggerTimetable)
+    assert timetables["stream_metrics"].expression == "*/5 * * * *"
+    assert isinstance(timetables["watch_model"], CronTriggerTimetable)
+    assert isinstance(timetables["train_models"], AssetOrTimeSchedule)
+    assert timetables["train_models"].timetable.expression == "30 3 * * *"
+    assert isinstance(timetables["promote_model"], AssetTriggeredTimetable)
 
 
 def test_manual_means_no_schedule(monkeypatch):
@@ -75,8 +75,8 @@ def test_the_export_runs_once_for_each_account_and_region(dagbag):
     # GIVEN no setting
     mapped = dagbag.dags["export_metrics"].task_dict["fetch"]
 
-    # WHEN / THEN there is one shard; a run is labelled with what it read
-    assert mapped.op_kwargs_expand_input.value["shard"] == ["default"]
+    # WHEN / THEN there is one account and region; the label of a run says what it read
+    assert mapped.op_kwargs_expand_input.value["account_region"] == ["default"]
     assert mapped.map_index_template == "{{ told }}"
     tasks = dagbag.dags["export_metrics"].task_dict
     assert tasks["validate"].upstream_task_ids == {"fetch"}
@@ -112,6 +112,9 @@ def test_runs_and_tasks_have_time_limits(dagbag):
         for name, task in dag.task_dict.items():
             if name != "approval":
                 assert task.execution_timeout <= dag.dagrun_timeout
+    # AND a compaction that takes long leaves time for the report of its run
+    watch = dags["watch_model"]
+    assert watch.task_dict["compact"].execution_timeout < watch.dagrun_timeout
     # AND a run that cannot go on leaves a slot to the schedule, while what must not overlap does not
     assert {name for name, dag in dags.items() if dag.max_active_runs == 1} == {"promote_model"}
     alone = {
@@ -133,8 +136,8 @@ def test_approval_stands_between_decision_and_release(dagbag):
     # GIVEN
     tasks = dagbag.dags["promote_model"].task_dict
 
-    # WHEN / THEN nobody's answer is a rejection, and the release may follow the decision directly
-    assert tasks["decide"].downstream_task_ids == {"approval", "release"}
+    # WHEN / THEN an approval without an answer is a rejection, and the release may follow the decision directly
+    assert tasks["decide"].downstream_task_ids == {"approval", "release", "settle"}
     assert tasks["approval"].downstream_task_ids == {"release"}
     assert tasks["approval"].defaults == ["Reject"]
     assert tasks["approval"].response_timeout.total_seconds() == 20 * 3600

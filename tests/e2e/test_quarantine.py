@@ -3,7 +3,6 @@
 import base64
 import gzip
 import json
-import os
 from datetime import UTC, datetime, timedelta
 
 import boto3
@@ -14,9 +13,8 @@ import pytest
 from riskwatch_expectations import data_docs, revalidate
 from riskwatch_expectations.pipeline import split_interval
 from riskwatch_expectations.validate import Interval
-from riskwatch_local.services.embedded_aws import EmbeddedAws, client_environment
-from riskwatch_local.services.supervisor import Supervisor
-from riskwatch_ml.schema.catalogue import Catalogue, Metric
+from riskwatch_ml.schema.catalogue import Catalogue
+from riskwatch_ml.schema.metric import Metric
 from riskwatch_ml.storage import keys, labelled_rows
 from riskwatch_ml.storage.bucket import Store
 from riskwatch_ml.streaming import resend
@@ -28,23 +26,8 @@ HOUR = timedelta(hours=1)
 INTERVAL = Interval(TEN, TEN + HOUR, 300)
 
 
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory):
-    with Supervisor() as supervisor:
-        yield EmbeddedAws.start(supervisor, tmp_path_factory.mktemp("aws")).endpoint
-
-
-@pytest.fixture(autouse=True)
-def client_settings(endpoint, monkeypatch):
-    """This process becomes a client of the embedded AWS and of nothing else."""
-    for key in [key for key in os.environ if key.startswith("AWS_")]:
-        monkeypatch.delenv(key)
-    for key, value in client_environment(endpoint, {}).items():
-        monkeypatch.setenv(key, value)
-
-
 @pytest.fixture
-def store(request):
+def store(request, aws):
     name = "quarantine-" + request.node.name.replace("_", "-")[-40:].strip("-")
     client = boto3.client("s3")
     client.create_bucket(Bucket=name)
@@ -64,7 +47,7 @@ def test_rows_come_back_and_the_page_opens_in_a_browser(store):
     # WHEN it is validated, and judged again by another bound
     outcome = split_interval(store, catalogue(100.0), INTERVAL)
     answer = httpx.get(data_docs.link(store, data_docs.write(store, outcome.outcomes, INTERVAL, "default")))
-    done = revalidate.replay(store, catalogue(200.0), INTERVAL)
+    done = revalidate.revalidate(store, catalogue(200.0), INTERVAL)
 
     # THEN
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")

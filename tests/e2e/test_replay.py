@@ -5,7 +5,7 @@ import pytest
 from riskwatch_lambda.alerting.budget import Limits
 from tests.support import replaying
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.story]
 
 
 def test_four_days_are_opened_as_backtested_and_told_once():

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from time import monotonic, sleep
@@ -23,7 +23,6 @@ from riskwatch_local.demo import data as sources
 from riskwatch_local.demo import publish, schedule, simulator
 from riskwatch_local.demo.live_fleet import LiveFleet
 from riskwatch_local.services import system
-from riskwatch_local.services.supervisor import Supervisor
 from riskwatch_ml.core import clock
 from riskwatch_ml.core import settings as configuration
 from riskwatch_ml.registry import mlflow_registry
@@ -36,15 +35,15 @@ DAGS = ("export_metrics", "train_models", "promote_model", "stream_metrics", "wa
 MINUTE = timedelta(minutes=1)
 HISTORY_HOURS = 30
 # Long enough for the first export of a slow machine.
-FIRST_TRAINING = timedelta(minutes=3)
+FIRST_TRAINING = timedelta(minutes=4)
 DOWN_TICKS = 2
 
 
 class Story:
     """What is running, and how its runs and objects are read."""
 
-    def __init__(self, running, source, fleet, supervisor):
-        self.system, self.source, self.fleet, self.supervisor = running, source, fleet, supervisor
+    def __init__(self, running, source, fleet):
+        self.system, self.source, self.fleet, self.supervisor = running, source, fleet, running.supervisor
         self.airflow = running.airflow()
 
     def wait(self, what, found, seconds):
@@ -105,26 +104,20 @@ def story(tmp_path, restored_environment):
         "train_models": f"{training.minute} * * * *",
     }
     overrides = {"settle_s": 5, "reread_hours": HISTORY_HOURS, "reread_days": 0, "history_days": 2}
-    with system.state_folder(tmp_path / "state") as folder, Supervisor() as supervisor:
-        running = system.start(
-            supervisor,
-            folder,
-            source.catalogue,
-            source.inventory,
-            period_s=source.period_s,
-            overrides=overrides,
-            schedules=schedules,
-        )
+    options = {"period_s": source.period_s, "overrides": overrides, "schedules": schedules}
+    with (
+        system.session(tmp_path / "state", source.catalogue, source.inventory, **options) as running,
+        ExitStack() as stack,
+    ):
         running.environment["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] = "False"
-        running.migrate_airflow()
-        with ThreadPoolExecutor(1) as pool:
-            history = pool.submit(publish.publish, publish.client(), source.rows, source.catalogue)
-            mlflow = running.start_mlflow()
-            history.result()
-            mlflow()
-        with LiveFleet(source.ahead, source.catalogue, source.period_s) as fleet:
-            running.start_airflow()
-            yield Story(running, source, fleet, supervisor)
+        fleet = LiveFleet(source.ahead, source.catalogue, source.period_s)
+
+        def send():
+            publish.publish(publish.client(), source.rows, source.catalogue)
+            stack.enter_context(fleet)
+
+        running.start_services(send, airflow_last=True)
+        yield Story(running, source, fleet)
 
 
 def another_day(source):

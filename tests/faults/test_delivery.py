@@ -38,49 +38,49 @@ def test_batches_come_with_the_settings_of_the_stack(rig):
 
 def test_a_batch_that_is_delivered_twice_has_the_effect_of_one(rig, shared_runtime):
     # GIVEN a batch that was delivered WHEN it is delivered again
-    trial = rig.trial()
-    trial.deliver(trial.hour(), shared_runtime)
-    again = trial.source(shared_runtime)
+    experiment = rig.experiment()
+    experiment.deliver(experiment.hour(), shared_runtime)
+    again = experiment.source(shared_runtime)
     again.drain()
     # THEN not even an object more is there
     assert again.deliveries[0].invocations == 1
-    trial.settle("delivered twice")
+    experiment.settle("delivered twice")
 
 
 def test_a_batch_that_is_cut_elsewhere_when_it_comes_again(rig, shared_runtime):
     # GIVEN an hour of rows, delivered in batches of 25
-    trial = rig.trial()
-    trial.deliver(trial.hour(), shared_runtime, batch_size=25)
+    experiment = rig.experiment()
+    experiment.deliver(experiment.hour(), shared_runtime, batch_size=25)
     # WHEN all of it comes again in batches of 7
-    trial.source(shared_runtime, batch_size=7).drain()
+    experiment.source(shared_runtime, batch_size=7).drain()
     # THEN every row stands there twice, for whoever reads them to keep the first, and nobody was told twice
-    trial.settle("cut elsewhere", twice=60)
+    experiment.settle("cut elsewhere", twice=60)
 
 
 def test_poison_between_good_records_is_quarantined(rig, shared_runtime):
     # GIVEN good records with three between them that nobody can read
-    trial = rig.trial()
-    datas = trial.hour()
+    experiment = rig.experiment()
+    datas = experiment.hour()
     for place, poison in ((7, b"\x00\xff"), (20, b"not json"), (41, b'{"v": 99}')):
-        datas.insert(place, trial.bad(poison))
+        datas.insert(place, experiment.bad(poison))
     # WHEN they are delivered THEN one invocation does: poison is neither tried again nor in the way
-    assert trial.deliver(datas, shared_runtime).deliveries[0].invocations == 1
-    trial.settle("poison record")
+    assert experiment.deliver(datas, shared_runtime).deliveries[0].invocations == 1
+    experiment.settle("poison record")
 
 
 def test_throttling_is_absorbed_by_one_invocation(rig, shared_runtime):
     # GIVEN each of the three services throttles
-    trial = rig.trial()
+    experiment = rig.experiment()
     rig.faults(
         {"service": "s3", "operation": "PutObject", "times": 2, "error": {"code": "SlowDown"}},
         {"service": "dynamodb", "times": 2, "error": {"code": "ProvisionedThroughputExceededException"}},
         {"service": "sns", "operation": "Publish", "times": 1, "error": {"code": "ThrottledException", "status": 429}},
     )
     # WHEN a batch is delivered THEN the clients' own retries are enough
-    source = trial.deliver(trial.hour(), shared_runtime)
+    source = experiment.deliver(experiment.hour(), shared_runtime)
     assert rig.fired() == 5
     assert source.deliveries[0].invocations == 1
-    trial.settle("throttled")
+    experiment.settle("throttled")
 
 
 @pytest.mark.parametrize(
@@ -94,42 +94,42 @@ def test_throttling_is_absorbed_by_one_invocation(rig, shared_runtime):
 )
 def test_a_store_that_is_down_delays_the_batch(rig, shared_runtime, rule):
     # GIVEN a store that fails all four tries of an invocation
-    trial = rig.trial()
+    experiment = rig.experiment()
     rig.faults({**rule, "times": 4})
     # WHEN a batch is delivered, poison in it, THEN it is reported, and comes again
-    source = trial.deliver([*trial.hour(), trial.bad(b"[]")], shared_runtime)
+    source = experiment.deliver([*experiment.hour(), experiment.bad(b"[]")], shared_runtime)
     assert rig.fired() == 4
     assert source.deliveries[0].invocations == 2
-    trial.settle(f"{rule['service']} down")
+    experiment.settle(f"{rule['service']} down")
 
 
 def test_an_answer_that_is_lost_after_the_write(rig, shared_runtime):
     # GIVEN writes that go through while their answers do not come back
-    trial = rig.trial()
+    experiment = rig.experiment()
     rig.faults(
         {"service": "s3", "operation": "PutObject", "times": 1, "response": {"abort_bytes": 0}},
         {"service": "dynamodb", "operation": "TransactWriteItems", "times": 1, "response": {"abort_bytes": 0}},
     )
     # WHEN a batch is delivered, and a tick comes
-    trial.deliver(trial.hour(), shared_runtime)
-    trial.tick()
+    experiment.deliver(experiment.hour(), shared_runtime)
+    experiment.tick()
     # THEN the second try finds what the first wrote
     assert rig.fired() == 2
-    trial.settle("answer lost")
+    experiment.settle("answer lost")
 
 
 def test_a_topic_that_is_down_delays_the_message(rig, shared_runtime):
     # GIVEN a topic that takes nothing
-    trial = rig.trial()
+    experiment = rig.experiment()
     rig.faults(
         {"service": "sns", "operation": "Publish", "times": 4, "error": {"code": "InternalError", "status": 500}}
     )
     # WHEN a batch is delivered THEN its rows are labelled at once
-    source = trial.deliver(trial.hour(), shared_runtime)
+    source = experiment.deliver(experiment.hour(), shared_runtime)
     assert (rig.fired(), source.deliveries[0].invocations) == (4, 1)
     # AND the next tick sends the message
-    trial.tick()
-    trial.settle("sns down")
+    experiment.tick()
+    experiment.settle("sns down")
 
 
 @pytest.mark.parametrize(
@@ -142,13 +142,13 @@ def test_a_topic_that_is_down_delays_the_message(rig, shared_runtime):
 )
 def test_a_crash_between_claim_and_mark(rig, rule, repeated):
     # GIVEN a function that hangs after it has claimed a message: before sending it, or before noting its id
-    trial = rig.trial()
-    datas = trial.hour()
+    experiment = rig.experiment()
+    datas = experiment.hour()
     with rig.runtime() as runtime:
         runtime.invoke({"selftest": {}})
         rig.faults({**rule, "times": 1, "timeout_ms": HANG})
-        trial.put(datas)
-        source = trial.source(runtime)
+        experiment.put(datas)
+        source = experiment.source(runtime)
         draining = threading.Thread(target=source.drain)
         draining.start()
         wait_until(lambda: rig.fired() == 1)
@@ -156,18 +156,18 @@ def test_a_crash_between_claim_and_mark(rig, rule, repeated):
         runtime.kill()
         # THEN the batch comes again, in halves, and the next tick sends what was claimed
         draining.join(60)
-        trial.tick()
+        experiment.tick()
         assert runtime.starts == 2
-    trial.settle(f"crash at {rule['service']}", duplicates=repeated, twice=60)
+    experiment.settle(f"crash at {rule['service']}", duplicates=repeated, twice=60)
 
 
 def test_a_crash_between_writes_and_a_batch_that_is_cut_elsewhere(rig):
     # GIVEN a source that has delivered one of its batches when function and source die in the second
-    trial = rig.trial()
-    trial.put(trial.hour())
+    experiment = rig.experiment()
+    experiment.put(experiment.hour())
     with rig.runtime() as runtime:
         runtime.invoke({"selftest": {}})
-        first = trial.source(runtime, batch_size=20)
+        first = experiment.source(runtime, batch_size=20)
         rig.faults({"service": "dynamodb", "operation": "TransactWriteItems", "times": 1, "timeout_ms": HANG})
         draining = threading.Thread(target=first.drain)
         draining.start()
@@ -176,16 +176,16 @@ def test_a_crash_between_writes_and_a_batch_that_is_cut_elsewhere(rig):
         runtime.kill()
         draining.join(60)
         # WHEN another source goes on after the checkpoint with batches of another size
-        trial.source(runtime, after=first.checkpoints, batch_size=33).drain()
-        trial.tick()
+        experiment.source(runtime, after=first.checkpoints, batch_size=33).drain()
+        experiment.tick()
     # THEN only the batch that had been stored, and not been followed by its episodes, is there twice
-    trial.settle("crash and cut elsewhere", twice=20)
+    experiment.settle("crash and cut elsewhere", twice=20)
 
 
 def test_two_batches_that_update_one_episode_at_once(rig):
     # GIVEN two environments, and a table so slow that both read before either writes
-    trial = rig.trial()
-    name = trial.instances[0]
+    experiment = rig.experiment()
+    name = experiment.instances[0]
     with rig.runtime() as one, rig.runtime() as other:
         for runtime in (one, other):
             runtime.invoke({"selftest": {}})
@@ -194,7 +194,7 @@ def test_two_batches_that_update_one_episode_at_once(rig):
         threads = []
         for number, runtime in enumerate((one, other)):
             delivery = Delivery(rig.settings, f"shardId-00000000000{number}", runtime.invoke, print, bool, time.time)
-            row = Record(f"4{number}", trial.service, trial.row(name, 3 + number, PAGING_CPU), time.time())
+            row = Record(f"4{number}", experiment.service, experiment.row(name, 3 + number, PAGING_CPU), time.time())
             threads.append(threading.Thread(target=delivery.deliver, args=[[row]]))
             threads[-1].start()
         for thread in threads:
@@ -203,72 +203,77 @@ def test_two_batches_that_update_one_episode_at_once(rig):
     # THEN one episode is there, and one message
     table = rig.dynamodb.scan(TableName=rig.stack.table)["Items"]
     listed = [item for item in table if item["pk"]["S"].startswith("episodes#") and item["instance_id"]["S"] == name]
-    trial.pages = {item["episode_id"]["S"] for item in listed}
-    assert len(trial.pages) == 1
-    trial.settle("two batches, one episode")
+    experiment.pages = {item["episode_id"]["S"] for item in listed}
+    assert len(experiment.pages) == 1
+    experiment.settle("two batches, one episode")
 
 
 @pytest.mark.parametrize("hours", [-2, 2])
 def test_a_clock_that_is_two_hours_off(rig, hours):
     # GIVEN a function whose clock is two hours off, and a topic that fails its first message
-    trial = rig.trial()
+    experiment = rig.experiment()
     with rig.runtime(clock_off_s=hours * 3600) as runtime:
         rig.faults({"service": "sns", "operation": "Publish", "times": 4, "reset": True})
         # WHEN rows come whose own clock is right, and some whose clock is two hours off as well
-        name = trial.instances[4]
-        other = [trial.row(name, at, shift_ms=hours * 3_600_000 + PERIOD_MS // 2) for at in range(12)]
-        trial.deliver([*trial.hour(), *other], runtime)
+        name, shift_ms = experiment.instances[4], hours * 3_600_000 + PERIOD_MS // 2
+        other = [experiment.row(name, at, shift_ms=shift_ms) for at in range(12 if hours < 0 else 1)]
+        # Those of the future are refused: at least 12 minutes ahead, at a limit of ten.
+        ahead = [experiment.begin_ms + at * PERIOD_MS + shift_ms for at in range(4, 12) if hours > 0]
+        other += [experiment.bad(record(experiment.service, name, [ts], QUIET_CPU)) for ts in ahead]
+        experiment.deliver([*experiment.hour(), *other], runtime)
     # THEN a tick of a function whose clock is right sends what was claimed, now or when two hours have passed
-    trial.tick(hours_later=max(0, hours))
-    trial.settle(f"clock {hours:+d} h")
+    experiment.tick(hours_later=max(0, hours))
+    experiment.settle(f"clock {hours:+d} h")
 
 
 def test_hostile_names(rig, shared_runtime):
     # GIVEN instances with names that are printable and meant to harm, and some that no key may hold
-    trial = rig.trial()
-    datas = [trial.page(name, 3) for name in HOSTILE_NAMES]
+    experiment = rig.experiment()
+    datas = [experiment.page(name, 3) for name in HOSTILE_NAMES]
     unprintable = ("", "a\nb", "\x1b[31mred", "n" * 256, "\u202eevil", "tab\t", "nul\x00")
-    datas += [trial.bad(record(trial.service, name, [trial.begin_ms], QUIET_CPU)) for name in unprintable]
+    datas += [
+        experiment.bad(record(experiment.service, name, [experiment.begin_ms], QUIET_CPU)) for name in unprintable
+    ]
     # WHEN they are delivered THEN the former are labelled and told under their names, the latter quarantined
-    trial.deliver(datas, shared_runtime)
-    trial.settle("hostile names")
+    experiment.deliver(datas, shared_runtime)
+    experiment.settle("hostile names")
 
 
 def test_a_batch_of_six_megabytes(rig):
     # GIVEN records of nearly 48 KB, the largest that the function reads, more than one event of Lambda holds
-    trial = rig.trial()
+    experiment = rig.experiment()
     with rig.runtime() as runtime:
         sizes = []
         invoke = runtime.invoke
         runtime.invoke = lambda event: sizes.append(len(json.dumps(event, separators=(",", ":")))) or invoke(event)
         # WHEN they are delivered
-        datas = [trial.row(trial.instances[n % 5], n // 5, least_bytes=46_500) for n in range(110)]
-        trial.deliver(datas, runtime)
+        datas = [experiment.row(experiment.instances[n % 5], n // 5, least_bytes=46_500) for n in range(110)]
+        experiment.deliver(datas, runtime)
         memory = runtime.peak_memory_mb()
     # THEN the first batch fills Lambda's 6 MB, and is labelled within the function's memory
     print(f"largest event {max(sizes):,} bytes, peak memory {memory:.0f} MB")
     assert 5.9 * 2**20 < sizes[0] <= 6 * 2**20
     assert len(sizes) == 2
     assert memory < rig.function.memory_mb
-    trial.settle("6 MB batch")
+    experiment.settle("6 MB batch")
 
 
 def test_an_artifact_with_one_bit_flipped(rig, shared_runtime):
     # GIVEN code whose model has one bit that is not as it was packed
-    trial = rig.trial()
+    experiment = rig.experiment()
     with rig.runtime(with_flipped_bit(rig.function.code)) as runtime:
         # WHEN it is invoked THEN it does not start, and says why
         answer = runtime.invoke({"selftest": {}})
         assert answer.function_error
         assert "the sha256 of model.bin is not the one" in answer.payload["errorMessage"]
         # AND the batch is tried again until it is 23 hours old: its clock jumps a day after the next start
-        source = trial.source(runtime, now=lambda: time.time() + 24 * 3600 * (runtime.starts > 1))
-        trial.put(trial.hour())
+        source = experiment.source(runtime, now=lambda: time.time() + 24 * 3600 * (runtime.starts > 1))
+        experiment.put(experiment.hour())
         source.drain()
         assert source.deliveries[0].discarded == 60
     # AND the messages in the dead-letter queue lead to the records, which an intact function labels
-    letters = trial.dead_letters()
+    letters = experiment.dead_letters()
     assert {letter["requestContext"]["condition"] for letter in letters} == {"RecordAgeExceeded"}
     assert sum(letter["KinesisBatchInfo"]["batchSize"] for letter in letters) == 60
-    trial.source(shared_runtime).drain()
-    trial.settle("one bit flipped")
+    experiment.source(shared_runtime).drain()
+    experiment.settle("one bit flipped")

@@ -11,7 +11,8 @@ import time
 import psutil
 import pytest
 
-from riskwatch_local.services.supervisor import MARKER
+from riskwatch_local.services import embedded_aws
+from riskwatch_local.services.process_tree import MARKER
 
 COMMAND = [sys.executable, "-c", "from riskwatch_cli.main import app; app()", "demo", "--exit"]
 
@@ -124,7 +125,7 @@ def _wait_for_embedded_aws(state):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for process in _mentions(state):
-            if "ministack" in " ".join(process.cmdline()):
+            if embedded_aws.SERVER.name in " ".join(process.cmdline()):
                 return process
         time.sleep(0.1)
     raise AssertionError("the embedded AWS did not start")

@@ -37,7 +37,7 @@ RUN_S = 300.0
 
 
 @dataclass(frozen=True)
-class Fleet:
+class Backfilled:
     """Airflow with the published rows of a fleet. The backfill is for [start, end), the schedule for [end, tick)."""
 
     system: System
@@ -97,7 +97,7 @@ def fleet(database, tmp_path_factory, restored_environment):
             started.result()
         airflow = running.airflow()
         airflow.wait_for_dags({DAG}, 120)
-        yield Fleet(running, airflow, fleet.rows, start, end, tick)
+        yield Backfilled(running, airflow, fleet.rows, start, end, tick)
         airflow.close()
 
 

@@ -9,13 +9,15 @@ NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 TEN = NINE + timedelta(hours=1)
 
 
-def exported(context, *shards):
+def exported(context, *account_regions):
     """Run the DAG's tasks: fetch for every shard, validate."""
-    fetched = [runs.handed_on(export.fetch(context, shard)) for shard in shards or ("default",)]
+    fetched = [
+        runs.handed_on(export.fetch(context, account_region)) for account_region in account_regions or ("default",)
+    ]
     return runs.handed_on(export.validate(context, export.joined(fetched)))
 
 
-def of_run(context, start, end, kind="manual", params=None):
+def from_run(context, start, end, kind="manual", params=None):
     """Return the context of another run."""
     return {
         **context,

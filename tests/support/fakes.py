@@ -129,6 +129,8 @@ class FakeDynamoDB:
         self._start("UpdateItem")
         if not self._holds(update):
             raise client_error("ConditionalCheckFailedException", "UpdateItem")
+        if not self._counts(update):
+            raise client_error("ValidationException", "UpdateItem")
         self._apply(update)
 
     def transact_write_items(self, *, TransactItems: list[dict[str, Any]]) -> None:
@@ -140,6 +142,9 @@ class FakeDynamoDB:
         held = [self._holds(update) for update in updates]
         if not all(held):
             reasons = [{"Code": "None" if held_ else "ConditionalCheckFailed"} for held_ in held]
+            raise client_error("TransactionCanceledException", "TransactWriteItems", CancellationReasons=reasons)
+        if not all(map(self._counts, updates)):
+            reasons = [{"Code": "None" if self._counts(update) else "ValidationError"} for update in updates]
             raise client_error("TransactionCanceledException", "TransactWriteItems", CancellationReasons=reasons)
         for update in updates:
             self._apply(update)
@@ -202,7 +207,14 @@ class FakeDynamoDB:
         found, wanted = item.get(names[compared[1]]), values[compared[3]]
         if compared[2] == "=":
             return found == stored(wanted)
-        return found is not None and float(found["N"]) < float(wanted["N"])
+        # A comparison of another type is false.
+        return found is not None and "N" in found and float(found["N"]) < float(wanted["N"])
+
+    def _counts(self, update: dict[str, Any]) -> bool:
+        """Give whether the attributes that an update counts up are numbers."""
+        item, names = self.items.get(self._key(update["Key"]), {}), update["ExpressionAttributeNames"]
+        counted = re.findall(r"if_not_exists\((#\w+), :\w+\) \+ ", update["UpdateExpression"])
+        return all("N" in item.get(names[name], {"N": "0"}) for name in counted)
 
     def _apply(self, update: dict[str, Any]) -> None:
         assert update["TableName"] == "table"
@@ -232,7 +244,8 @@ class FakeDynamoDB:
     @staticmethod
     def _plain(item: Item) -> dict[str, Any]:
         read = {"S": str, "N": float}
-        return {name: read[kind](value) for name, typed in item.items() for kind, value in typed.items()}
+        kinds = ((name, kind, value) for name, typed in item.items() for kind, value in typed.items())
+        return {name: read[kind](value) for name, kind, value in kinds if kind in read}
 
 
 @imitates("sns")

@@ -17,7 +17,7 @@ from riskwatch_local.demo import simulator
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.backtest import replay as backtest
 from riskwatch_ml.core import clock
-from riskwatch_ml.schema import catalogue
+from riskwatch_ml.schema import catalogue, metric_rows
 from riskwatch_ml.streaming import packs as stream
 from tests.support.world import DONE, World
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from riskwatch_lambda.alerting.budget import Limits
+    from riskwatch_ml.backtest.result import Refresh
     from riskwatch_ml.schema.inventory import Instance
 
 PERIOD_MS = 300_000
@@ -36,7 +37,7 @@ LATE_MS = 240_000
 
 @dataclass(frozen=True)
 class Fleet:
-    """Rows to learn from, rows to label, those of them that are physically possible, and the inventory."""
+    """Rows to learn from, rows to label, what the function keeps of these, and the inventory."""
 
     history: pd.DataFrame
     replay: pd.DataFrame
@@ -63,16 +64,23 @@ class Backtested:
         return _keys(self.rows[self.rows["alert"] & ~before.astype(bool)])
 
 
-def simulated(learn_days: int, replay_days: int, instances: Collection[str] | None = None) -> Fleet:
-    """Simulate a fleet; what is physically impossible is among the rows to label, for the function to quarantine."""
+def simulated(learn_days: int, replay_days: int, instances: Collection[str] | None = None, holes: float = 0.0) -> Fleet:
+    """Simulate a fleet; what is physically impossible is among the rows to label, for the function to refuse.
+
+    `holes` is the share of values of the rows to label that are missing.
+    """
     made = simulator.simulate(END, days=learn_days + replay_days, stream_hours=24 * replay_days)
     rows = made.rows if instances is None else made.rows[made.rows["instance_id"].isin(instances)]
-    metrics = catalogue.load().metrics
-    low = [-np.inf if metric.lower is None else metric.lower for metric in metrics]
-    high = [np.inf if metric.upper is None else metric.upper for metric in metrics]
-    values = rows[[metric.name for metric in metrics]].to_numpy()
-    possible = rows[~((values < low) | (values > high)).any(axis=1)]
+    metrics = catalogue.load()
+    features = list(metrics.names)
     cut = pd.Timestamp(END - timedelta(days=replay_days))
+    missing = np.random.default_rng(5).random((len(rows), len(features))) < holes
+    missing &= (rows["timestamp"] >= cut).to_numpy()[:, None]
+    rows = rows.assign(**rows[features].mask(missing))
+    values = rows[features].to_numpy()
+    impossible = metric_rows.find_impossible(values, metrics)
+    kept = rows.assign(**rows[features].mask(impossible))
+    possible = kept[~metric_rows.find_refused_rows(values, impossible)]
     history, replay, clean = (
         part.reset_index(drop=True)
         for part in (
@@ -93,7 +101,7 @@ def backtested(fleet: Fleet, refit_hours: float) -> Backtested:
         result = backtest.backtest(
             fleet.history, fleet.possible, family="kmeans", inventory=fleet.inventory, refit_hours=refit_hours
         )
-    models = [(refresh.ms, _served(each)) for refresh, each in zip(result.refreshes, fits, strict=True)]
+    models = [(refresh.ms, _served(each, refresh)) for refresh, each in zip(result.refreshes, fits, strict=True)]
     return Backtested(result.rows, models)
 
 
@@ -105,10 +113,10 @@ def labelled(fleet: Fleet, models: list[tuple[int, Model]], limits: Limits) -> W
     model = models[0][1]
     world = World(model, limits)
     known = catalogue.load().by_name
-    metrics = catalogue.Catalogue(tuple(known[name] for name in model.layout.features))
+    metrics = catalogue.Catalogue(tuple(known[name] for name in model.row_schema.features))
     start = fleet.replay["timestamp"].min().to_pydatetime()
     rows = pd.concat([fleet.history, fleet.replay], ignore_index=True)
-    packer = stream.Packer(rows, fleet.inventory, model.layout.context_rows, model.max_gap_s, metrics)
+    packer = stream.Packer(rows, fleet.inventory, model.row_schema.context_rows, model.max_gap_s, metrics)
     period = timedelta(milliseconds=PERIOD_MS)
     while start < END:
         moment = clock.epoch_ms(start)
@@ -116,6 +124,8 @@ def labelled(fleet: Fleet, models: list[tuple[int, Model]], limits: Limits) -> W
         wall = moment + PERIOD_MS + LATE_MS
         packs = [json.loads(pack.data) for packs in packer.packs(start, start + period) for pack in packs]
         if packs:
+            # The rows arrive live, not as a history.
+            world.wall = wall
             assert world.send(*packs, now=wall) == DONE
         world.tick(moment + PERIOD_MS, [], wall=wall + 5_000)
         start += period
@@ -140,7 +150,8 @@ def check(fleet: Fleet, before: Backtested, world: World) -> None:
     assert len(labels) + len(world.s3.lines("quarantine/")) == len(fleet.replay)
     once = dict.fromkeys((item["episode_id"] for item in listed), 1)
     assert lines(world, "opened") == once
-    assert lines(world, "resolved") == once
+    # An end at which only a new model finds the behaviour normal has another name.
+    assert lines(world, "resolved") + lines(world, "new_normal") == once
     assert not [item for item in listed if "unfinished" in item]
 
 
@@ -149,9 +160,38 @@ def _keys(rows: pd.DataFrame) -> set[tuple[str, int]]:
     return set(zip(rows["instance_id"].astype(str), moments.tolist(), strict=True))
 
 
-def _served(fitted: Any) -> Model:
+def disturbed(days: tuple[float, float], start_h: float, hours: float, end: datetime) -> Fleet:
+    """Give days to learn from and days to label, without incidents but one: four times the latency of two web servers.
+
+    It begins ``start_h`` hours after the days to learn from and lasts ``hours``. The days to label end at ``end``.
+    """
+    cut = end - timedelta(days=days[1])
+    start = cut - timedelta(days=days[0])
+    fleet = simulator.simulate(start, days=1, stream_hours=1)
+    rows = simulator.continuation(fleet, start, 24 * sum(days))
+    rows = rows[rows["instance_id"].isin(("web-1", "web-2", "database-1"))]
+    began = cut + timedelta(hours=start_h)
+    hit = rows["instance_id"].str.startswith("web-")
+    hit &= rows["timestamp"].between(began, began + timedelta(hours=hours), inclusive="left")
+    rows = rows.assign(latency_ms=np.where(hit, rows["latency_ms"] * 4, rows["latency_ms"]))
+    history, replay = (
+        rows[part].reset_index(drop=True) for part in (rows["timestamp"] < cut, rows["timestamp"] >= cut)
+    )
+    return Fleet(history, replay, replay, fleet.inventory)
+
+
+def _served(fitted: Any, refresh: Refresh) -> Model:
     """Load a fitted model as the function does, through its artifact."""
-    facts = {"model_id": "m", "trained_at": "2026-11-22T00:00:00.000Z", "training_id": "t", "run_id": None}
+    learned = [
+        {"episode_id": f"{each.instance_id}@{clock.iso(each.since_ms)}", "changes": []} for each in refresh.new_normals
+    ]
+    facts = {
+        "model_id": f"m-{refresh.ms}",
+        "new_normals": learned,
+        "trained_at": "2026-11-22T00:00:00.000Z",
+        "training_id": "t",
+        "run_id": None,
+    }
     reference = {"rows": 0, "levels": {}, "unusual": 0.0, "alerts_per_instance_day": 0.0}
     golden = {"records": [], "expected": []}
     document = {**fitted.document, **facts, "reference": reference, "golden": golden}

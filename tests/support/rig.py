@@ -1,6 +1,6 @@
-"""The inference function on the embedded AWS, with a proxy between them that can fail, and the accounts of a trial.
+"""The inference function on the embedded AWS, behind a proxy that can fail, and the accounts of one experiment.
 
-Every trial has a service of its own, so what one leaves behind is not counted by the next.
+Every experiment has a service of its own, so what one leaves behind is not counted by the next.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import numpy as np
 from botocore.config import Config
 
@@ -26,7 +25,7 @@ from riskwatch_local.lambda_host import function as lambda_function
 from riskwatch_local.lambda_host.environment import LambdaRuntime
 from riskwatch_local.lambda_host.kinesis_source import Clients, KinesisSource, take_over
 from riskwatch_local.services import ports
-from riskwatch_local.services.embedded_aws import REGION, ROOT, EmbeddedAws
+from riskwatch_local.services.embedded_aws import ROOT, EmbeddedAws
 from riskwatch_ml.artifact import archive as artifact
 from riskwatch_ml.registry import release
 from tests.support import tiny
@@ -63,11 +62,13 @@ class Rig:
         self.folder = folder
         self.aws = EmbeddedAws.start(supervisor, folder)
         self.proxy = _start_proxy(supervisor, self.aws.endpoint, folder / "proxy.log")
-        make = partial(_client, self.aws.endpoint)
+        make = partial(self.aws.client, config=Config(read_timeout=120))
         self.s3, self.dynamodb = make("s3"), make("dynamodb")
         self.clients = Clients.of(make)
-        self.stack = deploy.deploy(make("cloudformation"), parameters={"EndpointUrl": self.proxy}, poll_s=0.05)
-        _warm_up(self.proxy, self.stack)
+        self.stack = deploy.deploy(
+            make("cloudformation"), make("lambda"), parameters={"EndpointUrl": self.proxy}, poll_s=0.05
+        )
+        _warm_up(partial(make, endpoint_url=self.proxy), self.stack)
         self.settings = take_over(self.clients, self.stack.function, "live")
         release.promote(self.clients.functions, self.stack.function, "live", _artifact(), approved_by="the tests")
         self.function = lambda_function.fetch(self.clients.functions, self.stack.function, "live")
@@ -76,10 +77,10 @@ class Rig:
         self._later: dict[int, LambdaRuntime] = {}
         self._folders = (folder / f"runtime-{number}" for number in range(1000))
 
-    def trial(self) -> Trial:
-        """Begin a trial under a service of its own."""
+    def experiment(self) -> Experiment:
+        """Begin an experiment under a service of its own."""
         self.faults()
-        return Trial(self, next(self._services), after=dict(self.last_put))
+        return Experiment(self, next(self._services), after=dict(self.last_put))
 
     def runtime(self, code: bytes | None = None, *, clock_off_s: int = 0) -> LambdaRuntime:
         """Give an environment of the function, not yet started; with other code, or a clock that is off."""
@@ -90,7 +91,7 @@ class Rig:
             text = f"import time\nright = time.time\ntime.time = lambda: right() + {clock_off_s}\n"
             (folder / "clock" / "sitecustomize.py").write_text(text, encoding="utf-8")
             function = replace(function, variables={**function.variables, "PYTHONPATH": str(folder / "clock")})
-        return LambdaRuntime(self.supervisor, function, folder, self.aws.endpoint)
+        return LambdaRuntime(self.supervisor, function, folder, self.aws.client_settings)
 
     def later(self, hours: int) -> LambdaRuntime:
         """Give the environment that runs six minutes and some hours from now."""
@@ -122,26 +123,15 @@ def _start_proxy(supervisor: Supervisor, upstream: str, log: Path) -> str:
     return f"http://{ports.LOOPBACK}:{port}"
 
 
-def _client(endpoint: str, service: str) -> Any:
-    return boto3.client(
-        service,
-        endpoint_url=endpoint,
-        region_name=REGION,
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-        config=Config(read_timeout=120),
-    )
-
-
-def _warm_up(proxy: str, stack: deploy.Outputs) -> None:
+def _warm_up(client: Callable[[str], Any], stack: deploy.Outputs) -> None:
     """Ask the proxy for each service once: it reads their models then, longer than the function would wait."""
-    _client(proxy, "s3").put_object(Bucket=stack.bucket, Key="warm-up", Body=b"")
-    _client(proxy, "dynamodb").scan(TableName=stack.table)
-    _client(proxy, "sns").get_topic_attributes(TopicArn=stack.topic_arn)
+    client("s3").put_object(Bucket=stack.bucket, Key="warm-up", Body=b"")
+    client("dynamodb").scan(TableName=stack.table)
+    client("sns").get_topic_attributes(TopicArn=stack.topic_arn)
 
 
 def _artifact() -> bytes:
-    """Pack the tiny model with every instance of every trial, the same normal values at every hour, one golden row."""
+    """Pack the tiny model with all instances of all experiments, equal normal values at every hour, one golden row."""
     names = [f"{service}-{number}" for service in SERVICES for number in range(INSTANCES)] + HOSTILE_NAMES
     center = [tiny.baseline(50, 500), tiny.baseline(30, 300), tiny.baseline(tiny.CPU, tiny.NET)]
     document = tiny.document(
@@ -156,7 +146,7 @@ def _artifact() -> bytes:
 
 
 @dataclass
-class Trial:
+class Experiment:
     """What one test sends, and the accounts of what became of it."""
 
     rig: Rig
@@ -209,7 +199,7 @@ class Trial:
                 self.rig.last_put[result["ShardId"]] = result["SequenceNumber"]
 
     def source(self, runtime: LambdaRuntime, **changes: Any) -> KinesisSource:
-        """Give an event source with the stack's settings, but for the changes, that begins with the trial's records."""
+        """Give an event source with the stack's settings and the changes; it begins with the experiment's records."""
         after, now = changes.pop("after", self.after), changes.pop("now", time.time)
         return KinesisSource(self.rig.clients, replace(self.rig.settings, **changes), runtime.invoke, after, now)
 
@@ -280,7 +270,7 @@ class Trial:
             yield from map(json.loads, gzip.decompress(body).splitlines())
 
     def _messages(self) -> Iterator[dict[str, Any]]:
-        """Take the messages of this trial from the queue, and throw away those of others."""
+        """Take the messages of this experiment from the queue, and throw away those of others."""
         url = self.rig.stack.alert_queue_url
         while found := self.rig.clients.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
             for message in found:

@@ -61,20 +61,20 @@ def times(start, end):
     return {"data_interval_start": coerce_datetime(start), "data_interval_end": coerce_datetime(end)}
 
 
-def context(of_run, task_id="task"):
+def context(from_run, task_id="task"):
     """Return the context of a task as the SDK builds it in the task's process."""
-    task = BaseOperator(task_id=task_id, dag=DAG(of_run.dag_id, schedule=None))
+    task = BaseOperator(task_id=task_id, dag=DAG(from_run.dag_id, schedule=None))
     ti = RuntimeTaskInstance.model_construct(
         id=_ID,
         task_id=task_id,
-        dag_id=of_run.dag_id,
-        run_id=of_run.run_id,
+        dag_id=from_run.dag_id,
+        run_id=from_run.run_id,
         try_number=1,
         map_index=-1,
         dag_version_id=_ID,
         task=task,
-        start_date=of_run.start_date,
-        _ti_context_from_server=TIRunContext(dag_run=of_run, max_tries=0),
+        start_date=from_run.start_date,
+        _ti_context_from_server=TIRunContext(dag_run=from_run, max_tries=0),
     )
     return ti.get_template_context()
 

@@ -82,16 +82,25 @@ def document(**changes: Any) -> dict[str, Any]:
     return {**copy.deepcopy(DOCUMENT), **changes}
 
 
-def encode(values: dict[str, Any], arrays: dict[str, Any]) -> dict[str, bytes]:
-    """Give the bytes of the files of a model by name."""
-    plain = {name: content for name, content in arrays.items() if name not in ("center", "scale")}
+def encode(
+    values: dict[str, Any], arrays: dict[str, Any], kinds: dict[str, dict[str, Any]] | None = None
+) -> dict[str, bytes]:
+    """Give the bytes of the files of a model by name; `kinds` has the arrays of its further parts."""
+    stored = _stored(arrays)
+    for prefix, further in (kinds or {}).items():
+        stored |= {f"{prefix}/{name}": content for name, content in _stored(further).items()}
     index, blob = {}, b""
-    for name, content in sorted({**plain, **profile(arrays["center"], arrays["scale"])}.items()):
-        kind, code = ("u2", "H") if name == "profile_counts" else ("f4", "f")
+    for name, content in sorted(stored.items()):
+        kind, code = ("u2", "H") if name.endswith("profile_counts") else ("f4", "f")
         flat = list(flatten(content))
         index[name] = {"type": kind, "offset": len(blob), "shape": shape(content) if content else [0, 24]}
         blob += struct.pack(f"<{len(flat)}{code}", *flat)
     return sealed({**values, "arrays": index}, blob)
+
+
+def _stored(arrays: dict[str, Any]) -> dict[str, Any]:
+    plain = {name: content for name, content in arrays.items() if name not in ("center", "scale")}
+    return {**plain, **profile(arrays["center"], arrays["scale"])}
 
 
 def sealed(values: dict[str, Any], blob: bytes) -> dict[str, bytes]:
@@ -158,4 +167,4 @@ def stream_record(rows: list[list[float | None]], instance_id: str = "web-1", **
 
 def record(rows: list[list[float | None]], instance_id: str = "web-1", **changes: Any) -> Record:
     """Give a decoded record."""
-    return parse(stream_record(rows, instance_id, **changes), model().layout)
+    return parse(stream_record(rows, instance_id, **changes), model().row_schema)

@@ -35,6 +35,8 @@ def training(kind="contest", champion=None, **more):
         "wins": {},
         "at": clock.iso(TEN),
         "in_vain": False,
+        "until": clock.iso(TEN),
+        "new_normals": [],
     }
     return {**known, "champion": None if champion is None else asdict(champion), **more}
 

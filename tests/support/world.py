@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from riskwatch_lambda import handler
 from riskwatch_lambda.alerting.budget import Budget, Limits
-from riskwatch_lambda.alerting.maintenance import Window, Windows
-from riskwatch_lambda.alerting.notifier import Teller
-from riskwatch_lambda.alerting.sinks import Objects, Publisher
-from riskwatch_lambda.episodes.repository import Registry
+from riskwatch_lambda.alerting.maintenance import MaintenanceWindow, MaintenanceWindows
+from riskwatch_lambda.alerting.notifier import Notifier
+from riskwatch_lambda.alerting.sinks import Publisher
+from riskwatch_lambda.episodes.repository import EpisodeRepository
+from riskwatch_lambda.episodes.seen import SeenRows
 from riskwatch_lambda.events.batch import Outputs
+from riskwatch_lambda.storage import Objects
 from riskwatch_lambda.table import Table
 from tests.support import tiny
 from tests.support.fakes import FakeDynamoDB, FakeS3, FakeSNS
@@ -35,7 +37,7 @@ EPISODE = "web-1@2026-11-22T11:00:00.000Z"
 # A score of 4, where the opening row has 2; it is high load, too.
 TWICE_CPU = CPU + math.e**4 - 1
 NOON = ELEVEN + HOUR_MS
-AT_NOON = Limits(service=1, fleet=1000, digest_hour=12)
+AT_NOON = Limits(service=1, fleet=1000, daily_summary_hour=12)
 LINES = ("opened", "escalated", "resolved")
 # The answer of a tick that had nothing to do.
 NOTHING = {"sent": 0, "failed": 0, "held": 0, "expired": 0, "silent": 0, "open": 0}
@@ -49,22 +51,28 @@ class World:
         self.pauses: list[float] = []
         self.model = model or tiny.model(baselines=INSTANCES)
         table = Table(self.dynamodb, "table", pause=self.pauses.append)
-        registry, self.windows = Registry(table), Windows(table)
+        repository, self.windows = EpisodeRepository(table), MaintenanceWindows(table)
         publisher = Publisher(self.sns, "topic")
-        teller = Teller(registry, self.windows, Budget(table, limits), publisher, "https://link/")
-        self.outputs = Outputs(Objects(self.s3, "bucket"), registry, lambda: teller)
+        notifier = Notifier(repository, self.windows, Budget(table, limits), publisher, "https://link/")
+        self.outputs = Outputs(Objects(self.s3, "bucket"), repository, SeenRows(table), lambda: notifier)
         self.sequence = 100
+        self.wall = NOW - 1500
 
-    def event(self, *datas: Any) -> dict[str, Any]:
-        """Give a Kinesis event with records that are dictionaries or raw text."""
+    def event(self, *datas: Any, arrived_ms: int | None = None) -> dict[str, Any]:
+        """Give a Kinesis event with records that are dictionaries or raw text.
+
+        They arrive just before `NOW`, but no record before its newest row or an earlier record.
+        """
         records = []
         for data in datas:
             self.sequence += 1
+            arrived = max(self.wall, *_times(data)) if arrived_ms is None else arrived_ms
+            self.wall = max(self.wall, arrived)
             text = data if isinstance(data, str) else base64.b64encode(json.dumps(data).encode()).decode()
             kinesis = {
                 "sequenceNumber": str(self.sequence),
                 "partitionKey": "shop",
-                "approximateArrivalTimestamp": (NOW - 1500) / 1000,
+                "approximateArrivalTimestamp": arrived / 1000,
                 "data": text,
             }
             records.append({"eventID": f"shardId-000000000000:{self.sequence}", "kinesis": kinesis})
@@ -79,15 +87,17 @@ class World:
         return self.handle(self.event(*datas), now)
 
     def tick(
-        self, now: int, overdue: list[list[Any]] | None = None, *, wall: int | None = None, digest: bool = False
+        self, now: int, overdue: list[list[Any]] | None = None, *, wall: int | None = None, daily_summary: bool = False
     ) -> dict[str, Any]:
-        """Run the function on a tick; the wall clock says the same as the rows unless it is given."""
-        event = {"tick": {"now": now, "overdue": overdue, "digest": digest}}
-        return self.handle(event, now if wall is None else wall)
+        """Run the function on a tick; the wall clock says the same as the newest rows unless it is given."""
+        event = {"tick": {"now": now, "overdue": overdue, "digest": daily_summary}}
+        return self.handle(event, max(now, self.wall) if wall is None else wall)
 
-    def window(self, scope: str, name: str, from_ms: int, until_ms: int) -> Window:
+    def window(self, scope: str, name: str, from_ms: int, until_ms: int) -> MaintenanceWindow:
         """Declare a maintenance window."""
-        declared = Window(f"w{len(self.windows.read())}", scope, name, from_ms, until_ms, "disk swap", "ada", from_ms)
+        declared = MaintenanceWindow(
+            f"w{len(self.windows.read())}", scope, name, from_ms, until_ms, "disk swap", "ada", from_ms
+        )
         self.windows.add(declared)
         return declared
 
@@ -101,6 +111,13 @@ class World:
             raise CrashError
 
         self.sns.publish = last  # type: ignore[assignment, method-assign]
+
+
+def _times(data: Any) -> list[int]:
+    """Give the times of the rows of a record, and 0."""
+    parts = data.get("instances", [data]) if isinstance(data, dict) else []
+    times = [part.get("ts") for part in parts if isinstance(part, dict)]
+    return [0, *(ms for ts in times if isinstance(ts, list) for ms in ts if type(ms) is int)]
 
 
 class CrashError(BaseException):
@@ -124,7 +141,7 @@ def backlogged(limits: Limits = PLENTY) -> World:
     )
 
 
-def told(world: World, event: str = "opened") -> list[list[str]]:
+def notified_lines(world: World, event: str = "opened") -> list[list[str]]:
     """Give the episodes that each message of an event told of."""
     lines = {"digest": "opened"}.get(event, event)
     return [

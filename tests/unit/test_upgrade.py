@@ -64,8 +64,8 @@ def in_service(store):
 
 
 def test_the_artifact_is_the_one_of_the_ledger_and_is_found(store, in_service):
-    found = champion.artifact(store, version=in_service.version, digest=in_service.digest, s3_key=in_service.s3_key)
-    assert archive.digest(found) == ENTRY["digest"]
+    found = champion.artifact(store, version=in_service.version, checksum=in_service.digest, s3_key=in_service.s3_key)
+    assert archive.checksum(found) == ENTRY["digest"]
     assert archive.code_sha256(found) == ENTRY["code_sha256"]
 
 
@@ -99,10 +99,10 @@ def test_its_own_code_serves_after_a_rollback(tmp_path):
 
 def test_it_is_refreshed_with_its_settings_and_forces_no_contest(store, in_service):
     # GIVEN / WHEN
-    serving = train._serving(store, asdict(in_service), catalogue.load().names)
+    serving = train._champion_model(store, asdict(in_service), catalogue.load().names)
 
     # THEN
-    assert serving.given_up == ""
+    assert serving.unusable_because == ""
     assert serving.settings == dict(archive.unpack(ARTIFACT)[0]["settings"])
     assert serving.model.features == catalogue.load().names
 
@@ -151,7 +151,7 @@ def world():
 
 def test_open_episodes_go_on_and_end(world):
     # GIVEN the episodes that the table holds as unfinished
-    registry = world.outputs.registry
+    registry = world.outputs.repository
     before = registry.unfinished()
     assert before
 

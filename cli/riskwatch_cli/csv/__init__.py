@@ -1,1 +1,1 @@
-"""The commands that read CSV files."""
+"""Commands that read CSV files."""

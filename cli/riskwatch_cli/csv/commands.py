@@ -1,4 +1,4 @@
-"""The commands that bring rows in from a CSV file: `riskwatch import` and `riskwatch stream`."""
+"""The commands on a CSV file: `riskwatch import` and `riskwatch stream`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from riskwatch_cli.console import bar, show, show_counts
-from riskwatch_cli.errors import STATE, explained, say
+from riskwatch_cli.errors import STATE, print_error, report_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from riskwatch_cli.csv.stream_rows import Key, Selection, Verdicts
+    from riskwatch_ml.core.settings import Settings
     from riskwatch_ml.ingest.csv_reader import CsvRows
+    from riskwatch_ml.storage.bucket import Store
+    from riskwatch_ml.streaming.packs import Packer
 
 app = typer.Typer()
 
@@ -22,23 +26,24 @@ _File = Annotated[
     typer.Option(
         "--csv",
         metavar="FILE",
-        help="A header line with a time column, columns named as in CloudWatch, optionally an instance column.",
+        help="CSV file: a header line with a time column, metrics named as in CloudWatch, and optionally an instance "
+        "column.",
     ),
 ]
 _Name = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="What the instance is called where the file has no instance column (the file's own name without this "
-        "option); else the one instance to take.",
+        help="If the file has no instance column: the name of the instance (default: the name of the file). Otherwise: "
+        "the only instance to read.",
     ),
 ]
 
 
 @app.command("import")
 def import_csv(csv: _File, instance: _Name = None) -> None:
-    """Bring the rows of a CSV file into the bucket and validate them as an export would."""
-    with explained(Path(STATE), "stopped half way: run the same import again to complete it"):
+    """Import the rows of a CSV file into the bucket and validate them like an export."""
+    with report_errors(Path(STATE), "stopped halfway: run the same import again to complete it"):
         if not _import(csv, instance):
             raise typer.Exit(1)
 
@@ -46,16 +51,22 @@ def import_csv(csv: _File, instance: _Name = None) -> None:
 @app.command("stream")
 def stream_csv(
     csv: _File,
-    rate: Annotated[float | None, typer.Option(min=0.001, help="Rows a second; as fast as they go without it.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Rows per second; default: as fast as possible.")
+    ] = None,
     speed: Annotated[
-        float | None, typer.Option(min=0.001, help="Times real time: 300 sends five minutes of the file each second.")
+        float | None,
+        typer.Option(min=0.001, help="Multiple of real time: 300 sends five minutes of the file per second."),
     ] = None,
     instance: _Name = None,
 ) -> None:
-    """Send the rows of a CSV file through the stream to the live model, and say what became of each."""
+    """Send the rows of a CSV file through the stream to the live model.
+
+    The output counts the labelled and the quarantined rows.
+    """
     if rate is not None and speed is not None:
         raise typer.BadParameter("give --rate or --speed, not both")
-    with explained(Path(STATE), "stopped: the rows sent so far are labelled all the same"):
+    with report_errors(Path(STATE), "stopped: the rows sent so far are still labelled"):
         if not _stream(csv, rate, speed, instance):
             raise typer.Exit(1)
 
@@ -67,34 +78,36 @@ def _import(path: Path, instance: str | None) -> bool:
     from riskwatch_ml.storage.bucket import Store
 
     config = settings.load()
-    metrics = catalogue.load(config.catalogue)
-    found = csv_reader.read(path, metrics, instance=instance)
-    _announce(path, found)
+    metrics = catalogue.load_all(config.catalogue)[0]
+    csv_rows = csv_reader.read(path, metrics, instance=instance)
+    _announce(path, csv_rows)
     from riskwatch_cli.csv import import_rows
 
     with bar() as progress:
         task = progress.add_task("days validated", total=None)
         result = import_rows.bring_in(
             Store(aws.client("s3"), config.bucket),
-            found.rows,
+            csv_rows.rows,
             metrics,
             config.period_s,
             lambda done, total: progress.update(task, completed=done, total=total),
         )
     show(f"{result.rows:,} rows = {result.validated:,} validated + {result.quarantined:,} quarantined")
     show_counts(result.reasons, "quarantined")
-    if result.rows != result.validated + result.quarantined:
-        say("the counts do not add up: something else wrote the same hours meanwhile; import the file again")
+    show(f"{result.values:,} values = {result.values_kept:,} kept + {result.values_refused:,} refused")
+    show_counts(result.value_reasons, "refused")
+    if not result.adds_up:
+        print_error("the counts do not add up: another writer changed the same hours meanwhile; import the file again")
         return False
     if not result.validated:
-        say(f"no row of {path.name} passed: correct what the reasons name, then import it again")
+        print_error(
+            f"no row of {path.name} passed the validation: fix what the reasons name, then import the file again"
+        )
     return result.validated > 0
 
 
 def _stream(path: Path, rate: float | None, speed: float | None, instance: str | None) -> bool:
     from riskwatch_cli.csv import stream_rows
-    from riskwatch_lambda.model.document import LEVELS
-    from riskwatch_lambda.scoring.labelled_row import RISKS
     from riskwatch_ml.core import aws, settings
     from riskwatch_ml.ingest import csv_reader
     from riskwatch_ml.schema import catalogue
@@ -103,63 +116,82 @@ def _stream(path: Path, rate: float | None, speed: float | None, instance: str |
     from riskwatch_ml.streaming import live_model, packs
 
     config = settings.load()
-    metrics = catalogue.load(config.catalogue)
-    found = csv_reader.read(path, metrics, instance=instance)
-    _announce(path, found)
+    metrics = catalogue.load_all(config.catalogue)[0]
+    csv_rows = csv_reader.read(path, metrics, instance=instance)
+    _announce(path, csv_rows)
     store = Store(aws.client("s3"), config.bucket)
     model = live_model.ask(aws.client("lambda"), config.function, config.alias)
-    features = live_model.wanted(metrics, model.features)
-    chosen = stream_rows.select(found.rows, features)
-    if chosen.rows.empty:
-        say(f"{path.name}: no row has a value of {', '.join(features.names)}, which the live model needs")
+    features = live_model.select_metrics(metrics, model.features)
+    selection = stream_rows.select(csv_rows.rows, features)
+    if selection.rows.empty:
+        print_error(f"{path.name}: no row has a value of {', '.join(features.names)}, which the live model needs")
         return False
-    wanted = stream_rows.row_keys(chosen.rows)
     known = known_instances.load(config.inventory, store)
-    packer = packs.Packer(chosen.rows, known, model.context_rows, model.max_gap_s, features)
+    packer = packs.Packer(selection.rows, known, model.context_rows, model.max_gap_s, features)
+    keys = stream_rows.row_keys(selection.rows)
+    sent, verdicts = _send(config, store, packer, keys, rate, speed)
+    _show_verdicts(len(csv_rows.rows), selection, verdicts, model.model_id)
+    if sent != len(keys):
+        print_error(f"{sent:,} of {len(keys):,} rows were sent")
+    stream_rows.check_complete(keys, verdicts, config.function)
+    if not verdicts.labelled:
+        print_error(f"no row of {path.name} was labelled: fix what the reasons name")
+    return len(verdicts.labelled) > 0
+
+
+def _send(
+    config: Settings, store: Store, packer: Packer, keys: set[Key], rate: float | None, speed: float | None
+) -> tuple[int, Verdicts]:
+    """Send rows and await their verdicts; return the number sent and the verdicts."""
+    from riskwatch_cli.csv import stream_rows
+    from riskwatch_ml.core import aws
+
     arrivals = stream_rows.Arrivals(store)
     with bar() as progress:
-        sending = progress.add_task("sent", total=len(wanted))
-        answering = progress.add_task("labelled or quarantined", total=len(wanted))
+        sending = progress.add_task("sent", total=len(keys))
+        answering = progress.add_task("labelled or quarantined", total=len(keys))
         sent = stream_rows.send(
             aws.client("kinesis"),
             config.stream,
             packer,
-            wanted,
+            keys,
             rate=rate,
             speed=speed,
             progress=lambda done: progress.update(sending, completed=done),
         )
         verdicts = stream_rows.follow(
             arrivals,
-            wanted,
+            keys,
             patience_s=stream_rows.PATIENCE_S,
             progress=lambda done: progress.update(answering, completed=done),
         )
-    left_out = {"of the same instance and time as another": chosen.repeated, "without any value": chosen.empty}
-    left = "".join(f" + {count:,} {why} (not sent)" for why, count in left_out.items() if count)
+    return sent, verdicts
+
+
+def _show_verdicts(rows: int, selection: Selection, verdicts: Verdicts, model_id: str) -> None:
+    """Print the outcome of the `rows` rows of the file."""
+    from riskwatch_lambda.model.document import LEVELS
+    from riskwatch_lambda.scoring.labelled_row import RISKS
+
+    omitted = {"of the same instance and time as another": selection.repeated, "without any value": selection.empty}
+    not_sent = "".join(f" + {count:,} {why} (not sent)" for why, count in omitted.items() if count)
     labelled, quarantined = len(verdicts.labelled), len(verdicts.quarantined)
-    show(
-        f"{len(found.rows):,} rows = {labelled:,} labelled + {quarantined:,} quarantined{left}; model {model.model_id}"
-    )
+    show(f"{rows:,} rows = {labelled:,} labelled + {quarantined:,} quarantined{not_sent}; model {model_id}")
     show("level: " + _row(verdicts.levels(), LEVELS))
     show("risk:  " + _row(verdicts.risks(), RISKS))
     show_counts(verdicts.reasons(), "quarantined")
-    if sent != len(wanted):
-        say(f"{sent:,} of {len(wanted):,} rows went through")
-    stream_rows.check_complete(wanted, verdicts, config.function)
-    if not labelled:
-        say(f"no row of {path.name} was labelled: correct what the reasons name")
-    return labelled > 0
+    show_counts(verdicts.value_reasons(), "refused values of labelled rows")
 
 
-def _announce(path: Path, found: CsvRows) -> None:
-    first, last = found.rows["timestamp"].min(), found.rows["timestamp"].max()
-    count = found.rows["instance_id"].nunique()
+def _announce(path: Path, csv_rows: CsvRows) -> None:
+    rows = csv_rows.rows
+    first, last = rows["timestamp"].min(), rows["timestamp"].max()
+    count = rows["instance_id"].nunique()
     show(
-        f"{path.name}: {len(found.rows):,} rows of {count:,} instance{'s' if count > 1 else ''}, "
+        f"{path.name}: {len(rows):,} rows of {count:,} instance{'s' if count > 1 else ''}, "
         f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
     )
-    for note in found.notes:
+    for note in csv_rows.notes:
         show(f"  note: {note}")
 
 

@@ -1,20 +1,21 @@
-"""Rows of a CSV file into `raw/`, then through the same validation as the hourly export.
+"""Import of a CSV file: write the rows to `raw/` and validate them.
 
-All files share one part of the layers. An import replaces what earlier imports brought for the same instances between
-the first and the last of its rows; other instances, and what the export wrote, stay as they are.
+All CSV files share one part of each layer. An import replaces the rows that earlier imports wrote for the same
+instances between its first and its last row. It does not change other instances or the rows of the export.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from riskwatch_expectations.pipeline import CSV_PART, split_interval
+from riskwatch_expectations.pipeline import CSV_PART, RESULTS, split_interval
 from riskwatch_expectations.validate import REASONS, Interval
+from riskwatch_ml.schema import metric_rows
 from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
@@ -24,18 +25,34 @@ if TYPE_CHECKING:
     from riskwatch_ml.storage.bucket import Store
 
 _DAY = timedelta(days=1)
-# Few enough days for a progress bar to move, enough of them that starting a validation costs little beside its rows.
+# Short enough for the progress bar to move, long enough to make the start of a validation cheap beside its rows.
 _LONGEST = 3 * _DAY
 
 
 @dataclass(frozen=True)
 class Imported:
-    """Rows in = validated + quarantined; `reasons` counts the quarantined rows by reason, a row may have several."""
+    """The counts of an import: `rows` = `validated` + `quarantined`, `values` = `values_kept` + `values_refused`.
+
+    `reasons` counts the quarantined rows by reason; a row may have several reasons. `value_reasons` counts the refused
+    values of validated rows by reason, which names the metric. A quarantined row refuses all its values.
+    """
 
     rows: int
     validated: int
     quarantined: int
     reasons: Mapping[str, int]
+    values: int
+    values_kept: int
+    values_refused: int
+    value_reasons: Mapping[str, int]
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether every row and every value has an outcome."""
+        return (self.rows, self.values) == (
+            self.validated + self.quarantined,
+            self.values_kept + self.values_refused,
+        )
 
 
 def bring_in(
@@ -43,34 +60,66 @@ def bring_in(
 ) -> Imported:
     """Write metric rows to `raw/` and split them into `validated/` and `quarantine/`.
 
-    `rows` has the catalogue's columns, at least one row, and may repeat an (instance, time). `progress` is told how
-    many days of how many are done.
+    `rows` has the columns of the catalogue and at least one row, and may repeat an (instance, time). `period_s` is the
+    period of the rows in seconds. `progress` is called with the number of days done and their total.
     """
     first, last = rows["timestamp"].min(), rows["timestamp"].max()
     instances = set(rows["instance_id"])
     spans = _spans({*_days(rows["timestamp"]), *_written(store, first, last)})
     total = sum((end - start) // _DAY for start, end in spans)
-    validated = quarantined = done = 0
-    reasons: Counter[str] = Counter()
+    tally = _Tally()
+    done = 0
     for start, end in spans:
         progress(done, total)
         fresh = rows[(rows["timestamp"] >= start) & (rows["timestamp"] < end)]
         old = store.read_hours(keys.RAW, start, end, part=CSV_PART)
         replaced = old["instance_id"].isin(instances) & old["timestamp"].between(first, last)
-        kept = old[~replaced]
-        merged = fresh if kept.empty else pd.concat([fresh, kept], ignore_index=True)
+        others = old[~replaced]
+        merged = fresh if others.empty else pd.concat([fresh, others], ignore_index=True)
         store.write_hours(keys.RAW, merged, start, end, CSV_PART)
         if not merged.empty:
             outcome = split_interval(store, catalogue, Interval(start, end, period_s), CSV_PART)
-            validated += int(_of(outcome.validated, instances, first, last).sum())
-            refused = outcome.quarantined[_of(outcome.quarantined, instances, first, last)]
-            quarantined += len(refused)
-            reasons.update(reason for text in refused[REASONS] for reason in str(text).split("; "))
+            tally.add(
+                *(
+                    table[_of(table, instances, first, last)]
+                    for table in (outcome.validated, outcome.quarantined, outcome.refused)
+                )
+            )
         else:
-            for layer in (keys.VALIDATED, keys.QUARANTINE):
+            for layer in RESULTS:
                 store.write_hours(layer, merged, start, end, CSV_PART)
         done += (end - start) // _DAY
-    return Imported(len(rows), validated, quarantined, dict(reasons.most_common()))
+    return Imported(
+        rows=len(rows),
+        validated=tally.validated,
+        quarantined=tally.quarantined,
+        reasons=dict(tally.reasons.most_common()),
+        values=metric_rows.count_values(rows),
+        values_kept=tally.values_kept,
+        values_refused=tally.values_refused,
+        value_reasons=dict(tally.value_reasons.most_common()),
+    )
+
+
+@dataclass
+class _Tally:
+    """Counts over the intervals of an import."""
+
+    validated: int = 0
+    quarantined: int = 0
+    values_kept: int = 0
+    values_refused: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    value_reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, validated: pd.DataFrame, quarantined: pd.DataFrame, refused: pd.DataFrame) -> None:
+        """Add the outcome of one interval: rows of the file only."""
+        self.validated += len(validated)
+        self.quarantined += len(quarantined)
+        self.values_kept += metric_rows.count_values(validated)
+        self.values_refused += len(refused) + metric_rows.count_values(quarantined)
+        self.reasons.update(reason for text in quarantined[REASONS] for reason in str(text).split("; "))
+        self.value_reasons.update(refused["reason"].map(str))
 
 
 def _of(rows: pd.DataFrame, instances: set[str], first: pd.Timestamp, last: pd.Timestamp) -> pd.Series:
@@ -82,14 +131,14 @@ def _days(stamps: pd.Series) -> Iterable[datetime]:
 
 
 def _written(store: Store, first: pd.Timestamp, last: pd.Timestamp) -> Iterable[datetime]:
-    """The days from the first to the last row in which an earlier import left rows."""
-    places = map(keys.parse_hour, store.keys(keys.hours(keys.RAW)))
-    days = {place.day for place in places if place is not None and place.part == CSV_PART}
+    """Return the days from `first` to `last` that have rows of an earlier import."""
+    hours = map(keys.parse_hour, store.keys(keys.hours(keys.RAW)))
+    days = {hour.day for hour in hours if hour is not None and hour.part == CSV_PART}
     return [day for day in days if first.floor("D") <= day <= last]
 
 
 def _spans(days: set[datetime]) -> list[tuple[datetime, datetime]]:
-    """Join neighbouring days into intervals [start, end) of `_LONGEST` at most."""
+    """Join adjacent days into intervals [start, end) of at most `_LONGEST`."""
     spans: list[tuple[datetime, datetime]] = []
     for day in sorted(days):
         if spans and spans[-1][1] == day and day - spans[-1][0] < _LONGEST:

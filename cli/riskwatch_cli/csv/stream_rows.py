@@ -1,7 +1,7 @@
-"""Rows of a CSV file into the stream, at the pace asked for, and what became of each of them.
+"""Send rows through the stream at a given pace, and await their verdicts.
 
-The packs are those that stream_metrics makes. A row counts as labelled or quarantined when the function has written
-it, found by instance and time in the objects that appeared since the sending began.
+The packs have the format that stream_metrics writes. A row counts as labelled or quarantined when an object that the
+function wrote since the start contains its instance and time.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class UnansweredError(OperationError):
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows in the file = `rows` + `repeated` + `empty`.
+    """The rows to send: rows in the file = `rows` + `repeated` + `empty`.
 
-    `repeated` rows have the instance and time of an earlier one, `empty` ones no value of any of the model's features;
-    neither can be sent.
+    `repeated` counts rows with the instance and time of an earlier row, `empty` rows without a value of any feature of
+    the model. Neither are sent.
     """
 
     rows: pd.DataFrame
@@ -54,14 +54,19 @@ class Selection:
 
 @dataclass
 class Verdicts:
-    """What became of rows, by instance and time (epoch ms): (level, risk) of a label, or the reason of a refusal."""
+    """The outcome of rows, by instance and time (epoch ms).
+
+    `labelled` has the (level, risk) of a row, `refused_values` the reasons for which values of a labelled row were
+    refused, `quarantined` the reason for which a row was.
+    """
 
     labelled: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    refused_values: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     quarantined: dict[Key, str] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
-        """Rows that have either."""
+        """The number of rows with an outcome."""
         return len(self.labelled) + len(self.quarantined)
 
     def levels(self) -> Counter[str]:
@@ -73,15 +78,22 @@ class Verdicts:
         return Counter(risk for _, risk in self.labelled.values())
 
     def reasons(self) -> Counter[str]:
-        """Count quarantined rows by reason, without the value that each of them had."""
-        return Counter(re.sub(r" is -?[\d.e+-]+, ", " is ", reason) for reason in self.quarantined.values())
+        """Count quarantined rows by reason, without the value of each row."""
+        return Counter(map(_without_value, self.quarantined.values()))
+
+    def value_reasons(self) -> Counter[str]:
+        """Count refused values of labelled rows by reason, without the values."""
+        return Counter(_without_value(reason) for reasons in self.refused_values.values() for reason in reasons)
 
 
 def select(rows: pd.DataFrame, metrics: Catalogue) -> Selection:
-    """Leave out what no record can be made of: rows without any value, and of repeated rows all but the first."""
-    some = rows[rows[list(metrics.names)].notna().any(axis="columns")]
-    once = some.drop_duplicates(["instance_id", "timestamp"], keep="first")
-    return Selection(once, len(some) - len(once), len(rows) - len(some))
+    """Return the rows that can be sent.
+
+    Rows without any value are dropped, and of repeated rows all but the first.
+    """
+    filled = rows[rows[list(metrics.names)].notna().any(axis="columns")]
+    unique = filled.drop_duplicates(["instance_id", "timestamp"], keep="first")
+    return Selection(unique, len(filled) - len(unique), len(rows) - len(filled))
 
 
 def send(
@@ -96,34 +108,36 @@ def send(
     wait: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.monotonic,
 ) -> int:
-    """Send the wanted rows at once, `rate` a second, or `speed` times as fast as they happened; return how many went.
+    """Send rows and return the number of rows sent.
 
-    With a pace, no row goes before it is due, and those that are due go together; rows of one time are due at once.
+    `rate` is the pace in rows per second, `speed` a multiple of real time; without either, all rows are sent at once.
+    With a pace, no row is sent before it is due, and all due rows are sent together. Rows of the same time are due at
+    the same time.
     """
     counts = Counter(ms for _, ms in wanted)
-    moments = sorted(counts)
-    began = now()
+    times = sorted(counts)
+    start = now()
     due: list[float] = []
     before = 0
-    for ms in moments:
-        behind = before / rate if rate is not None else (ms - moments[0]) / 1000 / speed if speed is not None else 0.0
-        due.append(began + behind)
+    for ms in times:
+        delay = before / rate if rate is not None else (ms - times[0]) / 1000 / speed if speed is not None else 0.0
+        due.append(start + delay)
         before += counts[ms]
-    sent = place = 0
-    while place < len(moments):
-        if due[place] > now():
-            wait(due[place] - now())
-        last = place
-        while last + 1 < len(moments) and due[last + 1] <= now():
+    sent = first = 0
+    while first < len(times):
+        if due[first] > now():
+            wait(due[first] - now())
+        last = first
+        while last + 1 < len(times) and due[last + 1] <= now():
             last += 1
-        queues = packer.packs(clock.from_epoch_ms(moments[place]), clock.from_epoch_ms(moments[last] + 1))
+        queues = packer.packs(clock.from_epoch_ms(times[first]), clock.from_epoch_ms(times[last] + 1))
         sent += kinesis.put(client, name, queues, pause=wait, progress=_after(sent, progress)).rows
-        place = last + 1
+        first = last + 1
     return sent
 
 
 def _after(sent: int, progress: Callable[[int], None]) -> Callable[[int], None]:
-    """Return a progress callback that counts on from the rows sent so far."""
+    """Return a progress callback that adds the rows sent so far."""
 
     def show(more: int) -> None:
         progress(sent + more)
@@ -132,7 +146,7 @@ def _after(sent: int, progress: Callable[[int], None]) -> Callable[[int], None]:
 
 
 class Arrivals:
-    """Objects that the function writes from now on."""
+    """The objects that the function writes from now on."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -140,17 +154,19 @@ class Arrivals:
         self._seen = set(self._keys())
 
     def collect(self, wanted: set[Key], verdicts: Verdicts) -> None:
-        """Add the verdicts on the wanted rows that arrived since the last call.
+        """Add the verdicts on these rows that arrived since the last call.
 
-        The first verdict on a row stands, as it does where labelled rows are compacted.
+        The first verdict on a row counts, as in the compaction of labelled rows.
         """
         for key in [key for key in self._keys() if key not in self._seen]:
             self._seen.add(key)
             for document in _documents(self._store.get_bytes(key) or b""):
                 if key.startswith(keys.ARRIVED):
                     row = str(document["instance_id"]), clock.epoch_ms(clock.parse(document["timestamp"]))
-                    if row in wanted:
-                        verdicts.labelled.setdefault(row, (str(document["level"]), str(document["risk"])))
+                    if row in wanted and row not in verdicts.labelled:
+                        verdicts.labelled[row] = str(document["level"]), str(document["risk"])
+                        values = document.get("refused_values") or ()
+                        verdicts.refused_values[row] = tuple(str(value["reason"]) for value in values)
                 else:
                     for row in wanted.intersection(_refused(document)):
                         verdicts.quarantined.setdefault(row, str(document["reason"]))
@@ -172,7 +188,10 @@ def follow(
     wait: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.monotonic,
 ) -> Verdicts:
-    """Wait until every wanted row is labelled or quarantined, or none of them has been for `patience_s` seconds."""
+    """Wait for the verdicts on rows and return them.
+
+    Stop when every row is labelled or quarantined, or when no verdict has arrived for `patience_s` seconds.
+    """
     verdicts = Verdicts()
     newest = now()
     while True:
@@ -187,14 +206,18 @@ def follow(
 
 
 def check_complete(wanted: set[Key], verdicts: Verdicts, function: str) -> None:
-    """Raise UnansweredError, naming the first of them, where rows have no verdict."""
+    """Raise UnansweredError if rows have no verdict; it names the first of them."""
     missing = sorted(wanted - set(verdicts.labelled) - set(verdicts.quarantined), key=lambda row: (row[1], row[0]))
     if missing:
         instance, moment = missing[0]
         raise UnansweredError(
             f"{len(missing):,} of {len(wanted):,} rows are neither labelled nor quarantined, the first is {instance} "
-            f"at {clock.iso(moment)}: look at the log of {function} and at its dead letter queue"
+            f"at {clock.iso(moment)}: see the log of {function} and its dead letter queue"
         )
+
+
+def _without_value(reason: str) -> str:
+    return re.sub(r" is -?[\d.e+-]+, ", " is ", reason)
 
 
 def _documents(data: bytes) -> list[dict[str, Any]]:
@@ -202,12 +225,15 @@ def _documents(data: bytes) -> list[dict[str, Any]]:
 
 
 def _refused(document: Mapping[str, Any]) -> list[Key]:
-    """The rows of a refused record by instance and time, none where it cannot be read (then it is none of ours)."""
+    """Return the rows of a refused record by instance and time.
+
+    A record that cannot be read was not sent by this command, and has no rows.
+    """
     try:
         record = json.loads(base64.b64decode(document["data"]))
         if "instances" not in record:
             return [(str(record["instance_id"]), int(record["ts"][-1]))]
-        return [(str(each["id"]), int(ms)) for each in record["instances"] for ms in each["ts"][-each["newest"] :]]
+        return [(str(entry["id"]), int(ms)) for entry in record["instances"] for ms in entry["ts"][-entry["newest"] :]]
     except (ValueError, KeyError, TypeError, IndexError):
         return []
 

@@ -1,1 +1,1 @@
-"""The expectations, one module for each suite."""
+"""Suites of expectations, one module per suite."""

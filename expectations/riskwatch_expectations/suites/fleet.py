@@ -1,4 +1,4 @@
-"""Expectations of the fleet as a whole: as many rows as expected, and every metric where it usually lies."""
+"""Expectations of the whole fleet: the number of rows and the median per metric."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ if TYPE_CHECKING:
 
     from riskwatch_ml.schema.catalogue import Catalogue
 
-# Share of the expected rows that must be there.
+# Share of the expected rows that must be present.
 COMPLETE = 0.9
-# The interval's median must lie where nine of ten rows of the reference lay: rank-based, so one wild value moves
-# nothing, and whoever reads the warning can check it by hand.
+# The median of the interval must lie between these quantiles of the reference. Ranks are robust against single extreme
+# values, and a reader of the warning can check them by hand.
 SPAN = (0.05, 0.95)
 ENOUGH = 100
 
 
 def suite(catalogue: Catalogue, reference: pd.DataFrame, expected_rows: int) -> gx.ExpectationSuite:
-    """Return the suite for the validated rows of an interval, `expected_rows` of them at most.
+    """Return the suite for the validated rows of an interval.
 
-    The number of rows and the medians are warnings; a metric that never changes in the whole fleet is only noted.
+    `expected_rows` is the number of rows of a complete interval. Too few rows and unusual medians are warnings; a
+    metric that never changes in the whole fleet is a note.
     """
     expectations = [
         gxe.ExpectTableRowCountToBeBetween(
@@ -55,12 +56,12 @@ def suite(catalogue: Catalogue, reference: pd.DataFrame, expected_rows: int) -> 
 
 
 def _usual(catalogue: Catalogue, reference: pd.DataFrame) -> list[tuple[str, float, float]]:
-    found = []
+    ranges = []
     for name in catalogue.names:
         if name in reference.columns and reference[name].count() >= ENOUGH:
             low, high = reference[name].quantile(list(SPAN))
-            found.append((name, float(low), float(high)))
-    return found
+            ranges.append((name, float(low), float(high)))
+    return ranges
 
 
 def _finding(check: str, severity: str, text: str) -> dict[str, object]:

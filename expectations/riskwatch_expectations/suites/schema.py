@@ -1,4 +1,4 @@
-"""Table-level expectations: metric rows have the columns and types that everything after them relies on."""
+"""Table-level expectations: the columns and types that all later steps rely on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 def suite(catalogue: Catalogue) -> gx.ExpectationSuite:
-    """Return the suite: rows exist, the columns are the keys and the features in order, features are float64.
+    """Return the suite for a table of metric rows.
 
-    All of it is critical: a table that fails is not validated at all.
+    There is at least one row, the columns are the keys and the features in order, and features are float64. Every
+    expectation is critical: a table that fails one is not validated at all.
     """
     expectations = [
         gxe.ExpectTableRowCountToBeBetween(min_value=1, severity="critical"),

@@ -1,4 +1,7 @@
-"""Expectations of each metric of each instance: it is still there, still moves, and still has its unit."""
+"""Expectations of each series: the metric has values, changes, and keeps its unit.
+
+A series is one metric of one instance.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,20 @@ if TYPE_CHECKING:
 
     from riskwatch_ml.schema.catalogue import Catalogue
 
-# An hour of five-minute values: fewer say too little.
+# An hour of five-minute values; fewer are not enough for a comparison.
 ENOUGH = 12
-# No load of a machine grows or falls a thousandfold and stays there, but bytes for megabytes do.
+# No load changes by a factor of a thousand and stays there, but bytes instead of megabytes do.
 UNIT = 1_000.0
-# A run of equal values is told when it is longer than this many times the longest one before.
+# A run of equal values is a finding if it is longer than this many times the longest earlier run.
 USUAL = 2
 
 
 def table(rows: pd.DataFrame, reference: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
-    """Return a row for each metric of each instance of the interval that the reference has too.
+    """Return one row for each series that both the interval and the reference have.
 
-    `values` and `before` are numbers of values in the interval and in the reference. `too_long` is by how many equal
-    values the newest run exceeds what is usual, `ratio` the median over the reference's; both are NaN where there are
-    too few values to tell.
+    `values` and `before` are the numbers of values in the interval and in the reference. `too_long` is the number of
+    equal values by which the newest run exceeds the usual length. `ratio` is the median divided by the median of the
+    reference. Both are NaN if there are too few values.
     """
     names = np.intersect1d(rows["instance_id"].unique(), reference["instance_id"].unique())
     old = reference[reference["instance_id"].isin(names)].assign(fresh=False)
@@ -46,17 +49,20 @@ def table(rows: pd.DataFrame, reference: pd.DataFrame, catalogue: Catalogue) -> 
 
 
 def suite() -> gx.ExpectationSuite:
-    """Return the suite for `table`; `meta["finding"]` says what a row that fails means, from the row's own columns."""
+    """Return the suite for `table`.
+
+    `meta["finding"]` is the text template for a row that fails, filled from its columns.
+    """
     expectations = [
         gxe.ExpectColumnValuesToBeBetween(
             column="vanished",
             max_value=0,
-            **_finding("vanished", "{instance_id}: {metric} has no value any more, {before} in the reference"),
+            **_finding("vanished", "{instance_id}: {metric} has no values, but {before} in the reference"),
         ),
         gxe.ExpectColumnValuesToBeBetween(
             column="too_long",
             max_value=0,
-            **_finding("stuck", "{instance_id}: {metric} is {last:g} for {run:g} rows, {usual:g} at most before"),
+            **_finding("stuck", "{instance_id}: {metric} is {last:g} for {run:g} rows, before for at most {usual:g}"),
         ),
         gxe.ExpectColumnValuesToBeBetween(
             column="ratio",
@@ -64,7 +70,7 @@ def suite() -> gx.ExpectationSuite:
             max_value=UNIT,
             **_finding(
                 "unit",
-                "{instance_id}: the median of {metric} is {ratio:g} times that of the reference: is it another unit?",
+                "{instance_id}: the median of {metric} is {ratio:g} times that of the reference: did its unit change?",
             ),
         ),
     ]
@@ -72,13 +78,17 @@ def suite() -> gx.ExpectationSuite:
 
 
 def _series(values: NDArray[np.float64], code: NDArray[np.int64], fresh: NDArray[np.bool_], count: int) -> pd.DataFrame:
-    """Describe one metric of `count` instances; values (n,) in order of instance and time, codes and flags (n,)."""
-    there = ~np.isnan(values)
-    values, code, fresh = values[there], code[there], fresh[there]
+    """Return the columns of `table` for one metric of `count` instances.
+
+    `values` (n,) are in order of instance and time, `code` (n,) is the index of the instance of each value, and `fresh`
+    (n,) marks the values of the interval.
+    """
+    present = ~np.isnan(values)
+    values, code, fresh = values[present], code[present], fresh[present]
     now, before = np.bincount(code[fresh], minlength=count), np.bincount(code[~fresh], minlength=count)
     run, last, usual = _runs(values, code, count)
-    # What came before the newest run must be long enough for a run of that length to have shown.
-    told = (run >= ENOUGH) & (now + before - run >= ENOUGH * USUAL) & (now > 0)
+    # The values before the newest run must be enough to contain a run of that length.
+    judged = (run >= ENOUGH) & (now + before - run >= ENOUGH * USUAL) & (now > 0)
     middle, old_middle = _medians(values[fresh], code[fresh], count), _medians(values[~fresh], code[~fresh], count)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = middle / old_middle
@@ -91,14 +101,17 @@ def _series(values: NDArray[np.float64], code: NDArray[np.int64], fresh: NDArray
             "run": run,
             "last": last,
             "usual": usual,
-            "too_long": np.where(told, run - np.maximum(usual * USUAL, ENOUGH - 1), np.nan),
+            "too_long": np.where(judged, run - np.maximum(usual * USUAL, ENOUGH - 1), np.nan),
             "ratio": np.where(comparable, ratio, np.nan),
         }
     )
 
 
 def _runs(values: NDArray[np.float64], code: NDArray[np.int64], count: int) -> tuple[NDArray[np.float64], ...]:
-    """Return the length of each instance's newest run of equal values, that value, and its longest run before."""
+    """Return three arrays (count,) about runs of equal values, one item per instance.
+
+    These are the length of the newest run, its value, and the length of the longest earlier run.
+    """
     newest, last, longest = np.zeros(count), np.full(count, np.nan), np.zeros(count)
     if len(values):
         begins = np.flatnonzero(np.concatenate([[True], (code[1:] != code[:-1]) | (values[1:] != values[:-1])]))

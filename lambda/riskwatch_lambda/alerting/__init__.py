@@ -1,1 +1,1 @@
-"""Messages: when one is sent, what it says, where it goes."""
+"""Alert messages: when one is sent, what it says, and the topic it goes to."""

@@ -1,7 +1,8 @@
-"""The daily budget of pages: counters of a UTC day for the fleet and for each service, raised under a condition.
+"""Daily page budget: counters for the fleet and for each service.
 
-pk ``budget#<day>``, sk ``fleet`` or ``service#<name>``. The day is that of the episode, so that a replay of the past
-has the budget that it would have had live.
+There is one item per counter and UTC day. Keys: pk ``budget#<day>``, sk ``fleet`` or ``service#<name>``. The day is
+that of the episode, so past rows that arrive late use the budget of their own day. A damaged counter is reported and
+begins again at 0: it must not mute the pages of its day.
 """
 
 from __future__ import annotations
@@ -9,59 +10,91 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from riskwatch_lambda.clock import DAY_MS, iso
-from riskwatch_lambda.table import EXPIRES, ConflictError, Table
+from riskwatch_lambda.items import count, log_damaged, parse_item
+from riskwatch_lambda.table import EXPIRES, ConflictError, Table, update
 
 if TYPE_CHECKING:
-    from riskwatch_lambda.table import Update
+    from riskwatch_lambda.items import Report
+    from riskwatch_lambda.table import Attributes, Update
 
 KEPT_MS = 30 * DAY_MS
+LARGEST = 2**53
 
 
 class Limits(NamedTuple):
-    """How many pages may go out on a UTC day, and the UTC hour at which the digest tells the rest."""
+    """Pages allowed per UTC day, and the UTC hour of the daily summary.
+
+    The daily summary reports the episodes that were not paged.
+    """
 
     service: int = 20
     fleet: int = 100
-    digest_hour: int = 8
+    daily_summary_hour: int = 8
 
 
 class Budget:
-    """The counters in a table."""
+    """The page counters in the table."""
 
-    def __init__(self, table: Table, limits: Limits) -> None:
+    def __init__(self, table: Table, limits: Limits, report: Report = log_damaged) -> None:
         self._table = table
+        self._report = report
         self.limits = limits
 
     def take(self, service: str, moment_ms: int) -> bool:
-        """Take one page of a service's and the fleet's budget of a day; False where either is used up.
+        """Count one page of a service and of the fleet, if both budgets allow it.
 
-        Raises RegistryError when the counters cannot be written.
+        Returns False without a change if either budget is used up. ``moment_ms`` (epoch ms) selects the day. Raises
+        TableError if the counters cannot be written.
         """
         if not (self.limits.service and self.limits.fleet):
             return False
-        try:
-            self._table.update(*_counters(service, moment_ms, 1, self.limits))
-        except ConflictError:
-            return False
-        return True
+        for _ in range(2):
+            try:
+                self._table.update(*_counters(service, moment_ms, 1, self.limits))
+            except ConflictError:
+                if not self._restart(service, moment_ms):
+                    return False
+            else:
+                return True
+        return False
 
     def give_back(self, service: str, moment_ms: int) -> None:
-        """Return a page that was taken and did not go out; raises RegistryError when the counters cannot be written."""
+        """Return a page to the budget after its message failed.
+
+        Raises TableError if the counters cannot be written.
+        """
         self._table.update(*_counters(service, moment_ms, -1))
+
+    def _restart(self, service: str, moment_ms: int) -> bool:
+        """Set the damaged ones of both counters to 0; return whether one was damaged.
+
+        Raises TableError, also if another invocation is faster.
+        """
+        keys = [counter["Key"] for counter in _counters(service, moment_ms, 0)]
+        damaged = [item for item in self._table.get(keys) if parse_item(item, _pages, self._report) is None]
+        for item in damaged:
+            key: Attributes = {"pk": item["pk"], "sk": item["sk"]}
+            self._table.update(update(key, {"pages": {"N": "0"}}, {"pages": item.get("pages")}))
+        return bool(damaged)
+
+
+def _pages(item: Attributes) -> int:
+    return count(item, "pages", LARGEST) or 0
 
 
 def _counters(service: str, moment_ms: int, pages: int, limits: Limits | None = None) -> tuple[Update, Update]:
-    """Give the updates that add pages to the fleet's counter of a day and to the service's, within limits if given."""
+    """Return the updates that add pages to both counters, within limits if given."""
     day, expires_s = iso(moment_ms)[:10], (moment_ms + KEPT_MS) // 1000
-    of_fleet, of_service = (limits.fleet, limits.service) if limits else (None, None)
+    fleet_limit, service_limit = (limits.fleet, limits.service) if limits else (None, None)
     return (
-        _more(day, "fleet", pages, of_fleet, expires_s),
-        _more(day, f"service#{service}", pages, of_service, expires_s),
+        _more(day, "fleet", pages, fleet_limit, expires_s),
+        _more(day, f"service#{service}", pages, service_limit, expires_s),
     )
 
 
 def _more(day: str, name: str, pages: int, limit: int | None, expires_s: int) -> Update:
-    made: Update = {
+    """Return the update that adds pages to one counter, if it is below the limit."""
+    more: Update = {
         "Key": {"pk": {"S": f"budget#{day}"}, "sk": {"S": name}},
         "UpdateExpression": "SET #pages = if_not_exists(#pages, :zero) + :more, #expires = :expires",
         "ExpressionAttributeNames": {"#pages": "pages", "#expires": EXPIRES},
@@ -72,6 +105,6 @@ def _more(day: str, name: str, pages: int, limit: int | None, expires_s: int) ->
         },
     }
     if limit is not None:
-        made["ConditionExpression"] = "attribute_not_exists(#pages) OR #pages < :limit"
-        made["ExpressionAttributeValues"][":limit"] = {"N": str(limit)}
-    return made
+        more["ConditionExpression"] = "attribute_not_exists(#pages) OR #pages < :limit"
+        more["ExpressionAttributeValues"][":limit"] = {"N": str(limit)}
+    return more

@@ -1,30 +1,33 @@
-"""Maintenance windows: who asked for silence about what, from when until when, and why.
+"""Maintenance windows: intervals in which an operator has muted alerts.
 
-One item a window: pk ``maintenance``, sk the window's id. A window that is removed ends at that moment and stays on
-record; DynamoDB deletes it ``KEPT_S`` after its end.
+One item per window: pk ``maintenance``, sk the window id. A removed window ends at the time of its removal and stays in
+the table; DynamoDB deletes it ``KEPT_S`` after its planned end.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from riskwatch_lambda.table import EXPIRES, Attributes, Table, number, text, update, whole
+from riskwatch_lambda.items import DamagedItemError, choice, log_damaged, moment, optional, parse_items, required
+from riskwatch_lambda.table import EXPIRES, Table, number, update
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from riskwatch_lambda.episodes.lifecycle import Episode
+    from riskwatch_lambda.episodes.episode import Episode
+    from riskwatch_lambda.items import Report
+    from riskwatch_lambda.table import Attributes, Changes
 
 PARTITION = "maintenance"
 KEPT_S = 90 * 86_400
 ALL, SERVICE, INSTANCE = "all", "service", "instance"
 
 
-class Window(NamedTuple):
+class MaintenanceWindow(NamedTuple):
     """A maintenance window [from, until), times in epoch milliseconds.
 
-    ``scope`` is all, service or instance, ``name`` the service or instance. ``removed_ms`` and ``removed_by`` say when
-    it was ended before its time, and by whom.
+    ``scope`` is all, service or instance; ``name`` is the service or the instance. ``removed_ms`` and ``removed_by``
+    are set if an operator ended the window early.
     """
 
     window_id: str
@@ -40,60 +43,70 @@ class Window(NamedTuple):
 
     @property
     def end_ms(self) -> int:
-        """Give when it ends, or has ended."""
+        """Return the effective end: the removal, if it came before the planned end."""
         return self.until_ms if self.removed_ms is None else min(self.until_ms, self.removed_ms)
 
     def covers(self, service: str, instance_id: str, moment_ms: int) -> bool:
-        """Tell whether it silences an instance of a service at a moment."""
-        asked = {ALL: True, SERVICE: self.name == service, INSTANCE: self.name == instance_id}
-        return asked[self.scope] and self.from_ms <= moment_ms < self.end_ms
+        """Return whether the window mutes an instance of a service at a time."""
+        matches = {ALL: True, SERVICE: self.name == service, INSTANCE: self.name == instance_id}
+        return matches[self.scope] and self.from_ms <= moment_ms < self.end_ms
 
 
-class Windows:
-    """The maintenance windows in a table."""
+class MaintenanceWindows:
+    """The maintenance windows in the table; ``report`` gets each damaged item that is met."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, report: Report = log_damaged) -> None:
         self._table = table
+        self._report = report
 
-    def read(self) -> list[Window]:
-        """Give all windows on record; raises RegistryError."""
-        return [_window(item) for item in self._table.find("pk", PARTITION)]
+    def read(self) -> list[MaintenanceWindow]:
+        """Return all stored windows that can be read; raises TableError."""
+        return list(parse_items(self._table.find("pk", PARTITION), _window, self._report))
 
-    def add(self, window: Window) -> None:
-        """Store a new window; raises ConflictError where its id is taken, RegistryError."""
-        values = {
+    def add(self, window: MaintenanceWindow) -> None:
+        """Store a new window.
+
+        Raises ConflictError if its id exists, TableError if the table cannot be written.
+        """
+        values: Changes = {
             **{name: {"S": getattr(window, name)} for name in ("scope", "name", "reason", "by")},
             **{name: number(getattr(window, name)) for name in ("from_ms", "until_ms", "created_ms")},
             EXPIRES: number(window.until_ms // 1000 + KEPT_S),
         }
         self._table.update(update(_key(window.window_id), values, {"from_ms": None}))
 
-    def remove(self, window: Window, now_ms: int, by: str) -> None:
-        """End a window now and record who did; raises ConflictError where somebody was faster, RegistryError."""
-        values = {"removed_ms": number(now_ms), "removed_by": {"S": by}}
-        guard = {"from_ms": number(window.from_ms), "removed_ms": None}
+    def remove(self, window: MaintenanceWindow, now_ms: int, by: str) -> None:
+        """End a window now and record who removed it.
+
+        Raises ConflictError if another operator has removed it already, TableError if the table fails.
+        """
+        values: Changes = {"removed_ms": number(now_ms), "removed_by": {"S": by}}
+        guard: Changes = {"from_ms": number(window.from_ms), "removed_ms": None}
         self._table.update(update(_key(window.window_id), values, guard))
 
 
-def covering(windows: Iterable[Window], episode: Episode, moment_ms: int) -> Window | None:
-    """Give the window that silences an episode at a moment, None where none does."""
-    return next((each for each in windows if each.covers(episode.service, episode.instance_id, moment_ms)), None)
+def active_window(windows: Iterable[MaintenanceWindow], episode: Episode, moment_ms: int) -> MaintenanceWindow | None:
+    """Return the first window that mutes an episode at a time, None without one."""
+    return next((window for window in windows if window.covers(episode.service, episode.instance_id, moment_ms)), None)
 
 
 def _key(window_id: str) -> Attributes:
     return {"pk": {"S": PARTITION}, "sk": {"S": window_id}}
 
 
-def _window(item: Attributes) -> Window:
-    return Window(
-        window_id=item["sk"]["S"],
-        scope=item["scope"]["S"],
-        name=text(item, "name"),
-        from_ms=whole(item, "from_ms") or 0,
-        until_ms=whole(item, "until_ms") or 0,
-        reason=text(item, "reason"),
-        by=text(item, "by"),
-        created_ms=whole(item, "created_ms") or 0,
-        removed_ms=whole(item, "removed_ms"),
-        removed_by=text(item, "removed_by"),
+def _window(item: Attributes) -> MaintenanceWindow:
+    from_ms, until_ms = moment(item, "from_ms"), moment(item, "until_ms")
+    if from_ms is None or until_ms is None:
+        raise DamagedItemError("from_ms or until_ms is absent")
+    return MaintenanceWindow(
+        window_id=required(item, "sk"),
+        scope=choice(item, "scope", (ALL, SERVICE, INSTANCE)),
+        name=optional(item, "name"),
+        from_ms=from_ms,
+        until_ms=until_ms,
+        reason=optional(item, "reason"),
+        by=optional(item, "by"),
+        created_ms=moment(item, "created_ms") or 0,
+        removed_ms=moment(item, "removed_ms"),
+        removed_by=optional(item, "removed_by"),
     )

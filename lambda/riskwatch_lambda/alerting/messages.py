@@ -1,8 +1,8 @@
-"""The messages: which episodes share one, and the forms in which each kind of subscriber gets it.
+"""Alert messages: grouping of episodes, content, one form per protocol.
 
-Queues, functions and plain HTTP get the JSON body; mail and SMS text; HTTPS, which chat and paging tools use, the
-schema of custom notifications of Amazon Q Developer in chat applications
-(https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html), which others read as the JSON that it is.
+Queues, functions and plain HTTP get the JSON body; mail and SMS get text. HTTPS serves chat and paging tools: it gets
+the custom notification schema of Amazon Q Developer in chat applications
+(https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html), which is plain JSON for other tools.
 """
 
 from __future__ import annotations
@@ -11,42 +11,49 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from riskwatch_lambda.alerting import text as wording
-from riskwatch_lambda.episodes.lifecycle import BEHAVIOUR
+from riskwatch_lambda.episodes.episode import BEHAVIOUR
 from riskwatch_lambda.episodes.no_data import ALL
 from riskwatch_lambda.scoring.labelled_row import CRITICAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from riskwatch_lambda.episodes.lifecycle import Episode
+    from riskwatch_lambda.episode_rule import RuleOf
+    from riskwatch_lambda.episodes.episode import Episode
 
 VERSION = 1
-OPENED, ESCALATED, RESOLVED, DIGEST = "opened", "escalated", "resolved", "digest"
+OPENED, ESCALATED, RESOLVED, DAILY_SUMMARY = "opened", "escalated", "resolved", "digest"
+NEW_NORMAL = "new_normal"
 FLEET = "fleet"
-# SNS documents less than 100 characters.
+# SNS accepts fewer than 100 characters.
 SUBJECT_LIMIT = 99
-# Keeps a message readable; of a page the rest is counted in ``more``, ends and digests go on in another message.
+# Keeps a message readable. A page counts the remaining episodes in ``more``; ends and daily summaries use further
+# messages.
 EPISODE_LIMIT = 50
-# Of 262,144 bytes that SNS takes, all forms together; the rest is for the attributes.
+# Bytes of all forms together. SNS accepts 262,144 with the attributes.
 SIZE_LIMIT = 255_000
 CHAT_LIMIT = 4_000
 
 
-class Told(NamedTuple):
-    """What one message tells: episodes that opened or got worse, and episodes that ended."""
+class MessageContent(NamedTuple):
+    """Content of one message: episodes that opened, got worse, ended, or are normal for the model now."""
 
     opened: tuple[Episode, ...] = ()
     escalated: tuple[Episode, ...] = ()
     resolved: tuple[Episode, ...] = ()
+    new_normal: tuple[Episode, ...] = ()
 
     @property
     def all(self) -> tuple[Episode, ...]:
-        """Give each episode once."""
-        return tuple({each.episode_id: each for part in self for each in part}.values())
+        """Return every episode once."""
+        return tuple({episode.episode_id: episode for part in self for episode in part}.values())
 
 
 class Message(NamedTuple):
-    """One message for SNS. ``body`` is JSON, ``text`` for people, ``chat`` JSON for chat and paging tools."""
+    """One SNS message in the forms of all protocols.
+
+    ``body`` is JSON for programs, ``text`` is for people, ``chat`` is JSON for chat and paging tools.
+    """
 
     event: str
     service: str
@@ -57,37 +64,56 @@ class Message(NamedTuple):
 
     @property
     def forms(self) -> str:
-        """Give the forms by protocol, as SNS takes them with ``MessageStructure`` json."""
+        """Return the forms by protocol, for SNS with ``MessageStructure`` json."""
         forms = {"default": self.body, "email": self.text, "sms": self.subject, "https": self.chat}
         return json.dumps(forms)
 
     @property
     def attributes(self) -> dict[str, dict[str, str]]:
-        """Give the message attributes, on which subscriptions filter."""
+        """Return the message attributes that subscriptions filter by."""
         values = {"event": self.event, "service": self.service}
         if self.event in (OPENED, ESCALATED):
             values["risk"] = CRITICAL
         return {name: {"DataType": "String", "StringValue": value} for name, value in values.items()}
 
 
-def group(episodes: Iterable[Episode], group_s: int | None) -> list[list[Episode]]:
-    """Put episodes of one service and kind together that opened within ``group_s`` seconds of the first, or all."""
+def group(episodes: Iterable[Episode], rule_of: RuleOf | None) -> list[list[Episode]]:
+    """Group episodes of one service, of behaviour or of missing data, that opened close together.
+
+    Instances of all kinds of resources share a group. It spans the ``group_s`` seconds of the rule of its first episode
+    from its opening; without rules, there is no limit.
+    """
     groups: list[list[Episode]] = []
-    for episode in sorted(episodes, key=lambda each: (each.kind, each.service, each.since_ms, each.instance_id)):
+    for episode in sorted(episodes, key=_group_order):
         first = groups[-1][0] if groups else None
-        together = first is not None and (first.kind, first.service) == (episode.kind, episode.service)
-        # Silence is found at once, whenever each of the instances was last heard of.
-        any_time = group_s is None or episode.kind != BEHAVIOUR
-        if first and together and (any_time or episode.since_ms - first.since_ms <= (group_s or 0) * 1000):
+        is_alike = first is not None and (first.kind, first.service) == (episode.kind, episode.service)
+        # One tick detects all instances without data, although their last rows have different times.
+        any_time = episode.kind != BEHAVIOUR
+        if first and is_alike and (any_time or _is_close(first, episode, rule_of)):
             groups[-1].append(episode)
         else:
             groups.append([episode])
     return groups
 
 
-def compose(event: str, told: Told, link: str | None) -> Message:
-    """Write a message; of a page the highest scores come first. It is cut to what SNS takes and people read."""
-    parts = Told(*(tuple(sorted(part, key=lambda each: (-each.state.peak, each.instance_id))) for part in told))
+def _is_close(first: Episode, episode: Episode, rule_of: RuleOf | None) -> bool:
+    if rule_of is None:
+        return True
+    return episode.since_ms - first.since_ms <= rule_of(first.resource_kind).group_s * 1000
+
+
+def _group_order(episode: Episode) -> tuple[str, str, int, str]:
+    return episode.kind, episode.service, episode.since_ms, episode.instance_id
+
+
+def compose(event: str, content: MessageContent, link: str | None) -> Message:
+    """Return a message with the highest scores first.
+
+    It is cut to the size that SNS accepts and people read.
+    """
+    parts = MessageContent(
+        *(tuple(sorted(part, key=lambda item: (-item.state.peak, item.instance_id))) for part in content)
+    )
     limit = EPISODE_LIMIT
     while True:
         message = _compose(event, parts, limit, link)
@@ -96,12 +122,12 @@ def compose(event: str, told: Told, link: str | None) -> Message:
         limit //= 2
 
 
-def _compose(event: str, parts: Told, limit: int, link: str | None) -> Message:
-    shown = Told(*(part[:limit] for part in parts))
+def _compose(event: str, parts: MessageContent, limit: int, link: str | None) -> Message:
+    shown = MessageContent(*(part[:limit] for part in parts))
     more = sum(map(len, parts)) - sum(map(len, shown))
     services = {episode.service for episode in parts.all}
-    service = next(iter(services)) if len(services) == 1 and ALL not in services and event != DIGEST else FLEET
-    address = wording.page(link, parts.all)
+    service = next(iter(services)) if len(services) == 1 and ALL not in services and event != DAILY_SUMMARY else FLEET
+    address = wording.dashboard_url(link, parts.all)
     subject = _subject(event, service, parts)
     lines = [*_lines(shown), *([f"- and {more} more"] if more else [])]
     newest = max(parts.all, key=lambda episode: episode.since_ms)
@@ -113,6 +139,7 @@ def _compose(event: str, parts: Told, limit: int, link: str | None) -> Message:
         "opened": [wording.entry(episode) for episode in shown.opened],
         "escalated": [wording.entry(episode) for episode in shown.escalated],
         "resolved": [wording.ended(episode) for episode in shown.resolved],
+        "new_normal": [wording.normal_entry(episode) for episode in shown.new_normal],
         "more": more,
         "model_id": newest.model_id,
         "model_version": newest.model_version,
@@ -124,8 +151,10 @@ def _compose(event: str, parts: Told, limit: int, link: str | None) -> Message:
     )
 
 
-def _chat(event: str, service: str, subject: str, shown: Told, lines: Sequence[str], address: str | None) -> str:
-    """Write the custom notification; messages about one service share a thread."""
+def _chat(
+    event: str, service: str, subject: str, shown: MessageContent, lines: Sequence[str], address: str | None
+) -> str:
+    """Return the custom notification; messages about one service share a thread."""
     text = "\n".join(lines)
     document: dict[str, Any] = {
         "version": "1.0",
@@ -147,49 +176,58 @@ def _chat(event: str, service: str, subject: str, shown: Told, lines: Sequence[s
     return json.dumps(document)
 
 
-def _lines(told: Told) -> list[str]:
-    lines = [line for episode in told.opened for line in wording.opened_lines(episode)]
-    if told.escalated:
-        lines += ["Got worse:"] if told.opened else []
-        lines += [line for episode in told.escalated for line in wording.opened_lines(episode)]
-    if told.resolved:
-        lines += ["Over:"] if lines else []
-        lines += [wording.ended_line(episode) for episode in told.resolved]
+def _lines(content: MessageContent) -> list[str]:
+    lines = [line for episode in content.opened for line in wording.opened_lines(episode)]
+    if content.escalated:
+        lines += ["Got worse:"] if content.opened else []
+        lines += [line for episode in content.escalated for line in wording.opened_lines(episode)]
+    if content.resolved:
+        lines += ["Resolved:"] if lines else []
+        lines += [wording.ended_line(episode) for episode in content.resolved]
+    lines += [wording.normal_line(episode) for episode in content.new_normal]
     return lines
 
 
 def _title(event: str, service: str, newest: Episode) -> list[str]:
-    """Write the first line: what the message is about, and the model that says so."""
+    """Return the first line: the subject of the message, and the model that found it."""
     model = f" (model {wording.plain(newest.model_id)}, version {newest.model_version})" if newest.model_id else ""
-    what = {
-        OPENED: "unusual behaviour, have a look" if newest.kind == BEHAVIOUR else "no rows, have a look",
-        ESCALATED: "it got markedly worse, have a look",
-        RESOLVED: "over, nothing to do",
-        DIGEST: "told here instead of paged",
+    title = {
+        OPENED: "unusual behaviour, please check" if newest.kind == BEHAVIOUR else "no data, please check",
+        ESCALATED: "escalated, please check",
+        RESOLVED: "resolved, no action needed",
+        NEW_NORMAL: "treated as normal from now on, please check that it should be",
+        DAILY_SUMMARY: "alerts that were not paged",
     }
-    return [f"{wording.plain(service)}: {what[event]}{model}."]
+    return [f"{wording.plain(service)}: {title[event]}{model}."]
 
 
-def _subject(event: str, service: str, told: Told) -> str:
-    """Give a subject that SNS accepts: printable ASCII of at most 99 characters."""
-    names = {episode.instance_id for episode in told.all}
-    one = len(names) == 1
-    who = wording.plain(next(iter(names))) if one else f"{len(names)} instances"
-    service = wording.plain(service)
-    unheard = not any(episode.kind == BEHAVIOUR for episode in told.all)
-    if event == DIGEST:
-        text = f"digest: {len(told.opened)} opened, {len(told.escalated)} got worse, {len(told.resolved)} over"
-    elif ALL in names:
-        text = "rows come again" if event == RESOLVED else "no rows from any instance"
-    elif event == RESOLVED:
-        verb = ("reports" if one else "report") if unheard else ("is" if one else "are")
-        text = f"{service}: {who} {verb} {'again' if unheard else 'back to normal'}"
-    elif event == ESCALATED:
-        text = f"{service}: {who} got worse"
-    elif unheard:
-        text = f"{service}: {who} {'is' if one else 'are'} silent"
-    else:
-        text = f"{service}: {who} {'behaves' if one else 'behave'} unusually"
-    text = f"Riskwatch: {text}"
+def _subject(event: str, service: str, content: MessageContent) -> str:
+    """Return a subject that SNS accepts: printable ASCII of at most 99 characters."""
+    text = f"Riskwatch: {_summary(event, service, content)}"
     ascii_only = "".join(letter if " " <= letter <= "~" else "?" for letter in text)
     return ascii_only if len(ascii_only) <= SUBJECT_LIMIT else ascii_only[: SUBJECT_LIMIT - 3] + "..."
+
+
+def _summary(event: str, service: str, content: MessageContent) -> str:
+    """Return the content of a message in a few words."""
+    if event == DAILY_SUMMARY:
+        opened, escalated, resolved = map(len, (content.opened, content.escalated, content.resolved))
+        new_normal = f", {len(content.new_normal)} new normal" if content.new_normal else ""
+        return f"daily summary: {opened} opened, {escalated} got worse, {resolved} resolved{new_normal}"
+    names = {episode.instance_id for episode in content.all}
+    if ALL in names:
+        return "data is arriving again" if event == RESOLVED else "no data from any instance"
+    is_one = len(names) == 1
+    instances = wording.plain(next(iter(names))) if is_one else f"{len(names)} instances"
+    service = wording.plain(service)
+    if not any(episode.kind == BEHAVIOUR for episode in content.all):
+        if event == RESOLVED:
+            return f"{service}: {instances} {'sends' if is_one else 'send'} data again"
+        return f"{service}: no data from {instances}"
+    if event == RESOLVED:
+        return f"{service}: {instances} {'is' if is_one else 'are'} back to normal"
+    if event == NEW_NORMAL:
+        return f"{service}: {instances} {'is' if is_one else 'are'} treated as normal from now on"
+    if event == ESCALATED:
+        return f"{service}: {instances} got worse"
+    return f"{service}: {instances} {'behaves' if is_one else 'behave'} unusually"

@@ -1,8 +1,9 @@
-"""The teller: hold or claim, publish, mark. What a message is to tell is written before it goes out, and after it.
+"""Send notifications at least once: suppress or claim, publish, mark as sent.
 
-A page that a maintenance window or the daily budget holds is not lost: the tick tells it when the window ends while the
-episode is open, or in the digest. A crash or a failure between claim and mark leaves the claim, and a tick sends the
-message again once the claim is stale: twice at most, where the topic took it and the mark failed.
+The table records a message before it is published and after it. A suppressed page is not lost: if its maintenance
+window ends while the episode is open, a tick sends the page; if the daily budget is used up, the daily summary does. A
+crash or a failure between claim and mark leaves the claim. Once the claim is stale, a tick sends the message again, so
+a message that was published and not marked arrives twice.
 """
 
 from __future__ import annotations
@@ -10,23 +11,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from riskwatch_lambda.alerting.maintenance import Windows, covering
-from riskwatch_lambda.alerting.messages import DIGEST, EPISODE_LIMIT, ESCALATED, OPENED, RESOLVED, Told, compose, group
+from riskwatch_lambda.alerting.maintenance import MaintenanceWindows, active_window
+from riskwatch_lambda.alerting.messages import (
+    DAILY_SUMMARY,
+    EPISODE_LIMIT,
+    ESCALATED,
+    NEW_NORMAL,
+    OPENED,
+    RESOLVED,
+    MessageContent,
+    compose,
+    group,
+)
 from riskwatch_lambda.alerting.sinks import Publisher, SinkError
-from riskwatch_lambda.episodes.lifecycle import BUDGET, DIGESTED, MAINTENANCE, PENDING, SENT, SILENT, Episode, Notice
+from riskwatch_lambda.episodes.episode import (
+    BUDGET,
+    MAINTENANCE,
+    NO_DATA,
+    PENDING,
+    SENT,
+    SUMMARISED,
+    Episode,
+    NotificationState,
+)
 from riskwatch_lambda.logs import log
-from riskwatch_lambda.table import ConflictError, RegistryError
+from riskwatch_lambda.table import ConflictError, TableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from riskwatch_lambda.alerting.budget import Budget
     from riskwatch_lambda.alerting.messages import Message
-    from riskwatch_lambda.episodes.repository import Registry
+    from riskwatch_lambda.episode_rule import RuleOf
+    from riskwatch_lambda.episodes.repository import EpisodeRepository
 
 
 class Counts(NamedTuple):
-    """How many messages went out and failed, and how many episodes were held back."""
+    """Numbers of messages sent and failed, and of episodes not paged.
+
+    Episodes are not paged because of a maintenance window or the budget.
+    """
 
     sent: int = 0
     failed: int = 0
@@ -34,156 +58,189 @@ class Counts(NamedTuple):
 
     def plus(self, other: Counts) -> Counts:
         """Add two counts."""
-        return Counts(*(one + another for one, another in zip(self, other, strict=True)))
+        return Counts(*(left + right for left, right in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
-class Teller:
-    """Tells people about episodes; ``link`` is the address of Airflow's web server, None for no links."""
+class Notifier:
+    """Sends messages about episodes.
 
-    registry: Registry
-    windows: Windows
+    ``link`` is the URL of the Airflow web server, None for no links.
+    """
+
+    repository: EpisodeRepository
+    windows: MaintenanceWindows
     budget: Budget
     publisher: Publisher
     link: str | None
 
-    def page(self, episodes: Sequence[Episode], group_s: int, now_ms: int, reached_ms: int | None = None) -> Counts:
-        """Page claimed openings and escalations, one message for what belongs together, or hold them.
+    def page(self, episodes: Sequence[Episode], rule_of: RuleOf, now_ms: int, reached_ms: int | None = None) -> Counts:
+        """Page claimed openings and escalations, one message per group.
 
-        ``now_ms`` is the wall clock, ``reached_ms`` the time that the rows have reached, where it is known. A failure
-        is logged and counted, and leaves its episodes claimed.
+        Maintenance windows and the budget suppress pages. ``now_ms`` is the wall clock, ``reached_ms`` the time up to
+        which rows were published, if known. A failure is logged and counted; its episodes stay claimed.
         """
         if not episodes:
             return Counts()
         try:
             windows = self.windows.read()
-        except RegistryError as error:
+        except TableError as error:
             log("ERROR", "message not sent", episodes=len(episodes), reason=str(error))
             return Counts(failed=1)
         counts = Counts()
         free: list[Episode] = []
         for episode in episodes:
-            # An opening that was released from a window has its id: it is not asked again.
+            # An opening released from a window keeps the window id: no window suppresses it a second time.
             is_released = episode.notice.window_id and not episode.notice.escalated
-            window = None if is_released else covering(windows, episode, _moment(episode))
+            window = None if is_released else active_window(windows, episode, _moment(episode))
             if window is None:
                 free.append(episode)
             else:
                 counts = counts.plus(self._hold([episode], MAINTENANCE, window.window_id))
         for event, part in ((OPENED, _openings(free)), (ESCALATED, _escalations(free))):
-            for together in group(part, group_s):
-                counts = counts.plus(self._page(event, tuple(together), now_ms, reached_ms))
+            for grouped in group(part, rule_of):
+                counts = counts.plus(self._page(event, tuple(grouped), now_ms, reached_ms))
         return counts
 
     def resolve(self, episodes: Iterable[Episode], now_ms: int) -> Counts:
-        """Tell that paged episodes are over, one message for each service."""
+        """Report that paged episodes are over or normal for the model now, one message for each service and end."""
         counts = Counts()
-        for together in group(episodes, None):
-            for part in _chunks(together):
-                told = Told(resolved=self._claimed(part, now_ms))
-                counts = counts.plus(self._send(RESOLVED, told, now_ms))
+        resolved, new_normal = _by_end(episodes)
+        for event, part in ((RESOLVED, resolved), (NEW_NORMAL, new_normal)):
+            for chunk in (chunk for grouped in group(part, None) for chunk in _chunks(grouped)):
+                content = MessageContent()._replace(**{event: self._claimed(chunk, now_ms)})
+                counts = counts.plus(self._send(event, content, now_ms))
         return counts
 
-    def digest(self, episodes: Iterable[Episode], now_ms: int) -> Counts:
-        """Tell what was held by cool-down or budget, and the ends of what digests told, in lines of one message."""
+    def send_daily_summary(self, episodes: Iterable[Episode], now_ms: int) -> Counts:
+        """Report the episodes that were not paged in one daily summary.
+
+        These are episodes in cool-down or beyond the budget, and the ends of episodes in earlier ones.
+        """
         counts = Counts()
-        for part in _chunks(sorted(episodes, key=lambda each: (each.service, each.since_ms, each.instance_id))):
-            mine = self._claimed(part, now_ms)
-            told = Told(
-                opened=tuple(each for each in mine if each.notice.notified not in (SENT, DIGESTED)),
-                escalated=tuple(each for each in mine if each.notice.notified == SENT),
-                resolved=tuple(each for each in mine if not each.state.is_open and each.notice.notified != SENT),
+        for part in _chunks(sorted(episodes, key=lambda item: (item.service, item.since_ms, item.instance_id))):
+            claimed = self._claimed(part, now_ms)
+            resolved, new_normal = _by_end(
+                item for item in claimed if not item.state.is_open and item.notice.notified != SENT
             )
-            counts = counts.plus(self._send(DIGEST, told, now_ms))
+            content = MessageContent(
+                opened=tuple(item for item in claimed if item.notice.notified not in (SENT, SUMMARISED)),
+                escalated=tuple(item for item in claimed if item.notice.notified == SENT),
+                resolved=resolved,
+                new_normal=new_normal,
+            )
+            counts = counts.plus(self._send(DAILY_SUMMARY, content, now_ms))
         return counts
 
     def _page(self, event: str, episodes: tuple[Episode, ...], now_ms: int, reached_ms: int | None) -> Counts:
         first = episodes[0]
         try:
             allowed = self.budget.take(first.service, _moment(first))
-        except RegistryError as error:
+        except TableError as error:
             log("ERROR", "message not sent", episodes=len(episodes), reason=str(error))
             return Counts(failed=1)
         if not allowed:
             return self._hold(episodes, BUDGET, held_ms=reached_ms)
-        told = Told(opened=episodes) if event == OPENED else Told(escalated=episodes)
-        counts = self._send(event, told, now_ms)
+        content = MessageContent(opened=episodes) if event == OPENED else MessageContent(escalated=episodes)
+        counts = self._send(event, content, now_ms)
         if counts.failed:
             self._give_back(first)
         return counts
 
     def _give_back(self, first: Episode) -> None:
-        """Return the page that a failed message took: while the topic is down, each retry would take another."""
+        """Return the page of a failed message to the budget.
+
+        Otherwise each retry would count another page.
+        """
         try:
             self.budget.give_back(first.service, _moment(first))
-        except RegistryError as error:
+        except TableError as error:
             log("ERROR", "page not given back to the budget", service=first.service, reason=str(error))
 
     def _hold(self, episodes: Sequence[Episode], why: str, window_id: str = "", held_ms: int | None = None) -> Counts:
-        """Write that a page does not go out. The cool-down counts what was sent, so it is as it was before."""
+        """Record that a page is not sent.
+
+        Cool-downs count sent pages only, so the instance's earlier page counts again.
+        """
         for episode in episodes:
             notice = episode.notice
             if notice.escalated:
-                # After a window it may become worse again; beyond the budget a digest tells it.
-                held = _known(episode)._replace(escalated=BUDGET) if why == BUDGET else notice._replace(escalated="")
-                self._note(episode, held._replace(claimed_ms=None))
+                # After a window, the episode may escalate again. Beyond the budget, the daily summary reports it.
+                changed = _known(episode)._replace(escalated=BUDGET) if why == BUDGET else notice._replace(escalated="")
+                self._note(episode, changed._replace(claimed_ms=None))
                 continue
-            held = notice._replace(notified=why, claimed_ms=None, told_since_ms=notice.told_before_ms)
+            changed = notice._replace(notified=why, claimed_ms=None, reported_since_ms=notice.reported_before_ms)
             if why == BUDGET:
-                held = held._replace(told_ms=held_ms or _moment(episode))
-            self._note(episode, held._replace(window_id=window_id or notice.window_id))
+                changed = changed._replace(reported_ms=held_ms or _moment(episode))
+            self._note(episode, changed._replace(window_id=window_id or notice.window_id))
         return Counts(held=len(episodes))
 
     def _claimed(self, episodes: Iterable[Episode], now_ms: int) -> tuple[Episode, ...]:
-        """Give the episodes whose message is ours to send: another tick may be at work."""
-        return tuple(each for each in episodes if self.claim(each, now_ms))
+        """Return the episodes that could be claimed.
+
+        Another tick may have claimed the others.
+        """
+        return tuple(episode for episode in episodes if self.claim(episode, now_ms))
 
     def claim(self, episode: Episode, now_ms: int) -> bool:
-        """Claim the message that is due about an episode; False, and logged, where that is not possible."""
-        return _tried("message not claimed", episode, lambda: self.registry.claim(episode, now_ms))
+        """Claim the due message about an episode.
 
-    def release(self, episode: Episode, notice: Notice) -> bool:
-        """Claim the page about an episode that was held; False, and logged, where that is not possible."""
+        Returns False if another invocation has claimed it or the write fails; a failed write is logged.
+        """
+        return _tried("message not claimed", episode, lambda: self.repository.claim(episode, now_ms))
+
+    def release(self, episode: Episode, notice: NotificationState) -> bool:
+        """Claim the page about a suppressed episode.
+
+        Returns False if another invocation has claimed it or the write fails; a failed write is logged.
+        """
         return self._note(episode, notice)
 
     def finish(self, episode: Episode) -> None:
-        """Write that nothing remains to be told of a closed episode."""
+        """Record that a closed episode needs no further message."""
         self._note(episode, episode.notice, finished=True)
 
-    def _send(self, event: str, told: Told, now_ms: int) -> Counts:
-        if not told.all:
+    def _send(self, event: str, content: MessageContent, now_ms: int) -> Counts:
+        """Publish a message and mark its episodes; do nothing without an episode."""
+        if not content.all:
             return Counts()
-        message: Message = compose(event, told, self.link)
+        message: Message = compose(event, content, self.link)
         try:
             message_id = self.publisher.send(message)
         except SinkError as error:
-            log("ERROR", "message not sent", episodes=len(told.all), reason=str(error))
+            log("ERROR", "message not sent", episodes=len(content.all), reason=str(error))
             return Counts(failed=1)
-        resolved = {episode.episode_id for episode in told.resolved}
-        for episode in told.all:
-            is_resolved = episode.episode_id in resolved
+        ended = {episode.episode_id for episode in (*content.resolved, *content.new_normal)}
+        for episode in content.all:
+            has_ended = episode.episode_id in ended
             notice = _after(event, episode, now_ms)
-            if is_resolved:
+            if has_ended:
                 notice = notice._replace(resolved_ms=now_ms)
-            self._note(episode, notice, finished=is_resolved, message=(_KEPT_ID[event], message_id))
+            self._note(episode, notice, finished=has_ended, message=(_KEPT_ID[event], message_id))
         return Counts(sent=1)
 
     def _note(
-        self, episode: Episode, notice: Notice, *, finished: bool = False, message: tuple[str, str] | None = None
+        self,
+        episode: Episode,
+        notice: NotificationState,
+        *,
+        finished: bool = False,
+        message: tuple[str, str] | None = None,
     ) -> bool:
         return _tried(
             "message not marked",
             episode,
-            lambda: self.registry.note(episode, notice, finished=finished, message=message),
+            lambda: self.repository.note(episode, notice, finished=finished, message=message),
         )
 
 
-# The attribute of a list item that keeps the id of the message.
+# Attribute of a list item that stores the id of the message.
 _KEPT_ID = {
     OPENED: "message_id",
     ESCALATED: "escalation_id",
     RESOLVED: "resolution_id",
-    DIGEST: "digest_id",
+    NEW_NORMAL: "new_normal_id",
+    DAILY_SUMMARY: "digest_id",
 }
 
 
@@ -191,45 +248,52 @@ def _tried(failure: str, episode: Episode, write: Callable[[], None]) -> bool:
     try:
         write()
     except ConflictError:
-        # Another invocation was faster: what it did stands.
+        # Another invocation has written first. Its change stays.
         return False
-    except RegistryError as error:
+    except TableError as error:
         log("ERROR", failure, episode_id=episode.episode_id, reason=str(error))
         return False
     return True
 
 
 def _openings(episodes: Iterable[Episode]) -> list[Episode]:
-    return [each for each in episodes if each.notice.notified == PENDING]
+    return [episode for episode in episodes if episode.notice.notified == PENDING]
 
 
 def _escalations(episodes: Iterable[Episode]) -> list[Episode]:
-    return [each for each in episodes if each.notice.notified != PENDING]
+    return [episode for episode in episodes if episode.notice.notified != PENDING]
+
+
+def _by_end(episodes: Iterable[Episode]) -> tuple[tuple[Episode, ...], tuple[Episode, ...]]:
+    """Return the closed episodes that are back to normal or expired, and those that are normal for the model now."""
+    closed = tuple(episodes)
+    resolved = tuple(episode for episode in closed if episode.new_normal is None)
+    return resolved, tuple(episode for episode in closed if episode.new_normal is not None)
 
 
 def _moment(episode: Episode) -> int:
-    """Give the time in the life of the fleet at which a page is due, in epoch milliseconds."""
-    late = episode.kind == SILENT or episode.notice.escalated or episode.notice.window_id
-    return (episode.state.last_ms or 0) if late else episode.since_ms
+    """Return the time of the rows at which a page became due, in epoch milliseconds."""
+    is_after_opening = episode.kind == NO_DATA or episode.notice.escalated or episode.notice.window_id
+    return (episode.state.last_ms or 0) if is_after_opening else episode.since_ms
 
 
-def _known(episode: Episode) -> Notice:
-    """Give the notice of an episode that people know as it is now."""
+def _known(episode: Episode) -> NotificationState:
+    """Return the notice of an episode after a report of its current severity."""
     return episode.notice._replace(
-        told_ms=episode.state.last_ms, told_peak=episode.state.peak, told_level=episode.level
+        reported_ms=episode.state.last_ms, reported_peak=episode.state.peak, reported_level=episode.level
     )
 
 
-def _after(event: str, episode: Episode, now_ms: int) -> Notice:
-    """Give the notice of an episode after a message about it."""
+def _after(event: str, episode: Episode, now_ms: int) -> NotificationState:
+    """Return the notice of an episode after a message about it."""
     notice = episode.notice._replace(claimed_ms=None, escalated="")
-    if event == RESOLVED or (event == DIGEST and episode.notice.notified == DIGESTED):
+    if event in (RESOLVED, NEW_NORMAL) or (event == DAILY_SUMMARY and episode.notice.notified == SUMMARISED):
         return notice
     notice = _known(episode)._replace(claimed_ms=None, escalated="")
     if event == OPENED:
         return notice._replace(notified=SENT, notified_ms=now_ms)
-    if event == DIGEST and episode.notice.notified != SENT:
-        return notice._replace(notified=DIGESTED, notified_ms=now_ms)
+    if event == DAILY_SUMMARY and episode.notice.notified != SENT:
+        return notice._replace(notified=SUMMARISED, notified_ms=now_ms)
     return notice
 
 

@@ -1,1 +1,1 @@
-"""The episodes of instances: their life cycle and where it is stored."""
+"""Episodes of instances: their life cycle and their storage."""

@@ -1,174 +1,69 @@
-"""Follows one instance through the rows of a batch: which rows are alerts, which episodes open, get worse and close.
+"""Life cycle of an episode: apply rows to an instance's stored episode.
 
-Pure: stored episode and rows in, changed episodes out. Writing them is the registry's work, telling the teller's.
+Pure functions: stored episode and rows in, changed episodes out. ``repository`` writes them, ``alerting`` sends the
+messages.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
-from riskwatch_lambda.clock import iso
-from riskwatch_lambda.episode_rule import QUIET, EpisodeState, Rule, advance, cooling, worse
+from riskwatch_lambda.arrival import is_old
+from riskwatch_lambda.episode_rule import NO_EPISODE, Metrics, advance, in_cooldown, is_escalation
+from riskwatch_lambda.episodes.endings import become_normal, cut_back
+from riskwatch_lambda.episodes.episode import COOLDOWN, PENDING, SENT, Change, Episode, NotificationState
 from riskwatch_lambda.scoring.labelled_row import reason_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from riskwatch_lambda.episode_rule import EpisodeState, Rule
+    from riskwatch_lambda.episodes.episode import ModelContext, Scored
     from riskwatch_lambda.scoring.records import Record
     from riskwatch_lambda.scoring.scorer import Verdict
 
-BEHAVIOUR, SILENT = "behaviour", "silent"
-# What became of the opening of an episode: on its way, paged, held by one of three, told in a digest.
-PENDING, SENT, COOLDOWN, BUDGET, MAINTENANCE, DIGESTED = (
-    "pending",
-    "sent",
-    "cooldown",
-    "budget",
-    "maintenance",
-    "digested",
-)
 
+def follow(
+    before: Episode | None,
+    rows: Sequence[Scored],
+    rule: Rule,
+    model_context: ModelContext,
+    seen_ms: int | None = None,
+) -> Change:
+    """Apply the rows of one instance, oldest first, to its stored episode.
 
-class Notice(NamedTuple):
-    """Who was told of an episode. ``notified_ms`` and ``claimed_ms`` are wall clock, the other times those of rows.
+    A row decides something if it is newer than every labelled row of its instance, the newest of which is ``seen_ms``,
+    and not too old at its arrival. Any other row has only a place inside or outside of the stored episode.
 
-    ``notified`` is one of the six words above, ``notified_ms`` when the opening was told. ``claimed_ms`` is when the
-    message that is due was claimed; None while none is. ``told_since_ms`` is when the last episode of the instance
-    opened that was claimed or told, ``told_before_ms`` what that was before this one. ``told_ms``, ``told_peak`` and
-    ``told_level`` say how bad it was when it was last told, or put
-    down for a digest; ``escalated`` is pending or budget while it has become worse than that and nobody knows.
-    ``window_id`` is the maintenance window that held it; ``resolved_ms`` when its end was told.
+    An episode ahead of both the wall clock and the arrival of the rows is cut back first: neither a slow clock of the
+    function nor a late delivery cuts back an episode that is right. An episode that the model has learned as normal
+    ends at the next row.
     """
-
-    notified: str = COOLDOWN
-    notified_ms: int | None = None
-    claimed_ms: int | None = None
-    told_since_ms: int | None = None
-    told_before_ms: int | None = None
-    told_ms: int | None = None
-    told_peak: float | None = None
-    told_level: str = ""
-    escalated: str = ""
-    window_id: str = ""
-    resolved_ms: int | None = None
-
-
-UNTOLD = Notice()
-
-
-@dataclass(frozen=True, slots=True)
-class Episode:
-    """An episode of an instance, as the table holds it; times in epoch milliseconds.
-
-    ``kind`` is behaviour, or silent for an instance that sends no rows. ``level`` and ``reasons`` are those of the row
-    that opened it or at which it became markedly worse. ``revision`` counts the writes of the stored state.
-    """
-
-    instance_id: str
-    service: str
-    kind: str = BEHAVIOUR
-    state: EpisodeState = QUIET
-    level: str = ""
-    reasons: tuple[dict[str, Any], ...] = field(default=())
-    model_id: str = ""
-    model_version: str = ""
-    notice: Notice = UNTOLD
-    revision: int = 0
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Give instance and kind: of each pair there is one state."""
-        return self.instance_id, self.kind
-
-    @property
-    def since_ms(self) -> int:
-        """Give when it opened; 0 while there never was an episode."""
-        return self.state.since_ms or 0
-
-    @property
-    def episode_id(self) -> str:
-        """Give ``<instance>@<since>``, for a silent one ``<instance>@<since>~silent``; empty without an episode."""
-        if self.state.since_ms is None:
-            return ""
-        return f"{self.instance_id}@{iso(self.state.since_ms)}" + ("" if self.kind == BEHAVIOUR else f"~{self.kind}")
-
-
-class Scored(NamedTuple):
-    """One row of a batch and what the model said of it."""
-
-    record: Record
-    verdict: Verdict
-
-
-class Stamp(NamedTuple):
-    """Who judges, and when: the model, the version of the function, and the wall clock in epoch milliseconds."""
-
-    model_id: str
-    model_version: str
-    now_ms: int
-
-
-class Change(NamedTuple):
-    """What the rows of a batch, or a tick, do to one instance.
-
-    ``rows`` are the rows it was decided on; ``episode_ids`` has one entry a row, None where the row is no alert.
-    ``listed`` are the episodes to write to the list, ``opened`` and ``escalated`` the ids of those that opened here and
-    of those that became markedly worse, ``closed`` the number of those that closed.
-    """
-
-    before: Episode | None
-    after: Episode | None
-    rows: tuple[Scored, ...] = ()
-    episode_ids: tuple[str | None, ...] = ()
-    listed: tuple[Episode, ...] = ()
-    opened: frozenset[str] = frozenset()
-    escalated: frozenset[str] = frozenset()
-    closed: int = 0
-
-    @property
-    def is_needed(self) -> bool:
-        """Tell whether there is anything to write."""
-        return self.after is not self.before
-
-    @property
-    def to_tell(self) -> tuple[Episode, ...]:
-        """Give the episodes whose opening, or getting worse, a message must tell, oldest first."""
-        return tuple(
-            each
-            for each in self.listed
-            if (each.episode_id in self.opened and each.notice.notified == PENDING)
-            or (each.episode_id in self.escalated and each.notice.escalated == PENDING)
-        )
-
-
-def follow(before: Episode | None, rows: Sequence[Scored], rule: Rule, stamp: Stamp) -> Change:
-    """Apply the rows of one instance, oldest first, to its stored episode."""
-    current = before
-    listed: dict[str, Episode] = {}
+    clock_ms = max(model_context.now_ms, *(scored.arrived_ms for scored in rows))
+    repair = None if before is None else cut_back(before, clock_ms)
+    current = before if repair is None else repair.after
+    listed = {} if repair is None else {episode.episode_id: episode for episode in repair.listed}
     opened: set[str] = set()
     escalated: set[str] = set()
-    closed = 0
+    closed = 0 if repair is None else repair.closed
     episode_ids: list[str | None] = []
-    for record, verdict in rows:
-        previous = current
-        state = QUIET if previous is None else previous.state
-        step = advance(state, record.ts[-1], verdict.pages, verdict.score, rule, verdict.known)
-        if step.opened:
-            current = _open(previous, step.state, record, verdict, rule, stamp)
+    for scored in rows:
+        ts_ms = scored.record.ts[-1]
+        if is_old(ts_ms, scored.arrived_ms) or (seen_ms is not None and ts_ms <= seen_ms):
+            covers = current is not None and current.state.covers(ts_ms)
+            episode_ids.append(current.episode_id if covers and current is not None else None)
+            continue
+        seen_ms = ts_ms
+        effect = _apply(current, scored, rule, model_context)
+        current = effect.episode
+        listed |= {episode.episode_id: episode for episode in effect.listed}
+        if current is not None and effect.opened:
             opened.add(current.episode_id)
-        elif step.state is not state:
-            current = replace(previous or Episode(record.instance_id, record.service), state=step.state)
-            if step.closed:
-                # The message about its end says how bad it was.
-                current = replace(current, notice=current.notice._replace(escalated=""))
-            elif _escalates(current, verdict, rule):
-                current = _escalate(current, verdict, stamp)
-                escalated.add(current.episode_id)
-        if current is not None and (step.closed or current.episode_id in opened | escalated):
-            listed[current.episode_id] = current
-        closed += step.closed
-        episode_ids.append(current.episode_id if step.alert and current is not None else None)
+        if current is not None and effect.escalated:
+            escalated.add(current.episode_id)
+        closed += effect.closed
+        episode_ids.append(current.episode_id if effect.alert and current is not None else None)
     return Change(
         before=before,
         after=current,
@@ -181,58 +76,116 @@ def follow(before: Episode | None, rows: Sequence[Scored], rule: Rule, stamp: St
     )
 
 
-def expire(episode: Episode, now_ms: int) -> Change:
-    """Close an open episode of which nothing has been heard for too long."""
-    closed = replace(
-        episode,
-        state=episode.state._replace(is_open=False, closed_ms=now_ms),
-        notice=episode.notice._replace(escalated=""),
-    )
-    return Change(episode, closed, listed=(closed,), closed=1)
+class _Effect(NamedTuple):
+    """Effect of one row: the episode after it, the episodes to list, and what happened; ``closed`` is a number."""
+
+    episode: Episode | None
+    listed: tuple[Episode, ...]
+    alert: bool
+    opened: bool
+    escalated: bool
+    closed: int
 
 
-def claimed(previous: Episode | None, since_ms: int, rule: Rule, now_ms: int) -> Notice:
-    """Claim the message about a new episode, unless the last told one of the instance opened too short a time ago."""
-    told_since = None if previous is None else previous.notice.told_since_ms
-    if cooling(rule, told_since, since_ms):
-        return Notice(COOLDOWN, told_since_ms=told_since)
-    return Notice(PENDING, claimed_ms=now_ms, told_since_ms=since_ms, told_before_ms=told_since)
+def _apply(current: Episode | None, scored: Scored, rule: Rule, model_context: ModelContext) -> _Effect:
+    """Apply a row that is newer than all before it to the episode of its instance."""
+    record, verdict, _ = scored
+    normal = None if current is None else become_normal(current, record.ts[-1], model_context)
+    ended = () if normal is None else (normal,)
+    previous = normal or current
+    state = NO_EPISODE if previous is None else previous.state
+    metrics = Metrics(verdict.missing, verdict.decisive)
+    step = advance(state, record.ts[-1], verdict.pages, verdict.score, rule, metrics)
+    episode, escalated = previous, False
+    if step.opened:
+        episode = _open(previous, step.state, record, verdict, rule, model_context)
+    elif step.state is not state:
+        new = Episode(record.instance_id, record.service, resource_kind=record.resource_kind)
+        episode = replace(previous or new, state=step.state)
+        episode = _judged(episode, state, verdict, model_context)
+        if step.closed:
+            # The message about the end contains the peak, so an unsent escalation is obsolete.
+            episode = replace(episode, notice=episode.notice._replace(escalated=""))
+        elif _escalates(episode, verdict, rule):
+            episode = _escalate(episode, verdict, model_context)
+            escalated = True
+    is_listed = episode is not None and (step.closed or step.opened or escalated)
+    listed = (*ended, episode) if is_listed and episode is not None else ended
+    return _Effect(episode, listed, step.alert, step.opened, escalated, len(ended) + step.closed)
+
+
+def new_notification(previous: Episode | None, since_ms: int, rule: Rule, now_ms: int) -> NotificationState:
+    """Return the notice of a new episode.
+
+    Its page is claimed, unless the instance is in cool-down.
+    """
+    reported_since = None if previous is None else previous.notice.reported_since_ms
+    if in_cooldown(rule, reported_since, since_ms):
+        return NotificationState(COOLDOWN, reported_since_ms=reported_since)
+    return NotificationState(PENDING, claimed_ms=now_ms, reported_since_ms=since_ms, reported_before_ms=reported_since)
 
 
 def _open(
-    previous: Episode | None, state: EpisodeState, record: Record, verdict: Verdict, rule: Rule, stamp: Stamp
+    previous: Episode | None,
+    state: EpisodeState,
+    record: Record,
+    verdict: Verdict,
+    rule: Rule,
+    model_context: ModelContext,
 ) -> Episode:
-    """Make a new episode."""
+    """Return a new episode, opened by the newest row of the record."""
     return Episode(
         instance_id=record.instance_id,
         service=record.service,
         state=state,
         level=verdict.level,
         reasons=tuple(reason_document(reason) for reason in verdict.reasons),
-        model_id=stamp.model_id,
-        model_version=stamp.model_version,
-        notice=claimed(previous, record.ts[-1], rule, stamp.now_ms),
-        revision=0 if previous is None else previous.revision,
+        model_id=model_context.model_id,
+        model_version=model_context.model_version,
+        notice=new_notification(previous, record.ts[-1], rule, model_context.now_ms),
+        revision=None if previous is None else previous.revision,
+        resource_kind=record.resource_kind,
     )
 
 
+def _judged(episode: Episode, before: EpisodeState, verdict: Verdict, model_context: ModelContext) -> Episode:
+    """Return the episode with what the model of the newest row makes of it; ``before`` is its state before that row.
+
+    If a new model finds the first row that it judges normal, the behaviour need not have changed.
+    """
+    if not before.is_open:
+        return episode
+    if verdict.pages:
+        model_id, model_version = model_context.model_id, model_context.model_version
+        return replace(episode, model_id=model_id, model_version=model_version, new_normal=None)
+    is_swapped = before.below == 0 and episode.model_id != model_context.model_id
+    return replace(episode, new_normal=()) if is_swapped else episode
+
+
 def _escalates(episode: Episode, verdict: Verdict, rule: Rule) -> bool:
-    """Tell whether an open episode that was paged has become so much worse that it is paged again."""
-    notice, moment = episode.notice, episode.state.last_ms
-    if notice.notified != SENT or notice.escalated or not verdict.pages or notice.told_ms is None or moment is None:
+    """Return whether a paged episode is so much worse that it is paged again."""
+    notice, last_ms = episode.notice, episode.state.last_ms
+    if (
+        notice.notified != SENT
+        or notice.escalated
+        or not verdict.pages
+        or notice.reported_ms is None
+        or last_ms is None
+    ):
         return False
-    if moment - notice.told_ms < rule.cooldown_s * 1000:
+    if last_ms - notice.reported_ms < rule.cooldown_s * 1000:
         return False
-    return worse(notice.told_peak or 0.0, notice.told_level, episode.state.peak, verdict.level)
+    return is_escalation(notice.reported_peak or 0.0, notice.reported_level, episode.state.peak, verdict.level)
 
 
-def _escalate(episode: Episode, verdict: Verdict, stamp: Stamp) -> Episode:
-    """Claim the message that an episode has become worse; it explains itself by the row that shows it."""
+def _escalate(episode: Episode, verdict: Verdict, model_context: ModelContext) -> Episode:
+    """Return the episode with a claimed escalation.
+
+    Level and reasons become those of the row that shows it.
+    """
     return replace(
         episode,
         level=verdict.level,
         reasons=tuple(reason_document(reason) for reason in verdict.reasons),
-        model_id=stamp.model_id,
-        model_version=stamp.model_version,
-        notice=episode.notice._replace(escalated=PENDING, claimed_ms=stamp.now_ms),
+        notice=episode.notice._replace(escalated=PENDING, claimed_ms=model_context.now_ms),
     )

@@ -1,215 +1,187 @@
-"""The episodes in the table: reads what is stored about instances and writes changes under optimistic conditions.
+"""Episodes in the DynamoDB table, written with optimistic locking.
 
-Two kinds of items. The state, one an instance and kind of episode: pk ``instance#<id>``, sk ``current`` or ``silent``.
-The list, one an episode: pk ``episodes#<day of since>``, sk ``<since>#<instance>`` or ``<since>~silent#<instance>``. A
-list item is only ever updated in the attributes named here, so what others add to it stays. While it is open, or
-something is still to be told of it, it has the attribute ``unfinished``, by which an index finds it at any age.
+An update of a list item sets only the attributes named here, so attributes of other writers stay. A list item has the
+attribute ``unfinished`` while its episode is open or needs a message; an index finds it by this attribute at any age.
+
+A damaged item is reported and costs at most its own instance. A damaged list item is left out. An instance with a
+damaged state continues with its open episode of the list, else without an episode; the next change of the instance
+replaces the item, under the condition that its revision is still the one that was read.
 """
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
-from riskwatch_lambda.clock import iso
-from riskwatch_lambda.episode_rule import EpisodeState
-from riskwatch_lambda.episodes.lifecycle import BEHAVIOUR, Change, Episode, Notice
-from riskwatch_lambda.table import (
-    TRANSACTION_LIMIT,
-    Attributes,
-    Changes,
-    ConflictError,
-    Table,
-    Update,
-    number,
-    text,
-    update,
-    whole,
+from riskwatch_lambda.episodes.attributes import (
+    CLOSED,
+    OPEN,
+    facts,
+    list_key,
+    list_partition,
+    next_revision,
+    notification,
+    read_listed,
+    read_state,
+    state_key,
 )
+from riskwatch_lambda.episodes.episode import BEHAVIOUR, Change, Episode, NotificationState
+from riskwatch_lambda.items import log_damaged, parse_item, parse_items
+from riskwatch_lambda.table import TRANSACTION_LIMIT, ConflictError, Table, number, update
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-OPEN, CLOSED = "open", "closed"
+    from riskwatch_lambda.items import Report
+    from riskwatch_lambda.table import Attributes, AttributeValue, Changes, Update
+
 UNFINISHED, YES = "unfinished", "yes"
 
 
-class Registry:
-    """The episodes in a table."""
+class States(NamedTuple):
+    """The newest episodes by (instance, kind).
 
-    def __init__(self, table: Table) -> None:
+    The open episode of the list stands for a damaged state, and its key is in ``damaged``: the newest row of the
+    episode is unknown.
+    """
+
+    episodes: dict[tuple[str, str], Episode]
+    damaged: frozenset[tuple[str, str]]
+
+
+class EpisodeRepository:
+    """The episodes in the table; ``report`` gets each damaged item that is met."""
+
+    def __init__(self, table: Table, report: Report = log_damaged) -> None:
         self._table = table
+        self._report = report
 
     def read(self, instance_ids: Iterable[str]) -> dict[str, Episode]:
-        """Give the newest behaviour episode of each instance that has one; raises RegistryError."""
-        found = self.read_keys((name, BEHAVIOUR) for name in instance_ids)
-        return {instance_id: episode for (instance_id, _), episode in found.items()}
+        """Return the newest behaviour episode of each instance that has one.
 
-    def read_keys(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Episode]:
-        """Give the newest episode of each pair of instance and kind that has one; raises RegistryError."""
-        items = self._table.get(_state_key(*key) for key in dict.fromkeys(keys))
-        return {episode.key: episode for episode in map(_episode, items)}
+        Raises TableError.
+        """
+        states = self.read_states((instance_id, BEHAVIOUR) for instance_id in instance_ids)
+        return {instance_id: episode for (instance_id, _), episode in states.episodes.items()}
+
+    def read_states(self, keys: Iterable[tuple[str, str]]) -> States:
+        """Return the newest episode of each (instance, kind) that has one; raises TableError."""
+        asked = {_primary(state_key(*key)): key for key in keys}
+        episodes: dict[tuple[str, str], Episode] = {}
+        damaged: dict[tuple[str, str], AttributeValue | None] = {}
+        for item in self._table.get(state_key(*key) for key in asked.values()):
+            episode = parse_item(item, read_state, self._report)
+            if episode is None:
+                damaged[asked[_primary(item)]] = item.get("revision")
+            else:
+                episodes[episode.key] = episode
+        if damaged:
+            still_open = {episode.key: episode for episode in self.unfinished() if episode.state.is_open}
+            for (instance_id, kind), revision in damaged.items():
+                episode = still_open.get((instance_id, kind)) or Episode(instance_id, "", kind)
+                episodes[episode.key] = replace(episode, revision=revision)
+        return States(episodes, frozenset(damaged))
 
     def unfinished(self) -> list[Episode]:
-        """Give all episodes that are open or of which something is still to be told, oldest first.
+        """Return all episodes that are open or need a message, oldest first.
 
-        They are as they were a moment ago, and peak and newest row are those of the last message. Raises RegistryError.
+        The index may lag by moments. Peak and newest row are those of the last message. Raises TableError.
         """
-        return [_episode(item) for item in self._table.find(UNFINISHED, YES, index=UNFINISHED)]
+        found = self._table.find(UNFINISHED, YES, index=UNFINISHED)
+        return list(parse_items(found, read_listed, self._report))
 
     def opened(self, day: str) -> list[Episode]:
-        """Give the behaviour episodes that opened on a UTC day, ``YYYY-MM-DD``; raises RegistryError.
+        """Return the behaviour episodes that opened on a UTC day.
 
-        Peak and newest row are those of the last message until an episode closes.
+        ``day`` is ``YYYY-MM-DD``. Raises TableError. Until an episode closes, its peak and newest row are those of
+        the last message.
         """
-        listed = map(_episode, self._table.find("pk", list_partition(day)))
+        listed = parse_items(self._table.find("pk", list_partition(day)), read_listed, self._report)
         return [episode for episode in listed if episode.kind == BEHAVIOUR]
 
     def write(self, change: Change) -> None:
-        """Write a change if the stored state is still the one it was decided on.
+        """Write a change if the stored state is still the one that the change is based on.
 
-        The state is written last and together with the list items it belongs to. Raises ConflictError when the stored
-        state has moved, RegistryError when the table cannot be written.
+        The state is written last, in one transaction with its list items. Raises ConflictError if another writer has
+        changed the stored state, TableError if the table cannot be written.
         """
         after = change.after
         if after is None:
             return
         state = _state_update(change.before, after)
         items = [
-            update(_list_key(episode), {**_facts(episode), **_notification(episode.notice), UNFINISHED: {"S": YES}})
+            update(list_key(episode), {**facts(episode), **notification(episode.notice), UNFINISHED: {"S": YES}})
             for episode in change.listed
         ]
-        # The last chunk leaves room for the state; the earlier ones only repeat what a second try would write again.
+        # The last chunk has room for the state. A second try writes the earlier chunks again, with equal content.
         room = TRANSACTION_LIMIT - 1
         chunks = [items[start : start + room] for start in range(0, len(items), room)] or [[]]
         chunks[-1].append(state)
         for chunk in chunks:
             self._table.update(*chunk)
 
+    def write_listed(self, episode: Episode) -> None:
+        """Write a listed episode that the state of its instance does not have, because the state was damaged or lost.
+
+        Raises ConflictError if the listed episode is no longer open, TableError if the table cannot be written.
+        """
+        values: Changes = {**facts(episode), **notification(episode.notice)}
+        self._table.update(update(list_key(episode), values, {"status": {"S": OPEN}}))
+
     def claim(self, episode: Episode, now_ms: int) -> None:
-        """Claim the message that is due about an episode; raises ConflictError when somebody else has it, or had."""
+        """Claim the due message about an episode.
+
+        Raises ConflictError if another invocation has claimed or sent it, TableError if the write fails.
+        """
         notice = episode.notice
         guard: Changes = {
             "notified": {"S": notice.notified},
             "claimed_ms": number(notice.claimed_ms),
             "resolved_ms": number(notice.resolved_ms),
         }
-        self._table.update(update(_list_key(episode), {"claimed_ms": number(now_ms)}, guard))
+        self._table.update(update(list_key(episode), {"claimed_ms": number(now_ms)}, guard))
 
     def note(
-        self, episode: Episode, notice: Notice, *, finished: bool = False, message: tuple[str, str] | None = None
+        self,
+        episode: Episode,
+        notice: NotificationState,
+        *,
+        finished: bool = False,
+        message: tuple[str, str] | None = None,
     ) -> None:
-        """Write who was told of an episode, in its list item and, while it is the newest, in the state.
+        """Write the notification state of an episode.
 
-        ``finished``: it is closed and nothing remains to be told. ``message`` names an attribute and the id of the
-        message that it keeps; episodes that one message told of share it. Raises ConflictError where the list item says
-        something else than ``episode``, RegistryError.
+        It goes to the list item and, if the episode is the newest of its instance, to the state item. ``finished``: the
+        episode is closed and needs no further message. ``message`` is an attribute and the message id to store in it;
+        all episodes of one message share the id. Raises ConflictError if the list item differs from ``episode``,
+        TableError if the table cannot be written.
         """
-        values = _notification(notice)
+        values = notification(notice)
         listed: Changes = {**values, **({message[0]: {"S": message[1]}} if message else {})}
         guard: Changes = {"notified": {"S": episode.notice.notified}}
         if finished:
             listed[UNFINISHED] = None
             guard["status"] = {"S": CLOSED}
-        of_list = update(_list_key(episode), listed, guard)
-        newest: Changes = {"episode_id": {"S": episode.episode_id}}
-        of_state = update(_state_key(*episode.key), values, newest, count="revision")
+        list_update = update(list_key(episode), listed, guard)
+        is_newest: Changes = {"episode_id": {"S": episode.episode_id}}
+        state_update = update(state_key(*episode.key), values, is_newest, count="revision")
         try:
-            self._table.update(of_list, of_state)
+            self._table.update(list_update, state_update)
         except ConflictError:
-            # Most likely a newer episode has taken the place in the state.
-            self._table.update(of_list)
+            # Most likely the state item holds a newer episode, or is damaged.
+            self._table.update(list_update)
+
+
+def _primary(item: Attributes) -> tuple[str, str]:
+    return item["pk"]["S"], item["sk"]["S"]
 
 
 def _state_update(before: Episode | None, after: Episode) -> Update:
+    revision = None if before is None else before.revision
     values: Changes = {
-        **_facts(after),
-        **_notification(after.notice),
+        **facts(after),
+        **notification(after.notice),
         "recent": {"S": "".join("1" if pages else "0" for pages in after.state.recent)},
+        "revision": number(next_revision(revision)),
     }
-    guard: Changes = {"revision": number(before.revision) if before else None}
-    return update(_state_key(*after.key), values, guard, count="revision")
-
-
-def _state_key(instance_id: str, kind: str) -> Attributes:
-    return {"pk": {"S": f"instance#{instance_id}"}, "sk": {"S": "current" if kind == BEHAVIOUR else kind}}
-
-
-def list_partition(day: str) -> str:
-    """Give the partition key of the episodes that began on a day (``YYYY-MM-DD``)."""
-    return f"episodes#{day}"
-
-
-def _list_key(episode: Episode) -> Attributes:
-    since = iso(episode.since_ms)
-    kind = "" if episode.kind == BEHAVIOUR else f"~{episode.kind}"
-    return {"pk": {"S": list_partition(since[:10])}, "sk": {"S": f"{since}{kind}#{episode.instance_id}"}}
-
-
-def _facts(episode: Episode) -> Changes:
-    """Give the attributes that say what happened."""
-    state = episode.state
-    return {
-        "instance_id": {"S": episode.instance_id},
-        "service": {"S": episode.service},
-        "kind": {"S": episode.kind},
-        "episode_id": {"S": episode.episode_id},
-        "status": {"S": OPEN if state.is_open else CLOSED},
-        "since_ms": number(state.since_ms),
-        "last_ms": number(state.last_ms),
-        "closed_ms": number(state.closed_ms),
-        "below": number(state.below),
-        "peak": {"N": f"{state.peak:.6f}"},
-        "level": {"S": episode.level},
-        "reasons": {"S": json.dumps(episode.reasons, separators=(",", ":"))},
-        "model_id": {"S": episode.model_id},
-        "model_version": {"S": episode.model_version},
-    }
-
-
-def _notification(notice: Notice) -> Changes:
-    """Give the attributes that say who was told; what does not apply is absent."""
-    texts = ("notified", "told_level", "escalated", "window_id")
-    return {
-        **{name: {"S": value} if (value := getattr(notice, name)) else None for name in texts},
-        **{name: number(getattr(notice, name)) for name in notice._fields if name.endswith("_ms")},
-        "told_peak": None if notice.told_peak is None else {"N": f"{notice.told_peak:.6f}"},
-    }
-
-
-def _episode(item: Attributes) -> Episode:
-    """Read an item of either kind."""
-    state = EpisodeState(
-        is_open=item["status"]["S"] == OPEN,
-        since_ms=whole(item, "since_ms"),
-        last_ms=whole(item, "last_ms"),
-        closed_ms=whole(item, "closed_ms"),
-        below=whole(item, "below") or 0,
-        peak=float(item["peak"]["N"]),
-        recent=tuple(flag == "1" for flag in text(item, "recent")),
-    )
-    notice = Notice(
-        notified=text(item, "notified"),
-        notified_ms=whole(item, "notified_ms"),
-        claimed_ms=whole(item, "claimed_ms"),
-        told_since_ms=whole(item, "told_since_ms"),
-        told_before_ms=whole(item, "told_before_ms"),
-        told_ms=whole(item, "told_ms"),
-        told_peak=float(item["told_peak"]["N"]) if "told_peak" in item else None,
-        told_level=text(item, "told_level"),
-        escalated=text(item, "escalated"),
-        window_id=text(item, "window_id"),
-        resolved_ms=whole(item, "resolved_ms"),
-    )
-    return Episode(
-        instance_id=item["instance_id"]["S"],
-        service=item["service"]["S"],
-        kind=item["kind"]["S"],
-        state=state,
-        level=item["level"]["S"],
-        reasons=tuple(json.loads(item["reasons"]["S"])),
-        model_id=item["model_id"]["S"],
-        model_version=item["model_version"]["S"],
-        notice=notice,
-        revision=whole(item, "revision") or 0,
-    )
+    return update(state_key(*after.key), values, {"revision": revision})

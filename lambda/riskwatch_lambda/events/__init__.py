@@ -1,1 +1,1 @@
-"""One module for each event that the function answers."""
+"""One module per event that the function answers: a batch, a tick, a self-test."""

@@ -1,1 +1,1 @@
-"""The model document and its arrays, verified and ready to score."""
+"""The model of an artifact: a verified document and its arrays, ready to score."""

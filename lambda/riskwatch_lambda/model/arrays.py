@@ -1,4 +1,7 @@
-"""The model's numbers: named little-endian arrays in one binary file whose layout is verified, read where they lie."""
+"""Arrays of the model: one binary file with a verified layout.
+
+They are named and little-endian, and read without a copy.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,22 @@ import math
 import struct
 import sys
 from array import array
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Types as the index names them, and as Python's ``array`` and ``struct`` do.
+# Type names of the index, and the type codes of Python's ``array`` and ``struct``.
 FLOAT16, FLOAT32, UINT16 = "f2", "f4", "u2"
 CODES = {FLOAT16: "e", FLOAT32: "f", UINT16: "H"}
 
 
 class ArrayError(ValueError):
-    """The binary file of a model is not what its document says."""
+    """The binary file of a model contradicts its document."""
 
 
 class Entry(NamedTuple):
-    """Where an array lies: its type, its first byte, its shape."""
+    """Position of an array in the file: type, first byte, shape."""
 
     type: str
     offset: int
@@ -29,18 +32,18 @@ class Entry(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Give the number of bytes."""
+        """Return the number of bytes."""
         return math.prod(self.shape) * int(self.type[1:])
 
 
 class ArrayFile:
-    """Read access to the arrays of a ``model.bin``; nothing is copied but what is in half precision.
+    """Read access to the arrays of a ``model.bin``.
 
-    ``index`` maps a name to ``{"type": "f2", "f4" or "u2", "offset": bytes, "shape": [...]}``. Raises ArrayError when
-    the entries do not cover the file exactly, without overlap.
+    Only half-precision arrays are copied. ``index`` maps a name to ``{"type": "f2", "f4" or "u2", "offset": bytes,
+    "shape": [...]}``. Raises ArrayError if the entries do not cover the file exactly and without overlap.
     """
 
-    def __init__(self, index: Mapping[str, Any], blob: bytes) -> None:
+    def __init__(self, index: Mapping[str, object], blob: bytes) -> None:
         self._blob = memoryview(blob)
         self._entries = {name: _entry(name, value) for name, value in index.items()}
         position = 0
@@ -53,10 +56,20 @@ class ArrayFile:
         if position != len(blob):
             raise ArrayError(f"the arrays take {position} bytes, model.bin has {len(blob)}")
 
-    def floats(self, name: str, shape: Sequence[int | None]) -> Sequence[float]:
-        """Give the values of an array of floats, flat and in C order; ``None`` in ``shape`` accepts any length from 1.
+    def under(self, prefix: str) -> ArrayFile:
+        """Return access to the arrays with names that begin with a prefix, by the rest of their names."""
+        part = ArrayFile.__new__(ArrayFile)
+        part._blob = self._blob
+        part._entries = {
+            name.removeprefix(prefix): entry for name, entry in self._entries.items() if name.startswith(prefix)
+        }
+        return part
 
-        Raises ArrayError when the array is absent, has another type or shape, or holds a value that is not finite.
+    def floats(self, name: str, shape: Sequence[int | None]) -> Sequence[float]:
+        """Return the values of a float array, flat in C order.
+
+        None in ``shape`` accepts any length from 1. Raises ArrayError if the array is absent, has another type or
+        shape, or contains a value that is not finite.
         """
         entry = self._entries.get(name)
         values: Sequence[float]
@@ -65,17 +78,20 @@ class ArrayFile:
             values = struct.unpack(f"<{len(part) // 2}e", part)
         else:
             values = self._take(name, FLOAT32, shape).cast("f")
-        # One infinite or undefined value makes the sum so; float32 values cannot overflow a float64 sum.
+        # One infinite value or NaN makes the sum infinite or NaN; float32 values cannot overflow a float64 sum.
         if not math.isfinite(sum(values)):
             raise ArrayError(f"array {name!r} holds a value that is not finite")
         return values
 
     def integers(self, name: str, shape: Sequence[int]) -> memoryview[int]:
-        """Give the values of an array of 16-bit counts, flat and in C order; raises ArrayError as ``floats`` does."""
+        """Return the values of an array of 16-bit counts, flat in C order.
+
+        Raises ArrayError as ``floats`` does.
+        """
         return self._take(name, UINT16, shape).cast("H")
 
     def _take(self, name: str, kind: str, shape: Sequence[int | None]) -> memoryview[int]:
-        """Give the bytes of an array in the order of this machine."""
+        """Return the bytes of an array in the byte order of this machine."""
         if name not in self._entries:
             raise ArrayError(f"array {name!r} is used by the document and absent from model.bin")
         entry = self._entries[name]
@@ -95,7 +111,7 @@ class ArrayFile:
 
 
 def _entry(name: str, value: object) -> Entry:
-    """Check one entry of the index."""
+    """Return one entry of the index; raises ArrayError if it is malformed."""
     kind, offset, shape = (
         (value.get(key) for key in ("type", "offset", "shape")) if isinstance(value, dict) else [None] * 3
     )

@@ -1,9 +1,9 @@
-"""What is normal: centre and scale of every feature by baseline and UTC hour of day, read from the file when asked for.
+"""Baselines: center and scale of every feature by UTC hour, read on demand.
 
-A fleet of thousands has millions of these numbers and a batch needs few of them. They stay in the file, each column
-(one feature of one baseline over 24 hours) as a base and, where the hour matters, a step and 24 counts of steps above
-the base. Steps are powers of two, so that ``base + step * count`` is exact. The base being the least of the 24, one
-look at the bases tells that every scale is above zero.
+A fleet of thousands has millions of these numbers, and a batch needs few of them, so they stay in the file. A column
+(one feature of one baseline over 24 hours) is stored as a base and, if its values depend on the hour, a step and 24
+counts of steps above the base. Steps are powers of two, so ``base + step * count`` is exact. The base is the minimum of
+the 24 values, so a check of the bases proves that every scale is above zero.
 """
 
 from __future__ import annotations
@@ -11,31 +11,35 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from riskwatch_lambda.episode_rule import BaselineKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from riskwatch_lambda.model.arrays import ArrayFile
-    from riskwatch_lambda.model.row_schema import Layout
+    from riskwatch_lambda.model.row_schema import RowSchema
 
 HOURS = 24
-EXPECTED_RANGE_SCALES = 3  # either way of the center
-# Some 30 MB at ten features: two hours of a fleet of 10,000.
+DEFAULT_ROLE = "default"  # the role of an instance without one: it says nothing about how an instance behaves
+EXPECTED_RANGE_SCALES = 3  # on both sides of the center
+# About 30 MB with ten features: two hours of a fleet of 10,000.
 PROFILES_KEPT = 20_000
 BASE, STEP, COUNTS = "profile_base", "profile_step", "profile_counts"
 
 
 class BaselineError(ValueError):
-    """The baselines of a model contradict its document or themselves."""
+    """The baselines of a model are inconsistent or contradict its document."""
 
 
 class Profile(NamedTuple):
-    """What is normal for one baseline at one hour of day, a value a feature.
+    """Expected values of one baseline at one hour of day, one per feature.
 
-    ``usual`` holds center and scale, and goes on with the trailing features where the model has them. ``low`` and
-    ``high`` are center -/+ 3 scale within the physical bounds; ``exhaustible`` holds position and bound of the metrics
-    whose exhaustion bound lies above center + 3 scale, so that reaching it is news.
+    ``usual`` is center and scale of every feature, followed by those of the trailing features if the model has any.
+    ``low`` and ``high`` are center -/+ 3 scale within the physical bounds. ``exhaustible`` has position and exhaustion
+    bound of each metric with a bound above center + 3 scale; elsewhere, a value at the bound is normal. The baseline of
+    a role or of the fleet needs a bound above its center only: its scale measures how instances differ.
     """
 
     usual: tuple[tuple[float, float], ...]
@@ -45,21 +49,21 @@ class Profile(NamedTuple):
 
 
 class Baselines:
-    """The baselines of a model with ``width`` values a row; ``count`` is their number.
+    """The ``count`` baselines of a model with ``width`` values per row.
 
-    ``names`` is the document's index: baselines by instance and by role, and the fleet's. ``exhaustion`` has a bound or
-    None for each metric. Raises ArrayError and BaselineError.
+    ``names`` is the index of the document: baselines by instance, by role, and of the fleet. ``exhaustion`` has a bound
+    or None for each metric. Raises ArrayError and BaselineError.
     """
 
     def __init__(
         self,
-        names: Mapping[str, Any],
+        names: Mapping[str, object],
         arrays: ArrayFile,
         width: int,
-        layout: Layout,
+        row_schema: RowSchema,
         exhaustion: Sequence[float | None],
     ) -> None:
-        self._width, self._layout, self._exhaustion = width, layout, exhaustion
+        self._width, self._row_schema, self._exhaustion = width, row_schema, exhaustion
         self._base = arrays.floats(BASE, (None, 2, width))
         self.count = count = len(self._base) // (2 * width)
         self._step = arrays.floats(STEP, (count, 2, width))
@@ -67,7 +71,7 @@ class Baselines:
         if min(steps) < 0:
             raise BaselineError(f"array {STEP} holds {min(steps)!r}: a step must be 0 or above")
         columns = 2 * width
-        hourly = (columns - steps[at : at + columns].count(0.0) for at in range(0, len(steps), columns))
+        hourly = (columns - steps[start : start + columns].count(0.0) for start in range(0, len(steps), columns))
         *self._first, total = accumulate(hourly, initial=0)
         self._counts = arrays.integers(COUNTS, (total, HOURS))
         for index in range(count):
@@ -75,47 +79,55 @@ class Baselines:
             if not least > 0:
                 raise BaselineError(f"a scale of baseline {index} is {least!r}: every scale must be above 0")
         self._instances, self._roles, self._fleet = _read_names(names, count)
+        self._own = frozenset(self._instances.values())
         self.profile = lru_cache(PROFILES_KEPT)(self._profile)
 
-    def find(self, instance_id: str, role: str) -> tuple[int, bool]:
-        """Give the index of the instance's baseline, and whether it is its own; else its role's, else the fleet's."""
+    def find(self, instance_id: str, role: str) -> tuple[int, BaselineKind]:
+        """Return the index of an instance's baseline, and its kind.
+
+        If the instance has none of its own, it is the baseline of its role, or of the fleet. The instances without a
+        role have a baseline together, which counts as that of the fleet.
+        """
         index = self._instances.get(instance_id)
         if index is not None:
-            return index, True
-        return self._roles.get(role, self._fleet), False
+            return index, BaselineKind.INSTANCE
+        index = self._roles.get(role, self._fleet)
+        is_role = role in self._roles and role != DEFAULT_ROLE
+        return index, BaselineKind.ROLE if is_role else BaselineKind.FLEET
 
     def _profile(self, baseline: int, hour: int) -> Profile:
-        """Give what is normal for a baseline at a UTC hour of day; made when first asked for."""
-        layout, metrics = self._layout, len(self._layout.features)
+        """Return the profile of a baseline at a UTC hour of day."""
+        row_schema, metrics = self._row_schema, len(self._row_schema.features)
         values = self._values(baseline, hour)
         center, scale = values[: self._width], values[self._width :]
         reach = [EXPECTED_RANGE_SCALES * size for size in scale]
         bounds = [
-            (-math.inf if low is None else low, math.inf if high is None else high) for low, high in layout.bounds
+            (-math.inf if low is None else low, math.inf if high is None else high) for low, high in row_schema.bounds
         ]
         spans = list(zip(center[:metrics], reach[:metrics], bounds, strict=True))
         low = tuple(min(max(c - r, lower), upper) for c, r, (lower, upper) in spans)
         high = tuple(min(max(c + r, lower), upper) for c, r, (lower, upper) in spans)
+        is_own = baseline in self._own
         exhaustible = tuple(
             (position, bound)
             for position, bound in enumerate(self._exhaustion)
-            if bound is not None and center[position] + reach[position] < bound
+            if bound is not None and center[position] + is_own * reach[position] < bound
         )
         return Profile(tuple(zip(center, scale, strict=True)), low, high, exhaustible)
 
     def _values(self, baseline: int, hour: int) -> list[float]:
-        """Give the centres of a baseline at an hour, then its scales."""
+        """Return the centers of a baseline at an hour, followed by its scales."""
         start, stop = 2 * self._width * baseline, 2 * self._width * (baseline + 1)
         values = list(self._base[start:stop])
-        at = self._first[baseline] * HOURS + hour
+        position = self._first[baseline] * HOURS + hour
         for column, step in enumerate(self._step[start:stop]):
             if step:
-                values[column] += step * self._counts[at]
-                at += HOURS
+                values[column] += step * self._counts[position]
+                position += HOURS
         return values
 
 
-def _read_names(names: Mapping[str, Any], count: int) -> tuple[dict[str, int], dict[str, int], int]:
+def _read_names(names: Mapping[str, object], count: int) -> tuple[dict[str, int], dict[str, int], int]:
     instances, roles, fleet = (names.get(key) for key in ("instances", "roles", "fleet"))
     if not isinstance(instances, dict) or not isinstance(roles, dict):
         raise BaselineError("baselines needs an object of instances and one of roles")

@@ -1,45 +1,58 @@
-"""The model that the function serves: a verified document and its numbers, ready to score.
+"""The served model: a verified document and its arrays, ready to score.
 
-Nothing is guessed: a document of another schema, a changed bit in any file, a shape that does not fit or a label
-without a name raises ModelError, and the function does not start.
+Nothing is guessed. Another schema, a changed bit in a file, an unexpected shape or a label without a name raises
+ModelError, and the function does not start.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from riskwatch_lambda.episode_rule import Rule, RuleError
 from riskwatch_lambda.model.arrays import ArrayError, ArrayFile
 from riskwatch_lambda.model.baselines import BaselineError, Baselines
-from riskwatch_lambda.model.prototype_map import MapError, PrototypeMap, narrowed, read_map
-from riskwatch_lambda.model.row_schema import MAGNITUDE_LIMIT, Layout
+from riskwatch_lambda.model.kinds import KindError, read_kind, read_parts
+from riskwatch_lambda.model.new_normals import NewNormalError, read_new_normals
+from riskwatch_lambda.model.prototype_map import MapError, PrototypeMap, project_axes, read_map
+from riskwatch_lambda.model.row_schema import MAGNITUDE_LIMIT, RowSchema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+    from typing import TypedDict
+
+    class MetricChange(TypedDict):
+        """Typical value of a metric before and since it became normal, in catalogue units; None if it had none."""
+
+        feature: str
+        before: float | None
+        after: float | None
+
 
 SCHEMA = "maps/1"
 LEVELS = ("Idle", "Normal", "High Load")
 DIRECTIONS = ("up", "down", "both")
 DOCUMENT_FILE = "model.json"
 ARRAYS_FILE = "model.bin"
-# What ``sha256sum`` prints for the other two, and checks with ``-c``.
+# Checksums of the other two files in the format of ``sha256sum``; ``sha256sum -c`` checks them.
 SUMS_FILE = "SHA256SUMS"
 FILES = (DOCUMENT_FILE, ARRAYS_FILE, SUMS_FILE)
-# The square of it is lost in the square of any distance that matters.
+# Too small to change a distance: its square is below the rounding of any relevant squared distance.
 NEGLIGIBLE = 1e-12
 
 
 class ModelError(ValueError):
-    """The model cannot be served; the text says which part is wrong."""
+    """The model cannot be served; the text names the invalid part."""
 
 
 class Level(NamedTuple):
-    """The level space: one scaling for the whole fleet, a map, and the level of each of its labels.
+    """Level space: one scaling for the whole fleet, a map, and level names.
 
-    ``axes`` are the metrics that tell levels apart, each with its center and scale; the map spans these alone.
+    ``names`` has one level for each label of the map. ``axes`` are position, center and scale of the metrics that
+    distinguish levels; the map has only these axes.
     """
 
     axes: tuple[tuple[int, float, float], ...]
@@ -47,10 +60,21 @@ class Level(NamedTuple):
     names: tuple[str, ...]
 
 
-class Member(NamedTuple):
-    """One member of the score: the rows of its window, its weight, its map, and a boundary for each baseline.
+class Cuts(NamedTuple):
+    """Level space of one metric, by its position: the level rises with its value.
 
-    It rates the instances whose baseline is in its ``group``.
+    A value below ``idle_below`` is Idle, one from ``high_from`` on is High Load.
+    """
+
+    metric: int
+    idle_below: float
+    high_from: float
+
+
+class Member(NamedTuple):
+    """One member of the score: window in rows, weight, map, boundaries.
+
+    ``boundary`` has one value for each baseline. A member scores the instances with a baseline in its ``group``.
     """
 
     window: int
@@ -61,43 +85,59 @@ class Member(NamedTuple):
 
 
 class Model:
-    """A verified model. Use ``load`` or ``from_files``, which turn every fault into a ModelError.
+    """A verified model of one kind of resource; that of the first kind has the others, too.
 
-    ``layout`` says what records must look like, ``baselines`` what is normal, ``members`` and ``level`` how rows are
-    scored, ``rule`` when episodes open; ``document`` is the whole document as it was read. ``trails`` are the lengths
-    in rows of the trailing features and ``width`` is the number of values that a row has with them.
+    Use ``load`` or ``from_files``, which convert every error to a ModelError. ``row_schema`` is the schema of rows,
+    ``baselines`` are the expected values, ``members`` and ``level`` score rows, ``rule`` opens episodes. ``document``
+    is the whole document. ``new_normals`` are the episodes that training learned as normal, by id, with the metrics
+    that changed. ``rolling_lengths`` are the lengths in rows of the trailing features, ``width`` is the number of
+    values of a row with its trailing features. ``parts`` are the models of all kinds by kind, this one included.
     """
 
-    def __init__(self, document: Mapping[str, Any], arrays: ArrayFile) -> None:
+    def __init__(self, document: Mapping[str, object], arrays: ArrayFile) -> None:
+        _check_schema(document)
         self.document = document
         self.model_id: str = _typed(document, "model_id", str)
         self.family: str = _typed(document, "family", str)
         self.max_gap_s: int = _typed(document, "max_gap_s", int)
         self.period_s: int = _typed(document, "period_s", int)
-        self.layout = _read_layout(document)
-        self.harmful_direction = _read_directions(document, self.layout.features)
+        self.row_schema = _read_row_schema(document)
+        self.harmful_direction = _read_directions(document, self.row_schema.features)
         self.rule = Rule.of(_typed(document, "rule", dict))
         self.golden = _read_golden(document)
-        self.trails = _read_trails(document)
-        metrics = len(self.layout.features)
-        self.width = metrics * (2 + 2 * len(self.trails)) if self.trails else metrics
+        self.new_normals = read_new_normals(document)
+        self.rolling_lengths = _read_rolling_lengths(document)
+        metrics = len(self.row_schema.features)
+        self.width = metrics * (2 + 2 * len(self.rolling_lengths)) if self.rolling_lengths else metrics
         exhaustion = _read_exhaustion(document, metrics)
-        self.baselines = Baselines(_typed(document, "baselines", dict), arrays, self.width, self.layout, exhaustion)
+        self.baselines = Baselines(_typed(document, "baselines", dict), arrays, self.width, self.row_schema, exhaustion)
         self.level = _read_level(document, arrays, metrics)
         self.members = _read_members(document, arrays, self.width, self.baselines.count)
         self._groups, self._members = _read_groups(document, self.members, self.baselines.count)
         self.longest_window = max(member.window for member in self.members)
-        if self.layout.context_rows < self.longest_window + max(self.trails, default=1) - 1:
-            trail = f" and its trail of {max(self.trails)}" if self.trails else ""
-            raise ModelError(f"context_rows is {self.layout.context_rows}, less than the longest window{trail}")
+        if self.row_schema.context_rows < self.longest_window + max(self.rolling_lengths, default=1) - 1:
+            trail = f" and its trail of {max(self.rolling_lengths)}" if self.rolling_lengths else ""
+            raise ModelError(f"context_rows is {self.row_schema.context_rows}, less than the longest window{trail}")
+        self.parts: dict[str, Model] = {self.resource_kind: self, **read_parts(document, arrays, Model)}
+        # The schemas of the other kinds.
+        self.further_schemas = {kind: part.row_schema for kind, part in self.parts.items() if part is not self}
+
+    @property
+    def resource_kind(self) -> str:
+        """Return the kind of resource, empty if the document is of an earlier release."""
+        return self.row_schema.resource_kind
+
+    def rule_of(self, kind: str) -> Rule:
+        """Return the episode rule of a kind; that of this model for a kind without a part."""
+        return self.parts.get(kind, self).rule
 
     def members_of(self, baseline: int) -> tuple[Member, ...]:
-        """Give the members that rate the instances of a baseline."""
+        """Return the members that score the instances of a baseline."""
         return self._members[self._groups[baseline]]
 
 
 def load(directory: Path) -> Model:
-    """Load the files of a model from a directory; raises ModelError."""
+    """Return the model in a directory; raises ModelError."""
     try:
         files = {name: (directory / name).read_bytes() for name in FILES}
     except OSError as error:
@@ -106,7 +146,7 @@ def load(directory: Path) -> Model:
 
 
 def from_files(files: Mapping[str, bytes]) -> Model:
-    """Make a model from the bytes of its files by name; raises ModelError."""
+    """Return a model from the bytes of its files by name; raises ModelError."""
     check_sums(files)
     try:
         values = json.loads(files[DOCUMENT_FILE], parse_constant=_refuse_constant)
@@ -114,23 +154,21 @@ def from_files(files: Mapping[str, bytes]) -> Model:
         raise
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{DOCUMENT_FILE} is not JSON: {error}") from error
-    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
-        found = values.get("schema") if isinstance(values, dict) else type(values).__name__
-        raise ModelError(f"{DOCUMENT_FILE} has schema {found!r}, this function serves {SCHEMA!r}")
+    _check_schema(values)
     try:
         return Model(values, ArrayFile(_typed(values, "arrays", dict), files[ARRAYS_FILE]))
-    except (ArrayError, BaselineError, MapError, RuleError) as error:
+    except (ArrayError, BaselineError, KindError, MapError, NewNormalError, RuleError) as error:
         raise ModelError(str(error)) from error
 
 
 def sums(files: Mapping[str, bytes]) -> bytes:
-    """Give the content of ``SHA256SUMS`` for the other files of a model."""
+    """Return the content of ``SHA256SUMS`` for the other files of a model."""
     lines = (f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in (ARRAYS_FILE, DOCUMENT_FILE))
     return "".join(lines).encode()
 
 
 def check_sums(files: Mapping[str, bytes]) -> None:
-    """Raise ModelError unless every file of a model is there and is the one that was packed."""
+    """Raise ModelError unless every file is present and has its checksum."""
     missing = [name for name in FILES if name not in files]
     if missing:
         raise ModelError(f"the model has no {', '.join(missing)}: build or fetch the artifact again")
@@ -143,15 +181,21 @@ def check_sums(files: Mapping[str, bytes]) -> None:
         )
 
 
-def _typed(document: Mapping[str, Any], key: str, kind: type) -> Any:
-    """Give a value of the document that must be there and of one kind (a bool is no int)."""
+def _check_schema(document: object) -> None:
+    schema = document.get("schema") if isinstance(document, dict) else type(document).__name__
+    if schema != SCHEMA:
+        raise ModelError(f"{DOCUMENT_FILE} has schema {schema!r}, this function serves {SCHEMA!r}")
+
+
+def _typed(document: Mapping[str, object], key: str, kind: type) -> Any:
+    """Return a required value of exactly one type (a bool is no int)."""
     value = document.get(key)
     if type(value) is not kind:
         raise ModelError(f"{key} is {value!r:.100}, expected {kind.__name__}")
     return value
 
 
-def _read_layout(document: Mapping[str, Any]) -> Layout:
+def _read_row_schema(document: Mapping[str, object]) -> RowSchema:
     features = _typed(document, "features", list)
     if not features or any(not isinstance(name, str) for name in features) or len(set(features)) != len(features):
         raise ModelError("features must be names, each once")
@@ -166,41 +210,60 @@ def _read_layout(document: Mapping[str, Any]) -> Layout:
         ):
             raise ModelError(f"the bounds of {name} are {pair!r}, expected [lower or null, upper or null]")
     context_rows = _typed(document, "context_rows", int)
-    return Layout(tuple(features), tuple((low, high) for low, high in bounds), context_rows)
+    bounds_of = tuple((low, high) for low, high in bounds)
+    return RowSchema(tuple(features), bounds_of, context_rows, read_kind(document))
 
 
-def _read_directions(document: Mapping[str, Any], features: tuple[str, ...]) -> dict[str, str]:
+def _read_directions(document: Mapping[str, object], features: tuple[str, ...]) -> dict[str, str]:
     directions = _typed(document, "directions", list)
     if len(directions) != len(features) or any(direction not in DIRECTIONS for direction in directions):
         raise ModelError(f"directions must be one of {', '.join(DIRECTIONS)} for each of {len(features)} features")
     return dict(zip(features, directions, strict=True))
 
 
-def _read_exhaustion(document: Mapping[str, Any], width: int) -> tuple[float | None, ...]:
+def _read_exhaustion(document: Mapping[str, object], width: int) -> tuple[float | None, ...]:
     exhaustion = _typed(document, "exhaustion", list)
     if len(exhaustion) != width or not all(value is None or _is_number(value) for value in exhaustion):
         raise ModelError(f"exhaustion must be a number or null for each of {width} features")
     return tuple(exhaustion)
 
 
-def _read_level(document: Mapping[str, Any], arrays: ArrayFile, width: int) -> Level:
+def _read_level(document: Mapping[str, object], arrays: ArrayFile, width: int) -> Level | Cuts:
     level = _typed(document, "level", dict)
+    if "cuts" in level:
+        return _read_cuts(_typed(level, "cuts", dict), width)
     names = _typed(level, "names", list)
     if any(name not in LEVELS for name in names):
         raise ModelError(f"level.names holds {names!r}, expected {', '.join(LEVELS)}")
-    where = read_map(level.get("map"), arrays, width, "level.map")
-    unnamed = sorted(label for label in where.reachable if not 0 <= label < len(names))
+    level_map = read_map(level.get("map"), arrays, width, "level.map")
+    unnamed = sorted(label for label in level_map.reachable if not 0 <= label < len(names))
     if unnamed:
         raise ModelError(f"level.names has {len(names)} names and none for the labels {unnamed}")
     center, scale = arrays.floats("level_center", (width,)), arrays.floats("level_scale", (width,))
     _check_positive(scale, "level_scale")
-    axes = _telling_axes(where, scale) or range(width)
-    return Level(tuple((axis, center[axis], scale[axis]) for axis in axes), narrowed(where, axes), tuple(names))
+    axes = _informative_axes(level_map, scale) or range(width)
+    return Level(tuple((axis, center[axis], scale[axis]) for axis in axes), project_axes(level_map, axes), tuple(names))
 
 
-def _telling_axes(where: PrototypeMap, scale: Sequence[float]) -> list[int]:
-    """Find the metrics that make a difference to a distance: training gives the others a scale beyond all values."""
-    prototypes = [prototype for stage in where.stages for prototype in stage.prototypes]
+def _read_cuts(cuts: Mapping[str, object], width: int) -> Cuts:
+    """Return the cuts of a document; null is a level that no row has."""
+    metric, low, high = (cuts.get(key) for key in ("metric", "idle_below", "high_from"))
+    if type(metric) is not int or not 0 <= metric < width:
+        raise ModelError(f"level.cuts.metric is {metric!r}, expected the position of one of {width} features")
+    if not all(value is None or _is_number(value) for value in (low, high)):
+        raise ModelError(f"level.cuts are {low!r} and {high!r}, expected numbers or null")
+    read = Cuts(metric, -inf if low is None else low, inf if high is None else high)  # type: ignore[arg-type]
+    if read.idle_below > read.high_from:
+        raise ModelError(f"level.cuts has Idle below {low!r}, above High Load from {high!r}")
+    return read
+
+
+def _informative_axes(level_map: PrototypeMap, scale: Sequence[float]) -> list[int]:
+    """Return the metrics that affect distances.
+
+    Training gives the others a scale beyond all values.
+    """
+    prototypes = [prototype for stage in level_map.stages for prototype in stage.prototypes]
     return [
         axis
         for axis, (size, column) in enumerate(zip(scale, zip(*prototypes, strict=True), strict=True))
@@ -208,54 +271,59 @@ def _telling_axes(where: PrototypeMap, scale: Sequence[float]) -> list[int]:
     ]
 
 
-def _read_members(document: Mapping[str, Any], arrays: ArrayFile, width: int, count: int) -> tuple[Member, ...]:
+def _read_members(document: Mapping[str, object], arrays: ArrayFile, width: int, count: int) -> tuple[Member, ...]:
     members = []
     for position, member in enumerate(_typed(document, "members", list)):
-        where = f"members[{position}]"
+        path = f"members[{position}]"
         if not isinstance(member, dict):
-            raise ModelError(f"{where} is not an object")
+            raise ModelError(f"{path} is not an object")
         window: Any = member.get("window")
         weight: Any = member.get("weight")
         if type(window) is not int or window < 1:
-            raise ModelError(f"{where}.window is {window!r}, expected a number of rows")
+            raise ModelError(f"{path}.window is {window!r}, expected a number of rows")
         if not _is_number(weight) or not weight > 0:
-            raise ModelError(f"{where}.weight is {weight!r}, expected a number above 0")
+            raise ModelError(f"{path}.weight is {weight!r}, expected a number above 0")
         boundary = arrays.floats(_typed(member, "boundary", str), (count,))
-        _check_positive(boundary, f"{where}.boundary")
-        places = read_map(member.get("map"), arrays, window * width, f"{where}.map")
+        _check_positive(boundary, f"{path}.boundary")
+        member_map = read_map(member.get("map"), arrays, window * width, f"{path}.map")
         group: Any = member.get("group", 0)
         if type(group) is not int or group < 0:
-            raise ModelError(f"{where}.group is {group!r}, expected the number of a group")
-        members.append(Member(window, weight, places, boundary, group))
+            raise ModelError(f"{path}.group is {group!r}, expected the number of a group")
+        members.append(Member(window, weight, member_map, boundary, group))
     if not members:
         raise ModelError("members is empty: a model needs at least one")
     return tuple(members)
 
 
-def _read_trails(document: Mapping[str, Any]) -> tuple[int, ...]:
-    """Read the lengths of the trails; a model without the key has none."""
-    trails = document.get("trails", [])
-    if not isinstance(trails, list) or any(type(length) is not int or length < 2 for length in trails):
-        raise ModelError(f"trails is {trails!r:.100}, expected lengths of at least 2 rows")
-    return tuple(trails)
+def _read_rolling_lengths(document: Mapping[str, object]) -> tuple[int, ...]:
+    """Return the lengths of the trails; a document without the key has none."""
+    rolling_lengths = document.get("trails", [])
+    if not isinstance(rolling_lengths, list) or any(
+        type(length) is not int or length < 2 for length in rolling_lengths
+    ):
+        raise ModelError(f"trails is {rolling_lengths!r:.100}, expected lengths of at least 2 rows")
+    return tuple(rolling_lengths)
 
 
 def _read_groups(
-    document: Mapping[str, Any], members: tuple[Member, ...], count: int
+    document: Mapping[str, object], members: tuple[Member, ...], count: int
 ) -> tuple[list[int], dict[int, tuple[Member, ...]]]:
-    """Read the group of every baseline and sort the members by group; a model without the key has one group."""
+    """Return the group of every baseline, and the members of each group.
+
+    A document without the key has one group.
+    """
     groups = document.get("groups", [0] * count)
     if not isinstance(groups, list) or len(groups) != count or any(type(group) is not int for group in groups):
         raise ModelError(f"groups must be whole numbers, one for each of {count} baselines")
     by_group = {group: tuple(member for member in members if member.group == group) for group in set(groups)}
-    empty = sorted(group for group, own in by_group.items() if not own)
+    empty = sorted(group for group, group_members in by_group.items() if not group_members)
     if empty:
         raise ModelError(f"groups names {empty[:5]}, and no member rates such a group")
     return groups, by_group
 
 
-def _read_golden(document: Mapping[str, Any]) -> tuple[tuple[Any, Mapping[str, Any]], ...]:
-    """Pair the golden records with what scoring them must give."""
+def _read_golden(document: Mapping[str, object]) -> tuple[tuple[Any, Mapping[str, Any]], ...]:
+    """Return the golden records, each with its expected result."""
     golden = _typed(document, "golden", dict)
     records, expected = _typed(golden, "records", list), _typed(golden, "expected", list)
     if len(records) != len(expected) or any(not isinstance(entry, dict) for entry in expected):
@@ -269,7 +337,7 @@ def _check_positive(values: Sequence[float], name: str) -> None:
 
 
 def _is_number(value: object) -> bool:
-    """Tell a number from everything else; a bool is none."""
+    """Return whether a value is a number; a bool is none."""
     return type(value) in (int, float)
 
 

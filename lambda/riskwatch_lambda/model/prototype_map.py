@@ -1,11 +1,11 @@
-"""Prototype maps: the one representation that serves every family.
+"""Prototype maps: the common representation of every family.
 
-A map has one or two stages. A stage labels a vector with the label of its nearest prototype, or with ``outside`` when
-even that one is farther than ``radius``. With two stages a table gives the label of each pair of stage labels.
+A map has one or two stages. A stage gives a vector the label of its nearest prototype, or ``outside`` if that prototype
+is farther than ``radius``. With two stages, a table gives the label of each pair of stage labels.
 
-Where prototypes lie mostly along one axis, few of them are compared: none is nearer than the difference along that
-axis, so the nearest lies on it no farther away than any prototype is. The result is that of comparing with every
-prototype, ties included.
+If prototypes spread mostly along one axis, only few distances are computed: a distance is at least the difference along
+that axis, so a prototype is skipped if its difference exceeds the distance to another prototype. The result is the same
+as with all prototypes, ties included.
 """
 
 from __future__ import annotations
@@ -22,20 +22,23 @@ if TYPE_CHECKING:
 
 Vector = tuple[float, ...]
 
-# With fewer prototypes comparing with each of them is as fast.
-LEAST_TO_ORDER = 8
-# Share of the squared deviations that lies along one axis; below it most prototypes would be left to compare with.
+# With fewer prototypes, computing all distances is as fast.
+MIN_TO_ORDER = 8
+# Minimum share of the squared deviations along one axis; below it, few prototypes would be skipped.
 DOMINANT = 0.5
-# Far above what rounding does to distances between squashed values, far below what matters.
+# Far above the rounding errors of distances between squashed values, far below relevant differences.
 ROUNDING = 1e-9
 
 
 class MapError(ValueError):
-    """A map of a model document is incomplete or contradicts itself."""
+    """A map of a model document is incomplete or inconsistent."""
 
 
 class Order(NamedTuple):
-    """Prototypes in the order of their ``values`` along an axis; ``indices`` are their places in the stage."""
+    """Prototypes sorted by their ``values`` along an axis.
+
+    ``indices`` are their positions in the stage.
+    """
 
     axis: int
     values: tuple[float, ...]
@@ -44,9 +47,9 @@ class Order(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """Prototypes with a label each, and the radius beyond which the label is ``outside``.
+    """Prototypes with one label each.
 
-    ``order`` is there where searching along an axis pays.
+    Beyond ``radius``, the label is ``outside``. ``order`` is None unless a search along an axis saves time.
     """
 
     prototypes: tuple[Vector, ...]
@@ -57,32 +60,35 @@ class Stage(NamedTuple):
 
     @property
     def reachable(self) -> set[int]:
-        """Give every label that the stage can assign."""
+        """Return every label that the stage can assign."""
         return {*self.labels} if self.radius is None or self.outside is None else {*self.labels, self.outside}
 
 
 class PrototypeMap(NamedTuple):
-    """One stage, or two stages and a table."""
+    """One stage, or two stages with a table."""
 
     stages: tuple[Stage, ...]
     table: Mapping[tuple[int, int], int] | None
 
     @property
     def reachable(self) -> set[int]:
-        """Give every label that the map can assign."""
+        """Return every label that the map can assign."""
         return self.stages[0].reachable if self.table is None else set(self.table.values())
 
 
 def label_of(where: PrototypeMap, vector: Vector) -> int:
-    """Label a vector; among prototypes equally near the first one decides."""
+    """Return the label of a vector.
+
+    Among equally near prototypes, the first one decides.
+    """
     label = _label(where.stages[0], vector)
     return label if where.table is None else where.table[label, _label(where.stages[1], vector)]
 
 
 def distance_to(where: PrototypeMap, vector: Vector) -> tuple[float, int]:
-    """Give the Euclidean distance to the nearest prototype, and the index of that of the first stage.
+    """Return the Euclidean distance to the nearest prototype, and its index.
 
-    With two stages the distance is the mean of the two nearest ones.
+    The index is that of the first stage. With two stages, the distance is the mean of both stages.
     """
     distance, index = nearest(where.stages[0], vector)
     if where.table is not None:
@@ -91,19 +97,22 @@ def distance_to(where: PrototypeMap, vector: Vector) -> tuple[float, int]:
 
 
 def nearest(stage: Stage, vector: Vector) -> tuple[float, int]:
-    """Give the distance to the nearest prototype and its index, the lowest one among prototypes equally near."""
+    """Return the distance to the nearest prototype, and its index.
+
+    Among equally near prototypes, the lowest index counts.
+    """
     order = stage.order
     if order is None:
         distances = list(map(dist, stage.prototypes, repeat(vector)))
         least = min(distances)
         return least, distances.index(least)
-    at, values = vector[order.axis], order.values
-    beside = bisect_left(values, at, 0, len(values) - 1)
-    if beside and at - values[beside - 1] < values[beside] - at:
-        beside -= 1
-    reach = dist(order.prototypes[beside], vector)
-    first = bisect_left(values, at - reach - ROUNDING)
-    end = bisect_right(values, at + reach + ROUNDING)
+    value, values = vector[order.axis], order.values
+    closest = bisect_left(values, value, 0, len(values) - 1)
+    if closest and value - values[closest - 1] < values[closest] - value:
+        closest -= 1
+    reach = dist(order.prototypes[closest], vector)
+    first = bisect_left(values, value - reach - ROUNDING)
+    end = bisect_right(values, value + reach + ROUNDING)
     if end - first == 1:
         return reach, order.indices[first]
     return min(zip(map(dist, order.prototypes[first:end], repeat(vector)), order.indices[first:end], strict=True))
@@ -117,8 +126,11 @@ def _label(stage: Stage, vector: Vector) -> int:
 
 
 def _order(prototypes: Sequence[Vector]) -> Order | None:
-    """Sort prototypes along the axis on which they lie farthest apart, if they mostly lie along it."""
-    if len(prototypes) < LEAST_TO_ORDER:
+    """Return prototypes sorted along their axis of largest spread.
+
+    Returns None if that axis does not dominate.
+    """
+    if len(prototypes) < MIN_TO_ORDER:
         return None
     columns = list(zip(*prototypes, strict=True))
     means = [sum(column) / len(column) for column in columns]
@@ -131,8 +143,8 @@ def _order(prototypes: Sequence[Vector]) -> Order | None:
     return Order(axis, tuple(prototype[axis] for prototype in ordered), ordered, tuple(indices))
 
 
-def narrowed(where: PrototypeMap, axes: Sequence[int]) -> PrototypeMap:
-    """Give the map over some of its axes alone."""
+def project_axes(where: PrototypeMap, axes: Sequence[int]) -> PrototypeMap:
+    """Return the map restricted to some of its axes."""
     stages = []
     for stage in where.stages:
         prototypes = tuple(tuple(prototype[axis] for axis in axes) for prototype in stage.prototypes)
@@ -141,7 +153,10 @@ def narrowed(where: PrototypeMap, axes: Sequence[int]) -> PrototypeMap:
 
 
 def read_map(document: object, arrays: ArrayFile, width: int, where: str) -> PrototypeMap:
-    """Read a map whose vectors have ``width`` values; raises MapError, naming the place ``where`` it stands."""
+    """Return a map of vectors with ``width`` values.
+
+    Raises MapError; ``where`` is the path of the map in its texts.
+    """
     if not isinstance(document, dict) or not isinstance(document.get("stages"), list):
         raise MapError(f"{where} needs a list of stages")
     stages = tuple(
@@ -173,7 +188,10 @@ def _read_stage(document: object, arrays: ArrayFile, width: int, where: str) -> 
 
 
 def _read_table(document: Any, stages: Sequence[Stage], where: str) -> dict[tuple[int, int], int]:
-    """Read the table and see that it answers every pair of labels that the stages can give."""
+    """Return the table of a map with two stages.
+
+    Raises MapError unless it has a label for every pair of labels of the stages.
+    """
     table: dict[tuple[int, int], int] = {}
     try:
         for key, label in document.items():

@@ -1,1 +1,1 @@
-"""Stream records in, verdicts and labelled rows out."""
+"""Scoring: stream records in, verdicts and labelled rows out."""

@@ -1,35 +1,86 @@
-"""The labelled row: a verdict in the form in which it is stored and read by everything downstream.
+"""Labelled row: the stored form of a verdict, which all downstream readers use.
 
-Floats are rounded here and nowhere before: scores to 6 decimals, the numbers of reasons to 4 significant ones.
+Only this module rounds floats: scores to 6 decimals, numbers of reasons to 4 significant digits.
 """
 
 from __future__ import annotations
 
 from math import isnan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from riskwatch_lambda.clock import iso
 
 if TYPE_CHECKING:
+    from typing import TypedDict
+
     from riskwatch_lambda.scoring.records import Record
     from riskwatch_lambda.scoring.scorer import Reason, Verdict
+
+    class ReasonDocument(TypedDict):
+        """A reason as a JSON object, with numbers in catalogue units.
+
+        ``share`` is its share of the whole deviation, ``direction`` is up or down.
+        """
+
+        feature: str
+        value: float | None
+        low: float
+        high: float
+        share: float
+        direction: str
+
+    class RefusedValueDocument(TypedDict):
+        """An impossible value as a JSON object, in catalogue units, with the reason of its refusal."""
+
+        feature: str
+        value: float
+        reason: str
+
+    class LabelledRow(TypedDict):
+        """A labelled row.
+
+        It also has one key per feature of the model, with a number or None. ``timestamp`` and ``arrived`` are ISO 8601
+        text in UTC. ``score`` is None without enough rows before it. ``missing`` are the features without a value,
+        those of ``refused_values`` included: the verdict says nothing about them. Rows of earlier releases have neither
+        key. ``resource_kind`` is None, or absent in rows of earlier releases, for the first kind of the installation.
+        """
+
+        instance_id: str
+        service: str
+        role: str
+        resource_kind: str | None
+        timestamp: str
+        score: float | None
+        level: str
+        risk: str
+        unusual: bool
+        alert: bool
+        episode_id: str | None
+        context: bool
+        model_id: str
+        model_version: str
+        reasons: list[ReasonDocument]
+        missing: list[str]
+        refused_values: list[RefusedValueDocument]
+        arrived: str | None
+
 
 CRITICAL = "Critical"
 RISKS = ("Idle", "Normal", "High Load", CRITICAL)
 
 
 def rounded_score(score: float) -> float | None:
-    """Round a score for output; None where there is none."""
+    """Return a score rounded for output, None for NaN."""
     return None if isnan(score) else round(score, 6)
 
 
 def risk_of(level: str, episode_id: str | None) -> str:
-    """Give the risk of a row: Critical where it lies in an open episode, else its level."""
+    """Return the risk of a row: Critical in an open episode, else its level."""
     return level if episode_id is None else CRITICAL
 
 
-def reason_document(reason: Reason) -> dict[str, Any]:
-    """Give a reason as a JSON object with rounded numbers."""
+def reason_document(reason: Reason) -> ReasonDocument:
+    """Return a reason as a JSON object with rounded numbers."""
     return {
         "feature": reason.feature,
         "value": None if reason.value is None else significant(reason.value),
@@ -49,12 +100,16 @@ def labelled_row(
     model_version: str,
     episode_id: str | None = None,
     arrived_ms: int | None = None,
-) -> dict[str, Any]:
-    """Give the labelled row of a record's newest row; ``episode_id`` is None where the row is no alert."""
-    return {
+) -> LabelledRow:
+    """Return the labelled row of a record's newest row.
+
+    ``episode_id`` is None if the row is no alert.
+    """
+    row = {
         "instance_id": record.instance_id,
         "service": record.service,
         "role": record.role,
+        "resource_kind": record.resource_kind or None,
         "timestamp": iso(record.ts[-1]),
         **dict(zip(features, record.rows[-1], strict=True)),
         "score": rounded_score(verdict.score),
@@ -67,10 +122,13 @@ def labelled_row(
         "model_id": model_id,
         "model_version": model_version,
         "reasons": [reason_document(reason) for reason in verdict.reasons],
+        "missing": list(verdict.missing),
+        "refused_values": [value._asdict() for value in record.refused_values.get(record.ts[-1], ())],
         "arrived": None if arrived_ms is None else iso(arrived_ms),
     }
+    return cast("LabelledRow", row)
 
 
 def significant(value: float) -> float:
-    """Round a number to four significant digits, for people."""
+    """Return a number rounded to four significant digits."""
     return float(f"{value:.4g}")

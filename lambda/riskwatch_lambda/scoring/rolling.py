@@ -1,8 +1,9 @@
-"""Trailing features: what the rows before a row say of it, for models of few metrics.
+"""Trailing features of a row, from the rows before it.
 
-A row becomes its values, its differences to the row before, and for each trail the mean and the deviation of the last
-so many rows, each a block of one value a metric. A difference needs both values, a mean and a deviation half of the
-trail's rows; what cannot be known is None, like a missing value.
+Models of few metrics use them. A row becomes its values, its differences to the previous row, and, for each trail
+length, the mean and the standard deviation of as many newest rows. Each of these blocks has one value per metric. A
+difference needs both values; a mean and a deviation need values in half of the trail's rows. Otherwise the feature is
+None, like a missing value.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
     from riskwatch_lambda.model.row_schema import Row
 
 
-def widen(rows: Sequence[Row], start: int, place: int, trails: Sequence[int]) -> Row:
-    """Give the row at ``place`` with its trailing features; ``start`` is the first row that it may look back to."""
+def add_rolling_features(rows: Sequence[Row], start: int, place: int, rolling_lengths: Sequence[int]) -> Row:
+    """Return the row at ``place`` with its trailing features.
+
+    They use no row before ``start``.
+    """
     row = rows[place]
     before: Row = rows[place - 1] if place > start else (None,) * len(row)
     wide = [*row, *(None if a is None or b is None else a - b for a, b in zip(row, before, strict=True))]
-    for length in trails:
+    for length in rolling_lengths:
         trail = rows[max(start, place + 1 - length) : place + 1]
         pairs = [_mean_and_deviation([r[position] for r in trail], length) for position in range(len(row))]
         wide += [mean for mean, _ in pairs]

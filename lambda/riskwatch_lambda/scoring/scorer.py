@@ -1,8 +1,10 @@
-"""The scoring rule: a record and a model in, verdicts out. Pure, deterministic, standard library only.
+"""Scoring rule: a record and a model in, verdicts out.
 
-Two questions are asked of a row. *How busy is it?* is answered in the level space, where absolute values of the whole
-fleet share one scaling. *Is this how it behaves?* is answered by the score: the weighted mean, over the members of the
-model, of the distance to the nearest prototype over the boundary of the instance's baseline; 1.0 and above is unusual.
+It is pure, deterministic and uses the standard library only. A row gets a level and a score. The level is its load, by
+two values of the metric that alone shows the load, else by the label of its absolute values in the level space, which
+has one scaling for the whole fleet. The score measures how unusual its behaviour is: for each member of the model, the
+distance to the nearest prototype is divided by the boundary of the instance's baseline, and the score is the weighted
+mean of these quotients. A row is unusual from 1.0 on.
 """
 
 from __future__ import annotations
@@ -13,29 +15,35 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from riskwatch_lambda.clock import HOUR_MS
 from riskwatch_lambda.model.baselines import HOURS
+from riskwatch_lambda.model.document import LEVELS, Cuts
 from riskwatch_lambda.model.prototype_map import distance_to, label_of
-from riskwatch_lambda.scoring.rolling import widen
+from riskwatch_lambda.scoring.rolling import add_rolling_features
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from riskwatch_lambda.episode_rule import BaselineKind
     from riskwatch_lambda.model.baselines import Profile
     from riskwatch_lambda.model.document import Level, Member, Model
     from riskwatch_lambda.model.prototype_map import Vector
     from riskwatch_lambda.model.row_schema import Row
     from riskwatch_lambda.scoring.records import Record
 
-    # A member that rated a row, and the index of the prototype nearest to it.
+    # A member that scored a row, and the index of its nearest prototype.
     Near = tuple[Member, int]
 
 UNUSUAL = 1.0
-EXPLAINED = 0.8  # why a row came close is asked when an incident was missed
+EXPLAINED = 0.8  # rows below 1.0 have reasons, too: they help to analyse a missed incident
 REASONS = 3
-HARMFUL_SHARE = 0.2  # the first reason counts whatever its share of the distance, the next two from this share on
+HARMFUL_SHARE = 0.2  # the first reason counts with any share of the distance, the next two from this share on
+MAIN_SHARE = 0.5  # reasons are decisive until they carry more than this share of the distance
 
 
 class Reason(NamedTuple):
-    """How much one feature contributes to a score, and what was expected of it at that hour, in catalogue units."""
+    """Contribution of one feature to a score, in catalogue units.
+
+    ``low`` and ``high`` are its expected range at that hour.
+    """
 
     feature: str
     value: float | None
@@ -46,11 +54,13 @@ class Reason(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the model says of one row, on unrounded values.
+    """Verdict of the model on one row, from unrounded values.
 
-    ``score`` is NaN, and nothing is unusual, when the row has too few rows before it for every member. ``context``: all
-    members had their window. ``reasons`` and ``harmful`` are told of rows that are unusual, nearly so, or exhausted.
-    ``pages``: the row counts towards an episode. ``known``: the instance has its own baseline.
+    ``score`` is NaN, and the row not unusual, if too few rows precede it for all members. ``context``: every member had
+    its window. Rows that are unusual, nearly unusual or exhausted have ``reasons`` and ``harmful``. ``pages``: the row
+    counts towards an episode.
+    ``missing`` are the metrics without a value in the row. ``decisive`` are the metrics for which the row pages: those
+    that are exhausted, and in an unusual row the first reasons up to the larger part of the distance.
     """
 
     score: float
@@ -61,45 +71,58 @@ class Verdict(NamedTuple):
     harmful: bool
     exhausted: bool
     pages: bool
-    known: bool
+    missing: tuple[str, ...] = ()
+    decisive: tuple[str, ...] = ()
 
 
 def verdicts(model: Model, record: Record) -> tuple[Verdict, ...]:
-    """Score the newest rows of a record, oldest first, each in the light of the rows before it."""
-    baseline, known = model.baselines.find(record.instance_id, record.role)
+    """Return the verdicts on the newest rows of a record, oldest first.
+
+    The rows before a row are its context.
+    """
+    baseline, kind = model.baselines.find(record.instance_id, record.role)
     first = len(record.rows) - record.newest
     oldest = max(0, first - model.longest_window + 1)
     starts = _starts(record.ts, model.max_gap_s * 1000)
     rows: Sequence[Row] = record.rows[oldest:]
-    if model.trails:
-        rows = [widen(record.rows, starts[place], place, model.trails) for place in range(oldest, len(starts))]
+    if model.rolling_lengths:
+        rows = [
+            add_rolling_features(record.rows, starts[index], index, model.rolling_lengths)
+            for index in range(oldest, len(starts))
+        ]
     profiles = [model.baselines.profile(baseline, ts // HOUR_MS % HOURS) for ts in record.ts[oldest:]]
     behaviour = list(map(_behaviour, rows, profiles))
-    found = []
-    for place in range(first, len(record.rows)):
-        history = behaviour[max(starts[place], oldest) - oldest : place - oldest + 1]
-        found.append(_verdict(model, record.rows[place], history, profiles[place - oldest], baseline, known))
-    return tuple(found)
+    results = []
+    for index in range(first, len(record.rows)):
+        history = behaviour[max(starts[index], oldest) - oldest : index - oldest + 1]
+        results.append(_verdict(model, record.rows[index], history, profiles[index - oldest], baseline, kind))
+    return tuple(results)
 
 
 def score(model: Model, record: Record) -> Verdict:
-    """Score the newest row of a record."""
+    """Return the verdict on the newest row of a record."""
     return verdicts(model, record)[-1]
 
 
 def _starts(times: Sequence[int], max_gap_ms: int) -> list[int]:
-    """Give for each row the first one that it may look back to: a window never spans a gap."""
+    """Return, for each row, the index of the first row after the last gap.
+
+    A window never spans a gap.
+    """
     starts, start, previous = [], 0, times[0]
-    for place, time in enumerate(times):
+    for index, time in enumerate(times):
         if time - previous > max_gap_ms:
-            start = place
+            start = index
         starts.append(start)
         previous = time
     return starts
 
 
 def _behaviour(row: Row, profile: Profile) -> Vector:
-    """Give the squashed deviations sign(z) log(1 + |z|) of a row; a missing value lies at its center."""
+    """Return the squashed deviations sign(z) log(1 + |z|) of a row.
+
+    A missing value counts as its center.
+    """
     return tuple(
         [
             0.0 if value is None else log1p(z) if (z := (value - center) / scale) >= 0 else -log1p(-z)
@@ -109,27 +132,33 @@ def _behaviour(row: Row, profile: Profile) -> Vector:
 
 
 def _verdict(
-    model: Model, row: Row, history: Sequence[Vector], profile: Profile, baseline: int, known: bool
+    model: Model, row: Row, history: Sequence[Vector], profile: Profile, baseline: int, kind: BaselineKind
 ) -> Verdict:
-    """Judge a row; ``history`` are the rows of its segment up to it in the behaviour space."""
+    """Return the verdict on a row.
+
+    ``history`` has the rows of its segment up to it in the behaviour space.
+    """
     value, context, near = _rate(model.members_of(baseline), history, baseline)
-    exhausted = bool(profile.exhaustible) and _is_exhausted(row, profile)
+    features = model.row_schema.features
+    exhausted = _exhausted(features, row, profile) if profile.exhaustible else ()
     reasons: tuple[Reason, ...] = ()
     harmful = False
-    # Why a row is as usual is of no use to anybody, and costs as much as finding that it is.
+    # Normal rows get no reasons: they have no reader and would double the cost.
     if value >= EXPLAINED or exhausted:
         contributions = _contributions(near, history, baseline, len(row))
         reasons = _reasons(model, row, history[-1], profile, contributions) if near else ()
         harmful = _is_harmful(model.harmful_direction, reasons)
-    pages = exhausted or (harmful and value >= model.rule.paging_threshold)
+    pages = bool(exhausted) or (harmful and value >= model.rule.paging_threshold * model.rule.factor(kind))
+    decisive = (*exhausted, *(_main(reasons) if value >= UNUSUAL else ())) if pages else ()
+    missing = tuple([name for name, number in zip(features, row, strict=True) if number is None]) if None in row else ()
     level = _level(model.level, row, profile)
-    return Verdict(value, value >= UNUSUAL, level, context, reasons, harmful, exhausted, pages, known)
+    return Verdict(value, value >= UNUSUAL, level, context, reasons, harmful, bool(exhausted), pages, missing, decisive)
 
 
 def _rate(members: Sequence[Member], history: Sequence[Vector], baseline: int) -> tuple[float, bool, list[Near]]:
-    """Average the members' distance over boundary.
+    """Return the score, whether every member had its window, and the members that had.
 
-    Gives the score, whether every member had its window, and the members that had, with the nearest prototype of each.
+    The score is the weighted mean of distance / boundary. Each member comes with the index of its nearest prototype.
     """
     total, weights, context = 0.0, 0.0, True
     near: list[Near] = []
@@ -150,12 +179,15 @@ def _rate(members: Sequence[Member], history: Sequence[Vector], baseline: int) -
 
 
 def _contributions(near: Sequence[Near], history: Sequence[Vector], baseline: int, metrics: int) -> list[float]:
-    """Add up, for each metric, the squared deviations from the nearest prototypes in the units of the score."""
+    """Return the contribution of each metric, in units of the score.
+
+    It is the sum of squared deviations from the nearest prototypes.
+    """
     contributions = [0.0] * metrics
     for member, index in near:
         vector = tuple(chain.from_iterable(history[-member.window :]))
         factor = member.weight / member.boundary[baseline] ** 2
-        # A vector holds the metrics over and over: for each row of the window, and block of trailing features.
+        # A vector repeats the metrics for each row of the window and each block of trailing features.
         for position, (value, expected) in enumerate(zip(vector, member.map.stages[0].prototypes[index], strict=True)):
             contributions[position % metrics] += factor * (value - expected) ** 2
     return contributions
@@ -164,13 +196,13 @@ def _contributions(near: Sequence[Near], history: Sequence[Vector], baseline: in
 def _reasons(
     model: Model, row: Row, behaviour: Vector, profile: Profile, contributions: Sequence[float]
 ) -> tuple[Reason, ...]:
-    """Give the features that contribute most, the first of equals first."""
+    """Return the features with the largest contributions; equal ones keep their order."""
     total = sum(contributions)
     top = sorted(range(len(contributions)), key=contributions.__getitem__, reverse=True)[:REASONS]
     return tuple(
         [
             Reason(
-                model.layout.features[position],
+                model.row_schema.features[position],
                 row[position],
                 profile.low[position],
                 profile.high[position],
@@ -183,26 +215,54 @@ def _reasons(
 
 
 def _is_harmful(harmful_direction: Mapping[str, str], reasons: Sequence[Reason]) -> bool:
-    """Tell whether the first reason, or another that carries weight, moves the way that the catalogue calls harmful."""
-    for place, reason in enumerate(reasons):
-        if (not place or reason.share >= HARMFUL_SHARE) and (
+    """Return whether a main reason deviates in its harmful direction.
+
+    These are the first reason and others with enough share.
+    """
+    for index, reason in enumerate(reasons):
+        if (not index or reason.share >= HARMFUL_SHARE) and (
             harmful_direction[reason.feature] in ("both", reason.direction)
         ):
             return True
     return False
 
 
-def _is_exhausted(row: Row, profile: Profile) -> bool:
-    """Tell whether a metric has reached its exhaustion bound where that is not normal."""
-    for position, bound in profile.exhaustible:
-        value = row[position]
-        if value is not None and value >= bound:
-            return True
-    return False
+def _main(reasons: Sequence[Reason]) -> tuple[str, ...]:
+    """Return the metrics that carry the larger part of the distance, of those that have a value."""
+    main, carried = [], 0.0
+    for reason in reasons:
+        if carried > MAIN_SHARE:
+            break
+        carried += reason.share
+        if reason.value is not None:
+            main.append(reason.feature)
+    return tuple(main)
 
 
-def _level(level: Level, row: Row, profile: Profile) -> str:
-    """Name the load of a row: the label of its absolute values in the level map; a missing one is at its center."""
+def _exhausted(features: Sequence[str], row: Row, profile: Profile) -> tuple[str, ...]:
+    """Return the metrics that have reached their exhaustion bound.
+
+    Bounds that are normal for the baseline do not count.
+    """
+    return tuple(
+        [
+            features[position]
+            for position, bound in profile.exhaustible
+            if (value := row[position]) is not None and value >= bound
+        ]
+    )
+
+
+def _level(level: Level | Cuts, row: Row, profile: Profile) -> str:
+    """Return the load level of a row from its absolute values.
+
+    A missing value counts as its center.
+    """
+    if isinstance(level, Cuts):
+        load = row[level.metric]
+        if load is None:
+            load = profile.usual[level.metric][0]
+        return LEVELS[(load >= level.idle_below) + (load >= level.high_from)]
     vector = []
     for axis, center, scale in level.axes:
         value = row[axis]

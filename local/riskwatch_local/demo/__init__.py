@@ -1,1 +1,1 @@
-"""The demo: its data, its story and its summary."""
+"""The demo: its data, stages and summary."""

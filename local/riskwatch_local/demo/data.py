@@ -1,7 +1,7 @@
-"""What the demo publishes: the simulated fleet, or somebody's own metrics, in one form.
+"""The metrics that the demo publishes, simulated or the user's own.
 
-A source is cut in two: the history that training sees, and the newest stretch that is streamed. Incidents are known to
-the summary alone; nothing that exports, trains, serves or watches ever reads them.
+A source has two parts: the history, which training reads, and the newest hours, which are streamed. Only the summary
+knows the incidents; no DAG reads them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 STREAM_HOURS_SIMULATED = 6
 STREAM_HOURS_FLEET = 24
 SCHEDULED_PERIODS = 2
-# So long the simulated fleet keeps sending.
+# The simulated fleet keeps sending for this time.
 AHEAD_HOURS = 48
 
 
 @dataclass(frozen=True)
 class KnownIncident:
-    """A stretch of trouble on one instance: [start, end), UTC."""
+    """An incident on one instance: [start, end), UTC."""
 
     instance_id: str
     kind: str
@@ -40,11 +40,12 @@ class KnownIncident:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Metric rows before `cut` are history, the others are streamed; `end` is the end of the newest period.
+class DemoData:
+    """The metric rows of a demo: history before `cut`, streamed rows after it.
 
-    `notes` say how a file was understood. `incidents` is None where nothing is known of any. `ahead` has rows after
-    `end`, which a fleet that keeps sending sends as their periods end; none of data that has an end.
+    `end` is the end of the newest period. `notes` are assumptions made when reading a file. `incidents` is None if they
+    are unknown. `ahead` has the rows after `end`, which a simulated fleet sends when their periods end; None for data
+    without further rows.
     """
 
     name: str
@@ -73,16 +74,17 @@ class Source:
         return self.rows[self.rows["timestamp"] >= self.cut]
 
 
-def simulated(now: datetime, stream_hours: float, days: int, period_s: int = 300) -> Source:
-    """Return the simulated fleet: rows until shortly before `now`, and those that it sends from then on.
+def simulated(now: datetime, stream_hours: float, days: int, period_s: int = 300) -> DemoData:
+    """Return the simulated fleet with its rows until shortly before `now`.
 
-    The rows end so early that the first scheduled run of the stream finds a period after them that has settled.
+    The rows end early enough for the first scheduled run of the stream to find a settled period after them. `ahead` has
+    the rows after them.
     """
     metrics = catalogue.load()
     end = clock.floor(now, period_s) - timedelta(seconds=SCHEDULED_PERIODS * period_s)
     simulation = simulator.simulate(end, days=days, stream_hours=stream_hours, period_s=period_s)
     incidents = [KnownIncident(i.instance_id, i.kind, i.start, i.end) for i in simulation.incidents]
-    return Source(
+    return DemoData(
         name=f"simulated fleet of {len(simulation.inventory)} instances",
         rows=simulation.rows,
         late=simulation.late,
@@ -97,33 +99,39 @@ def simulated(now: datetime, stream_hours: float, days: int, period_s: int = 300
     )
 
 
-def own(path: Path, now: datetime, stream_hours: float, days: float, until: datetime | None) -> Source:
-    """Return the fleet that `own_data` reads from `path`, shifted so that its last row is the newest full period."""
-    found = own_data.read_fleet(path, days=days, until=until, now=now)
-    step = timedelta(seconds=found.step_s)
-    start = found.rows["timestamp"].min().to_pydatetime()
-    end = found.rows["timestamp"].max().to_pydatetime() + step
-    incidents = None if found.labels is None else label_incidents(found.labels, step)
-    return Source(
-        name=f"{path} ({found.rows['instance_id'].nunique()} instances, {len(found.catalogue.metrics)} metrics)",
-        rows=found.rows,
-        late=found.rows.iloc[:0],
-        catalogue=found.catalogue,
+def own(path: Path, now: datetime, stream_hours: float, days: float, until: datetime | None) -> DemoData:
+    """Return the user's own fleet at `path`, moved to the present.
+
+    Its last row becomes the newest full period before `now`. Raises FleetError.
+    """
+    fleet = own_data.read_fleet(path, days=days, until=until, now=now)
+    step = timedelta(seconds=fleet.step_s)
+    start = fleet.rows["timestamp"].min().to_pydatetime()
+    end = fleet.rows["timestamp"].max().to_pydatetime() + step
+    incidents = None if fleet.labels is None else label_incidents(fleet.labels, step)
+    return DemoData(
+        name=f"{path} ({fleet.rows['instance_id'].nunique()} instances, {len(fleet.catalogue.metrics)} metrics)",
+        rows=fleet.rows,
+        late=fleet.rows.iloc[:0],
+        catalogue=fleet.catalogue,
         inventory={},
-        period_s=found.step_s,
+        period_s=fleet.step_s,
         start=start,
         cut=end - timedelta(hours=stream_hours),
         end=end,
         incidents=incidents,
-        notes=found.notes,
+        notes=fleet.notes,
     )
 
 
 def label_incidents(labels: pd.DataFrame, step: timedelta) -> list[KnownIncident]:
-    """Turn rows labelled 1 into incidents: labelled rows of an instance not more than one step apart are one."""
+    """Return the incidents of rows labelled 1.
+
+    Labelled rows of an instance at most one step apart form one incident.
+    """
     incidents: list[KnownIncident] = []
-    for instance, part in labels[labels["label"] > 0].sort_values("timestamp").groupby("instance_id"):
-        times = list(part["timestamp"].dt.to_pydatetime())
+    for instance, rows in labels[labels["label"] > 0].sort_values("timestamp").groupby("instance_id"):
+        times = list(rows["timestamp"].dt.to_pydatetime())
         first = last = times[0]
         for moment in times[1:]:
             if moment - last > step:

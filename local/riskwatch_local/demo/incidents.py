@@ -1,4 +1,4 @@
-"""The incidents of the simulated fleet: what each kind does to an instance's metrics, and when which one happens."""
+"""The incidents of the simulated fleet: kinds, effects and schedule."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ Effect = Callable[[Values, NDArray[np.float64], np.random.Generator], None]
 
 @dataclass(frozen=True)
 class Incident:
-    """One incident: its kind, the instance, [start, end) in UTC, and the metrics it moves, the clearest first."""
+    """One incident of a kind on an instance, [start, end) in UTC.
+
+    `metrics` are the metrics that it changes, most visible first.
+    """
 
     kind: str
     instance_id: str
@@ -29,10 +32,10 @@ class Incident:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of incident: the metrics it moves and its effect.
+    """A kind of incident: the metrics that it changes, and its effect.
 
-    The effect changes `values` (metric -> (n,) values during the incident, before bounds) in place; `shape` (n,) is how
-    much of the incident is there at each point: it rises to 1 within a few points and falls again.
+    The effect changes `values` (metric -> (n,) values during the incident, before bounds) in place; `shape` (n,) is the
+    strength of the incident at each point, which rises to 1 within a few points and falls again.
     """
 
     metrics: tuple[str, ...]
@@ -121,7 +124,7 @@ KINDS: dict[str, Kind] = {
     "stuck metric": Kind(("cpu_utilization", "network_in_mb"), _stuck_metric),
 }
 
-# Kind, instance, begin and length as shares of the time before the stream. Few: most of the past is quiet.
+# Kind, instance, start and length as shares of the time before the stream. Most of the past is without incidents.
 _PAST = (
     ("surge", "web-3", 0.11, 0.010),
     ("slow dependency", "web-1", 0.27, 0.009),
@@ -131,7 +134,7 @@ _PAST = (
     ("memory leak", "web-4", 0.79, 0.030),
 )
 
-# The same as shares of the streamed hours. The last one is still going on at the end.
+# The same as shares of the streamed hours. The last incident is still active at the end.
 _STREAMED = (
     ("surge", "web-2", 0.12, 0.15),
     ("stuck metric", "web-1", 0.20, 0.50),
@@ -145,7 +148,10 @@ _STREAMED = (
 
 
 def schedule(start: datetime, stream_start: datetime, end: datetime) -> list[Incident]:
-    """Return the incidents of [start, end) in time order: a few before `stream_start`, most kinds after it."""
+    """Return the incidents of [start, end) in time order.
+
+    A few are before `stream_start`, most kinds after it.
+    """
     return sorted(
         [_place(item, start, stream_start - start) for item in _PAST]
         + [_place(item, stream_start, end - stream_start) for item in _STREAMED],
@@ -159,7 +165,10 @@ def _place(item: tuple[str, str, float, float], start: datetime, length: timedel
 
 
 def apply(kind: str, values: Values, random: np.random.Generator) -> None:
-    """Change `values` (metric -> (n,) values during the incident) in place, as an incident of this kind would."""
+    """Apply an incident of a kind to `values` in place.
+
+    `values` has (n,) values during the incident for each metric.
+    """
     size = len(next(iter(values.values())))
     position = np.arange(1, size + 1)
     shape = np.minimum(1.0, np.minimum(position / 2, (size + 1 - position) / 1.5))

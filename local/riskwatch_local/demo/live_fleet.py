@@ -1,4 +1,7 @@
-"""A simulated fleet that keeps sending: rows go to CloudWatch as their periods end, as agents would send them."""
+"""A simulated fleet that keeps sending.
+
+Rows go to CloudWatch when their periods end, as agents would send them.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,16 @@ _log = logging.getLogger(__name__)
 
 
 class LiveFleet:
-    """Publishes rows in a thread of its own from entering until leaving the context.
+    """A context that publishes rows in a thread until it ends.
 
-    Rows whose period is over already are published at once. What could not be published is tried again.
+    Rows of periods that are over already are published at once. A failed call is repeated.
     """
 
     def __init__(self, rows: pd.DataFrame, catalogue: Catalogue, period_s: int, cloudwatch: Any = None) -> None:
-        """Take metric rows; `timestamp` is the start of a period of `period_s` seconds, UTC."""
+        """Take metric rows and the length of their periods in seconds.
+
+        `timestamp` is the start of a period, UTC. `cloudwatch` is a boto3 client; default: a new one.
+        """
         self._waiting = rows.sort_values("timestamp", kind="stable", ignore_index=True)
         self._catalogue, self._period_ms = catalogue, period_s * 1000
         self._cloudwatch = cloudwatch or publish.client()
@@ -46,17 +52,17 @@ class LiveFleet:
         self._thread.join()
 
     def send_what_is_over(self) -> None:
-        """Publish the rows whose period is over by now."""
-        stamps = self._waiting["timestamp"].astype("int64")
-        over = int(stamps.searchsorted(clock.epoch_ms(clock.now()) - self._period_ms, side="right"))
-        if over:
-            publish.publish(self._cloudwatch, self._waiting.iloc[:over], self._catalogue)
-            self._waiting = self._waiting.iloc[over:]
-            self.sent += over
+        """Publish the rows of all periods that have ended."""
+        starts = self._waiting["timestamp"].astype("int64")
+        count = int(starts.searchsorted(clock.epoch_ms(clock.now()) - self._period_ms, side="right"))
+        if count:
+            publish.publish(self._cloudwatch, self._waiting.iloc[:count], self._catalogue)
+            self._waiting = self._waiting.iloc[count:]
+            self.sent += count
 
     def _run(self) -> None:
         while not self._left.wait(POLL_S):
             try:
                 self.send_what_is_over()
             except (BotoCoreError, ClientError) as error:
-                _log.warning("the fleet could not send its rows and tries again: %s", error)
+                _log.warning("the simulated fleet could not send its rows and will try again: %s", error)

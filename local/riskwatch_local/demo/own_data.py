@@ -1,10 +1,12 @@
-"""Reads a fleet of the user's own for the demo: metric history from Parquet or CSV, cut to a few days and moved to now.
+"""The user's own fleet for the demo, read from Parquet or CSV.
 
-Times. Where all instances end within a day of each other they share one axis: one stretch is cut for all, at the
-earliest of their ends, and everything moves by one offset, so what happened together stays together. Where they do not
-(series collected years apart), each instance is cut at its own end and moves by its own offset. Offsets are whole
-steps, and rows are first put on the grid of the step, because a CloudWatch read returns its values by grid. Times
-without a zone are taken as UTC. Labels are carried along and decide nothing.
+The history is cut to a few days and moved to the present. If all instances end within a day of each other, they share
+one time axis: one interval, which ends at the earliest of their ends, is cut for all, and all move by one offset, so
+that simultaneous rows stay simultaneous. Otherwise (series collected years apart) each instance is cut at its own end
+and moves by its own offset.
+
+Offsets are whole steps. Rows are first put on the grid of the step, because CloudWatch returns values by grid. Times
+without a zone are UTC. Labels move with their rows and influence nothing.
 """
 
 from __future__ import annotations
@@ -23,12 +25,13 @@ from riskwatch_ml.ingest import csv_reader
 from riskwatch_ml.ingest.csv_lines import CsvError
 from riskwatch_ml.schema import catalogue as catalogue_module
 from riskwatch_ml.schema.catalogue import Catalogue
+from riskwatch_ml.schema.metric import RESERVED, metric_without_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime, timedelta
 
-    from riskwatch_ml.schema.catalogue import Metric
+    from riskwatch_ml.schema.metric import Metric
 
 NAMESPACE = "Fleet"
 HISTORY, REPLAY, LABELS = "history.parquet", "replay.parquet", "labels.parquet"
@@ -41,17 +44,20 @@ LONGEST_NAME = 120
 
 
 class FleetError(UserInputError):
-    """The fleet's files cannot be used; the message says what was found and what is expected."""
+    """The fleet's files cannot be used.
+
+    The message says what the files contain and what is expected.
+    """
 
 
 @dataclass(frozen=True)
-class Fleet:
+class OwnData:
     """A fleet ready to be published.
 
     `rows` are metric rows sorted by instance and time, the newest one the last full step before now. `step_s` is the
     sampling step in seconds. `labels` (instance_id, timestamp, label 0/1) lie on the same axis as `rows`, or None.
-    `shifts` is by how much each instance was moved, `shift` that of the newest data. `names` maps feature names and
-    `instances` maps instance ids to what they were called in the file. `notes` say what reading a CSV had to assume.
+    `shifts` has the offset of each instance, `shift` that of the newest data. `names` maps features and `instances`
+    maps instance ids to their names in the file. `notes` are the assumptions made when reading a CSV.
     """
 
     rows: pd.DataFrame
@@ -65,12 +71,14 @@ class Fleet:
     notes: tuple[str, ...] = ()
 
 
-def read_fleet(path: str | Path, days: float = 4, until: datetime | None = None, now: datetime | None = None) -> Fleet:
-    """Read, cut and move the fleet at `path`.
+def read_fleet(
+    path: str | Path, days: float = 4, until: datetime | None = None, now: datetime | None = None
+) -> OwnData:
+    """Read the fleet at `path`, cut it to some days and move it to the present.
 
-    The stretch is [until - days, until) in the file's own time; `until` (aware) defaults to the end of the data. With
-    an `until`, all instances are cut at it and those without rows there are left out. Raises FleetError where the
-    layout is unknown, a column cannot be read, or the stretch is empty.
+    The interval is [until - days, until) in the file's own time; `until` (aware) defaults to the end of the data. With
+    an `until`, all instances are cut at it and instances without rows there are left out. Raises FleetError if the
+    layout is unknown, a column cannot be read, or the interval is empty.
     """
     if days <= 0:
         raise FleetError(f"days is {days:g}: it must be above 0")
@@ -81,29 +89,29 @@ def read_fleet(path: str | Path, days: float = 4, until: datetime | None = None,
     frame = _on_grid(frame, step_s)
     ends = _ends(frame, step_s, until)
     lengths = frame["instance_id"].map(ends) - frame["timestamp"]
-    kept = frame[(lengths > pd.Timedelta(0)) & (lengths <= pd.Timedelta(days=days))]
-    if kept.empty:
+    recent = frame[(lengths > pd.Timedelta(0)) & (lengths <= pd.Timedelta(days=days))]
+    if recent.empty:
         raise FleetError(
             f"{source}: no rows in the {days:g} days before {until}: the data run from "
             f"{frame['timestamp'].min()} to {frame['timestamp'].max()}"
         )
-    kept = kept.dropna(axis="columns", how="all")
-    features = [name for name in kept.columns if name not in ("instance_id", "timestamp")]
+    recent = recent.dropna(axis="columns", how="all")
+    features = [name for name in recent.columns if name not in ("instance_id", "timestamp")]
     if not features:
         raise FleetError(f"{source}: no metric has a value in the {days:g} days that were cut; choose another `until`")
 
     entries = [_entry(name, names[name], features) for name in features]
-    kept = kept.rename(columns=dict(zip(features, (entry.name for entry in entries), strict=True)))
+    recent = recent.rename(columns=dict(zip(features, (entry.name for entry in entries), strict=True)))
     last = clock.floor(now or clock.now(), step_s)
     shifts = {
-        str(instance): (last - ends[instance]).to_pytimedelta() for instance in sorted(kept["instance_id"].unique())
+        str(instance): (last - ends[instance]).to_pytimedelta() for instance in sorted(recent["instance_id"].unique())
     }
     newest = max(shifts, key=lambda instance: ends[instance])
-    return Fleet(
-        rows=_moved(kept, shifts),
+    return OwnData(
+        rows=_moved(recent, shifts),
         step_s=step_s,
         catalogue=Catalogue(tuple(entries)),
-        labels=_labels(labels, kept, shifts, instances, step_s),
+        labels=_labels(labels, recent, shifts, instances, step_s),
         shift=shifts[newest],
         shifts=shifts,
         names={entry.name: names[name] for name, entry in zip(features, entries, strict=True)},
@@ -113,12 +121,15 @@ def read_fleet(path: str | Path, days: float = 4, until: datetime | None = None,
 
 
 def _entry(name: str, original: str, taken: Sequence[str]) -> Metric:
-    """Return the catalogue entry of a column: bounds and direction where its name is one that the catalogue knows."""
-    plain = catalogue_module.unknown(name, NAMESPACE)
-    called = original.strip().lower()
+    """Return the catalogue entry of a column.
+
+    It has bounds and direction if the catalogue knows the column's name.
+    """
+    plain = metric_without_entry(name, NAMESPACE)
+    lowered = original.strip().lower()
     for metric in catalogue_module.load().metrics:
         aliases = {alias.lower() for alias in metric.aliases}
-        if called == metric.name or (called in aliases and metric.name not in taken):
+        if lowered == metric.name or (lowered in aliases and metric.name not in taken):
             return replace(metric, namespace=NAMESPACE, metric=name, stat=plain.stat, scale=plain.scale, aliases=())
     return plain
 
@@ -127,8 +138,8 @@ def _read(source: Path) -> tuple[pd.DataFrame, pd.DataFrame | None, tuple[str, .
     if source.is_dir():
         missing = [name for name in (HISTORY, REPLAY) if not (source / name).is_file()]
         if missing:
-            found = ", ".join(sorted(item.name for item in source.iterdir())[:10]) or "nothing"
-            raise FleetError(f"{source} has no {' and no '.join(missing)}; found {found}; {EXPECTED}")
+            files = ", ".join(sorted(item.name for item in source.iterdir())[:10]) or "nothing"
+            raise FleetError(f"{source} has no {' and no '.join(missing)}; found {files}; {EXPECTED}")
         parts = [_parquet(source / name) for name in (HISTORY, REPLAY)]
         labels = _parquet(source / LABELS) if (source / LABELS).is_file() else None
         return pd.concat(parts, ignore_index=True), labels, ()
@@ -153,17 +164,21 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 
 def _clean(raw: pd.DataFrame, source: Path) -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
-    """Return instance_id, timestamp, numeric metrics under safe names, and what names and instances were called."""
+    """Return the rows under safe names, and the original names.
+
+    The rows have instance_id, timestamp and numeric metrics. The first dictionary maps features, the second maps
+    instances to their names in the file.
+    """
     time_column = _column(raw, csv_reader.TIME_COLUMNS)
     if time_column is None:
         raise FleetError(f"{source} has no timestamp column; found {_list(raw.columns)}; {EXPECTED}")
     instance_column = _column(raw, csv_reader.INSTANCE_COLUMNS)
     times = _times(raw[time_column], f"{source}, column {time_column}")
-    called = raw[instance_column].astype(str) if instance_column else pd.Series(source.stem, index=raw.index)
+    names = raw[instance_column].astype(str) if instance_column else pd.Series(source.stem, index=raw.index)
     if instance_column is None and times.duplicated().any():
         raise FleetError(
             f"{source} has no instance column, but {int(times.duplicated().sum()):,} timestamps appear more than once: "
-            f"add a column instance_id that tells the series apart; found {_list(raw.columns)}"
+            f"add a column instance_id that names the series of each row; found {_list(raw.columns)}"
         )
     metrics = {
         str(column): raw[column].astype(float)
@@ -173,9 +188,9 @@ def _clean(raw: pd.DataFrame, source: Path) -> tuple[pd.DataFrame, dict[str, str
     if not metrics:
         raise FleetError(f"{source} has no numeric metric column; found {_list(raw.columns)}; {EXPECTED}")
     features = _unique(metrics, _feature_name)
-    ids = _unique(sorted(called.unique()), _instance_name)
+    ids = _unique(sorted(names.unique()), _instance_name)
     safe_of = {original: safe for safe, original in ids.items()}
-    columns = {"instance_id": called.map(safe_of), "timestamp": times}
+    columns = {"instance_id": names.map(safe_of), "timestamp": times}
     columns |= {safe: metrics[original].replace([np.inf, -np.inf], np.nan) for safe, original in features.items()}
     return pd.DataFrame(columns), features, ids
 
@@ -189,14 +204,14 @@ def _numeric(column: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
 
 
-def _times(column: pd.Series, where: str) -> pd.Series:
+def _times(column: pd.Series, name: str) -> pd.Series:
     try:
         if _numeric(column):  # seconds or milliseconds since 1970
             unit = "ms" if column.median() > 1e11 else "s"
             return pd.to_datetime(column, unit=unit, utc=True).astype("datetime64[ms, UTC]")
         return pd.to_datetime(column, utc=True).astype("datetime64[ms, UTC]")
     except (ValueError, TypeError, OverflowError) as error:
-        raise FleetError(f"{where} cannot be read as time ({error}): write 2026-11-22T10:05:00Z") from error
+        raise FleetError(f"{name} cannot be read as time ({error}): write 2026-11-22T10:05:00Z") from error
 
 
 def _list(columns: Iterable[object]) -> str:
@@ -207,7 +222,7 @@ def _list(columns: Iterable[object]) -> str:
 def _feature_name(original: str) -> str:
     name = re.sub(r"[^a-z0-9]+", "_", original.lower()).strip("_")[:LONGEST_NAME].strip("_")
     name = name if re.match(r"[a-z]", name) else f"m_{name}".strip("_")
-    return f"{name}_metric" if name in catalogue_module.RESERVED else name
+    return f"{name}_metric" if name in RESERVED else name
 
 
 def _instance_name(original: str) -> str:
@@ -215,7 +230,7 @@ def _instance_name(original: str) -> str:
 
 
 def _unique(originals: Iterable[str], safe: Callable[[str], str]) -> dict[str, str]:
-    """Return safe name -> original; names that become equal are numbered."""
+    """Return safe name -> original; equal safe names are numbered."""
     result: dict[str, str] = {}
     for original in originals:
         base = name = safe(original)
@@ -228,7 +243,10 @@ def _unique(originals: Iterable[str], safe: Callable[[str], str]) -> dict[str, s
 
 
 def _step(frame: pd.DataFrame, source: Path) -> int:
-    """The median distance of neighbouring rows of an instance, in whole seconds."""
+    """Return the median distance of an instance's rows in whole seconds.
+
+    Raises FleetError if it is not a CloudWatch period.
+    """
     ordered = frame.sort_values(["instance_id", "timestamp"])
     distance = ordered.groupby("instance_id")["timestamp"].diff().dt.total_seconds()
     distance = distance[distance > 0]
@@ -244,7 +262,10 @@ def _step(frame: pd.DataFrame, source: Path) -> int:
 
 
 def _on_grid(frame: pd.DataFrame, step_s: int) -> pd.DataFrame:
-    """Put every row on the grid of the step (counted from 1970); of two rows in one step the later stays."""
+    """Put every row on the grid of the step, which is counted from 1970.
+
+    Of two rows in one step the later one stays.
+    """
     gridded = frame.assign(timestamp=_floor(frame["timestamp"], step_s))
     order = frame.sort_values(["instance_id", "timestamp"], kind="stable").index
     return gridded.loc[order].drop_duplicates(["instance_id", "timestamp"], keep="last").reset_index(drop=True)
@@ -257,14 +278,14 @@ def _floor(times: pd.Series, step_s: int) -> pd.Series:
 
 
 def _ends(frame: pd.DataFrame, step_s: int, until: datetime | None) -> dict[str, pd.Timestamp]:
-    """The end (exclusive, on the grid) of each instance's stretch."""
+    """Return the end (exclusive, on the grid) of each instance's interval."""
     step = pd.Timedelta(seconds=step_s)
-    own = frame.groupby("instance_id")["timestamp"].max() + step
+    ends = frame.groupby("instance_id")["timestamp"].max() + step
     if until is not None:
-        return dict.fromkeys(own.index, min(pd.Timestamp(clock.floor(until, step_s)), own.max()))
-    if own.max() - own.min() <= SHARED_AXIS:
-        return dict.fromkeys(own.index, own.min())
-    return dict(own)
+        return dict.fromkeys(ends.index, min(pd.Timestamp(clock.floor(until, step_s)), ends.max()))
+    if ends.max() - ends.min() <= SHARED_AXIS:
+        return dict.fromkeys(ends.index, ends.min())
+    return dict(ends)
 
 
 def _moved(frame: pd.DataFrame, shifts: dict[str, timedelta]) -> pd.DataFrame:
@@ -275,7 +296,7 @@ def _moved(frame: pd.DataFrame, shifts: dict[str, timedelta]) -> pd.DataFrame:
 
 def _labels(
     raw: pd.DataFrame | None,
-    kept: pd.DataFrame,
+    rows: pd.DataFrame,
     shifts: dict[str, timedelta],
     instances: dict[str, str],
     step_s: int,
@@ -294,4 +315,4 @@ def _labels(
         }
     ).dropna(subset=["instance_id"])
     labels = labels.groupby(["instance_id", "timestamp"], as_index=False)["label"].max()
-    return _moved(labels.merge(kept[["instance_id", "timestamp"]], on=["instance_id", "timestamp"]), shifts)
+    return _moved(labels.merge(rows[["instance_id", "timestamp"]], on=["instance_id", "timestamp"]), shifts)

@@ -1,4 +1,4 @@
-"""What is checked before the demo starts: every problem at once, each with what to do about it."""
+"""Checks before the demo starts; each problem says how to fix it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def check(
     root: Path = embedded_aws.ROOT,
     python: tuple[int, int] | None = None,
 ) -> list[str]:
-    """Return the problems that would stop the demo, [] where there is none.
+    """Return the problems that would stop the demo, [] if there are none.
 
-    `requested_ports` maps a purpose ("Airflow") to the port the user asked for (None: any). What
-    only the installation needs, a compiler, `local/install.sh` asks for.
+    `requested_ports` maps a purpose ("Airflow") to the port that the user asked for (None: any). `local/install.sh`
+    checks what only the installation needs, such as a compiler.
     """
     problems = [*_python(python or (sys.version_info[0], sys.version_info[1])), *_directory(state_dir)]
     problems += _embedded_aws(root)
@@ -51,7 +51,7 @@ def _python(version: tuple[int, int]) -> list[str]:
 
 
 def _directory(state_dir: Path) -> list[str]:
-    """Writable, and with room; made if it does not exist."""
+    """Check that the directory is writable and has free space; create it."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=state_dir):
@@ -72,9 +72,9 @@ def _directory(state_dir: Path) -> list[str]:
 
 def _embedded_aws(root: Path) -> list[str]:
     try:
-        command = embedded_aws.executable(root)
+        python = embedded_aws.command(root)[0]
     except embedded_aws.EmbeddedAwsError as error:
         return [str(error)]
-    if not os.access(command, os.X_OK):
-        return [f"{command} cannot be executed: run `make install` again"]
+    if not os.access(python, os.X_OK):
+        return [f"{python} cannot be executed: run `make install` again"]
     return []

@@ -1,6 +1,6 @@
-"""Publishes metric rows to CloudWatch with PutMetricData, as the agents of a fleet would.
+"""Publish metric rows to CloudWatch with PutMetricData, as agents would.
 
-One datum is one point: a feature's value divided by the catalogue's scale, so that an export reads the feature back.
+One datum is one point: a feature's value divided by the scale of the catalogue, so that an export returns the feature.
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ if TYPE_CHECKING:
 # Limits of one PutMetricData call: 1,000 datums and 1 MB, with some room.
 CALL_DATUMS = 1000
 CALL_BYTES = 900_000
-# Names in a datum are repeated for every point; the rest (keys, timestamp, value, unit) takes about this much.
+# Bytes of a datum beside its names: keys, timestamp, value and unit.
 DATUM_BYTES = 180
-# More does not help: the time goes into serialising here and storing there.
+# More threads do not help: serialising and storing take the time.
 THREADS = 2
 WINDOW = 4 * THREADS
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What was published: points, rows with at least one point, PutMetricData calls."""
+    """Numbers of published points and rows, and of PutMetricData calls.
+
+    A row counts if it has at least one point.
+    """
 
     points: int
     rows: int
@@ -41,12 +44,15 @@ class Counts:
 
 
 def client() -> Any:
-    """Return a CloudWatch client for publishing in bulk: input that this module builds need not be validated again."""
+    """Return a CloudWatch client for publishing in bulk.
+
+    It does not validate its input, which this module builds.
+    """
     config = Config(
         parameter_validation=False,
         disable_request_compression=True,
         max_pool_connections=THREADS,
-        # Whoever stops a demo waits for these.
+        # A stopped demo waits until these attempts are over.
         retries={"mode": "standard", "max_attempts": 4},
         read_timeout=180,
     )
@@ -56,11 +62,11 @@ def client() -> Any:
 def publish(
     client: Any, rows: pd.DataFrame, catalogue: Catalogue, *, progress: Callable[[int, int], None] | None = None
 ) -> Counts:
-    """Put every finite value of `rows` and return what was put.
+    """Publish every finite value of `rows` and return the counts.
 
     `rows` are metric rows (instance_id, timestamp in UTC, features of the catalogue; absent features are skipped).
-    Missing and infinite values are not published. `progress` is told (points so far, points in total) after each call,
-    in the caller's thread. Raises what the client raises; points put before that remain.
+    Missing and infinite values are not published. `progress` is called with (points so far, points in total) after each
+    call, in the caller's thread. Raises the errors of the client; points published before an error remain.
     """
     features = [name for name in catalogue.names if name in rows.columns]
     finite = np.isfinite(rows[features].to_numpy(dtype=float, na_value=np.nan))
@@ -68,13 +74,13 @@ def publish(
     points = calls = 0
     batches = _batches(rows, catalogue, features)
     with ThreadPoolExecutor(THREADS, thread_name_prefix="publish") as pool:
-        # A bounded number at a time: a fleet's datums would otherwise all be in memory at once.
+        # A few batches at a time: the datums of all rows together would take too much memory.
         while window := list(islice(batches, WINDOW)):
             waiting = {pool.submit(_put, client, namespace, data): len(data) for namespace, data in window}
             try:
-                for done in as_completed(waiting):
-                    done.result()
-                    points += waiting[done]
+                for call in as_completed(waiting):
+                    call.result()
+                    points += waiting[call]
                     calls += 1
                     if progress is not None:
                         progress(points, total)
@@ -91,7 +97,7 @@ def _put(client: Any, namespace: str, data: list[dict[str, Any]]) -> None:
 def _batches(
     rows: pd.DataFrame, catalogue: Catalogue, features: list[str]
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield (namespace, datums) within the limits of a call; a call holds one namespace."""
+    """Yield (namespace, datums) for each call, within the limits of a call."""
     pending: dict[str, list[dict[str, Any]]] = {}
     sizes: dict[str, int] = {}
     for instance_id, group in rows.groupby("instance_id", sort=True):

@@ -1,16 +1,17 @@
-"""The demo's last act: the schedules go on, and the first scheduled run of each DAG is shown as it ends."""
+"""The last stage of the demo: the first scheduled run of each DAG."""
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 
 from riskwatch_local.demo.live_fleet import LiveFleet
 from riskwatch_local.services.airflow_client import RunError
+from riskwatch_local.services.restarts import Restarts
 from riskwatch_ml.core import clock, settings
 from riskwatch_ml.storage import keys
 
@@ -19,24 +20,31 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from riskwatch_local.demo.data import Source
-    from riskwatch_local.services.airflow_client import AirflowClient
+    from riskwatch_local.demo.data import DemoData
+    from riskwatch_local.services.airflow_client import AirflowClient, DagRun
     from riskwatch_local.services.system import System
 
 POLL_S = 2.0
-# Which task's return value says how many rows a run was about.
+# The task of each DAG whose return value has the number of rows of the run.
 _ROWS = {"export_metrics": "validate", "stream_metrics": "publish", "train_models": "prepare", "watch_model": "measure"}
 
 
 @dataclass
 class Schedule:
-    """Watches for the first run of each DAG that the schedule, or an asset for a DAG without one, has made."""
+    """Observer of the first scheduled run of each DAG.
+
+    `ended` has the runs that have ended, by DAG id.
+    """
 
     system: System
     airflow: AirflowClient
     console: Console
-    ended: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ended: dict[str, DagRun] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)
+    _restarts: Restarts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._restarts = Restarts(self.system.supervisor, self._report)
 
     def switch_on(self) -> None:
         """Give every DAG its default schedule."""
@@ -46,7 +54,10 @@ class Schedule:
             self.airflow.parse_again(dag)
 
     def wait_for(self, dags: set[str], timeout_s: float) -> None:
-        """Wait for the first scheduled run of each of `dags`. Raises RunError if one fails or does not end in time."""
+        """Wait for the first scheduled run of each of `dags`.
+
+        Raises RunError if one fails, or after `timeout_s` seconds.
+        """
         deadline = time.monotonic() + timeout_s
         while not dags <= set(self.ended):
             if time.monotonic() > deadline:
@@ -56,15 +67,21 @@ class Schedule:
             self.poll()
         for dag in dags:
             if self.ended[dag]["state"] != "success":
-                # Names the failed tasks with the ends of their logs.
+                # This raises an error with the logs of the failed tasks.
                 self.airflow.wait(dag, self.ended[dag]["dag_run_id"], timeout_s=0)
 
     def poll(self) -> None:
-        """Print what has ended since the last call. Raises ProcessError, which names it, if a component has died."""
-        self.system.supervisor.ensure_alive()
-        # A component that is busy answers the next time.
-        with suppress(httpx.TransportError):
+        """Print the scheduled runs that have ended since the last call; restart and name components that have died.
+
+        Raises ProcessError if a component cannot be restarted.
+        """
+        self._restarts.check()
+        # A busy component, or one that was just started again, answers at the next call.
+        with suppress(httpx.HTTPError, RunError):
             self.show_ended()
+
+    def _report(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def show_ended(self) -> None:
         """Print the first scheduled run of each DAG that has ended since the last call."""
@@ -72,25 +89,25 @@ class Schedule:
             self.ended[run["dag_id"]] = run
             self.console.print(describe(self.airflow, run), highlight=False, soft_wrap=True)
 
-    def _ended(self) -> Iterator[dict[str, Any]]:
+    def _ended(self) -> Iterator[DagRun]:
         for dag in settings.DEFAULT_SCHEDULES:
             runs = [] if dag in self.ended else self.airflow.runs(dag)
-            mine = [run for run in runs if run["dag_run_id"] not in self._known and run["run_type"] == "scheduled"]
-            if mine and mine[0]["state"] in ("success", "failed"):
-                yield mine[0]
+            scheduled = [run for run in runs if run["dag_run_id"] not in self._known and run["run_type"] == "scheduled"]
+            if scheduled and scheduled[0]["state"] in ("success", "failed"):
+                yield scheduled[0]
 
 
 @contextmanager
-def on_schedule(source: Source, system: System, console: Console) -> Iterator[Schedule]:
-    """Let the fleet keep sending, and the schedules go on where the runs by hand ended.
+def on_schedule(source: DemoData, system: System, console: Console) -> Iterator[Schedule]:
+    """Keep the fleet sending and run the DAGs on their schedules.
 
-    Data that has an end sends nothing more: the schedules stay off.
+    The schedules continue at the end of the streamed rows. If the source has no further rows, the schedules stay off.
     """
     airflow = system.airflow()
     schedule = Schedule(system, airflow, console)
     try:
         if source.ahead is None:
-            console.print("\nThe schedules stay off: these metrics have an end.")
+            console.print("\nThe schedules stay off: these metrics have no further rows.")
             yield schedule
             return
         system.store.put_json(keys.STREAM_MARK, {"end": clock.iso(source.end)})
@@ -102,8 +119,11 @@ def on_schedule(source: Source, system: System, console: Console) -> Iterator[Sc
         airflow.close()
 
 
-def describe(airflow: AirflowClient, run: dict[str, Any]) -> str:
-    """Return one line about a run: DAG, type, interval (UTC) or moment, state, seconds, rows."""
+def describe(airflow: AirflowClient, run: DagRun) -> str:
+    """Return one line about a run.
+
+    It has the DAG, run type, interval or time (UTC), state, seconds and rows.
+    """
     dag, start, end = run["dag_id"], run["data_interval_start"], run["data_interval_end"]
     moment = f"{clock.parse(run['run_after']):%H:%M}"
     if start and end and start != end:

@@ -1,7 +1,8 @@
-"""A simulated fleet for the demo and the tests: twelve instances in four roles whose metrics follow one latent load.
+"""A simulated fleet for the demo and the tests: twelve instances, four roles.
 
-The load has a daily rhythm by role (UTC), noise that an instance shares with its service and noise of its own; every
-metric follows the load at its own pace. Equal arguments give equal rows.
+All metrics of an instance follow its load. The load has a daily rhythm by role (UTC), noise that it shares with the
+other instances of its service, and noise of its own; every metric follows the load at its own pace. Equal arguments
+give equal rows.
 """
 
 from __future__ import annotations
@@ -35,15 +36,18 @@ METRICS = (
     "running_processes",
     "active_connections",
 )
-# Relative noise of each metric around what its load asks for.
+# Relative noise of each metric.
 _NOISE = np.array([0.05, 0.012, 0.14, 0.12, 0.09, 0.09, 0.08, 0.18, 0.015, 0.06])
 IDLE_BELOW, HIGH_FROM = 25.0, 60.0  # CPU percent
 PASSAGE_H = 1 / 6
 
 
-# Rows with an impossible value: they belong into quarantine, not into training and not into an alert.
+# Numbers of rows with an impossible value, which costs the value.
 MISREPORTED_PAST = 8
 MISREPORTED_STREAMED = 3
+# Numbers of them in which most values are impossible, which costs the row.
+LOST_PAST = 2
+LOST_STREAMED = 1
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,14 @@ class _Role:
     full: tuple[float, ...]
 
 
-# A role's day is a few regimes, each held for hours, with short passages between them. The CPU that they ask for keeps
-# clear of the bounds of the regimes by more than the noise: otherwise the truth would not be in the rows.
+# The day of a role has a few regimes of several hours, with short passages between them. Their CPU differs from the
+# bounds of the regimes by more than the noise; otherwise the rows would not show the true regime.
 _DAY = (0.12, 0.10, 0.09, 0.09, 0.10, 0.12, 0.36, 0.42, 0.46, 0.82, 0.86, 0.88)
 _EVENING = (0.86, 0.87, 0.87, 0.85, 0.83, 0.82, 0.82, 0.84, 0.81, 0.46, 0.38, 0.14)
-# A database serves the same people and is never idle: at night it keeps house.
+# A database serves the same users and is never idle: at night it runs maintenance.
 _HOUSE = (0.42, 0.40, 0.38, 0.38, 0.38, 0.40, 0.42, 0.45, 0.48, 0.90, 0.93, 0.95)
 _SERVE = (0.93, 0.94, 0.94, 0.92, 0.90, 0.89, 0.89, 0.91, 0.90, 0.48, 0.45, 0.43)
-# Batches at night: full load there is how a worker behaves.
+# Workers run batches at night: full load is normal for them then.
 _BATCH_NIGHT = (0.42, 0.93, 0.96, 0.96, 0.95, 0.90, 0.40, 0.12, 0.13, 0.14, 0.15, 0.15)
 _BATCH_DAY = (0.15, 0.14, 0.13, 0.12, 0.11, 0.10, 0.08, 0.08, 0.08, 0.08, 0.10, 0.38)
 ROLES: dict[str, _Role] = {
@@ -91,12 +95,12 @@ SERVICES = {
 
 @dataclass(frozen=True)
 class Simulation:
-    """What was simulated.
+    """A simulated fleet: its rows, incidents, inventory and true load.
 
-    `rows` and `late` are metric rows without a row in common, sorted by instance and time; `late` is what arrives only
-    after the rest was read. `incidents` is the truth, in time order. `regimes` maps (role, hour UTC) to "Idle",
-    "Normal" or "High Load": the CPU of a role's undisturbed rhythm in the middle of that hour, below 25 %, below 60 %,
-    or above. `traits` has the factor of each of METRICS by instance.
+    `rows` and `late` are metric rows without a row in common, sorted by instance and time; `late` rows arrive after the
+    others were read. `incidents` is in time order. `regimes` maps (role, hour UTC) to "Idle", "Normal" or "High Load":
+    the CPU of a role's undisturbed rhythm in the middle of that hour is below 25 %, below 60 %, or above. `traits` has
+    a factor for each of METRICS by instance.
     """
 
     rows: pd.DataFrame
@@ -127,17 +131,17 @@ def regimes() -> dict[tuple[str, int], str]:
 
 
 def true_levels(simulation: Simulation) -> NDArray[np.object_]:
-    """Return the load regime that the role of each row's instance is in at that hour, (n,)."""
+    """Return the true load regime of each row, (n,), by role and hour."""
     role = simulation.rows["instance_id"].map({name: item.role for name, item in simulation.inventory.items()})
     hour = simulation.rows["timestamp"].dt.hour
     return np.array([simulation.regimes[key] for key in zip(role, hour, strict=True)], object)
 
 
 def simulate(end: datetime, days: float = 4, stream_hours: float = 6, seed: int = 7, period_s: int = 300) -> Simulation:
-    """Simulate `days` of the fleet; the newest row is the last full period before `end` (aware, UTC).
+    """Simulate `days` of the fleet, until the last full period before `end`.
 
-    The newest `stream_hours` hold incidents of every kind, the time before a few. Raises ValueError if the stream is
-    not shorter than the whole.
+    `end` is aware, UTC. The newest `stream_hours` have incidents of every kind, the time before has a few. Raises
+    ValueError if the stream is not shorter than the whole.
     """
     if not 0 < stream_hours < 24 * days:
         raise ValueError(f"stream_hours is {stream_hours}: it must lie between 0 and the {24 * days:g} hours simulated")
@@ -154,7 +158,7 @@ def simulate(end: datetime, days: float = 4, stream_hours: float = 6, seed: int 
     for name in sorted(fleet):
         role = ROLES[fleet[name].role]
         load = _load(role, hours, shared[fleet[name].service], random)
-        # No two instances are alike.
+        # Every instance differs from the others.
         traits[name] = np.exp(random.normal(0, [0.05, 0.03, *[0.08] * 8]))
         values = _metrics(role, load, traits[name], random)
         for incident in planned:
@@ -171,7 +175,10 @@ def simulate(end: datetime, days: float = 4, stream_hours: float = 6, seed: int 
 def continuation(
     simulation: Simulation, start: datetime, hours: float, seed: int = 8, period_s: int = 300
 ) -> pd.DataFrame:
-    """Return `hours` of quiet metric rows of the same instances from `start` (aware, UTC, on the grid) on."""
+    """Return `hours` of metric rows without incidents from `start` on.
+
+    The instances are those of `simulation`; `start` is aware, UTC, on the grid.
+    """
     random = np.random.default_rng(seed)
     times, of_day = _times(start, start + timedelta(hours=hours), period_s)
     shared = {service: _autoregressive(random, len(times), 0.97, 0.05) for service in SERVICES}
@@ -184,7 +191,7 @@ def continuation(
 
 
 def _times(start: datetime, stop: datetime, period_s: int) -> tuple[pd.DatetimeIndex, NDArray[np.float64]]:
-    """Return the starts of the periods in [start, stop), and each one's hour of the day in UTC."""
+    """Return the starts of the periods in [start, stop) and their hours in UTC."""
     times = pd.date_range(start, stop, freq=f"{period_s}s", inclusive="left", tz="UTC").as_unit("ms")
     return times, (times.hour + times.minute / 60 + times.second / 3600).to_numpy(dtype=float)
 
@@ -192,21 +199,30 @@ def _times(start: datetime, stop: datetime, period_s: int) -> tuple[pd.DatetimeI
 def _load(
     role: _Role, hours: NDArray[np.float64], shared: NDArray[np.float64], random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """The load (0..1) of an instance at `hours` of the day: its role's, with its service's noise and its own."""
+    """Return the load (0..1) of an instance at `hours` of the day.
+
+    It is the rhythm of its role, with the noise of its service and its own.
+    """
     load = _rhythm(role, hours) * np.exp(shared + _autoregressive(random, len(hours), 0.85, 0.06))
     return np.clip(load, 0.02, 1.05)
 
 
 def _rhythm(role: _Role, hours: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The load at `hours` of the day: the role's hourly values, with a passage of ten minutes at each full hour."""
+    """Return the load of a role at `hours` of the day.
+
+    Around each full hour the load passes within ten minutes from one hourly value to the next.
+    """
     knots = np.arange(-1, 25)[:, None] + [PASSAGE_H / 2, 1 - PASSAGE_H / 2]
-    held = np.array([role.load[-1], *role.load, role.load[0]])
-    load: NDArray[np.float64] = np.interp(hours, knots.ravel(), np.repeat(held, 2))
+    levels = np.array([role.load[-1], *role.load, role.load[0]])
+    load: NDArray[np.float64] = np.interp(hours, knots.ravel(), np.repeat(levels, 2))
     return load
 
 
 def _autoregressive(random: np.random.Generator, size: int, memory: float, deviation: float) -> NDArray[np.float64]:
-    """Noise of the given standard deviation that keeps the share `memory` of itself from point to point."""
+    """Return (size,) noise with the given standard deviation.
+
+    It keeps the share `memory` of itself from point to point.
+    """
     steps = random.normal(0, deviation * np.sqrt(1 - memory**2), size)
     steps[0] = random.normal(0, deviation)
     noise = np.empty(size)
@@ -232,13 +248,13 @@ def _metrics(
 def _disturb(
     values: incident_module.Values, incident: Incident, times: pd.DatetimeIndex, random: np.random.Generator
 ) -> None:
-    where = np.flatnonzero((times >= incident.start) & (times < incident.end))
-    if len(where) == 0:
+    rows = np.flatnonzero((times >= incident.start) & (times < incident.end))
+    if len(rows) == 0:
         return
-    during = {name: column[where].copy() for name, column in values.items()}
+    during = {name: column[rows].copy() for name, column in values.items()}
     incident_module.apply(incident.kind, during, random)
     for name, column in during.items():
-        values[name][where] = column
+        values[name][rows] = column
 
 
 def _frame(name: str, times: pd.DatetimeIndex, values: incident_module.Values) -> pd.DataFrame:
@@ -251,7 +267,10 @@ def _frame(name: str, times: pd.DatetimeIndex, values: incident_module.Values) -
 
 
 def quiet_rows(rows: pd.DataFrame, planned: list[Incident], period_s: int = 300) -> NDArray[np.bool_]:
-    """Return which rows (n,) lie outside of every incident, the row before it included."""
+    """Return which rows (n,) are outside of every incident.
+
+    The row before an incident counts as part of it.
+    """
     quiet = np.ones(len(rows), dtype=bool)
     for incident in planned:
         quiet &= ~(
@@ -265,29 +284,37 @@ def quiet_rows(rows: pd.DataFrame, planned: list[Incident], period_s: int = 300)
 def _misreport(
     rows: pd.DataFrame, quiet: NDArray[np.bool_], stream_start: datetime, random: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Write impossible values into a few quiet rows, as a broken agent does, and return which: (n,) booleans."""
+    """Write impossible values into a few quiet rows, as a broken agent does.
+
+    Returns the changed rows as (n,) booleans.
+    """
     broken = np.zeros(len(rows), dtype=bool)
     past = (rows["timestamp"] < stream_start).to_numpy()
-    for stretch, count in ((past, MISREPORTED_PAST), (~past, MISREPORTED_STREAMED)):
-        chosen = random.choice(np.flatnonzero(quiet & stretch), count, replace=False)
+    numbers = ((past, MISREPORTED_PAST, LOST_PAST), (~past, MISREPORTED_STREAMED, LOST_STREAMED))
+    for interval, count, lost in numbers:
+        indices = random.choice(np.flatnonzero(quiet & interval), count, replace=False)
         half = count // 2
-        rows.loc[chosen[:half], "cpu_utilization"] = np.round(random.uniform(140, 290, half), 4)
-        rows.loc[chosen[half:], "latency_ms"] = -np.round(random.uniform(1, 40, count - half), 4)
-        broken[chosen] = True
+        rows.loc[indices[:half], "cpu_utilization"] = np.round(random.uniform(140, 290, half), 4)
+        rows.loc[indices[half:], "latency_ms"] = -np.round(random.uniform(1, 40, count - half), 4)
+        rows.loc[indices[-lost:], list(METRICS[: len(METRICS) // 2 + 1])] = -1.0
+        broken[indices] = True
     return broken
 
 
 def _lose(
     rows: pd.DataFrame, quiet: NDArray[np.bool_], stream_start: datetime, random: np.random.Generator
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Take out what a real fleet loses or sends late; incidents stay whole, so that each can be found."""
+    """Take out rows that a real fleet loses or sends late.
+
+    Returns the remaining rows and the late rows. Incidents stay whole, so that each can be found.
+    """
     past = (rows["timestamp"] < stream_start).to_numpy()
     chance = random.random(len(rows))
     missing = quiet & (chance < 0.002)
-    # One instance was silent for 40 minutes, in the quiet middle of the past.
-    silence = rows["timestamp"].min() + (stream_start - rows["timestamp"].min()) * 0.35
-    silent = rows["timestamp"].between(silence, silence + timedelta(minutes=40), inclusive="left")
-    missing |= ((rows["instance_id"] == "worker-3") & silent).to_numpy()
+    # One instance sent no data for 40 minutes, in the middle of the past.
+    outage = rows["timestamp"].min() + (stream_start - rows["timestamp"].min()) * 0.35
+    unsent = rows["timestamp"].between(outage, outage + timedelta(minutes=40), inclusive="left")
+    missing |= ((rows["instance_id"] == "worker-3") & unsent).to_numpy()
     recent = (rows["timestamp"] >= stream_start - timedelta(hours=24)).to_numpy()
     late = quiet & past & recent & ~missing & (chance > 0.992)
     holes = random.random((len(rows), len(METRICS))) < 0.0005

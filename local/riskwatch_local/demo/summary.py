@@ -1,7 +1,7 @@
-"""What the demo found out: counted from what really arrived, never from what was meant to.
+"""The figures of the demo and their tables for the terminal.
 
-`met` pairs the episodes that messages announced with the incidents that were made (or labelled); the tolerance is the
-one that operators grant: an alert within ten minutes of an incident on its instance is no false alert.
+Figures count what has arrived in S3 and in the alert queue. `match_incidents` pairs the episodes of the received
+messages with the known incidents: an alert within ten minutes of an incident on the same instance is no false alert.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from rich.table import Table
 
 from riskwatch_lambda.alerting.messages import OPENED
+from riskwatch_local.demo import values
 from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rich.console import Console
 
     from riskwatch_local.demo.data import KnownIncident
+    from riskwatch_local.demo.values import ValueCounts
 
 TOLERANCE = timedelta(minutes=10)
 QUEUE_WAIT_S = 3
@@ -30,17 +32,160 @@ QUEUE_WAIT_S = 3
 
 @dataclass(frozen=True)
 class Alert:
-    """One episode that a page in the alert queue announced; `sent` is when the queue received that message (UTC)."""
+    """One episode in a message that the alert queue received at `sent` (UTC)."""
 
     instance_id: str
     since: datetime
     sent: datetime
 
 
-def parse_message(body: str, sent_ms: int) -> list[Alert]:
-    """Return the episodes that a message pages, none where it is of another kind.
+class RowCounts(TypedDict):
+    """Rows of the exported interval; each is validated or quarantined."""
 
-    Raises ValueError where the body is no Riskwatch message.
+    exported: int
+    validated: int
+    quarantined: int
+
+
+class _RankedFamily(TypedDict):
+    family: str
+    figures: dict[str, float]
+
+
+class Candidate(_RankedFamily, total=False):
+    """A family in the ranking of a training; `verdict` is its outcome in words."""
+
+    vetoes: list[str]
+    verdict: str
+
+
+class Training(TypedDict):
+    """The training and the version that it registered in MLflow."""
+
+    id: str
+    model_version: str
+
+
+class Promotion(TypedDict):
+    """The artifact in service; `version` is that of the Lambda function."""
+
+    version: str
+    family: str
+    digest: str
+    model_id: str
+    selftest: str
+
+
+class StreamFigures(TypedDict):
+    """Rows sent to the stream; `risk` counts the labelled rows by risk."""
+
+    sent: int
+    records: int
+    calls: int
+    run_s: float
+    labelled: int
+    quarantined: int
+    values: ValueCounts
+    risk: dict[str, int]
+
+
+class EpisodeStart(TypedDict):
+    """The instance and the start of an episode, ISO 8601 in UTC."""
+
+    instance_id: str
+    since: str
+
+
+class IncidentOutcome(TypedDict):
+    """A known incident, [start, end) as ISO 8601 in UTC, and whether an alert met it."""
+
+    instance_id: str
+    kind: str
+    start: str
+    end: str
+    met: bool
+
+
+EpisodeStarts = list[EpisodeStart]
+IncidentOutcomes = list[IncidentOutcome]
+
+
+class AlertFigures(TypedDict):
+    """The received messages, and the episodes that they announce."""
+
+    messages: int
+    episodes: int
+    list: EpisodeStarts
+
+
+class IncidentFigures(TypedDict):
+    """Known incidents of the streamed hours, and alerts outside of them."""
+
+    made: int
+    met: int
+    missed: int
+    false_alerts: int
+    list: IncidentOutcomes
+    false: EpisodeStarts
+
+
+class Delay(TypedDict, total=False):
+    """Seconds from the end of a datapoint's period to its message, and the parts."""
+
+    settle_s: float
+    schedule_wait_max_s: float
+    run_to_put_p95_s: float
+    put_to_message_p95_s: float
+    datapoint_to_message_p95_s: float
+
+
+class WatchFigures(TypedDict):
+    """The report of watch_model; `distance` is the label drift and `limit` its limit."""
+
+    compacted_rows: int
+    distance: float
+    limit: float
+    violated: bool
+    alert_volume: object
+
+
+class Figures(TypedDict, total=False):
+    """The figures of the stages; each stage adds its own."""
+
+    rows: RowCounts
+    values: ValueCounts
+    candidates: list[Candidate]
+    training: Training
+    promoted: Promotion
+    stream: StreamFigures
+    alerts: AlertFigures
+    incidents: IncidentFigures | None
+    delay: Delay
+    watch: WatchFigures
+
+
+class Summary(Figures):
+    """The content of `demo.json`.
+
+    Times are ISO 8601 in UTC; `stages` has seconds by title.
+    """
+
+    source: str
+    started: str
+    finished: str
+    seconds: float
+    stages: dict[str, float]
+    addresses: dict[str, str]
+    listeners: list[str]
+    checks: dict[str, bool]
+    ok: bool
+
+
+def parse_message(body: str, sent_ms: int) -> list[Alert]:
+    """Return the episodes that a message announces as opened.
+
+    A message of another kind has none. `sent_ms` is in epoch milliseconds. Raises ValueError if the body is not JSON
+    and KeyError if it is not a Riskwatch message.
     """
     message = json.loads(body)
     sent = clock.from_epoch_ms(sent_ms)
@@ -50,7 +195,11 @@ def parse_message(body: str, sent_ms: int) -> list[Alert]:
 
 
 def receive(queue: Any, url: str) -> tuple[list[Alert], list[datetime]]:
-    """Empty an alert queue until nothing came for `QUEUE_WAIT_S`; return episodes and arrival times of pages (UTC)."""
+    """Empty an alert queue and return what it contained.
+
+    The first list has the opened episodes, the second the arrival times (UTC) of their messages. The queue counts as
+    empty if no message arrives within `QUEUE_WAIT_S` seconds.
+    """
     alerts: list[Alert] = []
     arrived: list[datetime] = []
     while True:
@@ -70,18 +219,20 @@ def receive(queue: Any, url: str) -> tuple[list[Alert], list[datetime]]:
             queue.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
 
-def met(incidents: Sequence[KnownIncident], alerts: Sequence[Alert], start: datetime, end: datetime) -> dict[str, Any]:
-    """Count incidents that touch [start, end): made, met, missed; and alerts that belong to none.
+def match_incidents(
+    incidents: Sequence[KnownIncident], alerts: Sequence[Alert], start: datetime, end: datetime
+) -> IncidentFigures:
+    """Count the incidents in [start, end), those with an alert, and false alerts.
 
-    An incident is met if an episode of its instance opened within it, `TOLERANCE` around it included.
+    An incident is met if an episode of its instance opens during the incident or within `TOLERANCE` of it.
     """
     live = [incident for incident in incidents if incident.start < end and incident.end > start]
-    found = [incident for incident in live if any(_belongs(alert, incident) for alert in alerts)]
+    detected = [incident for incident in live if any(_belongs(alert, incident) for alert in alerts)]
     false = [alert for alert in alerts if not any(_belongs(alert, incident) for incident in live)]
     return {
         "made": len(live),
-        "met": len(found),
-        "missed": len(live) - len(found),
+        "met": len(detected),
+        "missed": len(live) - len(detected),
         "false_alerts": len(false),
         "list": [
             {
@@ -89,7 +240,7 @@ def met(incidents: Sequence[KnownIncident], alerts: Sequence[Alert], start: date
                 "kind": incident.kind,
                 "start": clock.iso(incident.start),
                 "end": clock.iso(incident.end),
-                "met": incident in found,
+                "met": incident in detected,
             }
             for incident in live
         ],
@@ -103,38 +254,40 @@ def _belongs(alert: Alert, incident: KnownIncident) -> bool:
 
 
 def delays(
-    told: Sequence[tuple[datetime, datetime]], asked: datetime, settle_s: int, schedule_s: int
-) -> dict[str, float]:
-    """Return the time from the end of a datapoint's period to its message, as the sum of its parts in seconds.
+    deliveries: Sequence[tuple[datetime, datetime]], triggered: datetime, settle_s: int, schedule_s: int
+) -> Delay:
+    """Return the delay from a datapoint to its message and its parts, in seconds.
 
-    `asked` is when the streaming run was asked for; `told` has, for each alert, when its row was put into the stream
-    and when its message arrived in the queue. Those two parts are measured, as 95th percentiles. The settle delay and
-    the wait for the next scheduled run (at most one schedule step) are added, as they apply to a datapoint in daily
-    use.
+    The delay begins at the end of the datapoint's period. `triggered` is the time at which the streaming run was
+    triggered. `deliveries` has two times for each alert: its row was put into the stream, its message arrived in the
+    queue. Both parts are measured and are 95th percentiles. The settle delay and the longest wait for a scheduled run
+    are added, because they apply to a datapoint in daily use.
     """
-    if not told:
+    if not deliveries:
         return {}
-    parts = {
+    run_to_put = _p95([(put - triggered).total_seconds() for put, _ in deliveries])
+    put_to_message = _p95([(sent - put).total_seconds() for put, sent in deliveries])
+    return {
         "settle_s": float(settle_s),
         "schedule_wait_max_s": float(schedule_s),
-        "run_to_put_p95_s": _p95([(put - asked).total_seconds() for put, _ in told]),
-        "put_to_message_p95_s": _p95([(sent - put).total_seconds() for put, sent in told]),
+        "run_to_put_p95_s": run_to_put,
+        "put_to_message_p95_s": put_to_message,
+        "datapoint_to_message_p95_s": round(settle_s + schedule_s + run_to_put + put_to_message, 1),
     }
-    return {**parts, "datapoint_to_message_p95_s": round(sum(parts.values()), 1)}
 
 
 def _p95(values: Sequence[float]) -> float:
     return round(sorted(values)[min(len(values) - 1, int(0.95 * len(values)))], 1)
 
 
-def write(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write the summary as JSON; a half-written file never stands under the name."""
+def write(path: Path, summary: Summary) -> None:
+    """Write the summary as JSON; readers never see a partial file."""
     part = path.with_suffix(".part")
     part.write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
     part.replace(path)
 
 
-def show(console: Console, summary: Mapping[str, Any]) -> None:
+def show(console: Console, summary: Summary) -> None:
     """Print the summary as tables."""
     console.print(_candidates(summary["candidates"]))
     table = Table("Riskwatch", summary["source"], title="Summary", title_justify="left", min_width=72)
@@ -145,29 +298,31 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
         console.print(f"{name}: {address}", soft_wrap=True)
 
 
-def _candidates(candidates: Sequence[Mapping[str, Any]]) -> Table:
-    shown = {
+def _candidates(candidates: Sequence[Candidate]) -> Table:
+    columns = {
         "VUS-PR (injected)": "injected_vus_pr",
         "alerts a day": "alerts_per_instance_day",
         "silhouette": "silhouette",
         "fidelity": "fidelity",
     }
-    table = Table("family", *shown, "verdict", title="Candidates", title_justify="left", min_width=72)
+    table = Table("family", *columns, "outcome", title="Candidates", title_justify="left", min_width=72)
     for row in candidates:
-        values = [f"{row['figures'][name]:.3f}" if name in row["figures"] else "" for name in shown.values()]
+        values = [f"{row['figures'][name]:.3f}" if name in row["figures"] else "" for name in columns.values()]
         table.add_row(row["family"], *values, row["verdict"])
     return table
 
 
-def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _lines(summary: Summary) -> list[tuple[str, str]]:
     rows, stream, incidents = summary["rows"], summary["stream"], summary["incidents"]
     lines = [
         ("rows exported", f"{rows['exported']} = {rows['validated']} validated + {rows['quarantined']} quarantined"),
+        ("values exported", values.line(summary["values"])),
         (
             "promoted",
             "version {version}: {family}, digest {digest:.12}, self-test {selftest}".format(**summary["promoted"]),
         ),
         ("rows streamed", f"{stream['sent']} = {stream['labelled']} labelled + {stream['quarantined']} quarantined"),
+        ("values streamed", values.line(stream["values"])),
         ("streaming run", "{run_s:.0f} s, {records} records in {calls} calls".format(**stream)),
         ("risk", ", ".join(f"{name} {count}" for name, count in stream["risk"].items())),
         ("alerts received", f"{summary['alerts']['messages']} messages, {summary['alerts']['episodes']} episodes"),
@@ -184,7 +339,7 @@ def _lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     delay = summary["delay"]
     if delay:
         text = (
-            "{datapoint_to_message_p95_s:.0f} s (p95) = settle {settle_s:.0f} + wait for the schedule, at most "
+            "{datapoint_to_message_p95_s:.0f} s (p95) = settle delay {settle_s:.0f} + wait for the schedule, at most "
             "{schedule_wait_max_s:.0f} + from run to stream {run_to_put_p95_s:.1f} + from stream to message "
             "{put_to_message_p95_s:.1f}"
         )

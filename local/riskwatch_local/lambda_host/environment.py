@@ -1,8 +1,8 @@
-"""One environment of a Lambda function on this machine: the deployed zip, run by AWS's own Python runtime client.
+"""A Lambda environment on this machine, run by AWS's own runtime client.
 
-The embedded AWS runs a function in a way of its own; this is the client that runs in Lambda (`awslambdaric`), in the
-interpreter of `.venv-aws`, with the environment that Lambda and the stack set. A crash, a timeout or a failed start is
-an answer with an error, in Lambda's words, and the next invocation begins with a new process.
+The deployed zip runs under `awslambdaric`, the client that runs in Lambda, in the interpreter of `.venv-aws` and with
+the variables that Lambda and the stack set; the embedded AWS runs functions in another way. A crash, a timeout or a
+failed start is answered with an error as Lambda words it, and the next invocation starts a new process.
 """
 
 from __future__ import annotations
@@ -19,17 +19,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from riskwatch_local.lambda_host import function as lambda_function
-from riskwatch_local.lambda_host.runtime_api import ANSWERED, INIT_FAILED, TAKEN, Happening, Invocation, RuntimeApi
+from riskwatch_local.lambda_host.runtime_api import (
+    ANSWERED,
+    DISPATCHED,
+    INIT_FAILED,
+    Invocation,
+    RuntimeApi,
+    RuntimeEvent,
+)
 from riskwatch_local.services import embedded_aws
 from riskwatch_local.services.supervisor import Supervisor, tail
 from riskwatch_ml.core.errors import OperationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from riskwatch_local.lambda_host.function import Function
     from riskwatch_local.services.supervisor import Child
 
 PAYLOAD_LIMIT = 6 * 1024 * 1024
-# Lambda gives a function ten seconds to start, and then once more its timeout.
+# Lambda gives a function ten seconds to start; a function that needs longer gets its timeout in addition.
 START_S = 10.0
 POLL_S = 0.02
 UNHANDLED = "Unhandled"
@@ -40,7 +49,10 @@ class RuntimeSetupError(OperationError):
 
 
 class Answer(NamedTuple):
-    """What an invocation gave: the decoded payload, and ``Unhandled`` where the function failed (else None)."""
+    """The answer to an invocation.
+
+    `payload` is the decoded JSON. `function_error` is "Unhandled" if the function failed, else None.
+    """
 
     payload: Any
     function_error: str | None
@@ -49,7 +61,10 @@ class Answer(NamedTuple):
 
 
 def interpreter(root: Path = embedded_aws.ROOT) -> Path:
-    """Return the Python that has the runtime client. Raises RuntimeSetupError where it is missing."""
+    """Return the Python interpreter that has the runtime client.
+
+    Raises RuntimeSetupError if it is missing.
+    """
     python = root / ".venv-aws" / "bin" / "python"
     if not list(root.glob(".venv-aws/lib/python*/site-packages/awslambdaric")):
         raise RuntimeSetupError(
@@ -59,18 +74,20 @@ def interpreter(root: Path = embedded_aws.ROOT) -> Path:
 
 
 class LambdaRuntime:
-    """A function that is invoked like in Lambda, one invocation at a time; a context that ends its process.
+    """A context in which a function is invoked as in Lambda, one event at a time.
 
-    `folder` receives the code and the log; `endpoint` is where the function finds AWS unless its own variables name
-    another one.
+    The end of the context ends its process. `folder` receives the code and the log; `client_settings` are the
+    AWS variables of the function; its own variables take precedence.
     """
 
-    def __init__(self, supervisor: Supervisor, function: Function, folder: Path, endpoint: str) -> None:
+    def __init__(
+        self, supervisor: Supervisor, function: Function, folder: Path, client_settings: Mapping[str, str]
+    ) -> None:
         self.function = function
         self.log = folder / "function.log"
         self.starts = 0
         self._supervisor = supervisor
-        self._endpoint = endpoint
+        self._client_settings = client_settings
         self._python = interpreter()
         self._code = folder / "task"
         self._environment: _Environment | None = None
@@ -86,7 +103,7 @@ class LambdaRuntime:
     def invoke(self, event: Any) -> Answer:
         """Invoke the function and wait for its answer.
 
-        Raises RuntimeSetupError for an event beyond Lambda's 6 MB; whatever the function does is an answer.
+        Errors of the function are part of the answer. Raises RuntimeSetupError for an event above Lambda's 6 MB.
         """
         body = json.dumps(event, separators=(",", ":")).encode()
         if len(body) > PAYLOAD_LIMIT:
@@ -103,7 +120,7 @@ class LambdaRuntime:
         return Answer(happened.payload, error, invocation.request_id, self.function.version)
 
     def kill(self) -> None:
-        """Kill the process where it stands, as when the machine below it fails."""
+        """Kill the process at once, as a failure of its machine would."""
         if self._environment is not None:
             self._environment.child.process.kill()
 
@@ -113,7 +130,7 @@ class LambdaRuntime:
             self._end()
 
     def peak_memory_mb(self) -> float:
-        """Give the most memory that the running process has held, in MB."""
+        """Return the peak memory of the running process in MB."""
         if self._environment is None:
             raise RuntimeSetupError("no process of the function runs: invoke it first")
         status = Path(f"/proc/{self._environment.child.pid}/status").read_text(encoding="ascii")
@@ -137,15 +154,15 @@ class LambdaRuntime:
             self._environment = None
 
     def _variables(self, api: str) -> dict[str, str]:
-        """Give what Lambda puts into an environment, and nothing of this process's own but the path."""
+        """Return the variables that Lambda sets; of this process's own only PATH."""
         function = self.function
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
-            # Lambda's code is read-only, so nothing compiled stays there.
+            # In Lambda the folder of the code is read-only: no compiled files stay there.
             "PYTHONDONTWRITEBYTECODE": "1",
-            **embedded_aws.client_settings(self._endpoint),
+            **self._client_settings,
             **function.variables,
             "AWS_LAMBDA_RUNTIME_API": api,
             "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
@@ -166,11 +183,11 @@ class _Environment:
         self.usable = True
         self._timeout_s = timeout_s
 
-    def run(self, invocation: Invocation) -> Happening:
-        """Hand an invocation over and wait for what becomes of it."""
+    def run(self, invocation: Invocation) -> RuntimeEvent:
+        """Hand over an invocation and wait for its outcome."""
         self.api.submit(invocation)
         happened = self._next(START_S + self._timeout_s)
-        if happened is not None and happened.kind == TAKEN:
+        if happened is not None and happened.kind == DISPATCHED:
             happened = self._next(self._timeout_s)
         if happened is None:
             self.usable = False
@@ -183,19 +200,19 @@ class _Environment:
         self.child.process.kill()
         self.child.stop(0)
 
-    def _next(self, patience_s: float) -> Happening | None:
-        """Wait for the next happening; None when the process has ended, or time is up."""
+    def _next(self, patience_s: float) -> RuntimeEvent | None:
+        """Wait for the next event; None if the process has ended or time is up."""
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             ended = not self.child.alive()
             with contextlib.suppress(queue.Empty):
-                # Asked once more after the end: it may have answered with its last breath.
+                # Read once more after the end: the process may have answered just before it.
                 return self.api.events.get(timeout=POLL_S)
             if ended:
                 return None
         return None
 
-    def _lost(self, invocation: Invocation) -> Happening:
+    def _lost(self, invocation: Invocation) -> RuntimeEvent:
         code = self.child.process.poll()
         prefix = f"RequestId: {invocation.request_id} Error: "
         if code is None:
@@ -210,4 +227,4 @@ class _Environment:
                 "errorMessage": f"{prefix}Runtime exited with error: {how}",
                 "log": tail(self.child.log),
             }
-        return Happening("lost", reason)
+        return RuntimeEvent("lost", reason)

@@ -1,8 +1,8 @@
-"""What Lambda's event source mapping does with the batches of a Kinesis shard: hand over, split, try again, give up.
+"""Lambda's event source mapping for the batches of one Kinesis shard.
 
-The embedded AWS keeps these settings and heeds none of them. Here they hold as the Lambda developer guide has them
-(chapters on Kinesis: error handling, partial batch responses, discarded records). Plain values and callables only;
-`riskwatch_local.lambda_host.kinesis_source` reads the streams.
+It delivers, splits, retries and discards batches as the Lambda developer guide describes (chapters on Kinesis: error
+handling, partial batch responses, discarded records). The embedded AWS stores these settings but ignores them. This
+module has plain values and callables only; `riskwatch_local.lambda_host.kinesis_source` reads the streams.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import base64
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from riskwatch_local.lambda_host.environment import PAYLOAD_LIMIT, Answer
 from riskwatch_ml.core.errors import OperationError
@@ -28,7 +28,7 @@ ENVELOPE_BYTES = len('{"Records":[]}')
 
 
 class EventSourceError(OperationError):
-    """A mapping asks for something that this event source does not do."""
+    """A mapping has a setting that this event source does not support."""
 
 
 class Record(NamedTuple):
@@ -42,7 +42,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """The properties of an event source mapping; times in seconds, -1 = forever."""
+    """The properties of an event source mapping; times in seconds, -1 = unlimited."""
 
     stream_arn: str
     function_arn: str
@@ -57,9 +57,10 @@ class Settings:
 
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> Settings:
-        """Read a mapping as GetEventSourceMapping describes it; the template's properties have the same names.
+        """Return the settings of a mapping that GetEventSourceMapping describes.
 
-        Raises EventSourceError for another source than a Kinesis stream and for settings that are not played here.
+        The properties of the template have the same names. Raises EventSourceError for a source that is no Kinesis
+        stream, and for settings that are not supported.
         """
         arn = described["EventSourceArn"]
         if ":kinesis:" not in arn:
@@ -81,8 +82,67 @@ class Settings:
         )
 
 
-def event_record(record: Record, shard: str, settings: Settings) -> dict[str, Any]:
-    """Give a record as it stands in the event of a function."""
+class KinesisData(TypedDict):
+    """The Kinesis part of a record in an event.
+
+    `data` is base64; the arrival is in epoch seconds.
+    """
+
+    kinesisSchemaVersion: str
+    partitionKey: str
+    sequenceNumber: str
+    data: str
+    approximateArrivalTimestamp: float
+
+
+class EventRecord(TypedDict):
+    """A record in the event of a function."""
+
+    kinesis: KinesisData
+    eventSource: str
+    eventVersion: str
+    eventID: str
+    eventName: str
+    awsRegion: str
+    eventSourceARN: str
+
+
+class Event(TypedDict):
+    """The event with which Lambda hands a batch to a function."""
+
+    Records: list[EventRecord]
+
+
+class BatchInfo(TypedDict):
+    """The position of discarded records in their stream; times are ISO 8601 in UTC."""
+
+    shardId: str
+    startSequenceNumber: str
+    endSequenceNumber: str
+    approximateArrivalOfFirstRecord: str
+    approximateArrivalOfLastRecord: str
+    batchSize: int
+    streamArn: str
+
+
+class _Discarded(TypedDict):
+    requestContext: dict[str, str | int]
+    version: str
+    timestamp: str
+    KinesisBatchInfo: BatchInfo
+
+
+class DiscardMessage(_Discarded, total=False):
+    """The message about discarded records.
+
+    It has `responseContext` if the function was invoked.
+    """
+
+    responseContext: dict[str, str | int | None]
+
+
+def event_record(record: Record, shard: str, settings: Settings) -> EventRecord:
+    """Return a record in the form of a function's event."""
     return {
         "kinesis": {
             "kinesisSchemaVersion": "1.0",
@@ -101,39 +161,42 @@ def event_record(record: Record, shard: str, settings: Settings) -> dict[str, An
 
 
 def full_batch(records: Sequence[Record], shard: str, settings: Settings) -> int | None:
-    """Give the length of the first batch that is full by count or by Lambda's 6 MB; None while there is room."""
+    """Return the length of the first full batch, None while there is room.
+
+    A batch is full by count, or by Lambda's limit of 6 MB for an event.
+    """
     size = ENVELOPE_BYTES
-    for place, record in enumerate(records):
-        if place == settings.batch_size:
-            return place
+    for index, record in enumerate(records):
+        if index == settings.batch_size:
+            return index
         bare = json.dumps(event_record(record._replace(data=b""), shard, settings), separators=(",", ":"))
         size += len(bare) + 4 * ((len(record.data) + 2) // 3) + 1
-        if size > PAYLOAD_LIMIT and place:
-            return place
+        if size > PAYLOAD_LIMIT and index:
+            return index
     return settings.batch_size if len(records) >= settings.batch_size else None
 
 
 class _Part(NamedTuple):
-    """Records of a batch that go together, and how often they have failed."""
+    """Records of a batch that are delivered together, and their failed attempts."""
 
     records: tuple[Record, ...]
     failures: int = 0
 
 
 class Delivery:
-    """Delivers the batches of one shard, strictly in order.
+    """Delivery of the batches of one shard, strictly in order.
 
-    `invoke` calls the function with an event, `discard` takes a message for the on-failure destination, `pause` waits
-    for a number of seconds and says True when it is time to stop, `now` gives epoch seconds. `checkpoint` is the
-    sequence number up to which everything is delivered or discarded, `invocations` and `discarded` are counts.
+    `invoke` calls the function with an event. `discard` sends a message to the on-failure destination. `pause` waits
+    for a number of seconds and returns True if delivery must stop. `now` returns epoch seconds. `checkpoint` is the
+    sequence number up to which every record is delivered or discarded; `invocations` and `discarded` are counts.
     """
 
     def __init__(
         self,
         settings: Settings,
         shard: str,
-        invoke: Callable[[dict[str, Any]], Answer],
-        discard: Callable[[dict[str, Any]], None],
+        invoke: Callable[[Event], Answer],
+        discard: Callable[[DiscardMessage], None],
         pause: Callable[[float], bool],
         now: Callable[[], float],
     ) -> None:
@@ -149,17 +212,20 @@ class Delivery:
         self._in_a_row = 0
 
     def deliver(self, batch: Sequence[Record]) -> bool:
-        """Hand a batch over until each of its records is done or discarded; False when it was told to stop before."""
-        left = [_Part(tuple(batch))]
-        while left:
-            remaining = self._attempt(left.pop())
-            left.extend(reversed(remaining))
+        """Deliver a batch until every record is processed or discarded.
+
+        Returns False if delivery was stopped before.
+        """
+        parts = [_Part(tuple(batch))]
+        while parts:
+            remaining = self._attempt(parts.pop())
+            parts.extend(reversed(remaining))
             if remaining and self._pause(FIRST_PAUSE_S * 2.0 ** min(self._in_a_row - 1, DOUBLINGS)):
                 return False
         return True
 
     def _attempt(self, part: _Part) -> list[_Part]:
-        """Invoke the function once and give what has to be tried again, in order."""
+        """Invoke the function once; return the parts to deliver again, in order."""
         part = self._without_old(part)
         if not part.records:
             return []
@@ -176,7 +242,10 @@ class Delivery:
         return self._again(part, failed, answer)
 
     def _again(self, part: _Part, failed: int, answer: Answer) -> list[_Part]:
-        """Decide about the records from place `failed` on. Splitting costs none of the tries."""
+        """Return the parts to deliver again from record `failed` on.
+
+        Splitting does not count as an attempt.
+        """
         rest = part.records[failed:]
         if self._settings.bisects and failed:
             return [_Part(rest, part.failures)]
@@ -190,9 +259,9 @@ class Delivery:
         return [_Part(rest, failures)]
 
     def _first_failed(self, answer: Answer, records: Sequence[Record]) -> int | None:
-        """Give the place of the first record that counts as failed; None when all are done.
+        """Return the index of the first failed record, None if there is none.
 
-        A report that names no record of the batch is one about all of it.
+        A report that names no record of the batch counts for the whole batch.
         """
         if answer.function_error:
             return 0
@@ -203,9 +272,9 @@ class Delivery:
         failures = answer.payload.get("batchItemFailures")
         if not failures:
             return None
-        places = {record.sequence: place for place, record in enumerate(records)}
+        indices = {record.sequence: index for index, record in enumerate(records)}
         try:
-            return min(places[failure["itemIdentifier"]] for failure in failures)
+            return min(indices[failure["itemIdentifier"]] for failure in failures)
         except (KeyError, TypeError):
             return 0
 
@@ -214,10 +283,10 @@ class Delivery:
             return part
         oldest = self._now() - self._settings.record_age_s
         # Records arrive in order, so the old ones come first.
-        kept = tuple(record for record in part.records if record.arrived >= oldest)
-        if len(kept) < len(part.records):
-            self._give_up(part.records[: len(part.records) - len(kept)], TOO_OLD, part.failures, None)
-        return part._replace(records=kept)
+        recent = tuple(record for record in part.records if record.arrived >= oldest)
+        if len(recent) < len(part.records):
+            self._give_up(part.records[: len(part.records) - len(recent)], TOO_OLD, part.failures, None)
+        return part._replace(records=recent)
 
     def _give_up(self, records: Sequence[Record], condition: str, tries: int, answer: Answer | None) -> None:
         self.discarded += len(records)
@@ -225,11 +294,17 @@ class Delivery:
         if self._settings.destination:
             self._discard(self._message(records, condition, tries, answer))
 
-    def _message(self, records: Sequence[Record], condition: str, tries: int, answer: Answer | None) -> dict[str, Any]:
-        """Give the document that Lambda sends about records it has given up: where they are, not what they hold."""
-        request: dict[str, Any] = {"functionArn": self._settings.function_arn, "condition": condition}
-        message: dict[str, Any] = {
-            "requestContext": {**request, "approximateInvokeCount": tries},
+    def _message(self, records: Sequence[Record], condition: str, tries: int, answer: Answer | None) -> DiscardMessage:
+        """Return the document that Lambda sends about discarded records.
+
+        It names the position of the records, not their data.
+        """
+        message: DiscardMessage = {
+            "requestContext": {
+                "functionArn": self._settings.function_arn,
+                "condition": condition,
+                "approximateInvokeCount": tries,
+            },
             "version": "1.0",
             "timestamp": _iso(self._now()),
             "KinesisBatchInfo": {

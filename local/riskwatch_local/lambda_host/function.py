@@ -1,4 +1,4 @@
-"""A published version of a Lambda function as its environment needs it: the description, and the code in a folder."""
+"""A published version of a Lambda function: its description and its code."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ if TYPE_CHECKING:
 
 DOWNLOAD_S = 30.0
 
-# Code of the embedded AWS is on loopback, whatever proxy the environment names.
+# The embedded AWS serves the code on loopback: requests ignore the proxy that the environment names.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class FunctionError(OperationError):
-    """A function cannot be fetched, or its code is not what Lambda says it is."""
+    """A function cannot be read, or its code is not what Lambda describes."""
 
 
 @dataclass(frozen=True)
 class Function:
-    """One version of a function: names, limits, environment variables and the zip that holds its code."""
+    """One version of a function: names, limits, variables and code.
+
+    `code` is the zip.
+    """
 
     name: str
     arn: str
@@ -44,40 +47,42 @@ class Function:
 
 
 def fetch(client: Any, name: str, qualifier: str) -> Function:
-    """Read the version that `qualifier` (alias or number) stands for, and download its code.
+    """Return the version behind `qualifier`, an alias or a number, with its code.
 
-    `client` is a boto3 Lambda client. Raises FunctionError when there is none, or when the code is another than
-    Lambda's CodeSha256 promises.
+    `client` is a boto3 Lambda client. Raises FunctionError if there is no such version, or if the code does not have
+    Lambda's CodeSha256.
     """
     try:
         answer = client.get_function(FunctionName=name, Qualifier=qualifier)
     except (ClientError, BotoCoreError) as error:
         raise FunctionError(f"function {name}:{qualifier} cannot be read: {error}") from error
-    found = answer["Configuration"]
+    configuration = answer["Configuration"]
     try:
         with _opener.open(answer["Code"]["Location"], timeout=DOWNLOAD_S) as response:
             code: bytes = response.read()
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise FunctionError(f"the code of {name}:{qualifier} cannot be downloaded: {error}") from error
     digest = base64.b64encode(hashlib.sha256(code).digest()).decode()
-    if digest != found["CodeSha256"]:
-        raise FunctionError(
-            f"the code of {name}:{qualifier} has the digest {digest}, Lambda says {found['CodeSha256']}"
-        )
+    expected = configuration["CodeSha256"]
+    if digest != expected:
+        raise FunctionError(f"the code of {name}:{qualifier} has the digest {digest}, Lambda expects {expected}")
     return Function(
-        name=found["FunctionName"],
-        arn=found["FunctionArn"],
-        version=found["Version"],
-        handler=found["Handler"],
-        timeout_s=float(found["Timeout"]),
-        memory_mb=int(found["MemorySize"]),
-        variables=dict(found.get("Environment", {}).get("Variables", {})),
+        name=configuration["FunctionName"],
+        arn=configuration["FunctionArn"],
+        version=configuration["Version"],
+        handler=configuration["Handler"],
+        timeout_s=float(configuration["Timeout"]),
+        memory_mb=int(configuration["MemorySize"]),
+        variables=dict(configuration.get("Environment", {}).get("Variables", {})),
         code=code,
     )
 
 
 def unpack(code: bytes, folder: Path) -> None:
-    """Write the files of a zip into an empty folder. Raises FunctionError when the bytes are not an intact zip."""
+    """Write the files of a zip into a new folder.
+
+    Raises FunctionError if the bytes are not an intact zip.
+    """
     folder.mkdir(parents=True)
     try:
         with zipfile.ZipFile(io.BytesIO(code)) as archive:

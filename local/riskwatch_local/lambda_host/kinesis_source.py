@@ -1,7 +1,7 @@
-"""Reads the shards of a Kinesis stream and delivers them to a function, as an event source mapping does.
+"""A Kinesis stream as the source of a function, like an event source mapping.
 
-Checkpoints live in memory: whoever begins again says after which sequence numbers. Shards are those of the start;
-a stream that is split or merged meanwhile needs a new source.
+Checkpoints are in memory: a caller that continues passes the sequence numbers after which to continue. The shards are
+those at the start; after a split or a merge of shards, make a new source.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from riskwatch_local.lambda_host.environment import Answer
+    from riskwatch_local.lambda_host.event_source import DiscardMessage, Event
 
-# Lambda's own base rate is four reads a second.
+# Lambda's base rate is four reads a second.
 POLL_S = 0.25
 READ_RECORDS = 10_000
 
 
 class Clients(NamedTuple):
-    """The boto3 clients of a source: Lambda to read the mapping, Kinesis for the records, SQS for what is given up."""
+    """The boto3 clients of a source.
+
+    Lambda reads the mapping, Kinesis the records; SQS receives messages about discarded records.
+    """
 
     functions: Any
     kinesis: Any
@@ -34,30 +38,34 @@ class Clients(NamedTuple):
 
     @classmethod
     def of(cls, make: Callable[[str], Any]) -> Clients:
-        """Make the clients with a function that takes the name of a service, such as ``boto3.client``."""
+        """Return the clients that `make` creates by name, such as ``boto3.client``."""
         return cls(make("lambda"), make("kinesis"), make("sqs"))
 
 
 def take_over(clients: Clients, function: str, qualifier: str) -> Settings:
-    """Read the settings of the function's only mapping and turn it off, so that nobody else delivers.
+    """Return the settings of the function's only mapping and disable it.
 
-    Raises EventSourceError when the function has no mapping, or more than one.
+    Afterwards only the caller delivers. Raises EventSourceError if the function has no mapping or more than one.
     """
-    found = clients.functions.list_event_source_mappings(FunctionName=f"{function}:{qualifier}")["EventSourceMappings"]
-    if len(found) != 1:
-        raise EventSourceError(f"{function}:{qualifier} has {len(found)} event source mappings, expected one")
-    clients.functions.update_event_source_mapping(UUID=found[0]["UUID"], Enabled=False)
-    return Settings.of(found[0])
+    answer = clients.functions.list_event_source_mappings(FunctionName=f"{function}:{qualifier}")
+    mappings = answer["EventSourceMappings"]
+    if len(mappings) != 1:
+        raise EventSourceError(f"{function}:{qualifier} has {len(mappings)} event source mappings, expected one")
+    clients.functions.update_event_source_mapping(UUID=mappings[0]["UUID"], Enabled=False)
+    return Settings.of(mappings[0])
 
 
 class KinesisSource:
-    """Delivers every shard of the mapping's stream; `after` gives the checkpoints by shard from which to go on."""
+    """A source that delivers every shard of the mapping's stream.
+
+    `after` has the checkpoint of each shard after which to continue. `now` returns epoch seconds.
+    """
 
     def __init__(
         self,
         clients: Clients,
         settings: Settings,
-        invoke: Callable[[dict[str, Any]], Answer],
+        invoke: Callable[[Event], Answer],
         after: Mapping[str, str | None] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -87,19 +95,19 @@ class KinesisSource:
         return {shard.name: shard.delivery.checkpoint for shard in self._shards}
 
     def drain(self) -> None:
-        """Deliver what the stream holds by now, without waiting for batches to fill, and return."""
+        """Deliver the present content of the stream without waiting for full batches."""
         for shard in self._shards:
             while shard.step(None):
                 pass
 
     def run(self) -> None:
-        """Deliver until `stop` is called; raises what delivering raised."""
+        """Deliver until `stop` is called; raise the errors of delivering."""
         with ThreadPoolExecutor(len(self._shards)) as pool:
-            for done in [pool.submit(self._serve, shard) for shard in self._shards]:
-                done.result()
+            for delivery in [pool.submit(self._serve, shard) for shard in self._shards]:
+                delivery.result()
 
     def stop(self) -> None:
-        """Let `run` and `drain` return once the invocation under way is answered."""
+        """Make `run` and `drain` return after the current invocation."""
         self._stop.set()
 
     def _serve(self, shard: _Shard) -> None:
@@ -110,7 +118,7 @@ class KinesisSource:
             self._stop.set()
             raise
 
-    def _discard(self, message: dict[str, Any]) -> None:
+    def _discard(self, message: DiscardMessage) -> None:
         if self._destination is None:
             return
         url = self._sqs.get_queue_url(QueueName=self._destination.rpartition(":")[2])["QueueUrl"]
@@ -118,7 +126,7 @@ class KinesisSource:
 
 
 class _Shard:
-    """Reads one shard ahead of its delivery."""
+    """A reader of one shard, ahead of its delivery."""
 
     def __init__(self, client: Any, settings: Settings, delivery: Delivery, name: str, after: str | None) -> None:
         self.name = name
@@ -131,29 +139,36 @@ class _Shard:
         self._iterator: str | None = self._position()
 
     def step(self, stop: threading.Event | None) -> bool:
-        """Deliver one batch; with `stop`, wait for its window first. False when there was none, or it was cut short."""
+        """Deliver one batch; with `stop`, wait for its batching window first.
+
+        Returns False if there was no batch, or if delivery was stopped.
+        """
         batch = self._batch(stop)
         return bool(batch) and self.delivery.deliver(batch)
 
     def _batch(self, stop: threading.Event | None) -> list[Record]:
-        """Collect until the batch is full, until its window is over or, without `stop`, until the shard is read."""
+        """Collect records until the batch is complete.
+
+        It is complete when it is full or its batching window is over; without `stop`, when the shard is read.
+        """
         deadline: float | None = None
         while (length := full_batch(self._ahead, self.name, self._settings)) is None:
-            got = self._read()
+            new_records = self._read()
             if stop is None:
-                if not got:
+                if not new_records:
                     break
                 continue
             if self._ahead and deadline is None:
                 deadline = time.monotonic() + self._settings.window_s
             if deadline is not None and time.monotonic() >= deadline:
                 break
-            if not got and stop.wait(POLL_S if deadline is None else min(POLL_S, deadline - time.monotonic())):
+            pause_s = POLL_S if deadline is None else min(POLL_S, deadline - time.monotonic())
+            if not new_records and stop.wait(pause_s):
                 return []
         return [self._ahead.popleft() for _ in range(len(self._ahead) if length is None else length)]
 
     def _read(self) -> int:
-        """Read once and give the number of new records."""
+        """Read once and return the number of new records."""
         if self._iterator is None:
             return 0
         try:
@@ -162,16 +177,16 @@ class _Shard:
             self._iterator = self._position()
             return 0
         self._iterator = answer.get("NextShardIterator")
-        for found in answer["Records"]:
-            arrived = found["ApproximateArrivalTimestamp"].timestamp()
-            self._ahead.append(Record(found["SequenceNumber"], found["PartitionKey"], found["Data"], arrived))
+        for record in answer["Records"]:
+            arrived = record["ApproximateArrivalTimestamp"].timestamp()
+            self._ahead.append(Record(record["SequenceNumber"], record["PartitionKey"], record["Data"], arrived))
         if answer["Records"]:
             self._read_up_to = self._ahead[-1].sequence
         return len(answer["Records"])
 
     def _position(self) -> str:
-        where = {"ShardIteratorType": self._settings.starting_position}
+        start = {"ShardIteratorType": self._settings.starting_position}
         if self._read_up_to is not None:
-            where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": self._read_up_to}
-        answer = self._client.get_shard_iterator(StreamARN=self._settings.stream_arn, ShardId=self.name, **where)
+            start = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": self._read_up_to}
+        answer = self._client.get_shard_iterator(StreamARN=self._settings.stream_arn, ShardId=self.name, **start)
         return str(answer["ShardIterator"])

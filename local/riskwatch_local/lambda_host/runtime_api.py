@@ -1,6 +1,7 @@
-"""The HTTP side of a Lambda environment: the Runtime API, from which AWS's runtime client takes its invocations.
+"""The Runtime API, from which AWS's runtime client takes its invocations.
 
-One server serves one environment and hands out one invocation at a time. What happens comes out of `events` in order.
+One server serves one environment and hands out one invocation at a time. `events` has the reactions of the client in
+order.
 """
 
 from __future__ import annotations
@@ -15,50 +16,56 @@ from typing import Any, NamedTuple
 from riskwatch_local.services.ports import LOOPBACK
 
 PREFIX = "/2018-06-01/runtime/"
-# What is asked for, beside the invocation itself: it was handed over, answered, or the environment could not start.
-TAKEN, ANSWERED, FAILED, INIT_FAILED = "taken", "answered", "failed", "init failed"
+# An invocation was handed over, answered or failed, or the environment could not start.
+DISPATCHED, ANSWERED, FAILED, INIT_FAILED = "taken", "answered", "failed", "init failed"
 
 
 class Invocation(NamedTuple):
-    """What a function is asked: a request id, the event as JSON, and the seconds that it may take."""
+    """An invocation of a function: request id, event as JSON, time limit."""
 
     request_id: str
     body: bytes
     timeout_s: float
 
 
-class Happening(NamedTuple):
-    """What an environment did: one of the kinds above, and the decoded JSON that came with it."""
+class RuntimeEvent(NamedTuple):
+    """A reaction of an environment.
+
+    `kind` is one of the constants above; `payload` is the decoded JSON that came with it.
+    """
 
     kind: str
     payload: Any = None
 
 
 class RuntimeApi:
-    """A Runtime API server on a free loopback port; `arn` is that of the function it invokes."""
+    """A Runtime API server on a free loopback port.
+
+    `arn` is that of the function which it invokes.
+    """
 
     def __init__(self, arn: str) -> None:
         self.arn = arn
-        self.events: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[RuntimeEvent] = queue.SimpleQueue()
         self._waiting: queue.SimpleQueue[Invocation | None] = queue.SimpleQueue()
         self._server = _Server(self)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     @property
     def address(self) -> str:
-        """Host and port, as AWS_LAMBDA_RUNTIME_API has them."""
+        """Host and port in the form of AWS_LAMBDA_RUNTIME_API."""
         return f"{LOOPBACK}:{self._server.server_address[1]}"
 
     def submit(self, invocation: Invocation) -> None:
-        """Give an invocation to whoever asks next."""
+        """Queue an invocation for the next request."""
         self._waiting.put(invocation)
 
     def take(self) -> Invocation | None:
-        """Wait for an invocation; None when the server is being closed."""
+        """Wait for an invocation; return None when the server closes."""
         return self._waiting.get()
 
     def close(self) -> None:
-        """End the server and let go of a client that waits."""
+        """Stop the server and release a client that waits."""
         self._waiting.put(None)
         self._server.shutdown()
         self._server.server_close()
@@ -74,11 +81,11 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers the paths that a managed runtime uses."""
+    """A handler of the paths that a managed runtime uses."""
 
     server: _Server
     protocol_version = "HTTP/1.1"
-    # An answer in several small packets waits 40 ms for the other side's acknowledgement.
+    # With Nagle's algorithm, an answer in several small packets waits 40 ms for an acknowledgement.
     disable_nagle_algorithm = True
     wbufsize = 65_536
 
@@ -96,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Lambda-Runtime-Deadline-Ms": str(int((time.time() + invocation.timeout_s) * 1000)),
             "Lambda-Runtime-Invoked-Function-Arn": api.arn,
         }
-        api.events.put(Happening(TAKEN))
+        api.events.put(RuntimeEvent(DISPATCHED))
         self._reply(200, invocation.body, headers)
 
     def do_POST(self) -> None:
@@ -109,10 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not kind:
             self._reply(404)
             return
-        # The reply goes first: the client may end as soon as it has it, and must not find the server gone.
+        # Reply first: once the event is queued, the server may be closed before the client has its reply.
         self._reply(202)
         self.wfile.flush()
-        self.server.api.events.put(Happening(kind, json.loads(body) if body else None))
+        self.server.api.events.put(RuntimeEvent(kind, json.loads(body) if body else None))
 
     def _reply(self, status: int, body: bytes = b"{}", headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -123,4 +130,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: the function's own log has what matters."""
+        """Log nothing: the function's own log has the invocations."""

@@ -1,1 +1,1 @@
-"""The processes of the demo: embedded AWS, MLflow, Airflow."""
+"""The processes of a local system: embedded AWS, MLflow and Airflow."""

@@ -1,8 +1,8 @@
-"""Airflow as the demo and the end-to-end tests run it: commands and environment of its components, on loopback.
+"""Commands and environment of the Airflow components on loopback.
 
-Nothing here starts a process; `riskwatch_local.services.supervisor` does. SQLite and LocalExecutor are enough for one
-machine, except for backfills, which Airflow refuses on SQLite. A real installation brings its own Airflow and needs
-only the folders `dags/` and `plugins/`.
+The demo and the end-to-end tests use them. This module starts no process; `riskwatch_local.services.supervisor` does.
+SQLite and LocalExecutor suffice for one machine, except for backfills: Airflow refuses them on SQLite. A production
+installation has its own Airflow and needs only the folders `dags/` and `plugins/`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,35 @@ import httpx
 
 ROOT = Path(__file__).resolve().parents[3]
 USER = "riskwatch"
-# The api-server must answer before any other component starts: tasks of components that race it fail to connect.
+# The api-server must answer before any other component starts: otherwise their first tasks fail to connect.
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+# How long a write waits for others on SQLite. A component whose write fails ends with "database is locked". Writes of
+# the api-server take turns: riskwatch_airflow.one_writer.
+BUSY_S = 30
+REPEATING = (
+    "http.access",
+    "airflow.jobs.scheduler_job_runner",
+    "airflow.dag_processing.manager",
+    "airflow.serialization.definitions.dag",
+)
 
 
 @dataclass(frozen=True)
 class Login:
-    """The one user of a local Airflow; the password is new in every run and readable by its owner only."""
+    """The only user of a local Airflow.
+
+    Every run has a new password, which only the owner of its file can read.
+    """
 
     user: str
     password: str
 
     @classmethod
     def create(cls, home: Path) -> Login:
-        """Write the passwords file of Airflow's simple auth manager under `home` (mode 0600) and return the login."""
+        """Write a new login to Airflow's passwords file and return it.
+
+        The simple auth manager reads the file, which is under `home` (mode 0600).
+        """
         login = cls(USER, secrets.token_urlsafe(12))
         path = passwords_file(home)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,14 +55,15 @@ class Login:
 
 
 def passwords_file(home: Path) -> Path:
-    """Where the simple auth manager of the Airflow in `home` reads its passwords."""
+    """Return the path of the passwords file that Airflow's simple auth manager reads."""
     return home / "passwords.json"
 
 
 def base_environment(home: Path, database_url: str | None = None) -> dict[str, str]:
-    """Return the Airflow settings that name no port: folders, database, no examples, bytecode-friendly parsing.
+    """Return the Airflow settings that do not depend on a port.
 
-    `database_url` None is SQLite in `home`. A Postgres URL must name its driver, postgresql+psycopg2://.
+    They name folders, database and executor, and switch the examples off. Without `database_url`, the database is
+    SQLite in `home`. A Postgres URL names its driver: postgresql+psycopg2://.
     """
     return {
         "AIRFLOW_HOME": str(home),
@@ -58,15 +74,23 @@ def base_environment(home: Path, database_url: str | None = None) -> dict[str, s
         "AIRFLOW__CORE__PARALLELISM": "3",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         "AIRFLOW__CORE__HOSTNAME_CALLABLE": "airflow.utils.net.get_host_ip_address",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url or f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url or f"sqlite:///{home / 'airflow.db'}?timeout={BUSY_S}",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        # These loggers repeat a line for every request, every loop of the scheduler and every parse.
+        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": " ".join(f"{logger}=WARNING" for logger in REPEATING),
+        # Airflow sets these modes itself, whatever the umask is.
+        "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
+        "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
     }
 
 
 def environment(home: Path, port: int, database_url: str | None = None) -> dict[str, str]:
-    """Return `base_environment` plus what the components on loopback `port` need; secrets are made anew."""
+    """Return the settings of components that use loopback `port`.
+
+    These are `base_environment`, the addresses, and new secrets.
+    """
     url = f"http://127.0.0.1:{port}"
     return base_environment(home, database_url) | {
         "AIRFLOW__API__HOST": "127.0.0.1",
@@ -90,19 +114,22 @@ def command(*words: str) -> list[str]:
 
 
 def component(name: str) -> list[str]:
-    """Return the command line of one of `COMPONENTS`; log servers, which would listen on every address, stay off."""
+    """Return the command line of one of `COMPONENTS`.
+
+    Log servers stay off: they would listen on every address.
+    """
     if name in ("scheduler", "triggerer"):
         return command(name, "--skip-serve-logs")
     return command(name)
 
 
 def health_url(port: int) -> str:
-    """Return the address that answers 200 once the api-server on `port` is up."""
+    """Return the URL that answers 200 once the api-server on `port` is up."""
     return f"http://127.0.0.1:{port}/api/v2/monitor/health"
 
 
 def healthy(url: str) -> bool:
-    """Whether the health answer at `url` calls every component healthy."""
+    """Return whether the health endpoint at `url` reports every component as healthy."""
     try:
         answer = httpx.get(url, timeout=10).json()
     except (httpx.HTTPError, ValueError):

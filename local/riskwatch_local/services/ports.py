@@ -1,4 +1,7 @@
-"""Loopback ports for the local services: a free one on request, or a clear word on who holds the one asked for."""
+"""Loopback ports for the local services.
+
+Find a free port, or name the process that uses the requested one.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,16 @@ import psutil
 from riskwatch_ml.core.errors import UserInputError
 
 LOOPBACK = "127.0.0.1"
-# Free ports given out and perhaps not listened on yet: two services must not get the same one.
+# Ports that `free_port` has returned; a service may not listen on its port yet, and no other may get it.
 _given: set[int] = set()
 
 
 class PortTakenError(UserInputError):
-    """A port that was asked for by number is in use."""
+    """A requested port is in use or does not exist."""
 
 
 def free_port() -> int:
-    """Return a TCP port that is free on the loopback interface at this moment and was not given out before."""
+    """Return a TCP port that is free on loopback and was not returned before."""
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind((LOOPBACK, 0))
@@ -29,9 +32,9 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a service could listen on `port` of the loopback interface."""
+    """Return whether a service could listen on `port` of the loopback interface."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: a port whose last connections are in TIME_WAIT counts as free.
+        # Servers set this option too: a port with connections in TIME_WAIT counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -41,7 +44,10 @@ def is_free(port: int) -> bool:
 
 
 def owner(port: int) -> str:
-    """Return "name (pid N)" of the process that listens on `port`, or "another process" where that may not be read."""
+    """Return "name (pid N)" of the process that listens on `port`.
+
+    If this process may not read it: "another process".
+    """
     try:
         connections = psutil.net_connections("tcp")
     except (psutil.AccessDenied, PermissionError):
@@ -57,9 +63,9 @@ def owner(port: int) -> str:
 
 
 def claim(port: int | None, purpose: str) -> int:
-    """Return `port` if it is free, or a free one if it is None (or 0).
+    """Return `port` if it is free, or any free port if it is None or 0.
 
-    Raises PortTakenError naming the purpose, the port and the process that holds it.
+    Raises PortTakenError, which names the purpose, the port and the process that uses it.
     """
     if not port:
         return free_port()

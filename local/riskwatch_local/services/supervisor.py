@@ -1,8 +1,9 @@
-"""A small supervisor for the local services: starts children, waits for their health, and leaves no process behind.
+"""A supervisor for the processes of the local services.
 
-Every child runs in a session of its own and carries a marker in its environment, which its descendants inherit however
-they fork. Stopping a child stops that whole family. A guard process holds the other end of a pipe: when this process
-ends without stopping its children (a crash, SIGKILL), the pipe closes and the guard stops them.
+It starts child processes, waits for their health and leaves no process behind. Every child runs in its own session. A
+marker in its environment is inherited by its descendants, however they fork, and stopping a child stops the whole
+family. A guard process reads from a pipe: if this process ends without stopping its children (a crash, SIGKILL), the
+pipe closes and the guard stops them.
 """
 
 from __future__ import annotations
@@ -19,44 +20,33 @@ import urllib.request
 import uuid
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
-import psutil
-
-from riskwatch_ml.core.errors import OperationError
+from riskwatch_local.services.process_tree import (
+    MARKER,
+    POLL_S,
+    Listener,
+    ProcessError,
+    family,
+    listeners,
+    start_time,
+    terminate,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-MARKER = "RISKWATCH_SUPERVISOR"
-POLL_S = 0.05
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LOOPBACK_PREFIXES = ("127.", "::1", "::ffff:127.")
+    import psutil
 
-# Loopback is asked directly, whatever proxy the environment names.
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# Requests to loopback ignore the proxy that the environment names.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class ProcessError(OperationError):
-    """A child process did not start, died, or did not become healthy."""
-
-
-class Listener(NamedTuple):
-    """A listening TCP socket: process id, address, port."""
-
-    pid: int
-    address: str
-    port: int
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        return self.address.startswith(LOOPBACK_PREFIXES)
-
-
 def answers(url: str, timeout_s: float = 2.0) -> bool:
-    """Whether a GET of `url` is answered with a status below 400."""
+    """Return whether a GET of `url` is answered with a status below 400."""
     try:
         with _opener.open(url, timeout=timeout_s) as response:
             return bool(response.status < 400)
@@ -65,7 +55,7 @@ def answers(url: str, timeout_s: float = 2.0) -> bool:
 
 
 def tail(log: Path, lines: int = 20) -> str:
-    """Return the last lines of a log file, "" where there is none."""
+    """Return the last lines of a log file, "" if the file does not exist."""
     try:
         with log.open("rb") as handle:
             handle.seek(max(0, log.stat().st_size - 64_000))
@@ -75,64 +65,12 @@ def tail(log: Path, lines: int = 20) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-def family(leaders: Iterable[int], marker: str | None = None) -> list[psutil.Process]:
-    """Return the living processes that belong to `leaders`: themselves, their descendants, their sessions.
-
-    With `marker`, also every process whose environment carries it, so a descendant that changed its session and lost
-    its parent is found as well.
-    """
-    wanted = set(leaders)
-    found: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            if (
-                process.pid in wanted
-                or os.getsid(process.pid) in wanted
-                or (marker and process.environ().get(MARKER) == marker)
-            ):
-                found[process.pid] = process
-                found.update({child.pid: child for child in process.children(recursive=True)})
-    found.pop(os.getpid(), None)
-    return [found[pid] for pid in sorted(found)]
-
-
-def terminate(find: Callable[[], list[psutil.Process]], grace_s: float) -> None:
-    """Send SIGTERM to the processes `find` returns, wait up to `grace_s` seconds, then SIGKILL what is left.
-
-    `find` is asked again until it returns nothing, so children born during the shutdown do not escape.
-    """
-    told: set[psutil.Process] = set()
-    deadline = time.monotonic() + grace_s
-    while remaining := find():
-        late = time.monotonic() >= deadline
-        for process in remaining:
-            with contextlib.suppress(psutil.Error):
-                if late:
-                    process.kill()
-                elif process not in told:
-                    told.add(process)
-                    process.terminate()
-        time.sleep(POLL_S)  # not a wait: it would take the exit code from the one who started the process
-        if late and time.monotonic() > deadline + 10:
-            raise ProcessError(f"processes {[process.pid for process in remaining]} did not end after SIGKILL")
-
-
-def listeners(pids: Iterable[int]) -> list[Listener]:
-    """Return the TCP sockets on which `pids` listen, ordered by port."""
-    found = []
-    for pid in pids:
-        with contextlib.suppress(psutil.Error):
-            for connection in psutil.Process(pid).net_connections("tcp"):
-                if connection.status == psutil.CONN_LISTEN:
-                    found += [Listener(pid, connection.laddr.ip, connection.laddr.port)]
-    return sorted(found, key=lambda listener: (listener.port, listener.pid))
-
-
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """Leave the signals that end a program unheard; only the main thread can, elsewhere nothing changes."""
+def _ignore_signals() -> Iterator[None]:
+    """Ignore the signals that end a program during this context.
+
+    Only the main thread can; in another thread nothing changes.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -146,51 +84,61 @@ def _deaf() -> Iterator[None]:
 
 @dataclass
 class Child:
-    """A started process: its name, its handle, its log file and the marker its descendants carry."""
+    """A started process, its log, and the marker that its descendants inherit.
+
+    `start_again` starts the same command once more and returns the new child; only its supervisor calls it.
+    """
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
     marker: str
+    start_again: Callable[[], Child] = field(repr=False)
+    restartable: bool = False
     started: float = field(default_factory=time.monotonic)
     stopped: bool = False
 
     @property
     def pid(self) -> int:
-        """Process id; also the id of its session and process group."""
+        """Process id, which is also the id of the session and of the process group."""
         return self.process.pid
 
     def alive(self) -> bool:
-        """Whether the process itself still runs."""
+        """Return whether the process itself still runs."""
         return self.process.poll() is None
 
     def family(self) -> list[psutil.Process]:
-        """Return the process and all of its living descendants, [] once it was stopped."""
+        """Return the process and all of its living descendants, [] after `stop`."""
         if self.stopped:
             return []
         ended = self.process.poll() is not None
         members = family([self.pid], self.marker)
-        # The id of a process that was waited for may belong to a stranger.
+        # Once its exit code was read, the system may give the process id to another process.
         return [member for member in members if not (ended and member.pid == self.pid)]
+
+    def ending(self) -> str | None:
+        """Return how the process has ended by itself, for example "was ended by SIGKILL"; None if it has not."""
+        code = self.process.poll()
+        if code is None or self.stopped:
+            return None
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def ensure_alive(self) -> None:
         """Raise ProcessError with the end of the log if the process has ended by itself."""
-        code = self.process.poll()
-        if code is None or self.stopped:
-            return
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        raise ProcessError(f"{self.name} {how}. The last lines of {self.log}:\n{tail(self.log) or '(nothing)'}")
+        if how := self.ending():
+            raise ProcessError(f"{self.name} {how}. The last lines of {self.log}:\n{tail(self.log) or '(nothing)'}")
 
     def wait_healthy(self, health: str | Callable[[], bool], timeout_s: float = 60.0) -> float:
-        """Wait until `health` (a URL that answers, or a callable that returns True) and return the seconds since start.
+        """Wait until the process is healthy; return the seconds since its start.
 
-        Raises ProcessError with the end of the log if the process dies first or `timeout_s` passes.
+        `health` is a URL that answers, or a callable that returns True. Raises ProcessError with the end of the log if
+        the process dies first, or after `timeout_s` seconds.
         """
         deadline = time.monotonic() + timeout_s
         while True:
             self.ensure_alive()
             if answers(health) if isinstance(health, str) else health():
-                self.ensure_alive()  # something else may hold the port and answer in its place
+                self.ensure_alive()  # another process may use the port and answer
                 return time.monotonic() - self.started
             if time.monotonic() >= deadline:
                 raise ProcessError(
@@ -200,25 +148,27 @@ class Child:
             time.sleep(POLL_S)
 
     def stop(self, grace_s: float = 15.0) -> None:
-        """End the process and all of its descendants: SIGTERM, up to `grace_s` seconds, SIGKILL. Again is harmless."""
+        """Stop the process and its descendants; may be repeated.
+
+        They get SIGTERM, and SIGKILL after `grace_s` seconds.
+        """
         terminate(self.family, grace_s)
         self.process.wait()
         self.stopped = True
 
 
 class Supervisor:
-    """Starts children and stops all of them, newest first, when the context ends.
+    """A context that starts child processes and stops all of them at its end.
 
-    >>> from pathlib import Path
-    >>> with Supervisor() as supervisor:
-    ...     supervisor.start("sleeper", ["sleep", "60"], log=Path("/dev/null")).alive()
-    True
+    The newest child is stopped first. >>> from pathlib import Path >>> with Supervisor() as supervisor: ...
+    supervisor.start("sleeper", ["sleep", "60"], log=Path("/dev/null")).alive() True
     """
 
     def __init__(self, grace_s: float = 15.0) -> None:
         self.grace_s = grace_s
         self.children: list[Child] = []
         self._run = uuid.uuid4().hex
+        self._started = 0
         self._guard: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -235,13 +185,16 @@ class Supervisor:
         log: Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        restartable: bool = False,
     ) -> Child:
-        """Start `command` in a session of its own, its output appended to `log`.
+        """Start `command` in its own session and append its output to `log`.
 
-        `env` is the whole environment (default: this process's). Raises ProcessError if it cannot be started.
+        `env` is its whole environment (default: that of this process). `restartable` says that a new process continues
+        where a dead one ended. Raises ProcessError if the start fails.
         """
         self._ensure_guard()
-        marker = f"{self._run}-{len(self.children)}"
+        marker = f"{self._run}-{self._started}"
+        self._started += 1
         environment = {**(os.environ if env is None else env), MARKER: marker}
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
@@ -257,15 +210,25 @@ class Supervisor:
                 )
             except OSError as error:
                 raise ProcessError(f"{name} could not be started: {error}") from error
-        child = Child(name, process, log, marker)
+        start_again = partial(self.start, name, command, log=log, env=env, cwd=cwd, restartable=restartable)
+        child = Child(name, process, log, marker, start_again, restartable)
         self.children.append(child)
-        self._tell_guard(f"{marker}\n")
+        self._tell_guard(f"{marker} {child.pid} {start_time(child.pid)!r}\n")
         return child
 
     def ensure_alive(self) -> None:
         """Raise ProcessError for the first child that has ended."""
         for child in self.children:
             child.ensure_alive()
+
+    def restart(self, child: Child) -> Child:
+        """Stop what is left of `child`, start its command again and return the new child, which takes its place."""
+        child.stop(self.grace_s)
+        place = self.children.index(child)
+        new = child.start_again()
+        self.children.remove(new)
+        self.children[place] = new
+        return new
 
     def pids(self) -> list[int]:
         """Return the ids of all living children and their descendants."""
@@ -276,11 +239,12 @@ class Supervisor:
         return listeners(self.pids())
 
     def stop(self) -> None:
-        """Stop all children, newest first, then the guard; one that resists does not keep the others.
+        """Stop all children, newest first, then the guard.
 
-        Raises the error of a child that could not be ended. Signals that would end this process wait until it is done.
+        A child that cannot be stopped does not prevent the others from being stopped; its error is raised at the end.
+        Signals that would end this process are ignored meanwhile.
         """
-        with _deaf(), contextlib.ExitStack() as stack:
+        with _ignore_signals(), contextlib.ExitStack() as stack:
             stack.callback(self._dismiss_guard)
             for child in self.children:
                 stack.callback(child.stop, self.grace_s)
@@ -312,15 +276,18 @@ class Supervisor:
 
 
 def guard(lines: Iterable[str], grace_s: float) -> None:
-    """Read markers, one a line, until the pipe closes; unless "done" came last, stop the families that carry them.
+    """Read children, one per line, and stop their families at the end.
 
-    By marker, not by process id: with the parent gone an id may meanwhile belong to somebody else.
+    The end is a closed pipe; if the last line is "done", nothing is stopped. A line has marker, process id and start
+    time. A process that sets its title, such as Airflow's api-server, overwrites the marker in its environment, so its
+    id is needed too; once the parent has gone, the id may belong to another process, which started at another time.
     """
-    markers = [line.strip() for line in lines]
-    if markers[-1:] == ["done"]:
+    children = [line.split() for line in lines]
+    if children[-1:] == [["done"]]:
         return
-    for marker in reversed(markers):
-        terminate(partial(family, [], marker), grace_s)
+    for marker, pid, started in reversed(children):
+        leaders = [int(pid)] if start_time(int(pid)) in (float(started), 0.0) else []
+        terminate(partial(family, leaders, marker), grace_s)
 
 
 if __name__ == "__main__":

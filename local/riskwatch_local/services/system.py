@@ -1,7 +1,7 @@
-"""The whole system on one machine: embedded AWS with the stack deployed, MLflow, Airflow, and what joins them.
+"""The whole system on one machine: embedded AWS, MLflow and Airflow.
 
-`System.start` brings up what the caller asks for and leaves every process to one supervisor; ending its context ends
-them all. The demo starts everything, the end-to-end tests leave the Airflow components out and run DAGs in process.
+`session` starts the embedded AWS and ends every process when its context ends. `System.start_services` adds MLflow and
+Airflow. The demo starts all of them; some end-to-end tests leave Airflow out and run the DAGs in process.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import os
 import shlex
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from riskwatch_infra.deploy import Outputs, deploy
 from riskwatch_local.services import airflow_components, mlflow_server, ports
 from riskwatch_local.services.airflow_client import AirflowClient
 from riskwatch_local.services.airflow_components import Login
-from riskwatch_local.services.embedded_aws import EmbeddedAws, client_settings
-from riskwatch_local.services.supervisor import Child, ProcessError, Supervisor, answers, tail
+from riskwatch_local.services.embedded_aws import EmbeddedAws
+from riskwatch_local.services.process_tree import ProcessError
+from riskwatch_local.services.supervisor import Child, Supervisor, answers, tail
 from riskwatch_ml.core import aws, settings
 from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.schema import catalogue, inventory
@@ -36,26 +38,31 @@ if TYPE_CHECKING:
     from riskwatch_ml.schema.inventory import Instance
 
 READY_S = 180.0
-
-
-# A folder that holds this file is ours: only there is anything removed.
+# Riskwatch removes files only from a folder that contains this file.
 OWN = ".riskwatch-state"
-ERROR_LOG = "error.log"  # written by the command line, also before a run has taken the folder
+ERROR_LOG = "error.log"  # the command line may write it before a run has taken the folder
+
+Value = str | int | float
 
 
 class StateFolderError(UserInputError):
-    """The state folder cannot be used: another run holds it, or it holds somebody else's files."""
+    """The state folder cannot be used.
+
+    Another run uses it, or it contains files of another program.
+    """
 
 
 @contextmanager
 def state_folder(path: Path) -> Iterator[Path]:
-    """Hold `path` for this run alone and empty what the last run left there (the summary beside it stays).
+    """Reserve `path` for this run and remove the files of the last run.
 
-    Raises StateFolderError while another run holds it, and for a folder with files that no run of ours has made.
+    The summary of the last run stays. During the context this process and its children create files that only their
+    owner can read. Raises StateFolderError if another run uses the folder, or if it contains files
+    that Riskwatch has not written.
     """
     path.mkdir(parents=True, exist_ok=True)
     if not (path / OWN).exists() and any(item.name != ERROR_LOG for item in path.iterdir()):
-        raise StateFolderError(f"{path} holds files that are not Riskwatch's: name a new or empty folder by --state")
+        raise StateFolderError(f"{path} contains files that are not Riskwatch's: name a new or empty folder by --state")
     (path / OWN).touch()
     with (path / "lock").open("w") as lock:
         try:
@@ -66,12 +73,19 @@ def state_folder(path: Path) -> Iterator[Path]:
             ) from error
         for old in ("airflow", "aws", "logs", "mlflow"):
             shutil.rmtree(path / old, ignore_errors=True)
-        yield path
+        path.chmod(0o700)
+        for kept in path.iterdir():
+            kept.chmod(0o700 if kept.is_dir() else 0o600)
+        before = os.umask(0o077)
+        try:
+            yield path
+        finally:
+            os.umask(before)
 
 
 @dataclass
 class System:
-    """Running components and what a caller needs to reach them."""
+    """A running system: its components, their addresses and settings."""
 
     state: Path
     supervisor: Supervisor
@@ -81,27 +95,33 @@ class System:
     airflow_url: str
     environment: dict[str, str]
     login: Login
-    settings: Mapping[str, str | int | float]
+    settings: Mapping[str, Value]
 
     @property
     def store(self) -> Store:
-        """The stack's bucket."""
+        """The bucket of the stack."""
         return Store(aws.client("s3"), self.outputs.bucket)
 
     def airflow(self) -> AirflowClient:
-        """Return a logged-in client of the api-server."""
+        """Return a client of the api-server that is logged in."""
         logs = self.state / "airflow" / "logs"
         return AirflowClient(self.airflow_url, self.login.user, self.login.password, logs, self.supervisor.ensure_alive)
 
     def write_settings(self, schedules: Mapping[str, str]) -> None:
-        """Write the settings file with these schedules (DAG -> cron text); DAG files see them when they are parsed."""
+        """Write the settings file with these schedules (DAG id -> cron expression).
+
+        A DAG takes its schedule from the file when Airflow parses the DAG.
+        """
         lines = [f"{key} = {json.dumps(value)}" for key, value in self.settings.items()]
         lines += ["", "[schedules]", *(f"{dag} = {json.dumps(cron)}" for dag, cron in schedules.items())]
         (self.state / "riskwatch.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
         settings.load.cache_clear()
 
     def start_mlflow(self) -> Callable[[], float]:
-        """Start the MLflow server; the returned function waits for it and returns the seconds that it took."""
+        """Start the MLflow server and return a function that waits for it.
+
+        The function returns the seconds that the start took.
+        """
         port = int(self.mlflow_url.rsplit(":", 1)[1])
         folder = self.state / "mlflow"
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,15 +131,16 @@ class System:
             env={**self.environment, **mlflow_server.environment()},
             log=self.state / "logs" / "mlflow.log",
             cwd=folder,
+            restartable=True,
         )
         return lambda: child.wait_healthy(mlflow_server.health_url(port), READY_S)
 
     def migrate_airflow(self) -> None:
-        """Make Airflow's database. Raises ProcessError with the end of its log."""
+        """Create Airflow's database. Raises ProcessError with the end of the log."""
         log = self.state / "logs" / "airflow-migrate.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
-            done = subprocess.run(
+            migration = subprocess.run(
                 airflow_components.command("db", "migrate"),
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -127,15 +148,18 @@ class System:
                 stderr=subprocess.STDOUT,
                 check=False,
             )
-        if done.returncode:
+        if migration.returncode:
             raise ProcessError(f"`airflow db migrate` failed. The last lines of {log}:\n{tail(log)}")
 
     def start_airflow(self) -> None:
-        """Start the api-server, wait for it, start the other components and wait until all of them are healthy."""
+        """Start all components of Airflow and wait until they are healthy.
+
+        The api-server comes first; the others need it.
+        """
         port = int(self.airflow_url.rsplit(":", 1)[1])
         health = airflow_components.health_url(port)
-        first, *others = airflow_components.COMPONENTS
-        self.start_component(first).wait_healthy(health, READY_S)
+        api_server, *others = airflow_components.COMPONENTS
+        self.start_component(api_server).wait_healthy(health, READY_S)
         children = [self.start_component(name) for name in others]
         for child in children:
             child.wait_healthy(lambda: airflow_components.healthy(health), READY_S)
@@ -148,11 +172,57 @@ class System:
             env=self.environment,
             log=self.state / "logs" / f"airflow-{name}.log",
             cwd=self.state,
+            restartable=True,
         )
 
     def reachable(self) -> dict[str, bool]:
-        """Return whether Airflow and MLflow answer at the addresses that the summary prints."""
+        """Return whether Airflow and MLflow answer at the URLs that the summary prints."""
         return {"airflow": answers(self.airflow_url), "mlflow": answers(self.mlflow_url)}
+
+    def start_services(self, publish: Callable[[], object], *, airflow_last: bool = False) -> None:
+        """Start MLflow and Airflow while `publish` runs; return when all are ready.
+
+        `publish` runs in the caller's thread. With `airflow_last`, the components of Airflow start after `publish` has
+        returned: use it if DAGs run as soon as Airflow parses them, so that their first runs find the published
+        metrics.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            services = pool.submit(self._start_services, airflow=not airflow_last)
+            publish()
+            services.result()
+        if airflow_last:
+            self.start_airflow()
+
+    def _start_services(self, *, airflow: bool) -> None:
+        self.migrate_airflow()
+        wait_for_mlflow = self.start_mlflow()
+        if airflow:
+            self.start_airflow()
+        wait_for_mlflow()
+
+
+class Options(TypedDict, total=False):
+    """The optional arguments of `start`."""
+
+    period_s: int
+    airflow_port: int | None
+    mlflow_port: int | None
+    database_url: str | None
+    overrides: Mapping[str, Value] | None
+    schedules: Mapping[str, str] | None
+
+
+@contextmanager
+def session(
+    state: Path, metrics: Catalogue, instances: Mapping[str, Instance], **options: Unpack[Options]
+) -> Iterator[System]:
+    """Start a system in the folder `state` for the duration of a context.
+
+    The folder is reserved for it, and all processes end with the context. Takes the arguments of `start`; raises its
+    errors and those of `state_folder`.
+    """
+    with state_folder(state) as folder, Supervisor() as supervisor:
+        yield start(supervisor, folder, metrics, instances, **options)
 
 
 def start(
@@ -165,60 +235,77 @@ def start(
     airflow_port: int | None = None,
     mlflow_port: int | None = None,
     database_url: str | None = None,
-    overrides: Mapping[str, str | int | float] | None = None,
+    overrides: Mapping[str, Value] | None = None,
     schedules: Mapping[str, str] | None = None,
 ) -> System:
-    """Start the embedded AWS, deploy the stack, write the settings, and set this process's environment to use them.
+    """Start the embedded AWS and deploy the stack; return the system.
 
-    MLflow and Airflow are given their ports and settings; the caller starts them. `database_url` is Airflow's database,
-    None for SQLite in the state folder. `overrides` are further settings. Without `schedules` (DAG -> cron text)
-    all DAGs run by hand only.
+    The settings are written, and this process's environment is set to use them. MLflow and Airflow get their ports and
+    settings here; `System.start_services` starts them. `period_s` is the length of a period in seconds. `database_url`
+    is Airflow's database, None for SQLite in the state folder. `overrides` are further settings. Without `schedules`
+    (DAG id -> cron expression) all DAGs run by hand only. Raises PortTakenError, EmbeddedAwsError, ProcessError and
+    DeployError.
     """
     airflow_url = f"http://127.0.0.1:{ports.claim(airflow_port, 'Airflow')}"
     mlflow_url = f"http://127.0.0.1:{ports.claim(mlflow_port, 'MLflow')}"
     embedded = EmbeddedAws.start(supervisor, state, log=state / "logs" / "embedded-aws.log")
     home = state / "airflow"
     home.mkdir(parents=True, exist_ok=True)
-    environment = {
-        **embedded.environment(),
-        **airflow_components.environment(home, int(airflow_url.rsplit(":", 1)[1]), database_url),
-        "RISKWATCH_CONFIG": str(state / "riskwatch.toml"),
-    }
-    # This process reads and writes the same bucket, through the same factory, as the components do.
-    for stale in [
-        key for key in os.environ if key.startswith(("AWS_", "RISKWATCH_", "AIRFLOW_")) and key not in environment
-    ]:
-        del os.environ[stale]
-    os.environ.update(environment)
-    aws.forget()
-    outputs = deploy(
-        aws.client("cloudformation"),
-        parameters={"EndpointUrl": embedded.endpoint, "Link": f"{airflow_url}/"},
-        poll_s=0.2,
-    )
+    airflow = airflow_components.environment(home, int(airflow_url.rsplit(":", 1)[1]), database_url)
+    environment = {**embedded.environment(), **airflow, "RISKWATCH_CONFIG": str(state / "riskwatch.toml")}
+    _adopt(environment)
+    parameters = {"EndpointUrl": embedded.endpoint, "Link": f"{airflow_url}/"}
+    outputs = deploy(aws.client("cloudformation"), aws.client("lambda"), parameters=parameters, poll_s=0.2)
     (state / "catalogue.toml").write_text(catalogue.dumps(metrics), encoding="utf-8")
-    values: dict[str, str | int | float] = {
-        "bucket": outputs.bucket,
-        "stream": outputs.stream,
-        "table": outputs.table,
-        "function": outputs.function,
-        "mlflow_uri": mlflow_url,
-        "catalogue": str(state / "catalogue.toml"),
-        "period_s": period_s,
-        "promotion": "auto",
-        **(overrides or {}),
-    }
-    _write_environment(state / "env", embedded.endpoint)
+    _write_environment(state / "env", embedded.client_settings)
     system = System(
-        state, supervisor, embedded.endpoint, outputs, mlflow_url, airflow_url, environment, Login.create(home), values
+        state=state,
+        supervisor=supervisor,
+        endpoint=embedded.endpoint,
+        outputs=outputs,
+        mlflow_url=mlflow_url,
+        airflow_url=airflow_url,
+        environment=environment,
+        login=Login.create(home),
+        settings={**_settings(state, outputs, mlflow_url, period_s), **(overrides or {})},
     )
     system.write_settings(schedules or dict.fromkeys(settings.DEFAULT_SCHEDULES, settings.MANUAL))
     system.store.put_bytes(keys.INVENTORY, inventory.dumps(instances).encode())
     return system
 
 
-def _write_environment(path: Path, endpoint: str) -> None:
-    """Write what another shell needs to reach the running system, to be read by `source`; only its owner may."""
-    values = {**client_settings(endpoint), "RISKWATCH_CONFIG": str(path.with_name("riskwatch.toml"))}
+def _adopt(environment: Mapping[str, str]) -> None:
+    """Replace this process's settings by those of the components.
+
+    These are the variables of AWS, Riskwatch and Airflow. This process then reads and writes the same bucket, through
+    the same client factory, as the components do.
+    """
+    prefixes = ("AWS_", "RISKWATCH_", "AIRFLOW_")
+    for stale in [key for key in os.environ if key.startswith(prefixes) and key not in environment]:
+        del os.environ[stale]
+    os.environ.update(environment)
+    aws.clear_clients()
+
+
+def _settings(state: Path, outputs: Outputs, mlflow_url: str, period_s: int) -> dict[str, Value]:
+    return {
+        "bucket": outputs.bucket,
+        "stream": outputs.stream,
+        "table": outputs.table,
+        "function": outputs.function,
+        "operations_topic_arn": outputs.operations_topic_arn,
+        "mlflow_uri": mlflow_url,
+        "catalogue": str(state / "catalogue.toml"),
+        "period_s": period_s,
+        "promotion": "auto",
+    }
+
+
+def _write_environment(path: Path, client_settings: Mapping[str, str]) -> None:
+    """Write the variables with which another shell reaches the system.
+
+    The file is for `source`; only its owner can read it.
+    """
+    values = {**client_settings, "RISKWATCH_CONFIG": str(path.with_name("riskwatch.toml"))}
     with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())

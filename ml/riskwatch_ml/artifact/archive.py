@@ -1,8 +1,8 @@
-"""The artifact: a model and the code that serves it in one zip, the same bytes for the same content.
+"""The artifact: a model and the code that serves it, in one reproducible zip.
 
-Everything inside is data or reviewed source: JSON, little-endian numbers, their SHA-256 sums and the inference
-function's modules. Members are stored uncompressed, sorted, with fixed dates and modes, so no library version changes
-the bytes, and the digest of a zip is the name of what is promoted, run and rolled back to.
+Everything inside is data or reviewed source: JSON, little-endian numbers, their SHA-256 sums and the modules of the
+inference function. Members are stored uncompressed and sorted, with fixed dates and modes, so no library version
+changes the bytes. The digest of the zip is the name under which a model is promoted, run and rolled back to.
 """
 
 from __future__ import annotations
@@ -13,41 +13,79 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 
 import riskwatch_lambda
 from riskwatch_lambda.model.document import ARRAYS_FILE, DOCUMENT_FILE, FILES, SUMS_FILE, ModelError, from_files, sums
+from riskwatch_lambda.model.kinds import KINDS
 from riskwatch_ml.artifact import quantise
 from riskwatch_ml.artifact.minify import shipped, stored_zip
 from riskwatch_ml.core.errors import OperationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 CODE_PACKAGE = "riskwatch_lambda"
 MODEL_DIRECTORY = "model"
 FLOAT16, FLOAT32 = np.dtype("<f2"), np.dtype("<f4")
+
+Json = dict[str, Any]
+"""A model document. The archive reads only its key `arrays`; `riskwatch_ml.model.document`, above, types the rest."""
 
 
 class ArtifactError(OperationError):
     """An artifact cannot be built, or its bytes are not an intact artifact."""
 
 
-def pack(document: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Build the zip of a model: reproducible, and loadable by the function, which is tried here.
+class KnownNames(NamedTuple):
+    """The instances and the roles of which a model has a baseline."""
 
-    ``document`` is the model document; its key ``arrays`` is made here. ``arrays`` hold values that float32 represents
-    exactly (where half precision does too, as for prototypes, it is what is stored), ``center`` and ``scale``
-    (n_baselines, 24, width) those of the grid they are stored on (``riskwatch_ml.artifact.quantise``): parameters are
-    rounded before anything is computed with them, not while packing. Raises ArtifactError when a value is not, or when
-    the function would refuse the model.
+    instances: frozenset[str]
+    roles: frozenset[str]
+
+
+class StoredArray(TypedDict):
+    """The place of an array in `model.bin`.
+
+    `type` is a NumPy type without its byte order, `offset` is in bytes.
     """
-    index: dict[str, dict[str, Any]] = {}
+
+    type: str
+    offset: int
+    shape: list[int]
+
+
+def pack(document: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return the zip of a model; equal content gives equal bytes.
+
+    The function's own loader reads the model before it is packed.
+
+    Parameters
+    ----------
+    document
+        The model document without its key `arrays`, which this function adds.
+    arrays
+        Arrays by name, with values that float32 represents exactly. Arrays that half precision also represents exactly,
+        such as prototypes, are stored in half precision. `center` and `scale` (n_baselines, 24, width) lie on the grid
+        of `riskwatch_ml.artifact.quantise`. Parameters are rounded before anything is computed with them, not here.
+        The names of a further part (`riskwatch_ml.artifact.parts`) begin with its kind and a slash.
+
+    Raises
+    ------
+    ArtifactError
+        Rounding would change a value, or the function would refuse the model.
+    """
+    return pack_stored(document, stored_arrays(arrays))
+
+
+def pack_stored(document: Mapping[str, object], stored: Mapping[str, np.ndarray]) -> bytes:
+    """Return the zip of a model with arrays as `stored_arrays` returns them; see `pack`."""
+    index: dict[str, StoredArray] = {}
     parts: list[bytes] = []
     offset = 0
-    for name, values in sorted(stored_arrays(arrays).items()):
+    for name, values in sorted(stored.items()):
         index[name] = {"type": values.dtype.str[1:], "offset": offset, "shape": list(values.shape)}
         parts.append(values.astype(values.dtype.newbyteorder("<")).tobytes(order="C"))
         offset += len(parts[-1])
@@ -64,91 +102,146 @@ def pack(document: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes
     return stored_zip({**_code(), **{f"{MODEL_DIRECTORY}/{name}": content for name, content in files.items()}})
 
 
-def unpack(zip_bytes: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Give the document and the arrays of an artifact by name: as float32, also those stored in half precision.
+def unpack(zip_bytes: bytes) -> tuple[Json, dict[str, np.ndarray]]:
+    """Return the document of an artifact, and its arrays by name as float32.
 
-    Raises ArtifactError when the bytes are not a zip with a model, when one of its files is not the one that was
-    packed, or when the function would refuse the model.
+    The document and the arrays are those of all parts; `riskwatch_ml.artifact.parts` splits them. Raises ArtifactError
+    as `unpack_stored` does.
+    """
+    document, stored = unpack_stored(zip_bytes)
+    arrays = {}
+    for prefix, part in _by_prefix(stored).items():
+        center, scale = quantise.decode(part)
+        values = {name: array for name, array in part.items() if name not in quantise.STORED}
+        for name, array in {**values, "center": center, "scale": scale}.items():
+            arrays[prefix + name] = array.astype(FLOAT32)
+    return document, arrays
+
+
+def unpack_stored(zip_bytes: bytes) -> tuple[Json, dict[str, np.ndarray]]:
+    """Return the document of an artifact, and its arrays by name with the types and values of `model.bin`.
+
+    Raises ArtifactError if the bytes are not a zip with a model, if a file differs from the packed one, or if the
+    function would refuse the model.
     """
     files = model_files(zip_bytes)
     try:
         from_files(files)
     except ModelError as error:
         raise ArtifactError(f"the function would refuse this model: {error}") from error
-    document: dict[str, Any] = json.loads(files[DOCUMENT_FILE])
+    document: Json = json.loads(files[DOCUMENT_FILE])
+    index: dict[str, StoredArray] = document["arrays"]
     stored = {
         name: np.frombuffer(
             files[ARRAYS_FILE], "<" + entry["type"], int(np.prod(entry["shape"])), entry["offset"]
         ).reshape(entry["shape"])
-        for name, entry in document["arrays"].items()
+        for name, entry in index.items()
     }
-    center, scale = quantise.decode(stored)
-    arrays = {name: values.astype(FLOAT32) for name, values in stored.items() if name not in quantise.STORED}
-    return document, {**arrays, "center": center.astype(np.float32), "scale": scale.astype(np.float32)}
+    return document, stored
 
 
 def model_files(zip_bytes: bytes) -> dict[str, bytes]:
-    """Give the files of the model in an artifact by name; raises ArtifactError when the bytes are no such zip."""
+    """Return the files of the model in an artifact, by name.
+
+    Raises ArtifactError if the bytes are not such a zip.
+    """
+    return _files(zip_bytes, FILES)
+
+
+def _files(zip_bytes: bytes, names: Sequence[str]) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(zip_bytes)) as archive:
-            return {name: archive.read(f"{MODEL_DIRECTORY}/{name}") for name in FILES}
+            return {name: archive.read(f"{MODEL_DIRECTORY}/{name}") for name in names}
     except zipfile.BadZipFile as error:
         raise ArtifactError(f"the artifact is damaged: {error}") from error
     except KeyError as error:
-        raise ArtifactError(f"the artifact does not hold all of {', '.join(FILES)}: is it another zip?") from error
+        raise ArtifactError(f"the artifact does not hold all of {', '.join(names)}: is it another zip?") from error
+
+
+def known_names(zip_bytes: bytes) -> KnownNames:
+    """Return the instances and roles of all kinds of which the model of an artifact has a baseline.
+
+    Raises ArtifactError if the bytes are not a zip with a model.
+    """
+    document: Json = json.loads(_files(zip_bytes, (DOCUMENT_FILE,))[DOCUMENT_FILE])
+    baselines = [part["baselines"] for part in (document, *document.get(KINDS, {}).values())]
+    names = (frozenset(name for part in baselines for name in part[group]) for group in KnownNames._fields)
+    return KnownNames(*names)
 
 
 def unzip(zip_bytes: bytes, directory: Path) -> None:
-    """Write the files of an artifact into a directory, as Lambda does before it starts the function."""
+    """Write the files of an artifact into a directory.
+
+    Lambda does the same before it starts the function.
+    """
     with zipfile.ZipFile(io.BytesIO(zip_bytes)) as archive:
         archive.extractall(directory)
 
 
-def digest(zip_bytes: bytes) -> str:
-    """Give the hex SHA-256 of an artifact: its name in keys, tags and the ledger."""
+def checksum(zip_bytes: bytes) -> str:
+    """Return the hex SHA-256 of an artifact: its name in keys, tags and the ledger."""
     return hashlib.sha256(zip_bytes).hexdigest()
 
 
 def code_sha256(zip_bytes: bytes) -> str:
-    """Give the base64 SHA-256 of an artifact, as Lambda reports it in ``CodeSha256``."""
+    """Return the base64 SHA-256 of an artifact, as Lambda reports it in `CodeSha256`."""
     return base64.b64encode(hashlib.sha256(zip_bytes).digest()).decode()
 
 
-def stored_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Give the arrays as they are stored: in float32 or half precision, centre and scale on their grid.
+def checksum_of(code_sha256: str) -> str:
+    """Return the hex SHA-256 for a `CodeSha256` of Lambda."""
+    return base64.b64decode(code_sha256).hex()
 
-    Raises ArtifactError where rounding would change one.
+
+def stored_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays as they are stored.
+
+    They are in float32 or half precision, with centre and scale as counts on their grid. Raises ArtifactError if
+    rounding would change a value.
     """
-    rounded = {name: _float32(name, values) for name, values in arrays.items()}
-    try:
-        profile = quantise.encode(rounded.pop("center"), rounded.pop("scale"))
-    except KeyError as error:
-        raise ArtifactError(f"array {error} is missing: a model needs centre and scale of its baselines") from error
-    except quantise.GridError as error:
-        raise ArtifactError(str(error)) from error
-    return {**{name: _narrowest(values) for name, values in rounded.items()}, **profile}
+    stored: dict[str, np.ndarray] = {}
+    for prefix, part in _by_prefix(arrays).items():
+        rounded = {name: _float32(prefix + name, values) for name, values in part.items()}
+        try:
+            profile = quantise.encode(rounded.pop("center"), rounded.pop("scale"))
+        except KeyError as error:
+            raise ArtifactError(f"array {error} is missing: a model needs centre and scale of its baselines") from error
+        except quantise.GridError as error:
+            raise ArtifactError(str(error)) from error
+        narrow = {name: _narrowest(values) for name, values in rounded.items()}
+        stored |= {prefix + name: values for name, values in {**narrow, **profile}.items()}
+    return stored
+
+
+def _by_prefix(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Return the arrays of each part by its prefix, which is empty for the first part."""
+    groups: dict[str, dict[str, np.ndarray]] = {}
+    for full, values in arrays.items():
+        kind, slash, name = full.rpartition("/")
+        groups.setdefault(kind + slash, {})[name] = values
+    return groups
 
 
 def _narrowest(values: np.ndarray) -> np.ndarray:
-    """Give the values in half precision where that holds each of them exactly."""
+    """Return the values in half precision if that represents each of them exactly."""
     with np.errstate(over="ignore"):
         half = values.astype(FLOAT16)
     return half if np.array_equal(half, values) else values
 
 
 def _float32(name: str, values: np.ndarray) -> np.ndarray:
-    given = np.asarray(values)
-    if given.dtype.kind not in "fiu":
-        raise ArtifactError(f"array {name!r} has dtype {given.dtype}, expected numbers")
+    original = np.asarray(values)
+    if original.dtype.kind not in "fiu":
+        raise ArtifactError(f"array {name!r} has dtype {original.dtype}, expected numbers")
     with np.errstate(over="ignore"):
-        rounded = given.astype(FLOAT32)
-    if not np.array_equal(rounded.astype(np.float64), given.astype(np.float64)):
+        rounded = original.astype(FLOAT32)
+    if not np.array_equal(rounded.astype(np.float64), original.astype(np.float64)):
         raise ArtifactError(f"array {name!r} holds values that float32 does not: round parameters before using them")
     return rounded
 
 
 def _code() -> dict[str, bytes]:
-    """Give the modules of the function by their names in the zip."""
+    """Return the minified modules of the function, by their names in the zip."""
     package = Path(riskwatch_lambda.__path__[0])
     return {
         f"{CODE_PACKAGE}/{path.relative_to(package).as_posix()}": shipped(path.read_text(encoding="utf-8")).encode()

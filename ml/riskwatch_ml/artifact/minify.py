@@ -1,9 +1,10 @@
-"""What makes the bytes of an artifact: source as it is shipped, and a zip that is the same wherever it is written.
+"""Reproducible bytes: minified source in a deterministic zip.
 
-The function compiles its source at every cold start and its size counts, so what only readers and type checkers need
-stays here: docstrings, comments, annotations, imports for them, and spaces. Line numbers and names are kept: a
-traceback of the function points into this repository. The zip is stored uncompressed, sorted, with fixed dates and
-modes. Standard library alone, and the same bytes on every Python that can run the function.
+The function compiles its source at every cold start, and its size counts. Everything that only readers and type
+checkers need is removed: docstrings, comments, annotations, imports for them, and spaces. Line numbers and names stay,
+so a traceback of the function points into this repository. The zip is uncompressed and sorted, with fixed dates and
+modes. This module uses the standard library only, and gives the same bytes on every Python version that can run the
+function.
 """
 
 from __future__ import annotations
@@ -25,21 +26,27 @@ REGULAR_FILE_0644 = 0o100644 << 16
 UNIX = 3
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DOCUMENTED = (ast.Module, ast.ClassDef, *_FUNCTIONS)
-# From Python 3.12 on an f-string is many tokens; it is shipped as it stands.
+# Since Python 3.12 an f-string is several tokens; it is not minified.
 _STARTS = getattr(tokenize, "FSTRING_START", None)
 _ENDS = getattr(tokenize, "FSTRING_END", None)
 
-# First and last byte of a part that goes, and what takes its place.
+# Begin and end of a removed part in bytes, and its replacement.
 Cut = tuple[int, int, bytes]
 
 
 def shipped(source: str) -> str:
-    """Give a module's source without what only its readers need; raises SyntaxError where it is no Python."""
+    """Return a module's source without the parts that only its readers need.
+
+    Raises SyntaxError if the source is not Python.
+    """
     return _tight(_cut(_cut(source, _unread), _unimported))
 
 
 def _cut(source: str, find: Callable[[ast.Module, bytes, Span], list[Cut]]) -> str:
-    """Take the parts that ``find`` finds out, each line staying where it was."""
+    """Return the source without the parts that `find` returns.
+
+    Line numbers stay the same.
+    """
     content = source.encode()
     starts = [0, *accumulate(len(line) for line in content.splitlines(keepends=True))]
 
@@ -50,7 +57,7 @@ def _cut(source: str, find: Callable[[ast.Module, bytes, Span], list[Cut]]) -> s
     parts: list[bytes] = []
     reached = 0
     for begin, end, instead in sorted(find(ast.parse(source), content, span)):
-        if begin >= reached:  # else it lies in one that is gone
+        if begin >= reached:  # else it lies inside a part that is removed already
             parts += content[reached:begin], instead, b"\n" * content.count(b"\n", begin, end)
             reached = end
     return b"".join([*parts, content[reached:]]).decode()
@@ -73,14 +80,14 @@ def _unread(tree: ast.Module, content: bytes, span: Span) -> list[Cut]:
 
 
 def _unimported(tree: ast.Module, content: bytes, span: Span) -> list[Cut]:
-    """Find what is imported and no longer used: names that stood in annotations alone."""
+    """Find imported names that only annotations used."""
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     cuts: list[Cut] = []
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.module != "__future__":
-            kept = [ast.unparse(alias) for alias in node.names if (alias.asname or alias.name) in used]
-            if len(kept) < len(node.names):
-                line = f"from {node.module} import {','.join(kept)}" if kept else ""
+            names = [ast.unparse(alias) for alias in node.names if (alias.asname or alias.name) in used]
+            if len(names) < len(node.names):
+                line = f"from {node.module} import {','.join(names)}" if names else ""
                 cuts.append((*span(node), line.encode()))
     return cuts
 
@@ -88,13 +95,16 @@ def _unimported(tree: ast.Module, content: bytes, span: Span) -> list[Cut]:
 def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, span: Span) -> list[Cut]:
     if ast.get_docstring(node, clean=False) is None:
         return []
-    # A body of nothing else keeps a statement.
+    # A body needs at least one statement.
     alone = len(node.body) == 1 and not isinstance(node, ast.Module)
     return [(*span(node.body[0]), b"pass" if alone else b"")]
 
 
 def _unused(node: ast.AST, span: Span) -> list[Cut]:
-    """Find the types of variables, and the imports for type checkers; a field of a class needs a type, whichever."""
+    """Find types of variables, and imports for type checkers.
+
+    A field of a class needs some type, so its type becomes `0`.
+    """
     cuts: list[Cut] = []
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.AnnAssign) and (child.value is not None or isinstance(node, ast.ClassDef)):
@@ -106,7 +116,10 @@ def _unused(node: ast.AST, span: Span) -> list[Cut]:
 
 
 def _tight(text: str) -> str:
-    """Take comments and needless spaces out; a block is indented by one space, what stands in brackets by none."""
+    """Return the text without comments and needless spaces.
+
+    A block is indented by one space per level; lines inside brackets are not indented.
+    """
     parts: list[str] = []
     depth = brackets = 0
     row, before = 1, "\n"
@@ -115,12 +128,12 @@ def _tight(text: str) -> str:
         if kind in (tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT, tokenize.ENDMARKER):
             continue
         if kind in (tokenize.NEWLINE, tokenize.NL):
-            space, string = "", "\n"
+            training_set, string = "", "\n"
         elif before == "\n":
-            space = "" if brackets else " " * depth
+            training_set = "" if brackets else " " * depth
         else:
-            space = "\\\n" * (first_row - row) or " " * (_is_word(before[-1]) and _is_word(string[0]))
-        parts += space, string
+            training_set = "\\\n" * (first_row - row) or " " * (_is_word(before[-1]) and _is_word(string[0]))
+        parts += training_set, string
         if kind == tokenize.OP:
             brackets += (string in "([{") - (string in ")]}")
         row, before = last_row, string
@@ -128,7 +141,10 @@ def _tight(text: str) -> str:
 
 
 def _tokens(text: str) -> Iterator[tuple[int, str, int, int]]:
-    """Give kind, text, first and last row of the tokens, with an f-string as one of them on every Python."""
+    """Yield kind, text, first row and last row of each token.
+
+    An f-string is one token on every Python version.
+    """
     lines = text.splitlines(keepends=True)
     opened: list[tuple[int, int]] = []
     for kind, string, start, end, _ in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -149,7 +165,7 @@ def _is_word(character: str) -> bool:
 
 
 def stored_zip(members: Mapping[str, bytes]) -> bytes:
-    """Give a zip of the members by name."""
+    """Return a zip of the members, given by name."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):

@@ -1,13 +1,14 @@
-"""Episodes and incidents of a labelled replay, counted as the budget counts alerts."""
+"""Episodes and incidents of a replay, counted as the budget counts alerts."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from riskwatch_lambda.episode_rule import EXPIRE_AFTER_MS
+from riskwatch_lambda.episode_rule import is_expired
 from riskwatch_ml.backtest.inputs import checked_labels
 from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.model.boundaries import MERGE_MS, count_episodes
@@ -19,29 +20,30 @@ NEAR = pd.Timedelta(minutes=10)
 
 
 class ReportError(UserInputError):
-    """The labels do not fit the replay; the message says how."""
+    """The labels do not match the replay; the message says why."""
 
 
 def episodes(rows: pd.DataFrame) -> pd.DataFrame:
-    """Episodes of labelled rows: instance_id, start, end, rows (that are alerts), peak score, first and last (row).
+    """Return the episodes of labelled rows, which are sorted by instance and time.
 
-    Runs of alert rows closer than 15 minutes are one episode; ``alerts`` is what it counts as: one, and one more for
-    every full hour.
+    The columns are instance_id, start and end (UTC), rows (the number of alert rows), peak (highest score), first and
+    last (positions in ``rows``), and alerts: one, and one more for each full hour. Runs of alert rows closer than 15
+    minutes are one episode.
     """
     alert = rows["alert"].to_numpy(bool)
-    found = _stretches(rows, alert, MERGE_MS)
+    spans = _stretches(rows, alert, MERGE_MS)
     ms = _epoch_ms(rows)
     counts = []
-    for first, last in zip(found["first"], found["last"], strict=True):
-        own = slice(first, last + 1)
-        counts.append(count_episodes(alert[own], np.zeros(last + 1 - first, np.int64), ms[own]))
-    return found.assign(alerts=np.array(counts, np.int64))
+    for first, last in zip(spans["first"], spans["last"], strict=True):
+        span = slice(first, last + 1)
+        counts.append(count_episodes(alert[span], np.zeros(last + 1 - first, np.int64), ms[span]))
+    return spans.assign(alerts=np.array(counts, np.int64))
 
 
 def given_labels(rows: pd.DataFrame, labels: pd.DataFrame) -> FloatArray:
-    """The label of each labelled row, NaN where it has none.
+    """Return the label of each row, (n,), NaN for rows without one.
 
-    Raises BacktestError for labels that cannot be read, and ReportError where none of them is of a labelled row.
+    Raises BacktestError if the labels cannot be read, ReportError if none of them belongs to one of the rows.
     """
     keys = checked_labels(labels)
     joined = rows[["instance_id", "timestamp"]].merge(keys, on=["instance_id", "timestamp"], how="left")
@@ -55,39 +57,44 @@ def given_labels(rows: pd.DataFrame, labels: pd.DataFrame) -> FloatArray:
 
 
 def incidents(rows: pd.DataFrame, label: FloatArray) -> pd.DataFrame:
-    """Incidents, where ``label`` (n,) is above 0, like episodes: with ``met``, and ``delay_min`` to the first alert."""
-    found = _stretches(rows, label > 0)
+    """Return the incidents: runs of rows with a ``label`` (n,) above 0.
+
+    The columns are those of ``episodes``, with ``met`` and ``delay_min``, the minutes to the first alert, instead of
+    ``alerts``.
+    """
+    spans = _stretches(rows, label > 0)
     alert, moments = rows["alert"].to_numpy(bool), rows["timestamp"]
     delays = []
-    for first, last in zip(found["first"], found["last"], strict=True):
+    for first, last in zip(spans["first"], spans["last"], strict=True):
         hits = np.flatnonzero(alert[first : last + 1])
         delay = (moments.iloc[first + hits[0]] - moments.iloc[first]).total_seconds() / 60 if len(hits) else np.nan
         delays.append(delay)
-    return found.assign(met=np.isfinite(delays), delay_min=delays)
+    return spans.assign(met=np.isfinite(delays), delay_min=delays)
 
 
-def near(told: pd.DataFrame, truth: pd.DataFrame) -> BoolArray:
-    """Which episodes lie within ten minutes of an incident of their instance, (n,)."""
-    found = np.zeros(len(told), bool)
-    for number, episode in enumerate(told.itertuples()):
-        own = truth[truth["instance_id"] == episode.instance_id]
-        found[number] = ((own["start"] <= episode.end + NEAR) & (own["end"] >= episode.start - NEAR)).any()
-    return found
+def near(alerted: pd.DataFrame, truth: pd.DataFrame) -> BoolArray:
+    """Return a mask (n,) of the episodes within ten minutes of an incident."""
+    mask = np.zeros(len(alerted), bool)
+    for number, episode in enumerate(alerted.itertuples()):
+        known = truth[truth["instance_id"] == episode.instance_id]
+        mask[number] = ((known["start"] <= episode.end + NEAR) & (known["end"] >= episode.start - NEAR)).any()
+    return mask
 
 
 def _stretches(rows: pd.DataFrame, mask: BoolArray, merge_ms: int = 0) -> pd.DataFrame:
-    """Runs of True within an instance, rows sorted by instance and time; runs up to ``merge_ms`` apart are one.
+    """Return the runs of True in a mask of rows.
 
-    None goes on after a day without a row.
+    The rows are sorted by instance and time. Runs of an instance that are at most ``merge_ms`` apart are one. A day
+    without a row ends a run.
     """
-    place = np.flatnonzero(mask)
-    code, ms = pd.factorize(rows["instance_id"])[0][place], _epoch_ms(rows)[place]
-    begins = np.ones(len(place), bool)
-    begins[1:] = (np.diff(code) != 0) | ((np.diff(place) > 1) & (np.diff(ms) > merge_ms))
-    begins[1:] |= np.diff(ms) > EXPIRE_AFTER_MS
+    index = np.flatnonzero(mask)
+    code, ms = pd.factorize(rows["instance_id"])[0][index], _epoch_ms(rows)[index]
+    begins = np.ones(len(index), bool)
+    begins[1:] = (np.diff(code) != 0) | ((np.diff(index) > 1) & (np.diff(ms) > merge_ms))
+    begins[1:] |= np.array([is_expired(before, now) for before, now in pairwise(ms.tolist())], bool)
     starts = np.flatnonzero(begins)
-    stops = np.append(starts[1:], len(place))[: len(starts)]
-    first, last = place[starts], place[stops - 1]
+    stops = np.append(starts[1:], len(index))[: len(starts)]
+    first, last = index[starts], index[stops - 1]
     score = rows["score"].to_numpy()
     return pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""The pictures of a backtest's report: alerts by day, and what happened around one episode or incident, in UTC."""
+"""The figures of a backtest's report: alerts by day, and single episodes, in UTC."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from riskwatch_ml.backtest.replay import Backtest
+    from riskwatch_ml.backtest.result import Backtest
 
 AROUND = pd.Timedelta(hours=6)
 METRICS_SHOWN = 3
@@ -25,17 +25,18 @@ INCIDENT = "#8a8f98"
 DPI = 100
 
 
-def draw_days(rows: pd.DataFrame, told: pd.DataFrame, false: pd.DataFrame | None, path: Path) -> None:
-    """Alerts of the episodes that began on each day; in red those that were not near an incident, where that is known.
+def draw_days(rows: pd.DataFrame, sent: pd.DataFrame, false: pd.DataFrame | None, path: Path) -> None:
+    """Draw the alerts of the episodes that began on each day, and save the figure.
 
-    ``told`` and ``false`` are episodes with start and alerts, ``rows`` the replay.
+    ``sent`` are all episodes, ``false`` those that are not near an incident, which are red; it is None without labels.
+    ``rows`` are the rows of the replay.
     """
     from matplotlib.ticker import MaxNLocator
 
     figure = blank(9, 3.2)
     axes = figure.subplots()
     first, last = (_naive(moment.floor("D")) for moment in (rows["timestamp"].min(), rows["timestamp"].max()))
-    parts = [(told, "alerts" if false is None else "near an incident", LINES[0])]
+    parts = [(sent, "alerts" if false is None else "near an incident", LINES[0])]
     if false is not None:
         parts.append((false, "not near an incident", UNUSUAL))
     for part, label, colour in parts:
@@ -55,16 +56,17 @@ def draw_days(rows: pd.DataFrame, told: pd.DataFrame, false: pd.DataFrame | None
 
 
 def draw_around(
-    result: Backtest, subject: Any, what: str, truth: pd.DataFrame | None, told: pd.DataFrame, path: Path
+    result: Backtest, subject: Any, what: str, truth: pd.DataFrame | None, sent: pd.DataFrame, path: Path
 ) -> None:
-    """Score and the metrics that moved most, from six hours before a stretch of rows until six hours after it.
+    """Draw score and metrics around an episode or incident, and save the figure.
 
-    ``subject`` is the episode or incident that the picture is about, ``what`` says in words what it is.
+    It shows the metrics that changed most, from six hours before ``subject`` to six hours after it. ``what`` is the
+    name of the subject in the legend.
     """
-    _around(result, subject, what, truth, told).savefig(path, dpi=DPI)
+    _around(result, subject, what, truth, sent).savefig(path, dpi=DPI)
 
 
-def _around(result: Backtest, subject: Any, what: str, truth: pd.DataFrame | None, told: pd.DataFrame) -> Figure:
+def _around(result: Backtest, subject: Any, what: str, truth: pd.DataFrame | None, sent: pd.DataFrame) -> Figure:
     rows = result.rows[result.rows["instance_id"] == subject.instance_id]
     rows = rows[rows["timestamp"].between(subject.start - AROUND, subject.end + AROUND)]
     shown = _moved_most(rows, rows["timestamp"].between(subject.start, subject.end), list(result.metrics.values()))
@@ -76,8 +78,8 @@ def _around(result: Backtest, subject: Any, what: str, truth: pd.DataFrame | Non
         axes.set_title(in_figure(metric), fontsize=9, loc="left")
         axes.set_ylabel(in_figure(result.units.get(metric, ""), 24), fontsize=9)
     half = pd.Timedelta(seconds=result.period_s / 2)
-    for marked, label, colour in ((truth, "incident", INCIDENT), (told, "episode", UNUSUAL)):
-        for span in [] if marked is None else marked[marked["instance_id"] == subject.instance_id].itertuples():
+    for spans, label, colour in ((truth, "incident", INCIDENT), (sent, "episode", UNUSUAL)):
+        for span in [] if spans is None else spans[spans["instance_id"] == subject.instance_id].itertuples():
             if span.end >= rows["timestamp"].min() and span.start <= rows["timestamp"].max():
                 for axes in panels:
                     axes.axvspan(*_ends(span, half), color=colour, alpha=0.25, linewidth=0, label=label)
@@ -95,7 +97,7 @@ def _around(result: Backtest, subject: Any, what: str, truth: pd.DataFrame | Non
 
 
 def _draw_score(axes: Axes, result: Backtest, rows: pd.DataFrame) -> None:
-    """Score, the boundary, and the paging threshold of the model that served at each moment."""
+    """Draw the score, the boundary, and the paging threshold of the serving models."""
     axes.plot(*_line(rows, "score", result.period_s), color=INK, linewidth=0.9)
     peak = float(np.nanmax(rows["score"].to_numpy(float), initial=1.0))
     axes.axhline(1.0, color=LINES[1], linewidth=0.9, linestyle="--", label="1 = unusual")
@@ -118,21 +120,27 @@ def _draw_score(axes: Axes, result: Backtest, rows: pd.DataFrame) -> None:
 
 
 def _moved_most(rows: pd.DataFrame, inside: pd.Series, metrics: list[str]) -> list[str]:
-    """The metrics whose means inside and around differ most, in deviations of all rows shown."""
+    """Return the metrics with the largest change of the mean inside a span.
+
+    The change is in deviations of all rows shown.
+    """
     spread = rows[metrics].std().replace(0, np.nan)
-    moved = ((rows.loc[inside, metrics].mean() - rows[metrics].mean()).abs() / spread).fillna(0)
-    return list(moved.sort_values(ascending=False, kind="stable").index[:METRICS_SHOWN])
+    change = ((rows.loc[inside, metrics].mean() - rows[metrics].mean()).abs() / spread).fillna(0)
+    return list(change.sort_values(ascending=False, kind="stable").index[:METRICS_SHOWN])
 
 
 def _line(rows: pd.DataFrame, column: str, period_s: int) -> tuple[np.ndarray, np.ndarray]:
-    """Moments and values of a line that does not bridge a gap between the rows."""
+    """Return times and values of a line that does not bridge gaps between rows."""
     moments, values = rows["timestamp"].dt.tz_localize(None).to_numpy(), rows[column].to_numpy(float)
     gaps = np.flatnonzero(np.diff(moments) > np.timedelta64(GAP_PERIODS * period_s, "s")) + 1
     return np.insert(moments, gaps, moments[gaps]), np.insert(values, gaps, np.nan)
 
 
 def _ends(span: Any, half: pd.Timedelta) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """A stretch from half a period before its first row until half a period after its last: one row has a width."""
+    """Return the bounds of a span, half a period outside its first and last row.
+
+    So a span of one row is visible.
+    """
     return _naive(span.start) - half, _naive(span.end) + half
 
 

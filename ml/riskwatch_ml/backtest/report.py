@@ -1,8 +1,9 @@
-"""The report of a backtest for a person: alerts per day, incidents met, the worst misses and false alerts, refreshes.
+"""The report of a backtest: alerts per day, episodes, incidents, refreshes.
 
-Markdown with pictures beside it. Without labels it tells what would have been sent and why; with labels also what was
-missed. Alerts are counted as the budget counts them (``riskwatch_ml.model.boundaries.count_episodes``). An episode and
-its alerts are false where it is farther than ten minutes from every incident.
+It is Markdown with pictures. Without labels it lists the alerts and their reasons; with labels also the incidents that
+were met or missed, and the false alerts. Alerts are counted as the budget counts them
+(``riskwatch_ml.model.boundaries.count_episodes``). An episode, with its alerts, is false if it is farther than ten
+minutes from every incident.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from riskwatch_ml.backtest.replay import Backtest, Refresh
+    from riskwatch_ml.backtest.result import Backtest, Refresh
     from riskwatch_ml.core.arrays import FloatArray
 
 PICTURES = 4
@@ -29,30 +30,30 @@ LISTED = 40
 
 
 def write(result: Backtest, folder: Path, labels: pd.DataFrame | None = None) -> Path:
-    """Write report.md and its pictures into a folder; returns the path of the Markdown file.
+    """Write report.md and its pictures into a folder and return the path of report.md.
 
-    Raises BacktestError for labels that cannot be read, ReportError for labels of other rows.
+    Raises BacktestError if the labels cannot be read, ReportError if they belong to other rows.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = result.rows
-    told = episodes(rows)
+    sent = episodes(rows)
     label = None if labels is None else given_labels(rows, labels)
     truth = None if label is None else incidents(rows, label)
-    false = told if truth is None else told[~near(told, truth)]
-    lines = ["# What Riskwatch would have told", "", *_summary(result, told, false, truth)]
+    false = sent if truth is None else sent[~near(sent, truth)]
+    lines = ["# The alerts that Riskwatch would have sent", "", *_summary(result, sent, false, truth)]
     lines += [] if labels is None or label is None else _unmatched(label, labels)
     lines += ["", "## Alerts per day", "", "![Alerts of the episodes that began on each day](alerts.png)", ""]
-    lines += _table(_per_instance(result, told, false, truth))
-    draw_days(rows, told, None if truth is None else false, folder / "alerts.png")
+    lines += _table(_per_instance(result, sent, false, truth))
+    draw_days(rows, sent, None if truth is None else false, folder / "alerts.png")
     if truth is not None:
         missed = truth[~truth["met"]].sort_values("rows", ascending=False).head(PICTURES)
         lines += ["", f"## Worst misses ({int((~truth['met']).sum())} of {len(truth)} incidents were not met)", ""]
-        lines += _pictures(result, missed, truth, told, folder, "missed", "this incident")
+        lines += _pictures(result, missed, truth, sent, folder, "missed", "this incident")
     title = "Highest episodes" if truth is None else "Worst false alerts"
     lines += ["", f"## {title}", ""]
     worst = false.sort_values("peak", ascending=False, kind="stable").head(PICTURES)
-    lines += _pictures(result, worst, truth, told, folder, "alert", "this episode")
-    lines += ["", *_episodes(result, told)]
+    lines += _pictures(result, worst, truth, sent, folder, "alert", "this episode")
+    lines += ["", *_episodes(result, sent)]
     lines += ["", "## What changed at each refresh", "", *_table(_refreshes(result.refreshes)), ""]
     lines += _contests(result.refreshes)
     path = folder / "report.md"
@@ -64,7 +65,7 @@ def _days(rows: pd.DataFrame, period_s: float) -> float:
     return max(len(rows) * period_s / 86_400, 1e-9)
 
 
-def _summary(result: Backtest, told: pd.DataFrame, false: pd.DataFrame, truth: pd.DataFrame | None) -> list[str]:
+def _summary(result: Backtest, sent: pd.DataFrame, false: pd.DataFrame, truth: pd.DataFrame | None) -> list[str]:
     rows = result.rows
     span = [clock.iso(moment.to_pydatetime()) for moment in (rows["timestamp"].min(), rows["timestamp"].max())]
     days = _days(rows, result.period_s)
@@ -72,11 +73,13 @@ def _summary(result: Backtest, told: pd.DataFrame, false: pd.DataFrame, truth: p
         f"{len(rows):,} rows of {rows['instance_id'].nunique()} instances from {span[0]} to {span[1]}, "
         f"{len(result.metrics)} metrics, one row every {result.period_s} s, {len(result.refreshes)} models.",
         "",
-        f"- **{told['alerts'].sum():,} alerts**, {told['alerts'].sum() / days:.2f} for each instance and day, counted "
-        "as the budget counts them: one for each episode, and one more for every full hour of it",
-        f"- {len(told):,} episodes, runs of alerts closer than 15 minutes being one; "
-        f"{float(rows['alert'].mean()):.2%} of the rows lie in one",
+        f"- **{sent['alerts'].sum():,} alerts**, {sent['alerts'].sum() / days:.2f} for each instance and day, counted "
+        "as the budget counts them: one for each episode, and one more for each full hour of it",
+        f"- {len(sent):,} episodes; runs of alerts closer than 15 minutes are one episode; "
+        f"{float(rows['alert'].mean()):.2%} of the rows lie in an episode",
     ]
+    if any(refresh.relative for refresh in result.refreshes):
+        lines.append("- levels are relative to this fleet: no percentage of capacity shows its load")
     if truth is not None and not len(truth):
         lines.append("- the labels have no incident in the replay: every episode counts as not near one")
     if truth is not None and len(truth):
@@ -91,43 +94,49 @@ def _summary(result: Backtest, told: pd.DataFrame, false: pd.DataFrame, truth: p
 
 
 def _unmatched(label: FloatArray, labels: pd.DataFrame) -> list[str]:
-    """What of the labels and of the replay the other does not have, if anything."""
+    """List the labels without a replay row, and the replay rows without a label.
+
+    The list is empty if there are none.
+    """
     used = int(np.isfinite(label).sum())
-    found = []
+    lines = []
     if used < len(labels):
-        found.append(f"- {len(labels) - used:,} of {len(labels):,} labels are of no replay row and were left out")
+        lines.append(f"- {len(labels) - used:,} of {len(labels):,} labels are of no replay row and were left out")
     if used < len(label):
-        found.append(f"- {len(label) - used:,} of {len(label):,} replay rows have no label and count as quiet")
-    return found
+        lines.append(f"- {len(label) - used:,} of {len(label):,} replay rows have no label and count as quiet")
+    return lines
 
 
 def _per_instance(
-    result: Backtest, told: pd.DataFrame, false: pd.DataFrame, truth: pd.DataFrame | None
+    result: Backtest, sent: pd.DataFrame, false: pd.DataFrame, truth: pd.DataFrame | None
 ) -> list[dict[str, Any]]:
     table = []
     for name, part in result.rows.groupby("instance_id"):
-        own_alerts = int(told.loc[told["instance_id"] == name, "alerts"].sum())
+        alerts = int(sent.loc[sent["instance_id"] == name, "alerts"].sum())
         line: dict[str, Any] = {
             "instance": name,
             "rows": f"{len(part):,}",
             "unusual rows": f"{float(part['unusual'].mean()):.2%}",
-            "episodes": int((told["instance_id"] == name).sum()),
-            "alerts": own_alerts,
-            "alerts a day": f"{own_alerts / _days(part, result.period_s):.2f}",
+            "episodes": int((sent["instance_id"] == name).sum()),
+            "alerts": alerts,
+            "alerts a day": f"{alerts / _days(part, result.period_s):.2f}",
         }
         if truth is not None:
-            own = truth[truth["instance_id"] == name]
-            line["incidents met"] = f"{int(own['met'].sum())} of {len(own)}"
+            known = truth[truth["instance_id"] == name]
+            line["incidents met"] = f"{int(known['met'].sum())} of {len(known)}"
             line["alerts not near one"] = int(false.loc[false["instance_id"] == name, "alerts"].sum())
         table.append(line)
     return table
 
 
-def _episodes(result: Backtest, told: pd.DataFrame) -> list[str]:
-    """The episodes with the highest scores; each instance's highest come first, so that a noisy one hides no other."""
-    lines = [f"## Episodes ({min(LISTED, len(told))} of {len(told)})", ""]
-    shown = told.sort_values("peak", ascending=False, kind="stable")
-    if len(told) > LISTED:
+def _episodes(result: Backtest, sent: pd.DataFrame) -> list[str]:
+    """List the episodes with the highest scores.
+
+    The highest of each instance, of at most 20, are in the list, so that a noisy instance does not hide others.
+    """
+    lines = [f"## Episodes ({min(LISTED, len(sent))} of {len(sent)})", ""]
+    shown = sent.sort_values("peak", ascending=False, kind="stable")
+    if len(sent) > LISTED:
         lines += [f"The highest of each instance, at most {LISTED // 2}, then the highest of all, by score.", ""]
         best = shown.index[~shown.duplicated("instance_id")][: LISTED // 2]
         others = shown.index.difference(best, sort=False)[: LISTED - len(best)]
@@ -135,7 +144,7 @@ def _episodes(result: Backtest, told: pd.DataFrame) -> list[str]:
     return lines + _table(_listed(result, shown))
 
 
-def _listed(result: Backtest, told: pd.DataFrame) -> list[dict[str, Any]]:
+def _listed(result: Backtest, sent: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {
             "instance": episode.instance_id,
@@ -143,9 +152,9 @@ def _listed(result: Backtest, told: pd.DataFrame) -> list[dict[str, Any]]:
             "rows": episode.rows,
             "alerts": episode.alerts,
             "highest score": f"{episode.peak:.2f}",
-            "because": "; ".join(_reason(result, reason) for reason in result.told.get(episode.first, [])[:2]),
+            "because": "; ".join(_reason(result, reason) for reason in result.explanations.get(episode.first, [])[:2]),
         }
-        for episode in told.itertuples()
+        for episode in sent.itertuples()
     ]
 
 
@@ -170,21 +179,24 @@ def _refreshes(refreshes: list[Refresh]) -> list[dict[str, Any]]:
 
 
 def _happened(before: Refresh | None, refresh: Refresh) -> list[str]:
-    """What became of a refresh and why, then who joined or left the known instances."""
+    """List the outcome of a refresh with its reason, then the number of instances.
+
+    The number is listed only if it has changed.
+    """
     if not refresh.serves:
-        what = "nothing would serve: a fall-back"
+        outcome = "nothing would serve: a fall-back"
     elif refresh.kept:
-        what = "kept"
+        outcome = "kept"
     elif before is None:
-        what = "first model"
+        outcome = "first model"
     elif before.family != refresh.family:
-        what = f"family {before.family} to {refresh.family}"
+        outcome = f"family {before.family} to {refresh.family}"
     else:
-        what = "refreshed"
-    found = [f"{what}: {refresh.why}" if refresh.why and refresh.serves else what]
+        outcome = "refreshed"
+    events = [f"{outcome}: {refresh.why}" if refresh.why and refresh.serves else outcome]
     if before is not None and before.instances != refresh.instances:
-        found.append(f"{before.instances} to {refresh.instances} known instances")
-    return found
+        events.append(f"{before.instances} to {refresh.instances} known instances")
+    return events
 
 
 def _contests(refreshes: list[Refresh]) -> list[str]:
@@ -219,10 +231,10 @@ def _contests(refreshes: list[Refresh]) -> list[str]:
 def _outcome(refresh: Refresh) -> str:
     if not refresh.serves:
         return (
-            f"every family is vetoed, **the DAG would serve nothing**; {refresh.family} labels the replay all the same"
+            f"every family is vetoed, **the DAG would serve nothing**; {refresh.family} labels the replay nevertheless"
         )
     if refresh.contest is not None and refresh.contest.choice is None:
-        return f"every family is vetoed, **{refresh.family}** goes on serving as it was"
+        return f"every family is vetoed, **{refresh.family}** continues to serve as it was"
     return f"**{refresh.family}** serves"
 
 
@@ -236,18 +248,18 @@ def _table(table: list[dict[str, Any]]) -> list[str]:
 
 def _pictures(
     result: Backtest,
-    chosen: pd.DataFrame,
+    spans: pd.DataFrame,
     truth: pd.DataFrame | None,
-    told: pd.DataFrame,
+    sent: pd.DataFrame,
     folder: Path,
     kind: str,
     what: str,
 ) -> list[str]:
     lines = []
-    for number, stretch in enumerate(chosen.itertuples(), 1):
+    for number, span in enumerate(spans.itertuples(), 1):
         name = f"{kind}-{number}.png"
-        moment = clock.iso(stretch.start.to_pydatetime())
-        caption = f"{in_markdown(stretch.instance_id)}, {moment}, highest score {stretch.peak:.2f}"
-        draw_around(result, stretch, what, truth, told, folder / name)
+        moment = clock.iso(span.start.to_pydatetime())
+        caption = f"{in_markdown(span.instance_id)}, {moment}, highest score {span.peak:.2f}"
+        draw_around(result, span, what, truth, sent, folder / name)
         lines += [f"![{caption}]({name})", "", f"Instance {caption}", ""]
     return lines or ["None."]

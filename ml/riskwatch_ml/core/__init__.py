@@ -1,1 +1,1 @@
-"""Things that every room needs: clock, AWS clients, settings, accounts and regions."""
+"""Foundations of every other room: clock, AWS, settings, accounts and regions."""

@@ -1,4 +1,4 @@
-"""Array types, and rounding to what a file holds."""
+"""Array types, and rounding to the precision of a file."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ BoolArray = NDArray[np.bool_]
 
 
 def float32(values: FloatArray) -> FloatArray:
-    """The same numbers as a float32 file will hold them, as float64."""
+    """Return the values as float64, rounded to float32 precision."""
     rounded: FloatArray = np.asarray(values, np.float64).astype(np.float32).astype(np.float64)
     return rounded
 
 
 def float16(values: FloatArray) -> FloatArray:
-    """The same numbers to eleven binary digits, as a file in half precision will hold them, as float64.
+    """Return the values as float64, rounded to half precision (eleven binary digits).
 
-    For squashed deviations alone: a ten thousandth of a unit where most values lie, at most 65,504.
+    Use only for squashed deviations: the resolution is about 1e-4 near their usual size, the maximum is 65,504.
     """
     rounded: FloatArray = np.asarray(values, np.float64).astype(np.float16).astype(np.float64)
     return rounded

@@ -1,5 +1,8 @@
-"""The one place that makes AWS clients: same retries and timeouts everywhere; region, keys and endpoint come from the
-environment, as botocore itself reads them.
+"""AWS clients of commands, with the same retries and timeouts for all.
+
+Region, keys and endpoint come from the environment, as botocore reads them. Other clients are made in these places
+only: `riskwatch_airflow.clients` and the dashboard use an Airflow connection; `riskwatch_lambda.handler` is deployed
+without this package; the demo publishes metrics without parameter validation.
 """
 
 import os
@@ -17,33 +20,41 @@ CONFIG = Config(
     connect_timeout=5,
     max_pool_connections=16,
 )
+"""Patience of tasks and commands."""
 
 
 def client(name: str) -> Any:
-    """Return the boto3 client of a service, e.g. `client("s3")`, one per process; threads may share it."""
+    """Return the boto3 client of a service, for example `client("s3")`.
+
+    Each process makes one client per service; its threads may share it.
+    """
     return _client(name, os.getpid())
 
 
-def forget() -> None:
-    """Drop the cached clients: the next ones read the environment again (it was changed to another endpoint)."""
+def clear_clients() -> None:
+    """Drop the cached clients and the session of boto3, so that the next ones read the environment again."""
     _client.cache_clear()
+    boto3.DEFAULT_SESSION = None
 
 
-def assumed(session: Any, role_arn: str, endpoint_url: str | None = None) -> Any:
-    """Return a boto3 session of the role, in the region of `session`, whose credentials are renewed as they expire."""
+def session_in_role(session: Any, role_arn: str, endpoint_url: str | None = None) -> Any:
+    """Return a boto3 session of a role, in the region of `session`.
+
+    Its credentials are renewed before they expire.
+    """
     sts = session.client("sts", config=CONFIG, endpoint_url=endpoint_url)
 
     def credentials() -> dict[str, str]:
-        found = sts.assume_role(RoleArn=role_arn, RoleSessionName="riskwatch")["Credentials"]
+        answer = sts.assume_role(RoleArn=role_arn, RoleSessionName="riskwatch")["Credentials"]
         return {
-            "access_key": found["AccessKeyId"],
-            "secret_key": found["SecretAccessKey"],
-            "token": found["SessionToken"],
-            "expiry_time": found["Expiration"].isoformat(),
+            "access_key": answer["AccessKeyId"],
+            "secret_key": answer["SecretAccessKey"],
+            "token": answer["SessionToken"],
+            "expiry_time": answer["Expiration"].isoformat(),
         }
 
     core = botocore.session.get_session()
-    # Renewing is part of botocore, but a session has no public way to be given credentials that renew themselves.
+    # botocore can renew credentials, but a session has no public way to receive such credentials.
     core._credentials = RefreshableCredentials.create_from_metadata(
         metadata=credentials(), refresh_using=credentials, method="assume-role"
     )
@@ -52,5 +63,5 @@ def assumed(session: Any, role_arn: str, endpoint_url: str | None = None) -> Any
 
 @lru_cache(maxsize=64)
 def _client(name: str, process: int) -> Any:
-    # A forked worker must not share the sockets of its parent, hence the process in the key.
+    # A forked worker must not share the sockets of its parent, so the process id is part of the cache key.
     return boto3.session.Session().client(name, config=CONFIG)

@@ -1,16 +1,19 @@
-"""The errors of the project: one root and two children, which say who can do something about it.
+"""Root of the project's errors: one child for wrong input, one for failures.
 
-What the function raises stands apart: it travels without this package.
+`riskwatch_lambda` has its own errors, because it is deployed without this package.
 """
 
 
 class RiskwatchError(Exception):
-    """Something is wrong; the message says what, with the value, and what to do."""
+    """Something is wrong; the message states the problem, the value and the fix."""
 
 
 class UserInputError(RiskwatchError):
-    """The user can put it right: settings, files, rows, the order of steps. The message is all there is to see."""
+    """The user can fix it: settings, files, rows or the order of steps.
+
+    The message is shown alone, without a traceback.
+    """
 
 
 class OperationError(RiskwatchError):
-    """Something failed that the user did not ask for; where it did is in the traceback, which goes to a log."""
+    """An operation failed; the traceback goes to a log."""

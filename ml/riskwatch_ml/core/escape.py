@@ -1,4 +1,4 @@
-"""Names that others chose, instances and metrics, put into Markdown and into figures as the text that they are."""
+"""Escape user-supplied names, so that Markdown and Matplotlib show them literally."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import re
 
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _MARKUP = re.compile(r"([\\`*\[\]|~$])|((?<!\w)_|_(?!\w))")
-_SHOWN = 100  # characters of a name that a line of a figure has room for
+_SHOWN = 100  # characters of a name that fit on a line of a figure
 
 
 def one_line(text: object) -> str:
-    """The text without line breaks and without characters that cannot be seen."""
-    return " ".join("".join(each if each.isprintable() else " " for each in str(text)).split())
+    """Return the text on one line, without invisible characters."""
+    return " ".join("".join(character if character.isprintable() else " " for character in str(text)).split())
 
 
 def in_markdown(text: object) -> str:
-    """The text on one line, so that Markdown, HTML inside it and a table's columns show it as it is."""
-    escaped = "".join(_HTML.get(each, each) for each in one_line(text))
+    """Return the text on one line, escaped for Markdown, HTML and table cells."""
+    escaped = "".join(_HTML.get(character, character) for character in one_line(text))
     return _MARKUP.sub(r"\\\g<0>", escaped)
 
 
 def in_figure(text: object, most: int = _SHOWN) -> str:
-    r"""The text on one line for Matplotlib, which reads what stands between two ``$`` as a formula.
+    """Return the text on one line, escaped for Matplotlib.
 
-    A longer one loses its middle: names of one kind mostly differ at an end.
+    Matplotlib reads text between two `$` as a formula. A text of more than `most` characters loses its middle, because
+    similar names mostly differ at an end.
     """
     line = one_line(text)
     if len(line) > most:

@@ -1,9 +1,10 @@
-"""Where Riskwatch finds its bucket, stream, function and MLflow server: a TOML file, then the environment, read once.
+"""The settings of an installation, read once from a TOML file and the environment.
 
-The file is named by RISKWATCH_CONFIG; RISKWATCH_<FIELD> overrides one field of it, as RISKWATCH_BUCKET does. Schedules
-have a table of their own, `[schedules]`, which DAG files read without needing any other setting.
+RISKWATCH_CONFIG names the file. RISKWATCH_<FIELD> overrides one field of it, for example RISKWATCH_BUCKET. Schedules
+are in the table `[schedules]`, which DAG files read without any other setting.
 """
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from riskwatch_ml.core.accounts import Shard, all_shards
+from riskwatch_ml.core import clock
+from riskwatch_ml.core.accounts import AccountRegion, all_account_regions
 from riskwatch_ml.core.errors import UserInputError
 
 PROMOTION_MODES = ("off", "dry_run", "approval", "auto")
@@ -26,24 +28,29 @@ DEFAULT_SCHEDULES: Mapping[str, str | None] = MappingProxyType(
         "watch_model": "15 * * * *",
     }
 )
-_DAY_S = 86_400
-# CloudWatch accepts values of the last two weeks, and a scheduled run may begin a while after its interval.
+# CloudWatch accepts values of the last two weeks; a scheduled run may begin some time after its interval.
 _REREAD_DAYS = 13
+# A day to settle, a century to learn from: beyond these, a number is a slip, and its intervals leave the calendar.
+_MOST = MappingProxyType({"settle_s": clock.DAY_S, "history_days": 36_500, "new_normal_hours": 876_000})
 
 
 class SettingsError(UserInputError):
-    """A setting is missing or cannot be used; the message names the key, the value and the fix."""
+    """A setting is missing or not valid; the message names key, value and fix."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that differs between two installations.
+    """The values that differ between two installations.
 
-    `period_s` and `settle_s` are seconds, `history_days` days, `budget` alerts per instance and day. `schedules` maps a
-    DAG to its cron text, None where it runs only by hand. `catalogue` is "ec2", "rds" or the path of a file, None for
-    "ec2"; `inventory` is the path of a file, None for the inventory kept in the bucket. `role_arns` and `regions` are
-    the accounts and regions to read, see `riskwatch_ml.core.accounts`. Every scheduled export reads
-    `reread_hours` before its interval again, the first one of a day (UTC) `reread_days`.
+    `period_s` and `settle_s` are in seconds, `history_days` in days, `budget` in alerts per instance and day. An
+    episode that is open for `new_normal_hours` is learned as the new normal of its instance; until then its rows are
+    left out of trainings.
+    `schedules` maps a DAG to its cron text, or to None if it runs only by hand. `catalogue` has a packaged catalogue or
+    a path for each kind of resource, the first kind first; without any it is "ec2". `inventory` is a path; None means
+    the inventory in the bucket. `role_arns` and `regions` are the accounts and regions to read, see
+    `riskwatch_ml.core.accounts`. Every scheduled export also reads the `reread_hours` before its interval; the first
+    export of a day (UTC) reads the `reread_days` before it. `operations_topic_arn` is the SNS topic for messages to the
+    operators of Riskwatch; None sends none.
     """
 
     bucket: str
@@ -54,7 +61,7 @@ class Settings:
     alias: str = "live"
     experiment: str = "riskwatch"
     model_name: str = "riskwatch"
-    catalogue: str | None = None
+    catalogue: tuple[str, ...] = ()
     inventory: str | None = None
     period_s: int = 300
     settle_s: int = 180
@@ -63,102 +70,136 @@ class Settings:
     reread_hours: int = 3
     reread_days: int = 3
     history_days: int = 28
+    new_normal_hours: int = 12
     budget: float = 1.0
     promotion: str = "approval"
     schedules: Mapping[str, str | None] = field(default_factory=lambda: dict(DEFAULT_SCHEDULES), hash=False)
     aws_conn_id: str = "aws_default"
+    operations_topic_arn: str | None = None
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if item.default is MISSING and item.name != "schedules" and not value:
-                raise SettingsError(f"{item.name} is empty: {_how(item.name)}")
-        if self.period_s < 60 or self.period_s % 60 or _DAY_S % self.period_s:
+        for setting in fields(self):
+            if setting.default is MISSING and setting.name != "schedules" and not getattr(self, setting.name):
+                raise SettingsError(f"{setting.name} is empty: {_how(setting.name)}")
+        if self.period_s < 60 or self.period_s % 60 or clock.DAY_S % self.period_s:
             raise SettingsError(f"period_s is {self.period_s}: use a multiple of 60 that divides a day, e.g. 60 or 300")
         for name, example in (("settle_s", 180), ("reread_hours", 3), ("reread_days", 3)):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}: use 0 or more, e.g. {example}")
+        _check_most("settle_s", self.settle_s)
         if self.reread_days > _REREAD_DAYS or self.reread_hours > 24 * _REREAD_DAYS:
             raise SettingsError(
                 f"reread_hours is {self.reread_hours} and reread_days {self.reread_days}: use at most {_REREAD_DAYS} "
-                "days, CloudWatch takes no older values"
+                "days, CloudWatch accepts no older values"
             )
-        if self.history_days < 1:
-            raise SettingsError(f"history_days is {self.history_days}: use at least 1")
-        if self.budget <= 0:
+        for name in _LEARNING:
+            _check_learning(name, getattr(self, name))
+        if not 0 < self.budget < math.inf:
             raise SettingsError(
                 f"budget is {self.budget}: use a number of alerts per instance and day above 0, e.g. 1.0"
             )
         if self.promotion not in PROMOTION_MODES:
             raise SettingsError(f"promotion is {self.promotion!r}: use one of {', '.join(PROMOTION_MODES)}")
-        all_shards(self.role_arns, self.regions)
+        all_account_regions(self.role_arns, self.regions)
 
     @property
-    def shards(self) -> tuple[Shard, ...]:
+    def account_regions(self) -> tuple[AccountRegion, ...]:
         """The accounts and regions to read."""
-        return all_shards(self.role_arns, self.regions)
+        return all_account_regions(self.role_arns, self.regions)
 
 
+_LEARNING = ("history_days", "new_normal_hours")
 _TYPES: dict[str, type] = {
-    **dict.fromkeys(("period_s", "settle_s", "reread_hours", "reread_days", "history_days"), int),
-    **dict.fromkeys(("role_arns", "regions"), tuple),
+    **dict.fromkeys(("period_s", "settle_s", "reread_hours", "reread_days", *_LEARNING), int),
+    **dict.fromkeys(("role_arns", "regions", "catalogue"), tuple),
     "budget": float,
 }
-_OPTIONAL = ("catalogue", "inventory")
+_OPTIONAL = ("catalogue", "inventory", "operations_topic_arn")
 
 
 @lru_cache(maxsize=1)
 def load() -> Settings:
-    """Read the settings file and the environment once per process.
+    """Return the settings of the file and the environment, read once per process.
 
-    Raises SettingsError where a required key is missing, a key is unknown or a value cannot be used, ShardError where a
-    role or region cannot.
+    Raises SettingsError if a required key is missing, a key is unknown or a value is not valid, and AccountRegionError
+    if a role or region is not valid.
     """
     table = _file()
-    known = {item.name for item in fields(Settings)}
-    strange = sorted(set(table) - known)
-    if strange:
+    known = {setting.name for setting in fields(Settings)}
+    unknown = sorted(set(table) - known)
+    if unknown:
         raise SettingsError(
-            f"{_source()} has the unknown key {strange[0]!r}: known keys are {', '.join(sorted(known))}"
+            f"{_source()} has the unknown key {unknown[0]!r}: known keys are {', '.join(sorted(known))}"
         )
     values: dict[str, Any] = {}
-    for item in fields(Settings):
-        if item.name == "schedules":
+    for setting in fields(Settings):
+        if setting.name == "schedules":
             continue
-        raw = os.environ.get(_variable(item.name), table.get(item.name))
-        if raw is not None and not (raw == "" and item.name in _OPTIONAL):
-            values[item.name] = _convert(item.name, raw)
-        elif item.default is MISSING:
-            raise SettingsError(f"{item.name} is missing: {_how(item.name)}")
+        raw = os.environ.get(_variable(setting.name), table.get(setting.name))
+        if setting.name == "catalogue" and isinstance(raw, str) and _variable(setting.name) not in os.environ:
+            raw = [raw]  # one catalogue, as in files of earlier releases: its path may have a comma
+        if raw is not None and not (raw == "" and setting.name in _OPTIONAL):
+            values[setting.name] = _convert(setting.name, raw)
+        elif setting.default is MISSING:
+            raise SettingsError(f"{setting.name} is missing: {_how(setting.name)}")
     return Settings(schedules=schedules(), **values)
 
 
 def schedules() -> Mapping[str, str | None]:
-    """Return DAG -> cron text (None = only by hand). Only the schedules are read: nothing else has to be set."""
-    chosen = dict(DEFAULT_SCHEDULES)
-    table = _schedule_table()
-    for dag, text in table.items():
-        if dag not in chosen:
-            raise SettingsError(f"schedules.{dag} is unknown: the DAGs with a schedule are {', '.join(sorted(chosen))}")
+    """Return the cron text of each DAG, None if it runs only by hand.
+
+    No other setting is needed. Raises SettingsError for an unknown DAG or a text that is not a schedule.
+    """
+    cron_texts = dict(DEFAULT_SCHEDULES)
+    for dag, text in _schedule_table().items():
+        if dag not in cron_texts:
+            known = ", ".join(sorted(cron_texts))
+            raise SettingsError(f"schedules.{dag} is unknown: the DAGs with a schedule are {known}")
         if not isinstance(text, str) or not _is_schedule(text):
             raise SettingsError(f'schedules.{dag} is {text!r}: use five cron fields, e.g. "0 * * * *", or "{MANUAL}"')
-        chosen[dag] = None if text == MANUAL else text
-    return chosen
+        cron_texts[dag] = None if text == MANUAL else text
+    return cron_texts
 
 
-def shards() -> tuple[Shard, ...]:
-    """Return the accounts and regions to read. Only these two settings are read: nothing else has to be set.
+def account_regions() -> tuple[AccountRegion, ...]:
+    """Return the accounts and regions to read. No other setting is needed.
 
-    Raises SettingsError or ShardError.
+    Raises SettingsError if a value is not a list of names, AccountRegionError if a role or region is not valid.
     """
     table = _file()
-    return all_shards(
+    return all_account_regions(
         *(_names(name, os.environ.get(_variable(name), table.get(name, ()))) for name in ("role_arns", "regions"))
     )
 
 
+def learning() -> tuple[int, int]:
+    """Return `history_days` and `new_normal_hours`. Nothing else has to be set.
+
+    Raises SettingsError if a value cannot be used.
+    """
+    values = []
+    for name in _LEARNING:
+        values.append(_convert(name, os.environ.get(_variable(name), _file().get(name, getattr(Settings, name)))))
+        _check_learning(name, values[-1])
+    return values[0], values[1]
+
+
+def _check_learning(name: str, value: int) -> None:
+    if value < 1:
+        raise SettingsError(f"{name} is {value}: use at least 1")
+    _check_most(name, value)
+
+
+def _check_most(name: str, value: int) -> None:
+    if value > _MOST[name]:
+        raise SettingsError(f"{name} is {value}: use at most {_MOST[name]}")
+
+
 def _names(name: str, raw: Any) -> tuple[str, ...]:
-    """Return a list of names: an array in the file, separated by commas in the environment."""
+    """Return a list of names.
+
+    The file has an array, the environment a text with commas.
+    """
     if isinstance(raw, str):
         raw = [part.strip() for part in raw.split(",") if part.strip()]
     if not isinstance(raw, list | tuple) or not all(isinstance(part, str) for part in raw):
@@ -174,7 +215,7 @@ def _schedule_table() -> dict[str, Any]:
     else:
         try:
             table = tomllib.loads(f"schedules = {text}")["schedules"]
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise SettingsError(
                 f'{variable} is {text!r}: write an inline table, {{export_metrics = "manual"}}'
             ) from error
@@ -199,8 +240,10 @@ def _convert(name: str, raw: Any) -> Any:
         raise SettingsError(f"{name} is {raw!r}: write a number")
     try:
         number = float(raw)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SettingsError(f"{name} is {raw!r}: write a number") from error
+    if not math.isfinite(number):
+        raise SettingsError(f"{name} is {raw!r}: write a finite number")
     if kind is int and number != int(number):
         raise SettingsError(f"{name} is {raw!r}: write a whole number")
     return kind(number)
@@ -216,7 +259,8 @@ def _file() -> dict[str, Any]:
         raise SettingsError(
             f"RISKWATCH_CONFIG is {path!r}, which cannot be read ({error.strerror}): correct or unset it"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    # Not only TOMLDecodeError: bytes that are not UTF-8, a number of thousands of digits, thousands of brackets.
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from error
 
 

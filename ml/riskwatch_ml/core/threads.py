@@ -1,4 +1,7 @@
-"""One thread for the libraries that compute: small matrices are faster on it, and sums do not depend on the cores."""
+"""Limit numeric libraries to one thread.
+
+Small matrices are faster on one thread, and sums do not depend on the number of cores.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep BLAS and OpenMP to one thread until the context ends; ``@one_thread()`` does so for a function.
+    """Limit BLAS and OpenMP to one thread inside the context.
 
-    On more, an OpenMP thread that waits keeps its core busy: beside other processes a fit takes many times as long.
+    `@one_thread()` does so for a function. A waiting OpenMP thread keeps its core busy: with several threads, a fit
+    beside other processes takes many times as long.
     """
-    # A limit is set on the libraries that are loaded when it begins, so the one that brings OpenMP comes first.
+    # threadpoolctl limits only libraries that are already loaded, so the import that loads OpenMP comes first.
     import sklearn.cluster  # noqa: F401
     from threadpoolctl import threadpool_limits
 

@@ -1,4 +1,4 @@
-"""The five families behind one contract: ``FAMILIES[name](x, params, seed) -> FamilyFit``."""
+"""The five families by name: ``FAMILIES[name](x, params, seed) -> FamilyFit``."""
 
 from __future__ import annotations
 

@@ -1,38 +1,66 @@
-"""The contract of a family, the result of a fit, and the sample that an algorithm sees."""
+"""The contract of a family: settings, fit, result and sample."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from riskwatch_ml.core.arrays import FloatArray, IntArray
-from riskwatch_ml.core.errors import UserInputError
 
 if TYPE_CHECKING:
-    from riskwatch_ml.families.prototype_map import ClusterMap
+    from riskwatch_ml.families.prototype_map import PrototypeMap
 
-# By search: ``k``, ``inertia`` (the cost that the search goes by, which is not the same for each) and two indices.
+# By search: ``k``, ``inertia`` (the cost that the search minimises, which differs between searches) and two indices.
 Curves = dict[str, dict[str, list[float]]]
-Params = Mapping[str, Any]
+# The settings of a fit by name, as callers give them and a model document stores them.
+Params = Mapping[str, float | int | str]
 
 
-class FamilyError(UserInputError):
-    """A family that cannot be fitted to these vectors; the message says why."""
+@dataclass(frozen=True)
+class FitSettings:
+    """The settings of one fit: the budget of prototypes and optional presets.
+
+    A family searches for the presets that are None. ``clusters`` is the number of clusters, ``sample`` the most vectors
+    that the algorithm uses; ``eps`` is the radius of DBSCAN, ``kmeans_clusters`` the clusters of the ensemble's KMeans.
+    """
+
+    budget: int
+    clusters: int | None = None
+    sample: int | None = None
+    eps: float | None = None
+    kmeans_clusters: int | None = None
+
+    @staticmethod
+    def read(params: Params) -> FitSettings:
+        """Return the settings by name; other names are ignored, and 0 counts as not given."""
+        eps = params.get("eps")
+        return FitSettings(
+            budget=int(params["budget"]),
+            clusters=_count(params, "clusters"),
+            sample=_count(params, "sample"),
+            eps=float(eps) if eps else None,
+            kmeans_clusters=_count(params, "kmeans_clusters"),
+        )
+
+
+def _count(params: Params, name: str) -> int | None:
+    count = params.get(name)
+    return int(count) if count else None
 
 
 @dataclass(frozen=True)
 class FamilyFit:
     """One family fitted to one set of vectors.
 
-    ``sample`` indexes the vectors the algorithm saw and ``fitted_labels`` are its own labels there;
-    ``figures["fidelity"]`` is the share of them the map gives too. ``linkage`` is Ward's merge table, where there is
-    one.
+    ``sample`` (m,) indexes the vectors that the algorithm used, ``fitted_labels`` (m,) are the labels that it gave
+    them. ``figures["fidelity"]`` is the share of these labels that the map repeats. ``linkage`` is Ward's merge table
+    if the family has one.
     """
 
-    map: ClusterMap
+    map: PrototypeMap
     sample: IntArray
     fitted_labels: IntArray
     params: dict[str, float | int | str]
@@ -41,16 +69,14 @@ class FamilyFit:
     linkage: FloatArray | None = None
 
 
-# A family is fitted with {"budget": most prototypes of the map} and optionally {"clusters": their number}; without a
-# number it chooses one by its own elbow, which is what the level space asks for.
-Fit = Callable[[FloatArray, Params, int], FamilyFit]
+Fit = Callable[[FloatArray, FitSettings, int], FamilyFit]
 
 
 @dataclass(frozen=True)
 class Family:
-    """One family: its name, its fit, the settings of the level map that a refresh keeps, and the cost it searches by.
+    """One family: its name, its fit, and the level settings that a refresh keeps.
 
-    ``cost`` is a name and a description, for figures.
+    ``cost`` is the name and the description, for figures, of the cost that its search minimises.
     """
 
     name: str
@@ -59,31 +85,38 @@ class Family:
     cost: tuple[str, str] = ("Cost", "of the search")
 
     def __call__(self, x: FloatArray, params: Params, seed: int) -> FamilyFit:
-        """Fit vectors (n, d)."""
-        return self.fit(x, params, seed)
+        """Fit vectors (n, d).
+
+        ``params`` holds ``budget``, the most prototypes of the map, and optionally the other fields of `FitSettings`.
+        Without ``clusters`` the family searches for their number, as the level space needs.
+        """
+        return self.fit(x, FitSettings.read(params), seed)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What an algorithm sees of some vectors: their ``index`` (m,), the vectors (m, d), and the most clusters."""
+    """The vectors (m, d) that an algorithm uses, and the most clusters in them.
+
+    ``index`` (m,) are their indices among all vectors.
+    """
 
     index: IntArray
     x: FloatArray
     most: int
 
 
-def draw(x: FloatArray, limit: int, params: Params, seed: int) -> Sample:
-    """At most ``limit`` of the vectors (n, d), for the clusters asked for or as many as the budget allows.
+def draw(x: FloatArray, limit: int, settings: FitSettings, seed: int) -> Sample:
+    """Draw at most ``limit`` of the vectors (n, d), or ``settings.sample``.
 
-    ``params["sample"]`` asks for fewer vectors.
+    The most clusters are those of the settings, else the budget.
     """
-    index = subsample(len(x), min(limit, params.get("sample", limit)), seed)
-    seen = x[index]
-    return Sample(index, seen, distinct(seen, params.get("clusters") or params["budget"]))
+    index = subsample(len(x), min(limit, settings.sample or limit), seed)
+    sampled = x[index]
+    return Sample(index, sampled, distinct(sampled, settings.clusters or settings.budget))
 
 
 def fitted(
-    cluster_map: ClusterMap,
+    cluster_map: PrototypeMap,
     sample: Sample,
     labels: IntArray,
     params: dict[str, float | int | str],
@@ -91,25 +124,34 @@ def fitted(
     curves: Curves,
     linkage: FloatArray | None = None,
 ) -> FamilyFit:
-    """The result of a fit whose own labels of its sample are ``labels`` (m,)."""
+    """Return the result of a fit that gave its sample the ``labels`` (m,).
+
+    The figures include the fidelity of the map.
+    """
     fidelity = agreement(labels, cluster_map.assign(sample.x).labels)
     size = {**params, "sample": len(sample.x)}
     return FamilyFit(cluster_map, sample.index, labels, size, {"fidelity": fidelity, **figures}, curves, linkage)
 
 
 def subsample(n: int, limit: int, seed: int) -> IntArray:
-    """At most ``limit`` of ``n`` indices in ascending order, the same ones for the same seed."""
+    """Return at most ``limit`` of ``n`` indices, ascending.
+
+    Equal seeds give equal indices.
+    """
     if n <= limit:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).choice(n, limit, replace=False))
 
 
 def distinct(x: FloatArray, limit: int) -> int:
-    """Number of different vectors, counted up to ``limit``: no algorithm finds more clusters than that."""
+    """Count the different vectors up to ``limit``.
+
+    No algorithm finds more clusters than this number.
+    """
     few = len(np.unique(x[: 4 * limit], axis=0))
     return limit if few >= limit else min(limit, len(np.unique(x, axis=0)))
 
 
 def agreement(expected: IntArray, given: IntArray) -> float:
-    """Share of equal labels."""
+    """Return the share of equal labels, 1 without labels."""
     return float(np.mean(expected == given)) if len(expected) else 1.0

@@ -1,4 +1,4 @@
-"""Prototypes for labels that an algorithm gave: few vectors whose nearest-prototype labels repeat them."""
+"""Condensing: few prototypes that repeat the labels of an algorithm."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ if TYPE_CHECKING:
 
 
 def condense(x: FloatArray, labels: IntArray, budget: int, seed: int) -> tuple[FloatArray, IntArray]:
-    """At most ``budget`` prototypes whose nearest-prototype labels repeat ``labels`` (n,) of ``x`` (n, d).
+    """Return at most ``budget`` prototypes (p, d) and their labels (p,).
 
-    Three quarters of the budget are means of the parts of each cluster, so that distances to them mean something; the
-    rest is spent as in Hart's condensed nearest neighbour rule, on vectors that the set so far mislabels, those
-    farthest into foreign ground first.
+    Their nearest-prototype labels repeat ``labels`` (n,) of ``x`` (n, d). Three quarters of the budget are means of the
+    parts of each cluster, so that distances to them are meaningful. The rest follows Hart's condensed nearest neighbour
+    rule: it adds vectors that the prototypes so far mislabel, the most distant ones first.
     """
     values, counts = np.unique(labels, return_counts=True)
     if len(values) > budget:
         largest = np.argsort(-counts, kind="stable")[:budget]
         values, counts = values[largest], counts[largest]
     shares = np.sqrt(counts) / np.sqrt(counts).sum() * max(budget * 3 // 4, len(values))
-    prototypes, owners = [], []
+    cluster_means, cluster_labels = [], []
     for value, share in zip(values, np.maximum(1, np.floor(shares)).astype(int), strict=True):
         means = part_means(x[labels == value], int(share), seed)
-        prototypes.append(means)
-        owners.append(np.full(len(means), value))
-    chosen, owner = np.concatenate(prototypes)[:budget], np.concatenate(owners)[:budget]
-    while len(chosen) < budget:
-        index, distance = nearest(x, chosen)
+        cluster_means.append(means)
+        cluster_labels.append(np.full(len(means), value))
+    prototypes, owner = np.concatenate(cluster_means)[:budget], np.concatenate(cluster_labels)[:budget]
+    while len(prototypes) < budget:
+        index, distance = nearest(x, prototypes)
         wrong = np.flatnonzero(owner[index] != labels)
         if not len(wrong):
             break
-        room = min(budget - len(chosen), max(1, budget // 16))
+        room = min(budget - len(prototypes), max(1, budget // 16))
         worst = wrong[np.argsort(-distance[wrong], kind="stable")]
-        fresh = worst[np.unique(index[worst], return_index=True)[1]][:room]
-        chosen, owner = np.concatenate([chosen, x[fresh]]), np.concatenate([owner, labels[fresh]])
-    return chosen, owner.astype(np.int64)
+        added = worst[np.unique(index[worst], return_index=True)[1]][:room]
+        prototypes, owner = np.concatenate([prototypes, x[added]]), np.concatenate([owner, labels[added]])
+    return prototypes, owner.astype(np.int64)
 
 
 def part_means(x: FloatArray, parts: int, seed: int) -> FloatArray:
-    """Means of the ``parts`` (or fewer) k-means parts of some vectors."""
+    """Return the means of at most ``parts`` k-means clusters of vectors (n, d)."""
     if parts > 1:
         parts = min(parts, distinct(x, parts))
     if parts <= 1:
@@ -63,7 +63,10 @@ def part_means(x: FloatArray, parts: int, seed: int) -> FloatArray:
 
 @contextmanager
 def fewer_clusters() -> Iterator[None]:
-    """Let k-means find fewer clusters than asked for, as where rounded metrics repeat vectors, without a warning."""
+    """Suppress the warning of k-means about fewer clusters than requested.
+
+    Rounded metrics repeat vectors, so fewer clusters are expected.
+    """
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():

@@ -1,4 +1,7 @@
-"""Hierarchical: Ward's tree on a sample, cut at the elbow of its merge heights, served by condensed neighbours."""
+"""Hierarchical clustering: Ward's tree, cut at the elbow of its heights.
+
+The tree is fitted to a sample. Condensed prototypes serve its labels.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from riskwatch_ml.families.base import Curves, Family, FamilyFit, Params, agreement, draw, fitted
+from riskwatch_ml.families.base import Curves, Family, FamilyFit, FitSettings, agreement, draw, fitted
 from riskwatch_ml.families.condense import condense
-from riskwatch_ml.families.prototype_map import ClusterMap, make_stage, nearest
+from riskwatch_ml.families.prototype_map import PrototypeMap, make_stage, nearest
 from riskwatch_ml.families.search import by_elbow, candidate_clusters
 
 if TYPE_CHECKING:
@@ -19,34 +22,35 @@ SAMPLE = 3_000
 FAITHFUL = 0.98
 
 
-def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
-    """Fit vectors (n, d) on at most 3,000 of them; the map has at most ``params["budget"]`` prototypes.
+def fit(x: FloatArray, settings: FitSettings, seed: int) -> FamilyFit:
+    """Fit vectors (n, d) on at most 3,000 of them; the map keeps to the budget.
 
-    O(n squared) time and memory in the sample. The tree is cut at the elbow of 24..48, or into as many clusters as the
-    budget where ``params["clusters"]`` asks for that, and then merged to the finest cut that the prototypes can repeat.
-    Fewer than the budget, as a refresh asks for, are kept: the figure says how faithfully.
+    Takes O(n squared) time and memory in the sample. Without ``settings.clusters`` the tree is cut at the elbow of
+    24..48 clusters. If they are not given or equal the budget, the cut is then merged to the finest one that the
+    prototypes can repeat. If they differ from the budget, as in a refresh, their number is kept, and the fidelity shows
+    how well the map repeats them.
     """
     from scipy.cluster.hierarchy import linkage
 
-    sample = draw(x, SAMPLE, params, seed)
+    sample = draw(x, SAMPLE, settings, seed)
     if sample.most < 2:
-        only = ClusterMap((make_stage(sample.x.mean(axis=0, keepdims=True), [0]),))
+        only = PrototypeMap((make_stage(sample.x.mean(axis=0, keepdims=True), [0]),))
         return fitted(only, sample, np.zeros(len(sample.x), np.int64), {"clusters": 1}, {}, {})
     tree = linkage(sample.x, method="ward")
     curves: Curves = {}
     clusters = sample.most
-    if not params.get("clusters"):
+    if not settings.clusters:
         ks = candidate_clusters(sample.most)
-        # Ward's merge height h of two clusters adds h squared / 2 to the within-cluster sum of squares.
+        # A merge of height h adds h squared / 2 to the within-cluster sum of squares (Ward).
         added = np.cumsum(tree[:, 2] ** 2 / 2)
         costs = {k: float(added[len(added) - k]) if k <= len(added) else 0.0 for k in ks}
         clusters, curves["hierarchical"] = by_elbow(sample.x, costs, {k: _cut(tree, k) for k in ks}, seed)
     labels = _cut(tree, clusters)
-    prototypes, owner = condense(sample.x, labels, params["budget"], seed)
-    if params.get("clusters", params["budget"]) == params["budget"]:
+    prototypes, owner = condense(sample.x, labels, settings.budget, seed)
+    if (settings.clusters or settings.budget) == settings.budget:
         labels, owner = _faithful(tree, labels, owner, nearest(sample.x, prototypes)[0])
     return fitted(
-        ClusterMap((make_stage(prototypes, owner),)),
+        PrototypeMap((make_stage(prototypes, owner),)),
         sample,
         labels,
         params={"clusters": int(labels.max()) + 1, "linkage": "ward"},
@@ -59,28 +63,28 @@ def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
 def _cut(tree: FloatArray, clusters: int) -> IntArray:
     from scipy.cluster.hierarchy import fcluster
 
-    found = fcluster(tree, clusters, criterion="maxclust")
-    return np.unique(found, return_inverse=True)[1].astype(np.int64)
+    labels = fcluster(tree, clusters, criterion="maxclust")
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
 def _faithful(tree: FloatArray, labels: IntArray, owner: IntArray, index: IntArray) -> tuple[IntArray, IntArray]:
-    """Labels of the vectors and the prototypes, merged up the tree as far as the map needs to repeat them.
+    """Return labels of vectors and prototypes, merged until the map repeats them.
 
-    With as many clusters as prototypes their borders lie where no nearest prototype can follow. ``index`` (n,) is the
-    prototype nearest to each vector. The prototypes, and so the distances, stay as they are.
+    The merges follow the tree. With as many clusters as prototypes, nearest prototypes cannot follow the borders of the
+    clusters. ``index`` (n,) is the prototype nearest to each vector. Prototypes and distances do not change.
     """
-    place = np.unique(labels, return_index=True)[1]
+    representative = np.unique(labels, return_index=True)[1]
     finest = int(labels.max()) + 1
 
     def merged(clusters: int) -> tuple[IntArray, IntArray]:
         cut = _cut(tree, clusters)
-        return cut, cut[place[owner]]
+        return cut, cut[representative[owner]]
 
     def is_faithful(merges: int) -> bool:
         cut, owners = merged(finest - merges)
         return agreement(cut, owners[index]) >= FAITHFUL
 
-    # A merge keeps every agreement there is: the share only grows on the way up.
+    # A merge keeps every agreement, so the share never falls on the way up the tree.
     return merged(finest - bisect_left(range(finest), True, key=is_faithful))
 
 

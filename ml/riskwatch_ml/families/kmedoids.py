@@ -1,4 +1,7 @@
-"""KMedoids: real rows are the prototypes. Fitted to a sample, since the full matrix of distances is kept."""
+"""KMedoids: real rows are the prototypes.
+
+It is fitted to a sample, because it needs the full matrix of distances.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from riskwatch_ml.families.base import Curves, Family, FamilyFit, Params, draw, fitted
-from riskwatch_ml.families.prototype_map import ClusterMap, make_stage, nearest
+from riskwatch_ml.families.base import Curves, Family, FamilyFit, FitSettings, draw, fitted
+from riskwatch_ml.families.prototype_map import PrototypeMap, make_stage, nearest
 from riskwatch_ml.families.search import by_elbow, candidate_clusters
 
 if TYPE_CHECKING:
@@ -17,27 +20,28 @@ if TYPE_CHECKING:
 SAMPLE = 2_500
 
 
-def fit(x: FloatArray, params: Params, seed: int) -> FamilyFit:
-    """Fit vectors (n, d) on at most 2,500 of them: ``params["clusters"]`` medoids or the elbow of 24..48.
+def fit(x: FloatArray, settings: FitSettings, seed: int) -> FamilyFit:
+    """Fit vectors (n, d) on at most 2,500 of them.
 
-    O(n squared) time and memory in the sample (50 MB). Fewer different vectors than clusters give fewer clusters.
+    The number of medoids is ``settings.clusters``, else the elbow of 24..48; fewer different vectors give fewer
+    medoids. Takes O(n squared) time and memory in the sample (50 MB).
     """
     from scipy.spatial.distance import pdist, squareform
 
-    sample = draw(x, SAMPLE, params, seed)
+    sample = draw(x, SAMPLE, settings, seed)
     distances = squareform(pdist(sample.x))
     curves: Curves = {}
-    if params.get("clusters"):
+    if settings.clusters:
         model = _model(distances, sample.most, seed)
     else:
         models = {k: _model(distances, k, seed) for k in candidate_clusters(sample.most)}
-        costs, found = ({k: getattr(m, name) for k, m in models.items()} for name in ("inertia_", "labels_"))
-        clusters, curves["kmedoids"] = by_elbow(sample.x, costs, found, seed)
+        costs, labels = ({k: getattr(m, name) for k, m in models.items()} for name in ("inertia_", "labels_"))
+        clusters, curves["kmedoids"] = by_elbow(sample.x, costs, labels, seed)
         model = models[clusters]
     medoids = np.unique(model.medoid_indices_)
     stage = make_stage(sample.x[medoids], np.arange(len(medoids)))
     return fitted(
-        ClusterMap((stage,)),
+        PrototypeMap((stage,)),
         sample,
         medoids.searchsorted(model.medoid_indices_[model.labels_]).astype(np.int64),
         params={"clusters": len(medoids)},
@@ -50,7 +54,7 @@ def _model(distances: FloatArray, clusters: int, seed: int) -> Any:
     from sklearn_extra.cluster import KMedoids
 
     with warnings.catch_warnings():
-        # An empty cluster is dropped below; sklearn_extra warns of it and goes on.
+        # sklearn_extra warns of empty clusters; the caller drops them.
         warnings.simplefilter("ignore")
         return KMedoids(
             clusters, metric="precomputed", method="alternate", init="k-medoids++", max_iter=50, random_state=seed

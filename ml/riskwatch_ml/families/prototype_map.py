@@ -1,8 +1,8 @@
-"""The prototype map: labelled prototypes in one or two stages, which is what serves whatever the family.
+"""The prototype map: labelled prototypes, the served form of every family.
 
-What a family learns is reduced to a *map*: one or two stages of labelled prototypes with an optional radius, and a
-table that turns two stage labels into one. A map costs one nearest-prototype search a row, fits in a few kilobytes and
-needs no library, which is what lets the Lambda serve all families with the same few lines.
+A map has one or two stages of labelled prototypes with an optional radius, and a table from two stage labels to one. It
+costs one nearest-prototype search per row and stage, takes a few kilobytes and needs no library, so the Lambda serves
+all families with the same code.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from riskwatch_ml.core.arrays import FloatArray, IntArray, float16
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-CHUNK_CELLS = 131_072  # cells of one block of a distance matrix: 1 MB, which stays in a processor's cache
+CHUNK_CELLS = 131_072  # cells of one block of a distance matrix: 1 MB, which fits into the cache of a processor
 TIE = 1e-9
 
 
 class StageDocument(TypedDict):
-    """A stage as JSON: the name of its array of prototypes, and as in `Stage`."""
+    """A stage as JSON; `prototypes` is the name of an array.
+
+    The other fields are those of `Stage`.
+    """
 
     prototypes: str
     labels: list[int]
@@ -31,7 +34,7 @@ class StageDocument(TypedDict):
 
 
 class MapDocument(TypedDict):
-    """A map as JSON; the keys of `table` are the two stage labels with a comma between."""
+    """A map as JSON; the keys of `table` are two stage labels separated by a comma."""
 
     stages: list[StageDocument]
     table: dict[str, int] | None
@@ -39,7 +42,10 @@ class MapDocument(TypedDict):
 
 @dataclass(frozen=True)
 class Stage:
-    """Labelled prototypes (p, d); farther than ``radius`` from all of them the label is ``outside``."""
+    """Labelled prototypes (p, d).
+
+    A vector farther than ``radius`` from all of them has the label ``outside``.
+    """
 
     prototypes: FloatArray
     labels: IntArray
@@ -47,7 +53,10 @@ class Stage:
     outside: int | None = None
 
     def assign(self, x: FloatArray) -> tuple[IntArray, FloatArray, IntArray]:
-        """Label (n,), distance to the nearest prototype (n,) and its index (n,) for vectors (n, d)."""
+        """Return label, distance and index of the nearest prototype of vectors (n, d).
+
+        Each result is (n,).
+        """
         index, distance = nearest(x, self.prototypes)
         labels = self.labels[index]
         if self.radius is not None and self.outside is not None:
@@ -57,7 +66,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Assigned:
-    """What a map says of n vectors; ``index`` is the nearest prototype of the first stage."""
+    """Labels and distances of n vectors.
+
+    ``index`` is the nearest prototype of the first stage.
+    """
 
     labels: IntArray
     distance: FloatArray
@@ -65,8 +77,8 @@ class Assigned:
 
 
 @dataclass(frozen=True)
-class ClusterMap:
-    """One stage, or two stages and the table from both their labels to one."""
+class PrototypeMap:
+    """One stage, or two stages and a table from their two labels to one."""
 
     stages: tuple[Stage, ...]
     table: Mapping[tuple[int, int], int] | None = None
@@ -78,26 +90,32 @@ class ClusterMap:
 
     @property
     def n_labels(self) -> int:
-        """Labels are 0 .. n_labels - 1."""
+        """Number of labels: they are 0 .. n_labels - 1."""
         if self.table is not None:
             return max(self.table.values()) + 1
         stage = self.stages[0]
         return max(int(stage.labels.max()), -1 if stage.outside is None else stage.outside) + 1
 
     def assign(self, x: FloatArray) -> Assigned:
-        """Labels, distances and nearest first-stage prototypes of vectors (n, d)."""
+        """Return labels, distances and nearest first-stage prototypes of vectors (n, d).
+
+        With two stages the distance is the mean of both.
+        """
         labels, distance, index = self.stages[0].assign(x)
         if self.table is None:
             return Assigned(labels, distance, index)
-        second, other, _ = self.stages[1].assign(x)
+        second, second_distance, _ = self.stages[1].assign(x)
         lookup = np.full((int(labels.max(initial=0)) + 1, int(second.max(initial=0)) + 1), -1)
         for (a, b), label in self.table.items():
             if a < lookup.shape[0] and b < lookup.shape[1]:
                 lookup[a, b] = label
-        return Assigned(lookup[labels, second].astype(np.int64), (distance + other) / 2, index)
+        return Assigned(lookup[labels, second].astype(np.int64), (distance + second_distance) / 2, index)
 
     def to_document(self, prefix: str) -> tuple[MapDocument, dict[str, FloatArray]]:
-        """The map as JSON values, and its arrays under names that start with ``prefix``."""
+        """Return the map as JSON values, and its arrays by name.
+
+        The names start with ``prefix``.
+        """
         arrays = {f"{prefix}_stage{i}": stage.prototypes for i, stage in enumerate(self.stages)}
         stages: list[StageDocument] = [
             {
@@ -112,8 +130,8 @@ class ClusterMap:
         return {"stages": stages, "table": table}, arrays
 
     @staticmethod
-    def from_document(document: MapDocument, arrays: Mapping[str, FloatArray]) -> ClusterMap:
-        """The map that ``to_document`` wrote."""
+    def from_document(document: MapDocument, arrays: Mapping[str, FloatArray]) -> PrototypeMap:
+        """Return the map that ``to_document`` wrote."""
         stages = tuple(
             Stage(
                 np.asarray(arrays[stage["prototypes"]], np.float64),
@@ -125,28 +143,28 @@ class ClusterMap:
         )
         table = document["table"]
         if table is None:
-            return ClusterMap(stages)
+            return PrototypeMap(stages)
         pairs = {tuple(map(int, key.split(","))): int(label) for key, label in table.items()}
-        return ClusterMap(stages, {(pair[0], pair[1]): label for pair, label in pairs.items()})
+        return PrototypeMap(stages, {(pair[0], pair[1]): label for pair, label in pairs.items()})
 
 
 def make_stage(
     prototypes: FloatArray, labels: Sequence[int] | IntArray, radius: float | None = None, outside: int | None = None
 ) -> Stage:
-    """A stage of prototypes rounded to what the model file holds; its radius likewise.
+    """Return a stage, rounded to the precision of the model file.
 
-    Prototypes that rounding makes equal all stay, whatever their labels: the first one wins every tie, here and in the
-    Lambda, so that the others change no verdict, and what they cost in bytes and operations is counted with the map.
+    Prototypes that rounding makes equal all stay. The first one wins every tie, here and in the Lambda, so the others
+    change no verdict, and the size of the map counts them.
     """
     rounded = None if radius is None else float(np.float32(radius))
     return Stage(float16(prototypes), np.asarray(labels, np.int64), rounded, outside)
 
 
 def nearest(x: FloatArray, prototypes: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Index of and Euclidean distance to the nearest prototype of each vector; a tie goes to the lowest index.
+    """Return index of and Euclidean distance to the nearest prototype of each vector.
 
-    O(n p d) time; works in blocks of about 1 MB. Candidates that the fast form of the distance cannot tell apart are
-    compared again by differences, as the Lambda computes them.
+    A tie goes to the lowest index. Takes O(n p d) time in blocks of about 1 MB. The fast form of the distance cannot
+    distinguish very close candidates; they are compared again by differences, as in the Lambda.
     """
     squared = np.einsum("ij,ij->i", prototypes, prototypes)
     doubled = -2 * prototypes.T
@@ -158,11 +176,11 @@ def nearest(x: FloatArray, prototypes: FloatArray) -> tuple[IntArray, FloatArray
         cost = block @ doubled
         cost += squared
         rows = np.arange(len(block))
-        found = cost.argmin(axis=1)
-        least = cost[rows, found] + TIE * (1 + squared.max() + np.einsum("ij,ij->i", block, block))
-        cost[rows, found] = np.inf
-        for row in np.flatnonzero(cost.min(axis=1) <= least):
-            found[row] = ((prototypes - block[row]) ** 2).sum(axis=1).argmin()
-        index[low : low + step] = found
-        distance[low : low + step] = np.sqrt(((block - prototypes[found]) ** 2).sum(axis=1))
+        best = cost.argmin(axis=1)
+        tie_limit = cost[rows, best] + TIE * (1 + squared.max() + np.einsum("ij,ij->i", block, block))
+        cost[rows, best] = np.inf
+        for row in np.flatnonzero(cost.min(axis=1) <= tie_limit):
+            best[row] = ((prototypes - block[row]) ** 2).sum(axis=1).argmin()
+        index[low : low + step] = best
+        distance[low : low + step] = np.sqrt(((block - prototypes[best]) ** 2).sum(axis=1))
     return index, distance

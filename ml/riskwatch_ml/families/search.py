@@ -1,4 +1,4 @@
-"""The search for the number of clusters: candidates, the elbow of their costs, and indices of separation."""
+"""The search for the number of clusters: candidates, elbow and separation indices."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
     from riskwatch_ml.core.arrays import FloatArray, IntArray
 
-# Load is mostly a continuum. The levels are runs of clusters, so a cluster must be small beside a level: cut from four
-# clusters, two levels change places with the next day's rows; cut from thirty, a twentieth of the rows do.
+# Load is mostly a continuum, and levels are runs of clusters, so clusters must be small compared with a level. With
+# four clusters, two levels swapped on the rows of the next day; with thirty, a twentieth of the rows changed level.
 CLUSTERS = range(24, 49, 6)
 UNDEFINED = {"silhouette": -1.0, "davies_bouldin": 99.0, "calinski_harabasz": 0.0}
 
 
 def candidate_clusters(most: int) -> list[int]:
-    """Numbers of clusters to try where at most ``most`` are possible."""
+    """Return the numbers of clusters to try if at most ``most`` are possible."""
     return [k for k in CLUSTERS if k <= most] or [most]
 
 
 def elbow(ks: Sequence[int], costs: Sequence[float]) -> int:
-    """The k after which the cost falls slowest: farthest below the line from the first point to the last.
+    """Return the elbow: the k farthest below the line from the first cost to the last.
 
-    The least k where the cost does not fall.
+    If the costs do not fall, it is the smallest k.
     """
     if costs[0] <= costs[-1]:
         return ks[0]
@@ -40,7 +40,10 @@ def elbow(ks: Sequence[int], costs: Sequence[float]) -> int:
 def by_elbow(
     x: FloatArray, costs: Mapping[int, float], labels: Mapping[int, IntArray], seed: int
 ) -> tuple[int, dict[str, list[float]]]:
-    """The number of clusters at the elbow, and the curves over all that were tried, by the cost and labels of each."""
+    """Return the number of clusters at the elbow, and the curves over all numbers.
+
+    ``costs`` and ``labels`` hold the cost and the labels (n,) of the vectors ``x`` (n, d) for each number of clusters.
+    """
     ks = sorted(costs)
     indices = [cluster_indices(x, labels[k], seed) for k in ks]
     inertia = [float(costs[k]) for k in ks]
@@ -52,20 +55,21 @@ def by_elbow(
 
 
 def index_curves(indices: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    """Silhouette and Davies-Bouldin index of each number of clusters; NaN where they are not defined."""
+    """Return the curves of silhouette and Davies-Bouldin index; NaN if undefined."""
     names = ("silhouette", "davies_bouldin")
-    return {name: [math.nan if found == UNDEFINED else found[name] for found in indices] for name in names}
+    return {name: [math.nan if index == UNDEFINED else index[name] for index in indices] for name in names}
 
 
 def cluster_indices(x: FloatArray, labels: IntArray, seed: int, limit: int = 1000) -> dict[str, float]:
-    """Silhouette, Davies-Bouldin and Calinski-Harabasz on at most ``limit`` vectors.
+    """Return the separation indices of at most ``limit`` vectors.
 
-    With fewer than two clusters none is defined and each takes its worst value, as in ``UNDEFINED``.
+    They are silhouette, Davies-Bouldin and Calinski-Harabasz index. With fewer than two clusters they are undefined and
+    get their worst values, ``UNDEFINED``.
     """
     from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 
-    chosen = subsample(len(x), limit, seed)
-    x, labels = x[chosen], labels[chosen]
+    sample = subsample(len(x), limit, seed)
+    x, labels = x[sample], labels[sample]
     if not 2 <= len(np.unique(labels)) < len(labels):
         return dict(UNDEFINED)
     return {

@@ -1,1 +1,1 @@
-"""From metric rows to the vectors that a model is fitted to."""
+"""Feature engineering: from metric rows to the vectors that a model is fitted to."""

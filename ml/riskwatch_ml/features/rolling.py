@@ -1,13 +1,12 @@
-"""Trailing features for fleets with few metrics: what a row alone cannot say, from the rows just before it.
+"""Rolling features for fleets with few metrics.
 
-With one to three metrics a row is nearly a number, and its vector cannot tell a busy minute from a slow drift. Such
-rows are widened by each metric's difference to the row before and by its mean and deviation over the last hour and the
-last three. The Lambda derives the same columns from the rows of a record, so a record must hold that many rows.
+With one to three metrics, a row alone cannot distinguish a busy minute from a slow drift. Each metric therefore gets
+three kinds of further columns: the difference to the row before, and mean and deviation over the last hour and over the
+last three hours. The Lambda derives the same columns from the rows of a record, so a record must hold enough rows.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,47 +20,53 @@ if TYPE_CHECKING:
 
 FEW_METRICS = 3
 HOURS_BACK = (1, 3)
-LEAST_ROWS = 4  # a shorter trail says no more than the window does
-MOST_ROWS = 180  # what a record may have to carry
+MIN_ROWS = 4  # a shorter trail adds nothing to the window of a vector
+MAX_ROWS = 180  # limits the number of rows in a record
 
 
-def trails_for(n_metrics: int, period_s: float) -> tuple[int, ...]:
-    """Trail lengths in rows, ascending: an hour and three for at most three metrics, none for more."""
+def choose_lengths(n_metrics: int, period_s: float) -> tuple[int, ...]:
+    """Return the trail lengths in rows, ascending: one and three hours.
+
+    More than three metrics have no trails. ``period_s`` is the time between two rows in seconds.
+    """
     if n_metrics > FEW_METRICS:
         return ()
-    lengths = (min(MOST_ROWS, round(hours * 3600 / period_s)) for hours in HOURS_BACK)
-    return tuple(sorted({length for length in lengths if length >= LEAST_ROWS}))
+    lengths = (min(MAX_ROWS, round(hours * 3600 / period_s)) for hours in HOURS_BACK)
+    return tuple(sorted({length for length in lengths if length >= MIN_ROWS}))
 
 
-def context_rows(window: int, trails: Sequence[int]) -> int:
-    """Rows that a record needs so that every row of a window has its whole trail."""
-    return window + (max(trails) - 1 if trails else 0)
+def context_rows(window: int, rolling_lengths: Sequence[int]) -> int:
+    """Return the rows a record needs to complete every trail of a window."""
+    return window + (max(rolling_lengths) - 1 if rolling_lengths else 0)
 
 
-def behaviour_width(n_metrics: int, trails: Sequence[int]) -> int:
-    """Columns of a row in the behaviour space: values, then differences, then each trail's means and deviations."""
-    return n_metrics * (2 + 2 * len(trails)) if trails else n_metrics
+def behaviour_width(n_metrics: int, rolling_lengths: Sequence[int]) -> int:
+    """Return the number of columns in the behaviour space.
 
-
-def widen(table: MetricTable, trails: Sequence[int]) -> MetricTable:
-    """The table with its trailing columns, (n, ``behaviour_width``); the same table where there are no trails.
-
-    A difference needs both values; a mean and a deviation need half of the trail's rows. A trail never spans a gap.
-    O(n d r) for r rows of trail.
+    The columns are the values, then the differences, then means and deviations of each trail.
     """
-    if not trails:
+    return n_metrics * (2 + 2 * len(rolling_lengths)) if rolling_lengths else n_metrics
+
+
+def add_rolling_features(table: MetricTable, rolling_lengths: Sequence[int]) -> MetricTable:
+    """Return the table with its rolling columns, (n, ``behaviour_width``).
+
+    Without trails the table itself is returned. A difference needs both values; mean and deviation need half of the
+    trail's rows. A trail never spans a gap. Takes O(n d r) time for r rows of trail.
+    """
+    if not rolling_lengths:
         return table
     columns, names = [table.values, _difference(table.values, table.position)], list(table.features)
     names += [f"{name} difference" for name in table.features]
-    for length in trails:
+    for length in rolling_lengths:
         columns += _mean_and_deviation(table.values, table.position, length)
-        names += [f"{name} {what} of {length}" for what in ("mean", "deviation") for name in table.features]
+        names += [f"{name} {figure} of {length}" for figure in ("mean", "deviation") for name in table.features]
     values = np.concatenate(columns, axis=1)
     return MetricTable(tuple(names), table.instances, table.code, table.ms, table.segment, values)
 
 
 def by_metric(columns: FloatArray, n_metrics: int) -> FloatArray:
-    """Sum of what belongs to each metric, (n, d), of columns (n, ``behaviour_width``)."""
+    """Sum the columns (n, ``behaviour_width``) that belong to each metric, (n, d)."""
     folded: FloatArray = columns.reshape(len(columns), -1, n_metrics).sum(axis=1)
     return folded
 
@@ -73,7 +78,10 @@ def _difference(values: FloatArray, position: IntArray) -> FloatArray:
 
 
 def _mean_and_deviation(values: FloatArray, position: IntArray, length: int) -> list[FloatArray]:
-    """Mean and deviation of the last ``length`` rows of each row's segment, summed oldest row first."""
+    """Return rolling mean and deviation of ``length`` rows within segments.
+
+    Sums run from the oldest row to the newest.
+    """
     total, count = np.zeros(values.shape), np.zeros(values.shape)
     for now, then, reached in _lags(position, length):
         present = reached & np.isfinite(values[then])
@@ -89,15 +97,13 @@ def _mean_and_deviation(values: FloatArray, position: IntArray, length: int) -> 
 
 
 def _lags(position: IntArray, length: int) -> list[tuple[slice, slice, BoolArray]]:
-    """For each row of a trail, oldest first: the rows, the rows that far back, and which of them are in the segment."""
+    """Return one entry per row of a trail, oldest first.
+
+    An entry holds the rows, the rows before them by one lag, and a mask (m, 1) of the pairs in one segment.
+    """
     n = len(position)
-    found = []
+    lags = []
     for back in range(min(length, n) - 1, -1, -1):
         now, then = slice(back, n), slice(0, n - back)
-        found.append((now, then, (position[now] >= back)[:, None]))
-    return found
-
-
-def ascending(trails: Sequence[int]) -> bool:
-    """Whether trail lengths are in order and of at least two rows."""
-    return all(length >= 2 for length in trails) and all(a < b for a, b in pairwise(trails))
+        lags.append((now, then, (position[now] >= back)[:, None]))
+    return lags

@@ -1,10 +1,10 @@
-"""The two spaces of a model: deviations from a baseline (behaviour), and absolute values (level).
+"""The two vector spaces of a model: behaviour and level.
 
-Both are built from the same rows. The *behaviour* space asks "is this how it behaves?": every value is measured in
-deviations from the instance's own baseline for that UTC hour, and squashed. The *level* space asks "how busy is it?":
-absolute values, one centre and one scale for the whole fleet. Every fitted number is rounded to float32, prototypes to
-half precision, before anything is computed with it and all arithmetic is float64, so that a model read back from its
-file labels exactly as it did in training.
+Both are built from the same rows. In the *behaviour* space every value is a squashed deviation from the instance's
+baseline for that UTC hour: it shows whether an instance behaves as usual. In the *level* space values are absolute,
+with one centre and one scale for the whole fleet: it shows the load. Fitted numbers are rounded to float32, and
+prototypes to half precision, before any further computation. All arithmetic is float64. So a model read from its file
+gives exactly the labels that it gave in training.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from riskwatch_lambda.episode_rule import BaselineKind
+from riskwatch_lambda.model.baselines import DEFAULT_ROLE
 from riskwatch_ml.core.arrays import FloatArray, IntArray, float32
 from riskwatch_ml.features.table import MetricTable, blocks
 from riskwatch_ml.schema import inventory as fleet
@@ -27,19 +29,28 @@ RELATIVE_EPSILON = 1e-3
 ABSOLUTE_EPSILON = 1e-6
 DECILES = (0.1, 0.9)
 DECILE_SPAN = 2.563  # standard deviations between the first and the last decile of a normal distribution
-LEAST_WITHIN = 1e-3
-NEVER_SEEN_SCALE = 1e30  # a metric without a single value in training: any value of it lies at its centre
+MIN_WITHIN = 1e-3
+NEVER_SEEN_SCALE = 1e30  # for a metric without values in training: any value of it lies at its centre
 
 
 def squash(z: FloatArray) -> FloatArray:
-    """``sign(z) * log(1 + |z|)``: ten deviations are far, a thousand not a hundred times farther."""
+    """Return ``sign(z) * log(1 + |z|)``, which limits extreme deviations."""
     squashed: FloatArray = np.copysign(np.log1p(np.abs(z)), z)
     return squashed
 
 
+def unsquash(squashed: FloatArray) -> FloatArray:
+    """Return the values that ``squash`` makes ``squashed``; infinity stays."""
+    values: FloatArray = np.copysign(np.expm1(np.abs(squashed)), squashed)
+    return values
+
+
 @dataclass(frozen=True)
 class Baselines:
-    """Centre and scale by UTC hour, each (n_baselines, 24, d): for known instances, for their roles, for the fleet."""
+    """Centre and scale by UTC hour for known instances, their roles and the fleet.
+
+    ``center`` and ``scale`` are (n_baselines, 24, d); ``instances``, ``roles`` and ``fleet`` are indices into them.
+    """
 
     instances: Mapping[str, int]
     roles: Mapping[str, int]
@@ -48,39 +59,64 @@ class Baselines:
     scale: FloatArray
 
     def index(self, instances: Sequence[str], roles: Mapping[str, str]) -> IntArray:
-        """Baseline of each instance: its own, else its role's, else the fleet's."""
+        """Return the baseline index of each instance, else of its role, else of the fleet."""
         return np.array(
             [self.instances.get(name, self.roles.get(roles.get(name, ""), self.fleet)) for name in instances], np.int64
         )
 
+    def kinds(self) -> list[BaselineKind]:
+        """Return the kind of each baseline; that of the instances without a role counts as that of the fleet."""
+        kinds = [BaselineKind.FLEET] * len(self.center)
+        for role, index in self.roles.items():
+            kinds[index] = BaselineKind.FLEET if role == DEFAULT_ROLE else BaselineKind.ROLE
+        for index in self.instances.values():
+            kinds[index] = BaselineKind.INSTANCE
+        return kinds
+
     def impute(self, table: MetricTable, baseline: IntArray) -> FloatArray:
-        """The rows' values (n, d) with every missing one at its centre; ``baseline`` (n,) is the index of each row."""
+        """Return the values (n, d) with every missing one at its centre.
+
+        ``baseline`` (n,) is the baseline index of each row.
+        """
         center = self.center[baseline, table.hour, : table.values.shape[1]]
         return np.where(np.isnan(table.values), center, table.values)
 
+    def impute_metric(self, table: MetricTable, baseline: IntArray, metric: int) -> FloatArray:
+        """Return the values (n,) of one metric, by its position, as ``impute`` does."""
+        values = table.values[:, metric]
+        return np.where(np.isnan(values), self.center[baseline, table.hour, metric], values)
+
     def level(self, table: MetricTable, baseline: IntArray, center: FloatArray, scale: FloatArray) -> FloatArray:
-        """The rows in the level space of a ``center`` and ``scale`` (d,), missing values at their centre, (n, d)."""
+        """Return the rows in the level space, (n, d).
+
+        A missing value counts as the centre of its baseline. ``baseline`` (n,) is the baseline index of each row;
+        ``center`` and ``scale`` (d,) are those of the level space.
+        """
         rows = np.empty(table.values.shape)
         for part in blocks(len(table)):
             rows[part] = level_space(self.impute(table.part(part), baseline[part]), center, scale)
         return rows
 
     def behaviour(self, table: MetricTable, baseline: IntArray) -> FloatArray:
-        """The rows in the behaviour space, (n, d): squashed deviations from the baseline of the row's hour."""
+        """Return the rows in the behaviour space, (n, d).
+
+        Values are squashed deviations from the baseline at the UTC hour of the row. ``baseline`` (n,) is the baseline
+        index of each row. A missing value gets 0.
+        """
         rows = np.empty(table.values.shape)
         for part in blocks(len(table)):
-            own, values = (baseline[part], table.hour[part]), table.values[part]
-            rows[part] = squash(np.where(np.isnan(values), 0.0, (values - self.center[own]) / self.scale[own]))
+            at_hour, values = (baseline[part], table.hour[part]), table.values[part]
+            rows[part] = squash(np.where(np.isnan(values), 0.0, (values - self.center[at_hour]) / self.scale[at_hour]))
         return rows
 
 
 def fit_level_scaling(values: FloatArray, code: IntArray, columns: Sequence[int]) -> tuple[FloatArray, FloatArray]:
-    """Centre and scale (d,) of the level space over the values (n, d) of the whole fleet, NaN ignored.
+    """Fit centre and scale (d,) of the level space to values (n, d) of a fleet.
 
-    ``code`` (n,) numbers each row's instance. Only the metrics ``columns`` say how busy a row is; any value of another
-    one lies at its centre. Centre and scale come from the first and last decile, which a few wild values do not move.
-    A metric whose level-space variance lies mostly between the instances tells how large they are, not how busy: its
-    scale is divided by the share of the variance within instances, relative to the metric with the greatest share.
+    NaN is ignored. ``code`` (n,) is the instance of each row. Only the metrics ``columns`` measure load; any value of
+    another metric lies at its centre. Centre and scale come from the first and last decile, which are robust to
+    outliers. A metric that varies mostly between instances measures their size, not their load. Its scale is therefore
+    divided by the share of its level-space variance within instances, relative to the metric with the greatest share.
     """
     center = np.zeros(values.shape[1])
     scale = np.full(values.shape[1], NEVER_SEEN_SCALE)
@@ -89,20 +125,23 @@ def fit_level_scaling(values: FloatArray, code: IntArray, columns: Sequence[int]
         present = np.isfinite(values[:, column])
         if not present.any():
             continue
-        own = values[present, column]
-        low, high = np.quantile(own, DECILES)
+        reported = values[present, column]
+        low, high = np.quantile(reported, DECILES)
         center[column] = (low + high) / 2
-        # Where the deciles are equal, the few values that differ are all there is.
-        spread = (high - low) / DECILE_SPAN or float(own.std())
+        # If the deciles are equal, only a few values differ: use the standard deviation.
+        spread = (high - low) / DECILE_SPAN or float(reported.std())
         scale[column] = max(spread, RELATIVE_EPSILON * abs(center[column]) + ABSOLUTE_EPSILON)
-        within[column] = _within_share(squash((own - center[column]) / scale[column]), code[present])
+        within[column] = _within_share(squash((reported - center[column]) / scale[column]), code[present])
     if within.any():
-        scale /= np.maximum(within / within.max(), LEAST_WITHIN)
+        scale /= np.maximum(within / within.max(), MIN_WITHIN)
     return float32(center), float32(np.minimum(scale, NEVER_SEEN_SCALE))
 
 
 def _within_share(values: FloatArray, code: IntArray) -> float:
-    """Share of the variance of some values (n,) that lies within instances: one minus the squared correlation ratio."""
+    """Return the share of the variance of values (n,) within instances.
+
+    It is one minus the squared correlation ratio.
+    """
     total = float(np.var(values))
     count = np.bincount(code)
     mean = np.bincount(code, weights=values) / np.maximum(count, 1)
@@ -110,14 +149,20 @@ def _within_share(values: FloatArray, code: IntArray) -> float:
 
 
 def level_space(values: FloatArray, center: FloatArray, scale: FloatArray) -> FloatArray:
-    """Values (n, d) without gaps in the level space, (n, d); 0 in the metrics that do not say how busy a row is."""
+    """Return values (n, d) in the level space, (n, d).
+
+    The values have no NaN. Metrics that do not measure load become 0.
+    """
     level = squash((values - center) / scale)
-    # What a scale without end leaves of them would make vectors different that are the same to the map that serves.
+    # The huge scale leaves tiny differences, which would distinguish vectors that are equal to the served map.
     level[:, scale >= NEVER_SEEN_SCALE] = 0.0
     return level
 
 
 def row_baselines(baselines: Baselines, table: MetricTable, inventory: Mapping[str, Instance]) -> IntArray:
-    """Baseline of every row: its instance's own, else its role's, else the fleet's, (n,)."""
+    """Return the baseline index of every row, (n,).
+
+    It is the baseline of the instance, else of its role, else of the fleet.
+    """
     roles = {name: fleet.lookup(inventory, name).role for name in table.instances}
     return baselines.index(table.instances, roles)[table.code]

@@ -1,4 +1,4 @@
-"""Metric rows as arrays: sorted by instance and time, cut at gaps, and a few rows in a row as one vector."""
+"""Metric rows as arrays, cut at gaps and joined to window vectors."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 HOURS = 24
-BLOCK_ROWS = 50_000  # a large fleet's rows are computed on in steps: what is in between need not fit beside them
+BLOCK_ROWS = 50_000  # rows are processed in blocks, so that intermediate arrays stay small
 
 
 class RowsError(UserInputError):
-    """Metric rows that cannot be turned into feature vectors; the message says what to change."""
+    """Metric rows that cannot become feature vectors; the message names the fix."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class MetricTable:
     """Metric rows as arrays, sorted by instance and time.
 
     ``values`` is (n, d) float64 in catalogue units with NaN for missing; ``code`` (n,) indexes ``instances``; ``ms`` is
-    the UTC epoch in milliseconds, ``hour`` the UTC hour; ``segment`` numbers the stretches without a gap, and
-    ``position`` is a row's place in its segment from 0.
+    the UTC epoch in milliseconds, ``hour`` the UTC hour. ``segment`` numbers the runs of rows without a gap, and
+    ``position`` counts the rows of a segment from 0.
     """
 
     features: tuple[str, ...]
@@ -54,7 +54,7 @@ class MetricTable:
 
     @cached_property
     def position(self) -> IntArray:
-        """Place of every row in its segment, from 0, (n,)."""
+        """Position of every row in its segment, from 0, (n,)."""
         if not len(self):
             return np.zeros(0, np.int64)
         start = np.flatnonzero(np.diff(self.segment, prepend=self.segment[0] - 1))
@@ -62,19 +62,25 @@ class MetricTable:
         return position
 
     def part(self, rows: slice) -> MetricTable:
-        """Some consecutive rows, not copied; windows must not be built on them."""
+        """Return consecutive rows as views; do not build windows on them."""
         return MetricTable(
             self.features, self.instances, self.code[rows], self.ms[rows], self.segment[rows], self.values[rows]
         )
 
     def take(self, keep: IntArray | BoolArray) -> MetricTable:
-        """The chosen rows; segments keep their numbers, so windows must not be built on a thinned-out table."""
+        """Return selected rows with unchanged segment numbers.
+
+        Do not build windows on them.
+        """
         return MetricTable(
             self.features, self.instances, self.code[keep], self.ms[keep], self.segment[keep], self.values[keep]
         )
 
     def cut(self, rows: IntArray) -> MetricTable:
-        """The chosen rows (m,) in ascending order, in new segments where neighbours are missing."""
+        """Return selected rows (m,), with a new segment after each row left out.
+
+        The rows must ascend.
+        """
         cuts = np.diff(self.segment[rows], prepend=-1) != 0
         cuts[1:] |= np.diff(rows) != 1
         segment = np.cumsum(cuts) - 1
@@ -82,10 +88,10 @@ class MetricTable:
 
 
 def as_table(rows: pd.DataFrame, features: Sequence[str], max_gap_s: float) -> MetricTable:
-    """Sort metric rows by (instance_id, timestamp) and cut them into segments at gaps longer than ``max_gap_s``.
+    """Sort metric rows by (instance_id, timestamp) and cut them into segments at gaps.
 
-    A feature without a column is missing in every row; a value that is not finite counts as missing. Raises RowsError
-    where a key column is absent or the timestamps carry no time zone.
+    A gap is longer than ``max_gap_s`` seconds. A feature without a column is missing in every row; a value that is not
+    finite counts as missing. Raises RowsError if a key column is absent or the timestamps have no time zone.
     """
     for key in ("instance_id", "timestamp"):
         if key not in rows.columns:
@@ -97,39 +103,48 @@ def as_table(rows: pd.DataFrame, features: Sequence[str], max_gap_s: float) -> M
     order = np.lexsort((ms, code))
     code, ms = code[order], ms[order]
     values = np.full((len(rows), len(features)), np.nan)
-    for place, name in enumerate(features):
+    for column, name in enumerate(features):
         if name in rows.columns:
-            values[:, place] = rows[name].to_numpy(np.float64, na_value=np.nan)[order]
+            values[:, column] = rows[name].to_numpy(np.float64, na_value=np.nan)[order]
     values[~np.isfinite(values)] = np.nan
     breaks = (np.diff(code, prepend=-1) != 0) | (np.diff(ms, prepend=0) > max_gap_s * 1000)
     return MetricTable(tuple(features), tuple(names), code, ms, np.cumsum(breaks) - 1, values)
 
 
 def _numbered(instances: pd.Series) -> tuple[NDArray[np.object_], IntArray]:
-    """The different names as text, sorted, and the number of each row's among them, (n,)."""
-    number, found = pd.factorize(instances, use_na_sentinel=False)
-    names, place = np.unique(np.array([str(name) for name in found], object), return_inverse=True)
-    return names, place[number].astype(np.int64)
+    """Return the distinct names, sorted, and the index of each row's name, (n,).
+
+    Names are compared as text.
+    """
+    number, distinct = pd.factorize(instances, use_na_sentinel=False)
+    names, index = np.unique(np.array([str(name) for name in distinct], object), return_inverse=True)
+    return names, index[number].astype(np.int64)
 
 
 def blocks(n: int) -> Iterator[slice]:
-    """Consecutive slices of at most 50,000 of ``n`` rows."""
+    """Yield consecutive slices of at most 50,000 of ``n`` rows."""
     for low in range(0, n, BLOCK_ROWS):
         yield slice(low, min(low + BLOCK_ROWS, n))
 
 
 def window_ends(table: MetricTable, width: int) -> IntArray:
-    """Rows that end a window of ``width`` consecutive rows of one segment, (m,) with m <= n."""
+    """Return the rows that end a window of ``width`` rows, (m,) with m <= n.
+
+    A window holds consecutive rows of one segment.
+    """
     ends: IntArray = np.flatnonzero(table.position >= width - 1)
     return ends
 
 
 def window_vectors(behaviour: FloatArray, ends: IntArray, width: int) -> FloatArray:
-    """The window that ends at each of some rows as one vector, oldest row first, (m, width * d)."""
+    """Return the windows that end at rows ``ends`` as vectors, (m, width * d).
+
+    The oldest row comes first.
+    """
     return np.concatenate([behaviour[ends - back] for back in range(width - 1, -1, -1)], axis=1)
 
 
 def windows(behaviour: FloatArray, table: MetricTable, width: int) -> tuple[FloatArray, IntArray]:
-    """All windows of a table, (m, width * d), and the row each one ends at, (m,)."""
+    """Return all windows (m, width * d) and the row at which each ends (m,)."""
     ends = window_ends(table, width)
     return window_vectors(behaviour, ends, width), ends

@@ -1,4 +1,4 @@
-"""The rows of a training set, checked, and the two spaces every family is fitted to."""
+"""The training set: checked metric rows in the two vector spaces."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from riskwatch_ml.core.errors import UserInputError
-from riskwatch_ml.features import rolling as trailing
+from riskwatch_ml.features import rolling
 from riskwatch_ml.features.baselines import fit_baselines
-from riskwatch_ml.features.levels import severity_of
+from riskwatch_ml.features.levels import Load, load_of
 from riskwatch_ml.features.spaces import Baselines, fit_level_scaling, row_baselines
 from riskwatch_ml.features.table import MetricTable, as_table
 from riskwatch_ml.schema import inventory as fleet
@@ -28,21 +28,22 @@ GAP_PERIODS = 6  # a window never spans a longer gap between two rows
 
 
 class TrainingError(UserInputError):
-    """The rows or arguments cannot be trained on; the message names the trouble and the way out."""
+    """Rows or arguments that cannot be trained on; the message names the fix."""
 
 
 @dataclass(frozen=True)
-class Space:
-    """What every family is fitted to.
+class TrainingSet:
+    """Input of a fit: a table of rows, its baselines, and the rows in both spaces.
 
-    ``wide`` is the table with its trailing columns, ``trails`` their lengths in rows. ``baseline`` (n,) is each row's
-    index into ``baselines``; ``behaviour`` (n, width) and ``level`` (n, d) are the rows in the two spaces;
-    ``level_center`` and ``level_scale`` are (d,). ``roles`` is the role of each instance by name.
+    ``wide`` is the table with its rolling columns, ``rolling_lengths`` their lengths in rows. ``baseline`` (n,) is the
+    index of each row into ``baselines``; ``behaviour`` (n, width) and ``level`` (n, d) are the rows in the two spaces;
+    ``level_center`` and ``level_scale`` are (d,), ``load`` has the metrics that span the level space. ``roles`` is the
+    role of each instance by name.
     """
 
     table: MetricTable
     wide: MetricTable
-    trails: tuple[int, ...]
+    rolling_lengths: tuple[int, ...]
     roles: Mapping[str, str]
     baselines: Baselines
     baseline: IntArray
@@ -50,10 +51,11 @@ class Space:
     level: FloatArray
     level_center: FloatArray
     level_scale: FloatArray
+    load: Load
 
 
 def check_rows(rows: pd.DataFrame, catalogue: Catalogue) -> None:
-    """Raise TrainingError for rows on which a model would be wrong in silence."""
+    """Raise TrainingError for rows that would silently give a wrong model."""
     _check_columns(rows, catalogue)
     if not len(rows):
         raise TrainingError("there are no rows: widen the history or check that the export ran")
@@ -68,20 +70,20 @@ def check_rows(rows: pd.DataFrame, catalogue: Catalogue) -> None:
         raise TrainingError(f"no catalogue metric has a value in {len(rows)} rows: expected {expected}")
     infinite = np.isinf(values).any(axis=0)
     if infinite.any():
-        named = [name for name, found in zip(present, infinite, strict=True) if found]
-        raise TrainingError(f"{', '.join(named)}: infinite values; quarantine those rows or make them missing")
+        names = [name for name, is_infinite in zip(present, infinite, strict=True) if is_infinite]
+        raise TrainingError(f"{', '.join(names)}: infinite values; quarantine those rows or make them missing")
     if repeats := repeated_keys(rows, "rows"):
         raise TrainingError(f"{repeats}: keep one row each, or give rows of different instances different names")
 
 
 def repeated_keys(rows: pd.DataFrame, what: str) -> str:
-    """How many rows have the key of an earlier one, and the first of them, in words; empty where none has."""
-    again = rows[rows.duplicated(KEY)]
-    if not len(again):
+    """Describe the rows that repeat an earlier key; empty if none do."""
+    repeated = rows[rows.duplicated(KEY)]
+    if not len(repeated):
         return ""
-    first = again.iloc[0]
+    first = repeated.iloc[0]
     key = f"{first['instance_id']} at {first['timestamp']}"
-    return f"{len(again)} {what} repeat an (instance_id, timestamp), the first is {key}"
+    return f"{len(repeated)} {what} repeat an (instance_id, timestamp), the first is {key}"
 
 
 def _check_columns(rows: pd.DataFrame, catalogue: Catalogue) -> None:
@@ -95,10 +97,11 @@ def _check_columns(rows: pd.DataFrame, catalogue: Catalogue) -> None:
 
 
 def training_table(rows: pd.DataFrame, catalogue: Catalogue, period_s: float) -> MetricTable:
-    """Check metric rows ``period_s`` apart and make a table of the catalogue's metrics of them.
+    """Check metric rows and return the catalogue's metrics as a table.
 
-    Rows hold instance_id, timestamp in UTC and features in catalogue units; NaN and absent columns are missing. The
-    table is a copy: a caller that lets go of the rows halves what a large fleet holds in memory here.
+    Rows are ``period_s`` seconds apart. Rows hold instance_id, timestamp in UTC and features in catalogue units; NaN
+    and absent columns are missing. The table is a copy: a caller that drops the rows halves the memory of a large
+    fleet. Raises TrainingError.
     """
     if not period_s > 0:
         raise TrainingError(f"period_s {period_s} must be above 0")
@@ -106,30 +109,43 @@ def training_table(rows: pd.DataFrame, catalogue: Catalogue, period_s: float) ->
     return as_table(rows, catalogue.names, GAP_PERIODS * period_s)
 
 
-def build_space(rows: pd.DataFrame, catalogue: Catalogue, inventory: Mapping[str, Instance], period_s: float) -> Space:
-    """Fit baselines and level scaling to metric rows ``period_s`` apart and put the rows into both spaces."""
-    return table_space(as_table(rows, catalogue.names, GAP_PERIODS * period_s), inventory, period_s)
+def build_training_set(
+    rows: pd.DataFrame, catalogue: Catalogue, inventory: Mapping[str, Instance], period_s: float
+) -> TrainingSet:
+    """Return the training set of unchecked rows ``period_s`` seconds apart."""
+    table = as_table(rows, catalogue.names, GAP_PERIODS * period_s)
+    return training_set_of_table(table, catalogue, inventory, period_s)
 
 
-def table_space(table: MetricTable, inventory: Mapping[str, Instance], period_s: float) -> Space:
-    """Fit baselines and level scaling to a table of rows ``period_s`` apart and put them into both spaces."""
-    trails = trailing.trails_for(len(table.features), period_s)
-    return space_of(table, trailing.widen(table, trails), trails, inventory)
+def training_set_of_table(
+    table: MetricTable, catalogue: Catalogue, inventory: Mapping[str, Instance], period_s: float
+) -> TrainingSet:
+    """Return the training set of a table of rows ``period_s`` seconds apart."""
+    rolling_lengths = rolling.choose_lengths(len(table.features), period_s)
+    wide = rolling.add_rolling_features(table, rolling_lengths)
+    return fit_training_set(table, wide, rolling_lengths, catalogue, inventory)
 
 
-def space_of(
-    table: MetricTable, wide: MetricTable, trails: tuple[int, ...], inventory: Mapping[str, Instance]
-) -> Space:
-    """Fit baselines and level scaling to a table that has its trailing columns in ``wide``."""
+def fit_training_set(
+    table: MetricTable,
+    wide: MetricTable,
+    rolling_lengths: tuple[int, ...],
+    catalogue: Catalogue,
+    inventory: Mapping[str, Instance],
+) -> TrainingSet:
+    """Fit baselines and level scaling, and put the rows of a table into both spaces.
+
+    ``wide`` is the table with its rolling columns, ``rolling_lengths`` their lengths in rows.
+    """
     roles = {name: fleet.lookup(inventory, name).role for name in table.instances}
     baselines = fit_baselines(wide, roles)
     baseline = row_baselines(baselines, table, inventory)
-    columns = severity_of(table.values, table.features)
-    center, scale = fit_level_scaling(table.values, table.code, columns)
-    return Space(
+    load = load_of(table.values, catalogue)
+    center, scale = fit_level_scaling(table.values, table.code, load.columns)
+    return TrainingSet(
         table=table,
         wide=wide,
-        trails=trails,
+        rolling_lengths=rolling_lengths,
         roles=roles,
         baselines=baselines,
         baseline=baseline,
@@ -137,4 +153,5 @@ def space_of(
         level=baselines.level(table, baseline, center, scale),
         level_center=center,
         level_scale=scale,
+        load=load,
     )

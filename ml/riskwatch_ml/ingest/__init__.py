@@ -1,1 +1,1 @@
-"""Metrics from CloudWatch and from CSV files."""
+"""Read metrics from CloudWatch and from CSV files."""

@@ -1,31 +1,38 @@
-"""The arithmetic of reading CloudWatch: intervals on the grid, chunks, values of longer periods, whose a metric is.
+"""Arithmetic of reading CloudWatch: intervals, chunks, long periods, dimensions.
 
-The calls themselves are made by `riskwatch_ml.ingest.reader`, which loads slowly: it is loaded for its errors only.
+`riskwatch_ml.ingest.reader` makes the calls. It loads slowly, so this module imports it only to raise its errors.
 """
 
 from __future__ import annotations
 
-import re
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.listing import some
+from riskwatch_ml.ingest.call_plan import dollars
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from riskwatch_ml.ingest.call_plan import Segment
-    from riskwatch_ml.schema.catalogue import Metric
+    from riskwatch_ml.ingest.call_plan import Fleet, Segment
+    from riskwatch_ml.schema.metric import Metric
     from riskwatch_ml.schema.metric_rows import Series
 
-# One point is a value of a metric: so many are held at a time, about 48 MB of them.
+# Values of metrics in memory at a time, about 48 MB.
 CHUNK_POINTS = 6_000_000
+UNRESOLVED = "${"  # how the id of an instance begins if the agent did not resolve its placeholder
+NAMES = 5  # instances that a text names, and about which CloudWatch is asked
 
 
 def checked_interval(start: datetime, end: datetime, period_s: int) -> tuple[datetime, datetime]:
-    """Return [start, end) in UTC; raises CloudWatchError where it is empty or off the grid of the period."""
+    """Return [start, end) in UTC.
+
+    Raises CloudWatchError if the interval is empty or off the grid of `period_s` seconds.
+    """
     from riskwatch_ml.ingest.reader import CloudWatchError
 
     for name, moment in (("start", start), ("end", end)):
@@ -39,7 +46,10 @@ def checked_interval(start: datetime, end: datetime, period_s: int) -> tuple[dat
 
 
 def spread(series: Series, factor: float, asked_s: int, period_s: int) -> Series:
-    """Give each row of a longer period its value."""
+    """Return a series of a longer period with one value per row, scaled by `factor`.
+
+    A value of `asked_s` seconds is repeated in each row of `period_s` seconds.
+    """
     import numpy as np
 
     repeats = asked_s // period_s
@@ -52,35 +62,75 @@ def spread(series: Series, factor: float, asked_s: int, period_s: int) -> Series
 
 
 def within(series: Series, start: datetime, end: datetime) -> Series:
-    """Leave out what lies outside of [start, end)."""
-    # CloudWatch may round the interval of old data outwards: what lies outside belongs to another interval.
-    kept = (series.stamps >= clock.epoch_ms(start)) & (series.stamps < clock.epoch_ms(end))
-    return series if kept.all() else replace(series, stamps=series.stamps[kept], values=series.values[kept])
+    """Return the series without values outside [start, end)."""
+    # CloudWatch may round the interval of old data outwards; values outside it belong to another interval.
+    inside = (series.stamps >= clock.epoch_ms(start)) & (series.stamps < clock.epoch_ms(end))
+    return series if inside.all() else replace(series, stamps=series.stamps[inside], values=series.values[inside])
 
 
-def dimension_filter(name: str, template: str) -> dict[str, str]:
-    """Return the filter of ListMetrics for a dimension: any value where it names the instance."""
-    return {"Name": name} if "{instance_id}" in template else {"Name": name, "Value": template}
+def dimension_filters(metric: Metric) -> list[dict[str, str]]:
+    """Return the ListMetrics filters of a metric's dimensions: those that name the instance match any value."""
+    return [
+        {"Name": name} if "{" in template else {"Name": name, "Value": template}
+        for name, template in metric.dimensions.items()
+    ]
 
 
-def instance_of(dimensions: Sequence[Mapping[str, str]], metric: Metric) -> str | None:
-    """Return the instance that listed dimensions are of; None where they are not exactly those of the metric."""
-    values = {item["Name"]: item["Value"] for item in dimensions}
-    if set(values) != set(metric.dimensions):
-        return None
-    for name, template in metric.dimensions.items():
-        if "{instance_id}" in template:
-            pattern = re.escape(template).replace(re.escape("{instance_id}"), "(.+)")
-            match = re.fullmatch(pattern, values[name])
-            return match.group(1) if match else None
-    return None
+def asked(fleet: Fleet) -> str:
+    """Return how many metrics of how many instances are asked for, by kind if there are several."""
+    parts = []
+    for catalogue, instances in fleet:
+        metrics = len(catalogue.metrics) * len(instances)
+        text = f"{metrics} metrics of {len(instances)} instances"
+        parts.append(f"{catalogue.kind} {text} ({dollars(metrics)})" if len(fleet) > 1 else text)
+    return ", ".join(parts)
+
+
+def listed_once(metrics: Iterable[Metric]) -> list[Metric]:
+    """Return the metrics without those that ListMetrics answers in the same way: it knows no statistics."""
+    sources = {(metric.namespace, metric.metric, tuple(metric.dimensions.items())): metric for metric in metrics}
+    return list(sources.values())
+
+
+def is_unresolved(instance_id: str) -> bool:
+    """Return whether an agent published its placeholder, for example ``${aws:InstanceId}``, instead of an instance."""
+    return instance_id.startswith(UNRESOLVED)
+
+
+def missing_of_part(
+    metric: Metric, missing: Sequence[str], instances: int, listed: Iterable[Sequence[Mapping[str, str]]]
+) -> str:
+    """Return which instances lack a metric that others have, under which dimensions they publish it, and the cure.
+
+    `missing` are the instances without a value, of `instances` that report. `listed` are the dimensions under which
+    CloudWatch has the metric for some of them.
+    """
+    text = f"{metric.name}: {len(missing)} of {instances} instances have no value ({some(missing, NAMES)})"
+    wanted = sorted(metric.dimensions)
+    seen = sorted({tuple(sorted(dimension["Name"] for dimension in dimensions)) for dimensions in listed})
+    others = [names for names in seen if list(names) != wanted]
+    if not seen:
+        return f"{text}; CloudWatch has it of none of them: check that the agent runs there and collects it"
+    if not others:
+        return (
+            f"{text}; CloudWatch lists it for them, but has no value in this interval: it stopped, or its unit changed"
+        )
+    cure = f"set aggregation_dimensions [{json.dumps(wanted)}] in the configuration of the CloudWatch agent"
+    is_finer = all(set(names) > set(wanted) for names in others)
+    return (
+        f"{text}; CloudWatch has it of them with {' | '.join(', '.join(names) for names in others)}: "
+        f"{cure if is_finer else 'publish it with ' + ', '.join(wanted) + ' alone'}"
+    )
 
 
 def chunks(part: Segment, queries: int) -> Iterator[tuple[datetime, datetime]]:
-    """Cut a part at full hours into pieces of at most CHUNK_POINTS, or of one hour."""
-    hours = max(1, CHUNK_POINTS // max(1, queries * 3600 // part.period_s))
+    """Cut a segment at full hours into chunks of at most CHUNK_POINTS values.
+
+    A chunk is at least one hour long.
+    """
+    hours = max(1, CHUNK_POINTS // max(1, queries * clock.HOUR_S // part.period_s))
     low = part.start
     while low < part.end:
-        high = min(clock.floor(low, 3600) + timedelta(hours=hours), part.end)
+        high = min(clock.floor(low, clock.HOUR_S) + timedelta(hours=hours), part.end)
         yield low, high
         low = high

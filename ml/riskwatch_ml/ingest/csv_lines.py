@@ -1,4 +1,4 @@
-"""The lines of a CSV file: opened in the encoding that it is in, split into values, and refused by line number."""
+"""Lines of a CSV file: decode them, split them into values, refuse by line number."""
 
 import codecs
 import csv
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TextIO
 
 from riskwatch_ml.core.errors import UserInputError
+from riskwatch_ml.ingest.cloudwatch import is_unresolved
 
 LONGEST_LINE = 1_000_000
+_LONGEST_SHOWN = 60
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -19,11 +21,21 @@ _BYTE_ORDER_MARKS = {
 
 
 class CsvError(UserInputError):
-    """The file cannot be read; the message names the file, the line or column, and the fix."""
+    """The file cannot be read; the message names file, line or column, and the fix."""
+
+
+def cut(text: str) -> str:
+    """Return a text of a file for a message, at most 60 characters of it."""
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
+
+
+def shown(text: str) -> str:
+    """Return a text of a file in quotes for a message, at most 60 characters of it."""
+    return repr(cut(text))
 
 
 def opened(source: Path) -> TextIO:
-    """Open a file for `records`: as UTF-8, or as what its byte order mark says.
+    """Return a file opened for `records`, as UTF-8 or as its byte order mark says.
 
     Raises OSError, and CsvError for a file with NUL bytes.
     """
@@ -33,9 +45,9 @@ def opened(source: Path) -> TextIO:
 
 
 def records(file: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not blank, header included, each with the line on which it begins.
+    """Yield the rows that are not blank, header included, with their line numbers.
 
-    Raises CsvError for a line or a quotation that cannot be read.
+    The number is that of the first line of a row. Raises CsvError for a line or a quotation that cannot be read.
     """
     reader = csv.reader(_lines(file), strict=True)
     line = 1
@@ -43,8 +55,8 @@ def records(file: TextIO) -> Iterator[tuple[int, list[str]]]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            wrong = "a quotation mark is never closed" if "unexpected end" in str(error) else str(error)
-            raise CsvError(f"line {line}: {wrong}") from error
+            problem = "a quotation mark is never closed" if "unexpected end" in str(error) else str(error)
+            raise CsvError(f"line {line}: {problem}") from error
         if cells is None:
             return
         if cells:
@@ -60,13 +72,13 @@ def _encoding(source: Path) -> str:
             return encoding
     if b"\0" in head:
         raise CsvError(
-            "line 1 holds NUL bytes: the file is no text, or UTF-16 without a byte order mark; save it as UTF-8"
+            "line 1 holds NUL bytes: the file is not text, or UTF-16 without a byte order mark; save it as UTF-8"
         )
     return "utf-8"
 
 
 def _lines(file: TextIO) -> Iterator[str]:
-    """Yield the lines of a file, each checked before the CSV parser sees it."""
+    """Yield the lines of a file, each checked before the CSV parser reads it."""
     number = 0
     while True:
         number += 1
@@ -79,16 +91,25 @@ def _lines(file: TextIO) -> Iterator[str]:
         if not line:
             return
         if len(line) > LONGEST_LINE:
-            raise CsvError(f"line {number} is longer than {LONGEST_LINE:,} characters: that is no row of metrics")
+            raise CsvError(f"line {number} is longer than {LONGEST_LINE:,} characters: it is not a row of metrics")
         if not line.isascii():
             _check_utf8(line, number)
         yield line
 
 
 def _check_utf8(line: str, number: int) -> None:
-    # Bytes that are no UTF-8 come out of the decoder as lone surrogates, which cannot be encoded again.
+    # The decoder turns bytes that are not UTF-8 into lone surrogates, which cannot be encoded again.
     try:
         line.encode()
     except UnicodeEncodeError as error:
         byte = ord(line[error.start]) & 0xFF
         raise CsvError(f"line {number} is not UTF-8 (byte 0x{byte:02x}): save the file as UTF-8") from error
+
+
+def check_resolved(text: str, line: int, column: str) -> None:
+    """Raise CsvError if a key is a placeholder, for example ``${aws:InstanceId}``, that an agent did not resolve."""
+    if is_unresolved(text):
+        raise CsvError(
+            f"line {line}, column {column}: {shown(text)} is a placeholder that the agent did not resolve: write the "
+            "id of the instance, or remove these rows"
+        )

@@ -1,16 +1,16 @@
-"""The one reader of CSV files: strict about what it takes, and exact about where a file cannot be read.
+"""Read CSV files of metrics: strict, with the line or column of the first problem.
 
 A file is a header line, then rows with as many values as the header has names: a time (see
-`riskwatch_ml.ingest.csv_timestamps`), optionally an instance, and metrics. Everything is read before anything is
-returned, and the first thing that is wrong ends the reading with one CsvError that names line or column:
+`riskwatch_ml.ingest.csv_timestamps`), optionally an instance, and metrics. The whole file is read before rows are
+returned. The first problem ends the reading with a CsvError that names line or column.
 
-- refused: an empty file, no header, another delimiter than the comma, bytes that are not UTF-8, a line above 1,000,000
-  characters, a row cut short (or with a value too many), a quotation mark never closed, a column named twice or two
-  columns of one metric, no known metric, no value in any metric, text or infinity where a number belongs, no or an
-  unreadable time, mixed forms of dates, rows that no order tells apart;
-- read, with a note: UTF-16 with a byte order mark, rows out of order (sorted), a file from newest to oldest, columns
-  that are no metric (ignored), rows without any value but commas (left out), several series appended to each other;
-- kept as they are: values that are physically impossible and repeated rows. Whoever takes the rows judges them.
+- Refused: an empty file, no header, another delimiter than the comma, bytes that are not UTF-8, a line above 1,000,000
+  characters, a row with too few or too many values, a quotation mark that is never closed, a repeated column, two
+  columns of one metric, no known metric, no value in any metric, text or infinity instead of a number, no time or an
+  unreadable one, mixed date formats, rows that no order assigns to series, an unresolved placeholder as instance.
+- Read with a note: UTF-16 with a byte order mark, rows out of order (sorted), a file from newest to oldest, columns
+  that are not metrics (ignored), rows without any value (left out), several series one after another.
+- Kept: physically impossible values and repeated rows. The caller judges them.
 """
 
 import math
@@ -24,13 +24,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from riskwatch_ml.core import clock
+from riskwatch_ml.core.listing import some
 from riskwatch_ml.ingest import csv_lines, csv_series, csv_timestamps
 from riskwatch_ml.ingest.csv_lines import CsvError
 from riskwatch_ml.schema.catalogue import Catalogue
 
 TIME_COLUMNS = ("timestamp", "time", "datetime", "date", "ts")
 INSTANCE_COLUMNS = ("instance_id", "instanceid", "instance", "host", "hostname", "server", "machine")
-# What the function takes: a time outside of it is seconds read as milliseconds, or a clock that was never set.
+# The function accepts these times. Others are seconds read as milliseconds, or from a clock that was never set.
 EARLIEST, LATEST = "2000-01-01T00:00:00.000Z", "2100-01-01T00:00:00.000Z"
 _MISSING = frozenset({"", "-", "nan", "null", "none", "na", "n/a", "#n/a"})
 _OTHER_DELIMITERS = {";": "';'", "\t": "a tab", "|": "'|'"}
@@ -39,10 +40,10 @@ _WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 
 @dataclass(frozen=True)
 class CsvRows:
-    """What a file holds.
+    """The rows of a file.
 
-    `rows`: instance_id (str), timestamp (datetime64[ms, UTC]) and float64 metrics, NaN where the file has no value,
-    sorted by instance and time; repeated rows stay, in file order. `notes`: what had to be assumed or left out.
+    `rows`: instance_id (str), timestamp (datetime64[ms, UTC]) and float64 metrics, NaN if the file has no value, sorted
+    by instance and time; repeated rows stay in file order. `notes`: assumptions and omissions, for people.
     """
 
     rows: pd.DataFrame
@@ -51,17 +52,17 @@ class CsvRows:
 
 @dataclass
 class _Column:
-    """A metric column while it is read: its values, and how many cells are no number."""
+    """A metric column during reading: its values, and the count of other texts."""
 
     name: str
-    place: int
+    index: int
     values: "array[float]" = field(default_factory=lambda: array("d"))
     numbers: int = 0
     texts: int = 0
     first_text: tuple[int, str] = (0, "")
 
     def add(self, cell: str, line: int) -> None:
-        # float() reads 1_000 as a thousand.
+        # float() would read 1_000 as a thousand.
         try:
             value = float(cell) if "_" not in cell else math.inf
         except ValueError:
@@ -77,10 +78,13 @@ class _Column:
 
 @dataclass
 class _Key:
-    """The time or instance column while it is read: the different texts, where each stood first, and which is where."""
+    """The time or instance column during reading.
+
+    `texts` are the distinct texts, `lines` the first line of each, `codes` the text of each row.
+    """
 
     name: str
-    place: int
+    index: int
     texts: dict[str, int] = field(default_factory=dict)
     lines: list[int] = field(default_factory=list)
     codes: "array[int]" = field(default_factory=lambda: array("q"))
@@ -91,6 +95,7 @@ class _Key:
         if code is None:
             if text.lower() in _MISSING:
                 raise CsvError(f"line {line}, column {self.name}: there is no value, and every row needs one")
+            csv_lines.check_resolved(text, line, self.name)
             code = self.texts[text] = len(self.texts)
             self.lines.append(line)
         self.codes.append(code)
@@ -98,7 +103,7 @@ class _Key:
 
 @dataclass
 class _Table:
-    """The columns of a file, and the line on which each row stands."""
+    """The columns of a file, and the line of each row."""
 
     time: _Key
     instance: _Key | None
@@ -109,15 +114,15 @@ class _Table:
 
 
 def read(path: str | Path, catalogue: Catalogue | None = None, *, instance: str | None = None) -> CsvRows:
-    """Read a CSV file.
+    """Return the rows of a CSV file.
 
-    With a catalogue the metrics are those of the catalogue, found by name or alias in any case, in its order and all of
-    them; without one, every column of numbers is a metric under its own name. Values are taken as they stand, in the
-    feature's unit.
+    With a catalogue, metrics are found by name or alias in any case; the rows have all metrics of the catalogue, in its
+    order. Without one, every column of numbers is a metric under its own name. Values are taken as they are, in the
+    unit of the feature.
 
-    Without an instance column the rows are of `instance`, or of an instance called like the file. Where they are
-    several series appended to each other, these become `<name>-1`, `<name>-2` and so on. With an instance column, or
-    where `instance` is the name of one of those series, the rows of `instance` alone are returned.
+    Without an instance column, the rows belong to `instance`, or to an instance with the name of the file. If the file
+    has several series one after another, they become `<name>-1`, `<name>-2` and so on. With an instance column, or if
+    `instance` is the name of one of these series, only the rows of `instance` are returned.
 
     Raises
     ------
@@ -135,7 +140,7 @@ def read(path: str | Path, catalogue: Catalogue | None = None, *, instance: str 
     except (CsvError, csv_timestamps.TimeError, csv_series.SequenceError) as error:
         raise CsvError(f"{source.name}: {error}") from error
     if encoding not in ("utf-8", "utf-8-sig"):
-        notes.insert(0, f"the file is {encoding.upper()}, read as such")
+        notes.insert(0, f"the file is read as {encoding.upper()}")
     return CsvRows(rows, tuple(notes))
 
 
@@ -147,17 +152,19 @@ def _read_table(records: Iterator[tuple[int, list[str]]], catalogue: Catalogue |
     table = _layout(names, line, catalogue)
     for line, cells in records:
         if len(cells) != len(names):
-            wrong = "it was cut off, or values are missing" if len(cells) < len(names) else "there is a comma too many"
-            raise CsvError(f"line {line} has {len(cells)} values, the header {len(names)} names: {wrong}")
+            problem = (
+                "it was cut off, or values are missing" if len(cells) < len(names) else "there is a comma too many"
+            )
+            raise CsvError(f"line {line} has {len(cells)} values, the header {len(names)} names: {problem}")
         if not any(cell and not cell.isspace() for cell in cells):
             table.blank += 1
             continue
         table.lines.append(line)
-        table.time.add(cells[table.time.place], line)
+        table.time.add(cells[table.time.index], line)
         if table.instance is not None:
-            table.instance.add(cells[table.instance.place], line)
+            table.instance.add(cells[table.instance.index], line)
         for column in table.metrics:
-            column.add(cells[column.place], line)
+            column.add(cells[column.index], line)
     if not table.lines:
         raise CsvError("the file has a header and no row: line 2 is missing")
     return table
@@ -168,16 +175,16 @@ def _layout(names: Sequence[str], line: int, catalogue: Catalogue | None) -> _Ta
     time = next((lower.index(name) for name in TIME_COLUMNS if name in lower), None)
     if time is None:
         raise CsvError(f"line {line}: {_why_no_time(names)}")
-    for place, name in enumerate(lower):
-        if name and lower.index(name) != place:
+    for index, name in enumerate(lower):
+        if name and lower.index(name) != index:
             raise CsvError(
-                f"line {line}: the column {names[place]} is there twice, as column {lower.index(name) + 1} and column "
-                f"{place + 1}: remove or rename one"
+                f"line {line}: the column {csv_lines.cut(names[index])} is there twice, as column "
+                f"{lower.index(name) + 1} and column {index + 1}: remove or rename one"
             )
     instance = next((lower.index(name) for name in INSTANCE_COLUMNS if name in lower), None)
-    others = [place for place, name in enumerate(names) if name and place not in (time, instance)]
+    others = [index for index, name in enumerate(names) if name and index not in (time, instance)]
     if catalogue is None:
-        metrics = [_Column(names[place], place) for place in others]
+        metrics = [_Column(names[index], index) for index in others]
         ignored: list[str] = []
     else:
         metrics, ignored = _of_catalogue(names, others, line, catalogue)
@@ -207,7 +214,7 @@ def _is_value(name: str) -> bool:
 
 
 def _known(catalogue: Catalogue) -> dict[str, str]:
-    """Lower-case column names -> features."""
+    """Return the feature of each lower-case column name."""
     return {alias.lower(): metric.name for metric in catalogue.metrics for alias in (metric.name, *metric.aliases)}
 
 
@@ -215,36 +222,36 @@ def _of_catalogue(
     names: Sequence[str], others: Sequence[int], line: int, catalogue: Catalogue
 ) -> tuple[list[_Column], list[str]]:
     known = _known(catalogue)
-    found: dict[str, _Column] = {}
+    columns: dict[str, _Column] = {}
     ignored: list[str] = []
-    for place in others:
-        metric = known.get(names[place].lower())
+    for index in others:
+        metric = known.get(names[index].lower())
         if metric is None:
-            ignored.append(names[place])
-        elif metric in found:
-            first = found[metric].name
-            raise CsvError(f"line {line}: the columns {first} and {names[place]} are both {metric}: remove one")
+            ignored.append(names[index])
+        elif metric in columns:
+            first = columns[metric].name
+            raise CsvError(f"line {line}: the columns {first} and {names[index]} are both {metric}: remove one")
         else:
-            found[metric] = _Column(names[place], place)
-    if not found:
+            columns[metric] = _Column(names[index], index)
+    if not columns:
         expected = [metric.aliases[0] if metric.aliases else metric.name for metric in catalogue.metrics]
         raise CsvError(
             f"line {line}: no column is a metric of the catalogue: found {_listed(names)}; expected one of "
             f"{_listed(expected)}"
         )
-    return list(found.values()), ignored
+    return list(columns.values()), ignored
 
 
 def _assemble(
     table: _Table, catalogue: Catalogue | None, stem: str, instance: str | None
 ) -> tuple[pd.DataFrame, list[str]]:
     metrics = _numbers(table, strict=catalogue is not None)
-    times = csv_timestamps.parse(list(table.time.texts), table.time.lines)
+    times = csv_timestamps.parse(list(table.time.texts), table.time.lines, table.time.name)
     ms = times.ms[np.frombuffer(table.time.codes, np.int64)]
     lines = np.frombuffer(table.lines, np.int64)
     if catalogue is not None:
         _check_epoch(ms, lines, table.time.name)
-    names, found = _instances(table, ms, lines, stem, instance)
+    names, instance_notes = _instances(table, ms, lines, stem, instance)
     frame = pd.DataFrame({column.name: np.frombuffer(column.values) for column in metrics}, dtype=np.float64)
     if catalogue is not None:
         known = _known(catalogue)
@@ -258,12 +265,15 @@ def _assemble(
         frame = _selected(frame, instance)
     ignored = [f"ignored, as no metric: {_listed(table.ignored, 30)}"] if table.ignored else []
     blank = [f"{table.blank:,} rows without any value, not even a time, are left out"] if table.blank else []
-    notes = [*([times.note] if times.note else []), *found, *ignored, *blank]
+    notes = [*([times.note] if times.note else []), *instance_notes, *ignored, *blank]
     return frame.sort_values(["instance_id", "timestamp"], kind="stable", ignore_index=True), notes
 
 
 def _numbers(table: _Table, strict: bool) -> list[_Column]:
-    """Give the metric columns; without a catalogue, a column that is mostly text is none."""
+    """Return the metric columns.
+
+    Without a catalogue, a column of mostly text is ignored.
+    """
     metrics: list[_Column] = []
     for column in table.metrics:
         if not strict and column.texts >= column.numbers:
@@ -273,8 +283,8 @@ def _numbers(table: _Table, strict: bool) -> list[_Column]:
             line, cell = column.first_text
             more = f" (and {column.texts - 1:,} more in this column)" if column.texts > 1 else ""
             raise CsvError(
-                f"line {line}, column {column.name}: {cell[:60]!r} is no number{more}: correct it, or leave it empty "
-                "where the value is missing"
+                f"line {line}, column {csv_lines.cut(column.name)}: {csv_lines.shown(cell)} is not a number{more}: "
+                "correct it, or leave it empty if the value is missing"
             )
         metrics.append(column)
     if not table.metrics:
@@ -290,43 +300,45 @@ def _check_epoch(ms: NDArray[np.int64], lines: NDArray[np.int64], name: str) -> 
     low, high = (clock.epoch_ms(clock.parse(text)) for text in (EARLIEST, LATEST))
     outside = np.flatnonzero((ms < low) | (ms >= high))
     if len(outside):
-        place = outside[0]
-        year = (np.datetime64(int(ms[place]), "ms")).astype("datetime64[D]")
-        raise CsvError(f"line {lines[place]}, column {name}: the day {year} does not lie between 2000 and 2100")
+        first = outside[0]
+        day = (np.datetime64(int(ms[first]), "ms")).astype("datetime64[D]")
+        raise CsvError(f"line {lines[first]}, column {name}: the day {day} does not lie between 2000 and 2100")
 
 
 def _instances(
     table: _Table, ms: NDArray[np.int64], lines: NDArray[np.int64], stem: str, instance: str | None
 ) -> tuple[Sequence[str], list[str]]:
-    """Give the instance of each row, and notes."""
+    """Return the instance of each row, and notes."""
     if table.instance is not None:
         codes = np.frombuffer(table.instance.codes, np.int64)
         order = np.argsort(codes, kind="stable")
-        back = np.flatnonzero((np.diff(ms[order]) < 0) & (np.diff(codes[order]) == 0)) + 1
+        jumps = np.flatnonzero((np.diff(ms[order]) < 0) & (np.diff(codes[order]) == 0)) + 1
         names = np.array(list(table.instance.texts), dtype=object)[codes]
-        line = int(lines[order[back]].min()) if len(back) else 0
+        line = int(lines[order[jumps]].min()) if len(jumps) else 0
         return list(names), [f"rows are not in order of time (first on line {line}): sorted"] if line else []
-    found = csv_series.split(ms, lines)
-    notes = [found.note] if found.note else []
-    if found.count == 1:
+    split = csv_series.split(ms, lines)
+    notes = [split.note] if split.note else []
+    if split.count == 1:
         return [instance or stem] * len(ms), notes
     base = instance or stem
-    if instance is not None and instance in {f"{stem}-{number + 1}" for number in range(found.count)}:
+    if instance is not None and instance in {f"{stem}-{number + 1}" for number in range(split.count)}:
         base = stem
-    count = _WORDS[found.count] if found.count < len(_WORDS) else str(found.count)
-    shown = ", ".join(f"{base}-{number + 1}" for number in range(min(found.count, 12)))
+    count = _WORDS[split.count] if split.count < len(_WORDS) else str(split.count)
+    shown = ", ".join(f"{base}-{number + 1}" for number in range(min(split.count, 12)))
     notes.append(
         f"no instance column, and the times repeat: found {count} sequences, treated as {count} instances "
-        f"({shown}{', ...' if found.count > 12 else ''})"
+        f"({shown}{', ...' if split.count > 12 else ''})"
     )
-    return [f"{base}-{number + 1}" for number in found.series.tolist()], notes
+    return [f"{base}-{number + 1}" for number in split.series.tolist()], notes
 
 
 def _selected(frame: pd.DataFrame, instance: str) -> pd.DataFrame:
-    chosen = frame[frame["instance_id"] == instance]
-    if chosen.empty:
-        raise CsvError(f"there is no instance {instance!r}: it has {_some(sorted(set(frame['instance_id'])))}")
-    return chosen
+    rows = frame[frame["instance_id"] == instance]
+    if rows.empty:
+        raise CsvError(
+            f"there is no instance {csv_lines.shown(instance)}: it has {_some(sorted(set(frame['instance_id'])))}"
+        )
+    return rows
 
 
 def _listed(names: Sequence[str], most: int = 12) -> str:
@@ -334,5 +346,4 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(name or "(no name)" for name in names[:most]) + more
+    return some([csv_lines.cut(name) or "(no name)" for name in names], most)

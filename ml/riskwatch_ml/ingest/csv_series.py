@@ -1,8 +1,8 @@
-"""Whose row is whose in a CSV file without an instance column: one series, or several that were appended.
+"""Split a CSV file without an instance column into series.
 
-A file of several fleets repeats its times: where time jumps back and what follows covers mostly the same span, another
-series begins. A few repeated times within one span (a clock set back, an export run twice) are no second series; their
-rows stay and are judged like any other.
+The file has one series, or several one after another. A new series begins if time jumps back and the rows that follow
+mostly cover the interval of the rows before. A few repeated times within one interval (a clock set back, an export run
+twice) are not a second series; their rows stay and are judged like any other.
 """
 
 from dataclasses import dataclass
@@ -15,16 +15,20 @@ from riskwatch_ml.core.errors import UserInputError
 
 _SAME_SPAN = 0.5
 _FEW_REPEATS = 0.05
-_ADD_A_COLUMN = "add a column instance_id that says whose row it is"
+_ADD_A_COLUMN = "add a column instance_id with the instance of each row"
 
 
 class SequenceError(UserInputError):
-    """The rows cannot be told apart; the message names the line and the fix."""
+    """The rows cannot be assigned to series; the message names line and fix."""
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """The series of each row, counted from 0, in file order; how many there are; and what was done about the order."""
+    """The result of a split.
+
+    `series` is the series of each row in file order, counted from 0. `count` is the number of series. `note` says how
+    rows out of order were read.
+    """
 
     series: NDArray[np.int64]
     count: int
@@ -32,17 +36,17 @@ class Sequences:
 
 
 def split(ms: NDArray[np.int64], lines: NDArray[np.int64]) -> Sequences:
-    """Divide rows, given by time (epoch ms) and line in file order, into series.
+    """Split rows, at least one, by time (epoch ms) and line in file order.
 
-    - Times that never repeat: one series, whatever the order of its rows.
-    - Repeated times and a few jumps back, each to a span that was covered before: as many series as stretches.
-    - Repeated times that stand side by side, or jumps back all over the file: SequenceError.
+    - Times that never repeat: one series, in any order.
+    - Repeated times and a few jumps back, each into an interval that was covered before: one series per segment.
+    - Repeated times next to each other, or jumps back all over the file: SequenceError.
 
     A file that runs from newest to oldest is read backwards.
     """
     steps = np.sign(np.diff(ms))
     backwards = bool((steps < 0).sum() > 2 * (steps > 0).sum())
-    ordered, at = (ms[::-1], lines[::-1]) if backwards else (ms, lines)
+    ordered, ordered_lines = (ms[::-1], lines[::-1]) if backwards else (ms, lines)
     jumps = np.flatnonzero(np.diff(ordered) < 0) + 1
     times, counts = np.unique(ms, return_counts=True)
     repeats = len(ms) - len(times)
@@ -55,17 +59,17 @@ def split(ms: NDArray[np.int64], lines: NDArray[np.int64]) -> Sequences:
     elif repeats > _FEW_REPEATS * len(ms) and len(jumps) and not few:
         raise SequenceError(
             f"the file has no instance column, {repeats:,} times are repeated and time jumps back {len(jumps):,} "
-            f"times (first on line {at[jumps[0]]}): sort the file by time, or {_ADD_A_COLUMN}"
+            f"times (first on line {ordered_lines[jumps[0]]}): sort the file by time, or {_ADD_A_COLUMN}"
         )
-    _refuse_neighbours(ordered, series, at)
-    count = int(series[-1]) + 1 if len(series) else 0
-    note = _note(backwards, count, len(jumps), int(at[jumps[0]]) if len(jumps) else 0)
-    # Numbered in the order in which they stand in the file.
+    _refuse_neighbours(ordered, series, ordered_lines)
+    count = int(series[-1]) + 1
+    note = _note(backwards, count, len(jumps), int(ordered_lines[jumps[0]]) if len(jumps) else 0)
+    # Series are numbered in file order.
     return Sequences(count - 1 - series[::-1] if backwards else series, count, note)
 
 
 def _cover_the_same(runs: list[NDArray[np.int64]]) -> bool:
-    """Whether some stretch covers mostly the time of the one before it."""
+    """Return whether a segment mostly covers the interval of the one before."""
     for before, after in pairwise(runs):
         low, high = max(before[0], after[0]), min(before[-1], after[-1])
         shorter = min(before, after, key=len)
@@ -75,7 +79,10 @@ def _cover_the_same(runs: list[NDArray[np.int64]]) -> bool:
 
 
 def _refuse_neighbours(ms: NDArray[np.int64], series: NDArray[np.int64], lines: NDArray[np.int64]) -> None:
-    """Refuse rows that stand several to a time: nothing says which of them is whose."""
+    """Raise SequenceError if many neighbouring rows have the same time.
+
+    Nothing assigns such rows to series.
+    """
     same = np.flatnonzero((np.diff(ms) == 0) & (np.diff(series) == 0)) + 1
     if len(same) > 0.5 * (len(ms) - len(same)):
         raise SequenceError(

@@ -1,25 +1,30 @@
-"""A token bucket for GetMetricData: calls and datapoints are paced to what CloudWatch grants a region in a second."""
+"""Token bucket for the calls and datapoints of GetMetricData.
+
+CloudWatch limits both per second and region.
+"""
 
 import threading
 import time
 from collections.abc import Callable
 
+from riskwatch_ml.core import clock
+
 CALLS_PER_S = 50.0
-# More is granted where the interval began at most three hours ago.
+# CloudWatch allows more if the interval began at most RECENT_S seconds ago.
 RECENT_POINTS_PER_S = 180_000.0
 POINTS_PER_S = 90_000.0
-RECENT_S = 3 * 3600
+RECENT_S = 3 * clock.HOUR_S
 
 
-class Rate:
-    """One region's allowance, shared by the threads that call it.
+class TokenBucket:
+    """The quota of one region, shared by the threads that call it.
 
-    The bucket holds one call: the quotas count by the second, and a call alone may ask for more than a second's points.
+    The bucket has room for one call: quotas are per second, and a single call may exceed the datapoints of a second.
 
     Parameters
     ----------
     now, sleep
-        Clock and pause, in seconds; a test brings its own.
+        Clock and pause, in seconds; a test passes its own.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -29,11 +34,14 @@ class Rate:
         self._free = now()
 
     def wait(self, points: int, age_s: float) -> None:
-        """Wait until a call for `points` datapoints may be sent whose interval began `age_s` seconds ago."""
-        granted = RECENT_POINTS_PER_S if age_s <= RECENT_S else POINTS_PER_S
+        """Wait until a call for `points` datapoints may be sent.
+
+        `age_s` is the age in seconds of the beginning of its interval.
+        """
+        points_per_s = RECENT_POINTS_PER_S if age_s <= RECENT_S else POINTS_PER_S
         with self._lock:
-            at = max(self.now(), self._free)
-            self._free = at + max(1 / CALLS_PER_S, points / granted)
-        pause = at - self.now()
+            begin = max(self.now(), self._free)
+            self._free = begin + max(1 / CALLS_PER_S, points / points_per_s)
+        pause = begin - self.now()
         if pause > 0:
             self.sleep(pause)

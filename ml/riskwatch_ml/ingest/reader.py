@@ -1,7 +1,7 @@
-"""Reading GetMetricData to the end: tokens followed, incomplete results asked for again, refusals named.
+"""Read GetMetricData completely: follow tokens, retry, translate errors.
 
-A result is complete once its status says so. PartialData and InternalError go on with the token; what is still
-incomplete without one is asked for again as a whole, alone.
+A result is complete if its status is Complete. PartialData and InternalError continue with the token of the page.
+Without a token, an incomplete result is requested again as a whole, in a call of its own.
 """
 
 import logging
@@ -21,37 +21,30 @@ from botocore.exceptions import (
 )
 from numpy.typing import NDArray
 
-from riskwatch_ml.core import clock
+from riskwatch_ml.core import aws_errors, clock
 from riskwatch_ml.core.errors import OperationError
 from riskwatch_ml.ingest.call_plan import MAX_POINTS, Call, Query, Usage
-from riskwatch_ml.ingest.rate_limit import Rate
+from riskwatch_ml.ingest.rate_limit import TokenBucket
 from riskwatch_ml.schema.metric_rows import Series
 
 ATTEMPTS = 4
 THREADS = 8
-# So many datapoints are under way at a time, or two calls: a parsed response takes some 500 bytes for each.
+# Datapoints in flight, unless two calls have more. A parsed response takes about 500 bytes per datapoint.
 POINTS_UNDER_WAY = 200_000
-# Longer than this no throttling is waited out: the run fails, and its retry begins anew.
+# After this time of throttling the run fails, and its retry starts from the beginning.
 PATIENCE_S = 600.0
 PAUSE_S = 15.0
-_THROTTLED = frozenset(
-    {"Throttling", "ThrottlingException", "ThrottledException", "RequestLimitExceeded", "TooManyRequestsException"}
-)
-_EXPIRED = frozenset(
-    {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidClientTokenId", "UnrecognizedClientException"}
-)
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError)
 
 _log = logging.getLogger(__name__)
 
 
 class CloudWatchError(OperationError):
-    """CloudWatch refused or kept failing; the message names what was asked for and what to do."""
+    """CloudWatch refused or kept failing; the message names the request and the fix."""
 
 
 class ForbiddenError(CloudWatchError):
-    """The role may not do this: trying again does not help."""
+    """The role has no permission; a retry does not help."""
 
 
 class CredentialsError(CloudWatchError):
@@ -59,35 +52,38 @@ class CredentialsError(CloudWatchError):
 
 
 class ThrottledError(CloudWatchError):
-    """CloudWatch throttled for longer than is waited."""
+    """CloudWatch throttled for longer than the reader waits."""
 
 
 @contextmanager
-def named(action: str) -> Iterator[None]:
-    """Turn AWS's refusal of `action`, e.g. "cloudwatch:ListMetrics", into an error that says what to do."""
+def translate_aws_errors(action: str) -> Iterator[None]:
+    """Translate AWS errors of `action` into errors that name the fix.
+
+    `action` is a permission such as "cloudwatch:ListMetrics".
+    """
     try:
         yield
     except _NO_CREDENTIALS as error:
         raise CredentialsError(f"{action}: {error}: give the connection credentials or a role") from error
     except ClientError as error:
-        code, text = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
-        if code in _EXPIRED:
+        code, text = aws_errors.code(error), aws_errors.message(error)
+        if code in aws_errors.EXPIRED_CREDENTIALS:
             raise CredentialsError(
                 f"{action}: the credentials are not valid any more ({code}: {text}): renew those of the connection, "
                 "then clear the task"
             ) from error
-        if code in _DENIED:
+        if code in aws_errors.ACCESS_DENIED:
             raise ForbiddenError(f"{action} is not allowed ({text or code}): allow it to the role in use") from error
-        if code in _THROTTLED:
+        if code in aws_errors.THROTTLED:
             raise ThrottledError(
-                f"{action} was throttled to the end ({text or code}): ask for a higher quota, or see what else calls it"
+                f"{action} was throttled until the end ({text or code}): ask for a higher quota, or find other callers"
             ) from error
         raise
 
 
 @dataclass
 class _Answer:
-    """What one query has received so far."""
+    """The results of one query so far."""
 
     stamps: list[NDArray[np.int64]] = field(default_factory=list)
     values: list[NDArray[np.float64]] = field(default_factory=list)
@@ -108,53 +104,59 @@ class _Answer:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads calls with one client and one region's allowance; throttling is waited out for `patience_s` seconds."""
+    """Reads calls with one client, within the quota of one region.
+
+    It waits up to `patience_s` seconds while CloudWatch throttles.
+    """
 
     client: Any
-    rate: Rate
+    rate: TokenBucket
     patience_s: float = PATIENCE_S
 
     def read(self, calls: Sequence[Call]) -> Iterator[tuple[Call, list[Series], Usage]]:
-        """Yield each call, in order, with a series for each of its queries and what reading it took.
+        """Yield each call, in order, with one series per query and the usage.
 
-        A series' values are CloudWatch's own, not scaled; its moments are in ms since 1970. Several calls are under way
-        at a time.
+        The values of a series are CloudWatch's, not scaled; its times are milliseconds since 1970-01-01T00:00Z. Several
+        calls run at a time.
 
         Raises
         ------
         CloudWatchError
-            A metric is forbidden, a result stayed incomplete, credentials or patience ran out.
+            A metric is forbidden, a result stayed incomplete, or credentials or patience ran out.
         """
-        most = max((call.points for call in calls), default=1)
-        threads = min(THREADS, max(2, POINTS_UNDER_WAY // most))
+        max_points = max((call.points for call in calls), default=1)
+        threads = min(THREADS, max(2, POINTS_UNDER_WAY // max_points))
         with ThreadPoolExecutor(threads, thread_name_prefix="cloudwatch") as pool:
             for call, (answers, usage) in zip(calls, pool.map(self._read, calls), strict=True):
-                yield call, [a.series(q) for q, a in zip(call.queries, answers, strict=True)], usage
+                series = [answer.series(query) for query, answer in zip(call.queries, answers, strict=True)]
+                yield call, series, usage
 
     def _read(self, call: Call) -> tuple[list[_Answer], Usage]:
         answers = [_Answer() for _ in call.queries]
-        waiting = list(range(len(answers)))
+        incomplete = list(range(len(answers)))
         usage = Usage()
         for attempt in range(ATTEMPTS):
             if attempt:
-                _log.warning("GetMetricData left %d of %d results incomplete: asking again", len(waiting), len(answers))
+                _log.warning(
+                    "%d of %d results of GetMetricData are incomplete: retrying", len(incomplete), len(answers)
+                )
                 self.rate.sleep(2.0**attempt)
-            for place in waiting:
-                # An incomplete result is asked for as a whole again: what it delivered is dropped, not doubled.
-                answers[place] = _Answer()
-            usage += self._pages(call, {f"m{place}": (call.queries[place], answers[place]) for place in waiting})
-            waiting = [place for place in waiting if answers[place].status != "Complete"]
-            if not waiting:
+            for index in incomplete:
+                # The whole result is requested again, so its values so far are dropped.
+                answers[index] = _Answer()
+            usage += self._pages(call, {f"m{index}": (call.queries[index], answers[index]) for index in incomplete})
+            incomplete = [index for index in incomplete if answers[index].status != "Complete"]
+            if not incomplete:
                 return answers, usage
-        first = answers[waiting[0]]
+        first = answers[incomplete[0]]
         raise CloudWatchError(
-            f"{len(waiting)} results of GetMetricData stayed incomplete after {ATTEMPTS} attempts, the first is "
-            f"{_name(call.queries[waiting[0]])}: {first.status} {'; '.join(first.messages)}. Run the task again."
+            f"{len(incomplete)} results of GetMetricData stayed incomplete after {ATTEMPTS} attempts, the first is "
+            f"{_name(call.queries[incomplete[0]])}: {first.status} {'; '.join(first.messages)}. Run the task again."
         )
 
     def _pages(self, call: Call, asked: Mapping[str, tuple[Query, _Answer]]) -> Usage:
         arguments: dict[str, Any] = {
-            "MetricDataQueries": [_query(name, query) for name, (query, _) in asked.items()],
+            "MetricDataQueries": [_query(result_id, query) for result_id, (query, _) in asked.items()],
             "StartTime": call.start,
             "EndTime": call.end,
             "ScanBy": "TimestampAscending",
@@ -171,27 +173,29 @@ class Reader:
             if not token:
                 return Usage(calls=requests, metrics=max(results, len(asked)))
             if token in tokens:
-                raise CloudWatchError(f"GetMetricData gave the same token twice after {requests} pages: run it again")
+                raise CloudWatchError(
+                    f"GetMetricData returned the same token twice after {requests} pages: run the task again"
+                )
             tokens.add(token)
             arguments["NextToken"] = token
 
     def _ask(self, arguments: Mapping[str, Any], points: int) -> Mapping[str, Any]:
-        throttled: float | None = None
+        throttled_since: float | None = None
         while True:
             self.rate.wait(points, (clock.now() - arguments["StartTime"]).total_seconds())
             try:
-                with named("cloudwatch:GetMetricData"):
+                with translate_aws_errors("cloudwatch:GetMetricData"):
                     page: Mapping[str, Any] = self.client.get_metric_data(**arguments)
                     return page
             except ThrottledError as error:
                 now = self.rate.now()
-                throttled = now if throttled is None else throttled
-                if now - throttled >= self.patience_s:
+                throttled_since = now if throttled_since is None else throttled_since
+                if now - throttled_since >= self.patience_s:
                     raise ThrottledError(
                         f"GetMetricData has been throttled for {self.patience_s / 60:.0f} minutes: ask for a higher "
-                        "quota of GetMetricData in this region, or see what else calls it. Nothing was written."
+                        "quota of GetMetricData in this region, or find other callers. Nothing was written."
                     ) from error
-                _log.warning("GetMetricData is throttled (for %.0f s by now): waiting", now - throttled)
+                _log.warning("GetMetricData has been throttled for %.0f s: waiting", now - throttled_since)
                 self.rate.sleep(PAUSE_S)
 
 
@@ -209,10 +213,10 @@ def _take(page: Mapping[str, Any], asked: Mapping[str, tuple[Query, _Answer]]) -
             )
 
 
-def _query(name: str, query: Query) -> dict[str, Any]:
+def _query(result_id: str, query: Query) -> dict[str, Any]:
     metric = query.metric
     return {
-        "Id": name,
+        "Id": result_id,
         "MetricStat": {
             "Metric": {
                 "Namespace": metric.namespace,

@@ -1,34 +1,56 @@
-"""The model document: what `model.json` in an artifact holds, field by field.
+"""The model document: the fields of `model.json` in an artifact.
 
-Names of arrays refer to `model.bin`, which the index `arrays` describes. A field that older documents lack is not
-required, and has the default that its comment names.
+Names of arrays refer to `model.bin`; the index `arrays` describes them. Fields that older documents lack are not
+required; the comment beside such a field is its default.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 if TYPE_CHECKING:
+    from riskwatch_lambda.model.document import MetricChange
     from riskwatch_ml.families.prototype_map import MapDocument
 
 
 class BaselineIndex(TypedDict):
-    """The baseline of each known instance, of each role, and of the fleet: places in `center` and `scale`."""
+    """Indices of the baselines of instances, roles and fleet in `center`."""
 
     instances: dict[str, int]
     roles: dict[str, int]
     fleet: int
 
 
-class LevelDocument(TypedDict):
-    """The level map, and a level name for each of its labels."""
+class CutsDocument(TypedDict):
+    """The levels of one metric, by its position in `features`.
 
-    map: MapDocument
-    names: list[str]
+    A value below `idle_below` is Idle, one from `high_from` on is High Load, in the unit of the catalogue. None is a
+    level that no row has.
+    """
+
+    metric: int
+    idle_below: float | None
+    high_from: float | None
+
+
+class LevelDocument(TypedDict):
+    """The level of a row: cuts if one metric spans the level space, else a map.
+
+    `names` has the level name of each label of the map. `relative` is true unless the metric of the cuts is a
+    percentage of capacity: levels then compare rows with the fleet only.
+    """
+
+    cuts: NotRequired[CutsDocument]  # none: a map
+    map: NotRequired[MapDocument]  # none: cuts
+    names: NotRequired[list[str]]  # none: cuts
+    relative: NotRequired[bool]  # true
 
 
 class MemberDocument(TypedDict):
-    """One member of the behaviour space: window in rows, weight, map, and the name of its boundaries by baseline."""
+    """One member of the behaviour space; `window` counts rows.
+
+    `boundary` is the name of the array with its boundary for each baseline.
+    """
 
     window: int
     weight: float
@@ -38,9 +60,10 @@ class MemberDocument(TypedDict):
 
 
 class RuleDocument(TypedDict):
-    """The episode rule, see `riskwatch_lambda.episode_rule`: an episode opens with m of n rows that page.
+    """The episode rule of `riskwatch_lambda.episode_rule`; times in seconds.
 
-    It closes after `close_rows` rows that do not; a row pages from `paging_threshold` on. Times in seconds.
+    An episode opens if m of n rows page and closes after `close_rows` rows that do not. A row can page if its score
+    reaches `paging_threshold`, times `new_instance_factor` if its instance has the baseline of its role only.
     """
 
     m: int
@@ -49,17 +72,51 @@ class RuleDocument(TypedDict):
     cooldown_s: int
     group_s: int
     paging_threshold: float
+    new_instance_factor: NotRequired[float]  # 1.4
+
+
+class StreamRecord(TypedDict):
+    """A stream record: the newest row and the rows before it, oldest first.
+
+    `ts` is the UTC epoch in milliseconds of each row, `rows` the values of the features in catalogue units.
+    """
+
+    v: int
+    service: str
+    role: str
+    instance_id: str
+    ts: list[int]
+    rows: list[list[float | None]]
+
+
+class GoldenVerdict(TypedDict):
+    """The verdict that a golden record must get; the score has six decimals."""
+
+    score: float
+    level: str
+    unusual: bool
 
 
 class Golden(TypedDict):
-    """Stream records, and the score, level and unusual flag that each must get."""
+    """Golden records and the verdict that each must get."""
 
-    records: list[dict[str, Any]]
-    expected: list[dict[str, Any]]
+    records: list[StreamRecord]
+    expected: list[GoldenVerdict]
+
+
+class NewNormal(TypedDict):
+    """An open episode that training learned as normal, with the metrics that changed."""
+
+    episode_id: str
+    changes: list[MetricChange]
 
 
 class Reference(TypedDict):
-    """What the model says of its training rows: their number, the share of each level and of unusual ones, alerts."""
+    """The verdicts on the training rows in figures.
+
+    They are the number of rows, the share of each level, the share of unusual rows, and the alerts per instance and
+    day.
+    """
 
     rows: int
     levels: dict[str, float]
@@ -68,12 +125,14 @@ class Reference(TypedDict):
 
 
 class FittedDocument(TypedDict):
-    """What a fit decides; bounds and exhaustion in catalogue units, None where a metric has none.
+    """The result of a fit.
 
-    `trails` are the lengths in rows of the rolling features, `groups` the group of each baseline.
+    `resource_kind` is the kind of the instances. `bounds` and `exhaustion` are in catalogue units, None if a metric has
+    none. `trails` are the lengths in rows of the rolling features, `groups` the group of each baseline.
     """
 
     schema: str
+    resource_kind: NotRequired[str]  # the first kind of the installation
     family: str
     period_s: int
     features: list[str]
@@ -91,7 +150,10 @@ class FittedDocument(TypedDict):
 
 
 class ModelDocument(FittedDocument):
-    """The whole document of a candidate; times in ISO 8601, UTC. `settings` are those that a refresh keeps."""
+    """The whole document of a candidate.
+
+    Times are ISO 8601 in UTC. `settings` are the level settings that a refresh keeps.
+    """
 
     model_id: str
     trained_at: str
@@ -100,3 +162,13 @@ class ModelDocument(FittedDocument):
     settings: dict[str, float | int | str]
     golden: Golden
     reference: Reference
+    new_normals: NotRequired[list[NewNormal]]  # none
+
+
+class ArtifactDocument(ModelDocument):
+    """The document of an artifact: the model of its first kind, and those of the other kinds.
+
+    See `riskwatch_ml.artifact.parts`.
+    """
+
+    kinds: NotRequired[dict[str, ModelDocument]]  # none

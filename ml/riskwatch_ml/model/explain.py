@@ -1,40 +1,43 @@
-"""Verdicts over whole tables: which features make a row unusual, whether they do harm, and what an operator is told.
+"""Verdicts over whole tables: main features, harm and exhaustion.
 
-A row may page where its score reaches the paging threshold while one of its main features moves in the harmful
-direction, or where a metric is newly beyond its exhaustion bound.
+A row may page if its score reaches the paging threshold while one of its main features deviates in the harmful
+direction, or if a metric exceeds an exhaustion bound that is outside its expected range.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from riskwatch_lambda.episode_rule import BaselineKind
 from riskwatch_lambda.model.baselines import EXPECTED_RANGE_SCALES
 from riskwatch_lambda.scoring.labelled_row import significant
-from riskwatch_lambda.scoring.scorer import EXPLAINED, HARMFUL_SHARE, REASONS
-from riskwatch_ml.features import rolling as trailing
+from riskwatch_lambda.scoring.scorer import EXPLAINED, HARMFUL_SHARE, MAIN_SHARE, REASONS, UNUSUAL
+from riskwatch_ml.features import rolling
 from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.table import BLOCK_ROWS, MetricTable, as_table, blocks, window_vectors
-from riskwatch_ml.model.fleet_model import FleetModel, level_labels, measure
+from riskwatch_ml.model.fleet_model import FleetModel, level_labels, score_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import ArrayLike
+
     from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
-    from riskwatch_ml.model.fleet_model import Measured
+    from riskwatch_ml.model.fleet_model import RowScores
     from riskwatch_ml.schema.inventory import Instance
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Verdicts of n rows.
+    """Verdicts on n rows.
 
-    ``score`` is NaN where the rows before are too few for every member. ``share`` (n, d) is each feature's part of the
-    distance and ``top`` (n, 3) the main ones; ``low`` and ``high`` (n, d) are the expected range, and ``rising`` (n, d)
-    tells the side of the centre that a value lies on.
+    ``score`` is NaN if there are too few rows before for any member. ``share`` (n, d) is the part of each feature in
+    the distance, ``top`` (n, 3) are the main features. ``low`` and ``high`` (n, d) are the expected range in catalogue
+    units; ``rising`` (n, d) marks values at or above the centre.
     """
 
     table: MetricTable
@@ -51,42 +54,48 @@ class Scored:
 
     @property
     def unusual(self) -> BoolArray:
-        """Rows with a score of 1 or more."""
+        """Mask of the rows with a score of 1 or more, (n,)."""
         return self.score >= 1.0
 
-    def pages(self, threshold: float) -> BoolArray:
-        """Rows that count towards an episode at a paging threshold."""
-        return ((self.score >= threshold) & self.harmful) | self.exhausted
+    def pages(self, thresholds: FloatArray) -> BoolArray:
+        """Return a mask of the rows that count towards an episode, (n,); ``thresholds`` (n,) are those of the rows."""
+        return ((self.score >= thresholds) & self.harmful) | self.exhausted
 
 
-def shares(model: FleetModel, measured: Measured, baseline: IntArray, rows: IntArray) -> FloatArray:
-    """Each metric's part of the distance of some rows (m,) in ascending order, (m, d)."""
+def shares(model: FleetModel, row_scores: RowScores, baseline: IntArray, rows: IntArray) -> FloatArray:
+    """Return the part of each metric in the distance of some rows, (m, d).
+
+    ``rows`` (m,) are their indices, ascending.
+    """
     d = len(model.features)
     contribution = np.zeros((len(rows), d))
-    chosen = np.zeros(len(baseline), bool)
-    chosen[rows] = True
-    for member, (ends, index) in zip(model.members, measured.nearest, strict=True):
-        wanted = chosen[ends]
-        ends, index = ends[wanted], index[wanted]
-        places = np.searchsorted(rows, ends)
+    selected = np.zeros(len(baseline), bool)
+    selected[rows] = True
+    for member, (ends, index) in zip(model.members, row_scores.nearest, strict=True):
+        is_selected = selected[ends]
+        ends, index = ends[is_selected], index[is_selected]
+        positions = np.searchsorted(rows, ends)
         prototypes = member.map.stages[0].prototypes
         for low in range(0, len(ends), BLOCK_ROWS):
-            block, place = ends[low : low + BLOCK_ROWS], index[low : low + BLOCK_ROWS]
-            squares = (window_vectors(measured.behaviour, block, member.window) - prototypes[place]) ** 2
+            block, nearest = ends[low : low + BLOCK_ROWS], index[low : low + BLOCK_ROWS]
+            squares = (window_vectors(row_scores.behaviour, block, member.window) - prototypes[nearest]) ** 2
             factor = member.weight / member.boundary[baseline[block]] ** 2
-            contribution[places[low : low + BLOCK_ROWS]] += factor[:, None] * trailing.by_metric(squares, d)
+            contribution[positions[low : low + BLOCK_ROWS]] += factor[:, None] * rolling.by_metric(squares, d)
     total = contribution.sum(axis=1, keepdims=True)
     return np.where(total > 0, contribution / np.where(total > 0, total, 1.0), 0.0)
 
 
 def harmful_rows(
-    model: FleetModel, table: MetricTable, baseline: IntArray, measured: Measured, chosen: BoolArray
+    model: FleetModel, table: MetricTable, baseline: IntArray, row_scores: RowScores, chosen: BoolArray
 ) -> BoolArray:
-    """The chosen rows whose main features move in the catalogue's harmful direction, (n,)."""
+    """Return a mask of rows with a main feature in its harmful direction, (n,).
+
+    Only the rows of the mask ``chosen`` (n,) are considered.
+    """
     if all(direction == "both" for direction in model.directions):
         return chosen
     rows = np.flatnonzero(chosen)
-    share = shares(model, measured, baseline, rows)
+    share = shares(model, row_scores, baseline, rows)
     part = table.take(rows)
     deviation = model.baselines.impute(part, baseline[rows]) - model.profile(part, baseline[rows])[0]
     harmful = np.zeros(len(table), bool)
@@ -94,35 +103,74 @@ def harmful_rows(
     return harmful
 
 
+def paging_rows(model: FleetModel, table: MetricTable, baseline: IntArray, row_scores: RowScores) -> BoolArray:
+    """Return a mask of the rows that count towards an episode, (n,)."""
+    beyond = row_scores.score >= model.rule["paging_threshold"] * model.paging_factors(baseline)
+    return harmful_rows(model, table, baseline, row_scores, beyond) | exhausted_rows(model, table, baseline)
+
+
 def exhausted_rows(model: FleetModel, table: MetricTable, baseline: IntArray) -> BoolArray:
-    """Rows with a metric at its exhaustion bound where that is not normal, (n,)."""
+    """Return a mask of the rows with an exhausted metric, (n,).
+
+    Such a metric reaches an exhaustion bound that is outside its expected range. If the baseline is that of a role or
+    of the fleet, it reaches a bound above the centre: the range of a role says how its instances differ.
+    """
     if not np.isfinite(model.exhaustion).any():
         return np.zeros(len(table), bool)
     exhausted = np.zeros(len(table), bool)
     for part in blocks(len(table)):
-        rows = table.part(part)
-        center, scale = model.profile(rows, baseline[part])
-        with np.errstate(invalid="ignore"):
-            exhausts = (rows.values >= model.exhaustion) & (center + EXPECTED_RANGE_SCALES * scale < model.exhaustion)
-        exhausted[part] = exhausts.any(axis=1)
+        exhausted[part] = _exhausted(model, table.part(part), baseline[part]).any(axis=1)
     return exhausted
 
 
-def score_table(model: FleetModel, table: MetricTable, baseline: IntArray, wide: MetricTable | None = None) -> Scored:
-    """Score and explain every row of a table; ``baseline`` (n,) is each row's index into the model's baselines.
+def _exhausted(model: FleetModel, table: MetricTable, baseline: IntArray) -> BoolArray:
+    """Return a mask of the exhausted metrics, (n, d)."""
+    is_own = np.array([kind is BaselineKind.INSTANCE for kind in model.baselines.kinds()])
+    center, scale = model.profile(table, baseline)
+    reach = np.where(is_own[baseline, None], EXPECTED_RANGE_SCALES * scale, 0.0)
+    with np.errstate(invalid="ignore"):
+        is_beyond: BoolArray = (table.values >= model.exhaustion) & (center + reach < model.exhaustion)
+    return is_beyond
 
-    ``wide`` is the table with its trailing columns, where the caller has it already.
+
+def decisive_metrics(
+    model: FleetModel, table: MetricTable, baseline: IntArray, row_scores: RowScores, rows: IntArray
+) -> BoolArray:
+    """Return a mask of the metrics for which some rows page, (m, d).
+
+    ``rows`` (m,) are their indices, ascending. Decisive are the exhausted metrics, and in unusual rows the first main
+    features up to the larger part of the distance, of those that have a value.
     """
-    measured = measure(model, trailing.widen(table, model.trails) if wide is None else wide, baseline)
-    share = shares(model, measured, baseline, np.arange(len(table)))
+    share = shares(model, row_scores, baseline, rows)
+    top = _main(share)
+    carried = np.take_along_axis(share, top, axis=1)
+    is_main = np.cumsum(carried, axis=1) - carried <= MAIN_SHARE
+    decisive = np.zeros(share.shape, bool)
+    np.put_along_axis(decisive, top, is_main, axis=1)
+    part = table.take(rows)
+    with np.errstate(invalid="ignore"):
+        decisive &= (row_scores.score[rows] >= UNUSUAL)[:, None] & ~np.isnan(part.values)
+    return decisive | _exhausted(model, part, baseline[rows])
+
+
+def score_table(model: FleetModel, table: MetricTable, baseline: IntArray, wide: MetricTable | None = None) -> Scored:
+    """Score and explain every row of a table.
+
+    ``baseline`` (n,) are indices of the model's baselines. ``wide`` is the table with its rolling columns if the caller
+    has computed it already.
+    """
+    row_scores = score_rows(
+        model, rolling.add_rolling_features(table, model.rolling_lengths) if wide is None else wide, baseline
+    )
+    share = shares(model, row_scores, baseline, np.arange(len(table)))
     top = _main(share)
     center, scale = model.profile(table, baseline)
     values = model.baselines.impute(table, baseline)
     reach, lower, upper = EXPECTED_RANGE_SCALES * scale, model.bounds[:, 0], model.bounds[:, 1]
     return Scored(
         table=table,
-        score=measured.score,
-        context=measured.context,
+        score=row_scores.score,
+        context=row_scores.context,
         label=level_labels(model, table, baseline),
         share=share,
         top=top,
@@ -135,21 +183,21 @@ def score_table(model: FleetModel, table: MetricTable, baseline: IntArray, wide:
 
 
 def label_rows(
-    document: Mapping[str, Any],
-    arrays: Mapping[str, Any],
+    document: Mapping[str, object],
+    arrays: Mapping[str, ArrayLike],
     rows: pd.DataFrame,
     inventory: Mapping[str, Instance] | None = None,
 ) -> pd.DataFrame:
-    """Label metric rows as the Lambda would, given that it sees each row after the ones before it.
+    """Label metric rows as the Lambda does if it receives the rows in order.
 
-    Returns one row for each metric row, sorted by (instance_id, timestamp): instance_id, timestamp, score, level,
-    unusual, pages, context, known (the instance has its own baseline; no other opens an episode) and reasons: of a row
-    that is unusual, nearly so or exhausted the top three features with value, expected range, share and direction.
-    Raises RowsError for rows without keys or zone.
+    Returns one row per metric row, sorted by (instance_id, timestamp), with instance_id, timestamp, score, level,
+    unusual, pages, context, known and reasons. ``known`` marks instances with a baseline of their own.
+    ``reasons`` are those of `reasons`. Raises RowsError for rows without keys or without a time zone.
     """
     model = FleetModel.load(document, arrays)
     table = as_table(rows, model.features, model.max_gap_s)
-    scored = score_table(model, table, row_baselines(model.baselines, table, inventory or {}))
+    baseline = row_baselines(model.baselines, table, inventory or {})
+    scored = score_table(model, table, baseline)
     return pd.DataFrame(
         {
             "instance_id": np.array(table.instances, object)[table.code] if len(table) else [],
@@ -157,49 +205,51 @@ def label_rows(
             "score": scored.score,
             "level": np.array(model.level_names, object)[scored.label],
             "unusual": scored.unusual,
-            "pages": scored.pages(model.rule["paging_threshold"]),
+            "pages": scored.pages(model.rule["paging_threshold"] * model.paging_factors(baseline)),
             "context": scored.context,
-            "known": np.isin(np.array(table.instances, object), list(model.baselines.instances))[table.code],
             "reasons": pd.Series(reasons(model.features, scored), dtype=object),
         }
     )
 
 
-def reasons(features: tuple[str, ...], scored: Scored) -> list[list[dict[str, Any]]]:
-    """The main features of every row that is unusual, nearly so, or exhausted; of the others none.
+def reasons(features: tuple[str, ...], scored: Scored) -> list[list[dict[str, object]]]:
+    """Return the main features of unusual, nearly unusual and exhausted rows.
 
-    Each with value (None where missing), low, high, share and direction.
+    A reason has feature, value (None if missing), low, high, share and direction. Other rows have an empty list.
     """
     rows = np.arange(len(scored.table))[:, None]
     columns = [array[rows, scored.top] for array in (scored.table.values, scored.low, scored.high, scored.share)]
     rising = scored.rising[rows, scored.top]
     value, low, high, share = (array.tolist() for array in columns)
-    told = ((scored.score >= EXPLAINED) | scored.exhausted) & np.isfinite(scored.score)
+    explained = ((scored.score >= EXPLAINED) | scored.exhausted) & np.isfinite(scored.score)
     return [
         []
-        if not told[row]
+        if not explained[row]
         else [
             {
                 "feature": features[feature],
-                "value": None if value[row][place] != value[row][place] else significant(value[row][place]),
-                "low": significant(low[row][place]),
-                "high": significant(high[row][place]),
-                "share": significant(share[row][place]),
-                "direction": "up" if rising[row, place] else "down",
+                "value": None if value[row][rank] != value[row][rank] else significant(value[row][rank]),
+                "low": significant(low[row][rank]),
+                "high": significant(high[row][rank]),
+                "share": significant(share[row][rank]),
+                "direction": "up" if rising[row, rank] else "down",
             }
-            for place, feature in enumerate(chosen)
+            for rank, feature in enumerate(main_features)
         ]
-        for row, chosen in enumerate(scored.top.tolist())
+        for row, main_features in enumerate(scored.top.tolist())
     ]
 
 
 def _main(share: FloatArray) -> IntArray:
-    """The three metrics with the greatest share, (n, 3); of equals the first."""
+    """Return the three metrics with the greatest share, (n, 3); the first of equals."""
     return np.argsort(-share, axis=1, kind="stable")[:, :REASONS]
 
 
 def _harmful(directions: tuple[str, ...], deviation: FloatArray, share: FloatArray, top: IntArray) -> BoolArray:
-    """Rows whose main feature, or another one of some weight, moves the way its catalogue entry calls harmful."""
+    """Return a mask of the rows with a main feature in its harmful direction, (n,).
+
+    The first main feature always counts, the others from a minimum share on.
+    """
     matches = np.zeros(deviation.shape, bool)
     for column, direction in enumerate(directions):
         side = deviation[:, column]

@@ -1,16 +1,16 @@
-"""Golden records: stream records with the verdicts that training gave them, packed with the model.
+"""Golden records: stream records and their verdicts, packed with the model.
 
-A new Lambda version scores them before it may serve, so they cover what records can be: ordinary and unusual rows, a
-short context, missing values, instances known only by their role and instances that nobody has heard of.
+A new Lambda version must reproduce these verdicts before it may serve. So the records cover all kinds: ordinary and
+unusual rows, a short context, missing values, instances known only by their role, and unknown instances.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from riskwatch_lambda.scoring.records import ONE_ROW
+from riskwatch_lambda.scoring.record_form import ONE_ROW
 from riskwatch_ml.features.table import MetricTable
 from riskwatch_ml.model.explain import score_table
 from riskwatch_ml.schema import inventory as fleet
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
-    from riskwatch_ml.model.document import Golden
+    from riskwatch_ml.model.document import Golden, GoldenVerdict, StreamRecord
     from riskwatch_ml.model.fleet_model import FleetModel
     from riskwatch_ml.schema.inventory import Instance
 
@@ -27,15 +27,14 @@ RECORDS = 12
 STRANGER = "golden-stranger"
 VARIANTS = ("ordinary", "missing", "short", "role", "fleet")
 
-Record = dict[str, Any]
-
 
 def golden_records(
     model: FleetModel, table: MetricTable, score: FloatArray, inventory: Mapping[str, Instance], seed: int
 ) -> Golden:
-    """At most 12 records made from training rows with scores (n,), and the score, level and unusual flag each must get.
+    """Return at most 12 records of training rows, and the verdict that each must get.
 
-    A third have the highest scores, the others are drawn at random from the roles in turn; both are varied in turn.
+    ``score`` (n,) are the scores of the rows. A third of the records have the highest scores; the others are drawn at
+    random, alternating between the roles. The variants alternate over all records.
     """
     usable = np.flatnonzero(_within(table.values, model.bounds))
     highest = usable[np.argsort(-score[usable], kind="stable")][: RECORDS // 3]
@@ -43,14 +42,17 @@ def golden_records(
     rng = np.random.default_rng(seed)
     drawn = _in_turn(rng.permutation(rest), table, inventory)[: RECORDS - len(highest)]
     records = [
-        _vary(_brief(record_of(table, int(row), model.context_rows, inventory)), VARIANTS[place % len(VARIANTS)], place)
-        for place, row in enumerate([*highest, *np.sort(drawn)])
+        _vary(_brief(record_of(table, int(row), model.context_rows, inventory)), VARIANTS[i % len(VARIANTS)], i)
+        for i, row in enumerate([*highest, *np.sort(drawn)])
     ]
     return {"records": records, "expected": expected(model, records)}
 
 
 def _in_turn(rows: IntArray, table: MetricTable, inventory: Mapping[str, Instance]) -> IntArray:
-    """Sort rows so that every role has its first before any has its second: each role is a map of its own."""
+    """Sort rows so that every role has one before any role has two.
+
+    Each role has a separate map.
+    """
     roles = np.array([fleet.lookup(inventory, name).role for name in table.instances])[table.code[rows]]
     turn = np.empty(len(rows), np.int64)
     for role in np.unique(roles):
@@ -58,8 +60,8 @@ def _in_turn(rows: IntArray, table: MetricTable, inventory: Mapping[str, Instanc
     return rows[np.argsort(turn, kind="stable")]
 
 
-def expected(model: FleetModel, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """What the newest row of each record must get: score with six decimals, level, unusual."""
+def expected(model: FleetModel, records: Sequence[StreamRecord]) -> list[GoldenVerdict]:
+    """Return the verdict that the newest row of each record must get."""
     if not records:
         return []
     counts = [len(record["ts"]) for record in records]
@@ -84,8 +86,11 @@ def expected(model: FleetModel, records: Sequence[Record]) -> list[dict[str, Any
     ]
 
 
-def record_of(table: MetricTable, row: int, context_rows: int, inventory: Mapping[str, Instance]) -> Record:
-    """The stream record whose newest row is the given one, after the ``context_rows`` - 1 rows of its segment."""
+def record_of(table: MetricTable, row: int, context_rows: int, inventory: Mapping[str, Instance]) -> StreamRecord:
+    """Return the stream record with ``row`` as its newest row.
+
+    It holds up to ``context_rows`` rows of the same segment.
+    """
     first = row - min(int(table.position[row]), context_rows - 1)
     instance = fleet.lookup(inventory, table.instances[table.code[row]])
     rows = [[None if value != value else value for value in line] for line in table.values[first : row + 1].tolist()]
@@ -99,17 +104,23 @@ def record_of(table: MetricTable, row: int, context_rows: int, inventory: Mappin
     }
 
 
-def _brief(record: Record) -> Record:
-    """The record with six significant digits a value: every digit is shipped with each version."""
+def _brief(record: StreamRecord) -> StreamRecord:
+    """Return the record with six significant digits per value.
+
+    This keeps the artifact small.
+    """
     rows = [[None if value is None else float(f"{value:.6g}") for value in row] for row in record["rows"]]
     return {**record, "rows": rows}
 
 
-def _vary(record: Record, variant: str, place: int) -> Record:
-    """The record, or what becomes of it where something is missing."""
+def _vary(record: StreamRecord, variant: str, number: int) -> StreamRecord:
+    """Return the record as its variant changes it.
+
+    ``number`` selects the value that a variant removes.
+    """
     if variant == "missing":
         newest = list(record["rows"][-1])
-        newest[place % len(newest)] = None
+        newest[number % len(newest)] = None
         return {**record, "rows": [*record["rows"][:-1], newest]}
     if variant == "short":
         return {**record, "ts": record["ts"][-1:], "rows": record["rows"][-1:]}
@@ -121,7 +132,7 @@ def _vary(record: Record, variant: str, place: int) -> Record:
 
 
 def _within(values: FloatArray, bounds: FloatArray) -> BoolArray:
-    """Rows (n,) without a value that the metric cannot have."""
+    """Return a mask of the rows without a value out of bounds, (n,)."""
     lower, upper = bounds[:, 0], bounds[:, 1]
     inside: BoolArray = np.asarray(~((values < lower) | (values > upper)).any(axis=1))
     return inside

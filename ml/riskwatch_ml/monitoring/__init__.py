@@ -1,1 +1,1 @@
-"""The watch over the model in service."""
+"""Monitoring of the model in service."""

@@ -1,10 +1,10 @@
-"""Has the mix of labels moved away from what the model gave on its own training rows?
+"""Drift: the distance of the label mix from the mix of the model's training rows.
 
-The distance is the Jensen-Shannon distance in base 2: with P and Q the shares of the levels and M = (P + Q) / 2,
+It is the Jensen-Shannon distance in base 2. With P and Q the shares of the levels and M = (P + Q) / 2,
 
     JSD(P, Q) = (KL(P || M) + KL(Q || M)) / 2,      KL(P || M) = sum P_i log2(P_i / M_i),      distance = sqrt(JSD)
 
-It lies in [0, 1], is symmetric, is defined where a level has no rows on one side, and is a metric.
+It lies in [0, 1], is symmetric and a metric, and is defined if a level has no rows on one side.
 Sources: J. Lin, "Divergence measures based on the Shannon entropy", IEEE Trans. Inf. Theory 37 (1991); D. Endres and
 J. Schindelin, "A new metric for probability distributions", IEEE Trans. Inf. Theory 49 (2003).
 """
@@ -12,7 +12,7 @@ J. Schindelin, "A new metric for probability distributions", IEEE Trans. Inf. Th
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from riskwatch_lambda.model.document import LEVELS
 from riskwatch_ml.core.errors import OperationError
@@ -22,63 +22,65 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from riskwatch_ml.model.document import Reference
+
 LIMIT = 0.2
-"""Default limit of the distance. It is reached when 20/60/20 per cent becomes 20/40/40; 20/50/30 is at 0.10. The
+"""Default limit of the distance. A change from 20/60/20 to 20/40/40 per cent reaches it; 20/50/30 is at 0.10. The
 sampling noise of MIN_ROWS independent rows is about 0.05, and below 0.14 in 99 of 100 cases."""
 
 MIN_ROWS = 100
-"""Below this many rows the distance is reported but never a violation: the shares are not yet known well enough."""
+"""Fewer rows are reported with their distance but never as a violation: their shares are too uncertain."""
 
 
 MIN_HOURS = 20
-"""Below this many hours of the day, of 24, there is no violation either: the reference holds whole days, and the load
-of a morning differs from it on any day. A fleet that reports for fewer hours a day is therefore never in violation."""
+"""Rows of fewer hours of the day, of 24, are no violation either: the reference holds whole days, and the load of a
+morning differs from it on any day. A fleet that reports for fewer hours a day is therefore never in violation."""
 
 
 class DriftError(OperationError):
     """The reference or the rows cannot be compared."""
 
 
+class DriftReport(TypedDict):
+    """The comparison of a day's labels with the reference; shares lie in [0, 1].
+
+    ``distance`` is None without rows; ``violated`` is true if it exceeds ``limit`` and there is ``enough`` data.
+    ``levels`` and ``reference_levels`` map level names to shares, ``unusual`` and ``reference_unusual`` are the shares
+    of unusual rows. ``hours`` is the number of hours of the day, UTC, that have rows.
+    """
+
+    distance: float | None
+    limit: float
+    violated: bool
+    enough: bool
+    levels: dict[str, float]
+    reference_levels: dict[str, float]
+    unusual: float | None
+    reference_unusual: float | None
+    rows: int
+    hours: int
+
+
 def report(
     rows: pd.DataFrame,
-    reference: Mapping[str, Any],
+    reference: Reference,
     *,
     limit: float = LIMIT,
     min_rows: int = MIN_ROWS,
     min_hours: int = MIN_HOURS,
-) -> dict[str, Any]:
-    """Compare the levels of recent labelled rows with the reference of the model that gave them.
+) -> DriftReport:
+    """Compare the levels of recent rows with the reference of their model.
 
-    Parameters
-    ----------
-    rows
-        Labelled rows of a day with columns ``timestamp`` (UTC), ``level`` (text) and ``unusual`` (bool), in any order.
-    reference
-        ``reference`` of the model document: ``levels`` maps level names to shares.
-    limit
-        Distance beyond which the mix counts as moved, in (0, 1].
-    min_rows
-        Rows needed before a violation can be stated.
-    min_hours
-        Different hours of the day, UTC, that must have rows before a violation can be stated.
+    ``rows`` are the labelled rows of a day in any order, with ``timestamp`` (UTC), ``level`` (text) and ``unusual``
+    (bool). ``reference`` is that of the model document. A distance above ``limit``, in (0, 1], is a violation if at
+    least ``min_rows`` rows lie in at least ``min_hours`` different hours of the day.
 
-    Returns
-    -------
-    dict
-        ``distance`` (None without rows), ``limit``, ``violated``, ``enough`` (were there ``min_rows`` in
-        ``min_hours``), ``levels`` and ``reference_levels`` (share by level), ``unusual`` and ``reference_unusual``
-        (share or None), ``rows``, ``hours`` (how many of the 24 have rows).
-
-    Raises
-    ------
-    DriftError
-        The reference holds no level shares, or negative or non-finite ones.
+    Raises DriftError if the reference has no level shares, or negative or non-finite ones.
     """
     expected = _shares(reference.get("levels") or {})
-    n = len(rows)
-    hours = int(rows["timestamp"].dt.hour.nunique()) if n else 0
-    enough = n >= min_rows and hours >= min_hours
-    result: dict[str, Any] = {
+    hours = int(rows["timestamp"].dt.hour.nunique()) if len(rows) else 0
+    enough = len(rows) >= min_rows and hours >= min_hours
+    result: DriftReport = {
         "distance": None,
         "limit": limit,
         "violated": False,
@@ -87,25 +89,23 @@ def report(
         "reference_levels": expected,
         "unusual": None,
         "reference_unusual": reference.get("unusual"),
-        "rows": n,
+        "rows": len(rows),
         "hours": hours,
     }
-    if n == 0:
+    if not len(rows):
         return result
     counts = rows["level"].value_counts()
     levels = _shares({str(level): float(count) for level, count in counts.items()})
     distance = jensen_shannon(levels, expected)
-    result.update(
-        distance=distance,
-        violated=enough and distance > limit,
-        levels=levels,
-        unusual=float(rows["unusual"].astype(float).mean()),
-    )
+    result["distance"], result["violated"] = distance, enough and distance > limit
+    result["levels"], result["unusual"] = levels, float(rows["unusual"].astype(float).mean())
     return result
 
 
 def jensen_shannon(p: Mapping[str, float], q: Mapping[str, float]) -> float:
-    """Jensen-Shannon distance, base 2, of two distributions given as shares by name; an absent name has share 0.
+    """Return the Jensen-Shannon distance, base 2, of two distributions, in [0, 1].
+
+    They are given as shares by name; an absent name has share 0.
 
     >>> jensen_shannon({"a": 1.0}, {"b": 1.0})
     1.0
@@ -121,7 +121,10 @@ def jensen_shannon(p: Mapping[str, float], q: Mapping[str, float]) -> float:
 
 
 def _shares(counts: Mapping[str, float]) -> dict[str, float]:
-    """Shares that sum to 1, the three levels first, from counts or from shares that sum to about 1."""
+    """Return shares that sum to 1, the three levels first.
+
+    ``counts`` are counts or shares that need not sum to 1.
+    """
     values = {str(name): float(value) for name, value in counts.items()}
     total = sum(values.values())
     if any(not math.isfinite(value) or value < 0 for value in values.values()) or total <= 0:

@@ -1,8 +1,7 @@
-"""The pictures of one candidate, for its page in MLflow.
+"""Figures of one candidate, for its run in MLflow.
 
-Figures are built with ``matplotlib.figure.Figure`` directly: no pyplot, no global state, no display. Times are UTC.
-Every function takes plain values and returns a figure; :func:`figures` draws all that the data of a candidate allow, by
-file name.
+They use ``matplotlib.figure.Figure`` directly, without pyplot, global state or display. Times are UTC. Every function
+takes plain values and returns a figure; :func:`figures` draws all figures that the data allow.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ if TYPE_CHECKING:
 
 LEVEL_COLOURS = {"Idle": "#7fa6c9", "Normal": "#4f9d69", "High Load": "#e08e2b"}
 _MAX_LEAVES = 30
-_MOST_CLUSTERS = 60
-_MOST_METRICS = 30
-_FAR = 3.0  # fleet deviations from which on all have the last colour
+_MAX_CLUSTERS = 60
+_MAX_METRICS = 30
+_FAR = 3.0  # fleet deviations; larger ones share the last colour
 _NAME = 40  # characters of a name on an axis
 _INDICES = (
     ("silhouette", "Silhouette (−1 to 1)", "higher is better"),
@@ -39,9 +38,9 @@ _Curve = Mapping[str, Sequence[float]]
 
 
 def figures(plots: PlotData) -> dict[str, Figure]:
-    """All figures that the data allow, by file name (PNG).
+    """Draw all figures that the data allow, by file name (PNG).
 
-    A refresh keeps its settings, so there was no search for a number of clusters and there is no elbow.
+    A refresh has no elbow, because it keeps its settings and does not search for a number of clusters.
     """
     drawn: dict[str, Figure] = {}
     if plots.curves:
@@ -62,10 +61,13 @@ def figures(plots: PlotData) -> dict[str, Figure]:
 
 
 def elbow(curves: Mapping[str, _Curve]) -> Figure:
-    """Cost of each search, silhouette and Davies-Bouldin index over the number of clusters; gaps where undefined."""
+    """Draw the cost of each search and the separation indices by clusters.
+
+    The x axis is the number of clusters. Undefined values leave gaps.
+    """
     panels: list[tuple[str, str, str, list[str]]] = []
     for search in curves:
-        # Costs have no common unit, so each search has a panel of its own.
+        # Costs have no common unit, so each search has a separate panel.
         name, cost = FAMILIES[search].cost
         panels.append(
             ("inertia", f"{name}, {_words(search)}", f"{cost}\nlower is tighter; look for the bend", [search])
@@ -78,12 +80,12 @@ def elbow(curves: Mapping[str, _Curve]) -> Figure:
         np.atleast_1d(figure.subplots(1, max(1, len(panels)))), panels, strict=False
     ):
         for search in searches:
-            curve, there = curves[search], _measured(curves[search], name)
-            if not there.any():
+            curve, is_measured = curves[search], _measured(curves[search], name)
+            if not is_measured.any():
                 continue
-            # A search over another setting (a radius) can come to the same k twice.
+            # A search over another setting, such as a radius, can reach the same k twice.
             order = np.argsort(curve["k"], kind="stable")
-            order = order[there[order]]
+            order = order[is_measured[order]]
             ks, points = np.asarray(curve["k"])[order], np.asarray(curve[name])[order]
             axes.plot(ks, points, marker="o", markersize=4, color=colours[search], label=_words(search))
         axes.set_title(title, fontsize=11)
@@ -98,13 +100,16 @@ def elbow(curves: Mapping[str, _Curve]) -> Figure:
 
 
 def _measured(curve: _Curve, name: str) -> NDArray[np.bool_]:
-    """Where a curve has a value, by place; nowhere where it was not measured at all."""
+    """Return a mask of the points at which a curve has a value."""
     values = np.asarray(curve.get(name, ()), dtype=float)
     return np.isfinite(values) if len(values) else np.zeros(len(curve["k"]), bool)
 
 
 def dendrogram(linkage: NDArray[np.float64]) -> Figure:
-    """Tree of merges, its last 30 branches; ``linkage`` is (n − 1, 4) as SciPy defines it."""
+    """Draw the last 30 branches of a tree of merges.
+
+    ``linkage`` is (n − 1, 4) as SciPy defines it.
+    """
     from scipy.cluster import hierarchy
 
     figure = blank(9, 4.6)
@@ -128,18 +133,18 @@ def dendrogram(linkage: NDArray[np.float64]) -> Figure:
 
 
 def profiles(profile: pd.DataFrame, cluster_sizes: Mapping[Any, int] | None = None) -> Figure:
-    """Heatmap, clusters × metrics, of the mean in the fleet's standard deviations from the fleet's mean.
+    """Draw the cluster means as a heatmap, clusters × metrics.
 
-    Of more than 30 metrics those are shown that differ most between the clusters shown, of more than 60 clusters the
-    largest, both in their own order.
+    ``profile`` holds means in the fleet's standard deviations from the fleet's mean. At most 60 clusters are shown, the
+    largest, and at most 30 metrics, those that differ most between these clusters. Both keep the order of ``profile``.
     """
     clusters = _largest(profile.index, cluster_sizes or {})
-    everything = profile.to_numpy(dtype=float)[clusters]
-    present = np.isfinite(everything)
-    reach = np.where(present, everything, -np.inf).max(axis=0) - np.where(present, everything, np.inf).min(axis=0)
-    metrics = np.sort(np.argsort(-reach, kind="stable")[:_MOST_METRICS])
-    values = everything[:, metrics]
-    # One cluster of a few wild rows would make all others look alike.
+    all_metrics = profile.to_numpy(dtype=float)[clusters]
+    present = np.isfinite(all_metrics)
+    reach = np.where(present, all_metrics, -np.inf).max(axis=0) - np.where(present, all_metrics, np.inf).min(axis=0)
+    metrics = np.sort(np.argsort(-reach, kind="stable")[:_MAX_METRICS])
+    values = all_metrics[:, metrics]
+    # Without a limit, one cluster of a few extreme rows would give all others the same colour.
     limit = min(float(np.nanmax(np.abs(values))) or 1.0, _FAR) if np.isfinite(values).any() else 1.0
     figure = blank(2.8 + 0.85 * values.shape[1], 1.9 + 0.45 * values.shape[0])
     axes = figure.subplots()
@@ -165,20 +170,20 @@ def profiles(profile: pd.DataFrame, cluster_sizes: Mapping[Any, int] | None = No
 
 
 def sizes(cluster_sizes: Mapping[Any, int]) -> Figure:
-    """Rows per cluster, with their share."""
+    """Draw the number and share of rows of each cluster."""
     clusters = _largest(list(cluster_sizes), cluster_sizes)
     total = sum(int(count) for count in cluster_sizes.values())
-    names = [in_figure(list(cluster_sizes)[place]) for place in clusters]
+    names = [in_figure(list(cluster_sizes)[cluster]) for cluster in clusters]
     counts = np.array([int(count) for count in cluster_sizes.values()])[clusters]
     figure = blank(7.5, 1.5 + 0.36 * len(names))
     axes = figure.subplots()
     axes.barh(range(len(names)), counts, color=LINES[0], height=0.65)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    for place, count in enumerate(counts):
+    for bar, count in enumerate(counts):
         axes.annotate(
             f"{count:,} ({count / max(1, total):.1%})",
-            (count, place),
+            (count, bar),
             xytext=(5, 0),
             textcoords="offset points",
             va="center",
@@ -195,34 +200,35 @@ def sizes(cluster_sizes: Mapping[Any, int]) -> Figure:
 
 
 def project(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float]]:
-    """First two principal components of ``points`` (n, d): coordinates (n,) each, and their shares of the variance.
+    """Project ``points`` (n, d) on their first two principal components.
 
-    The sign of a component is fixed so that its largest coefficient is positive: the same rows give the same picture.
+    Returns the two coordinates, both (n,), and the shares of the variance. The largest coefficient of a component is
+    positive, so equal rows give equal figures.
     """
     centred = np.asarray(points, dtype=float) - np.mean(points, axis=0)
     _, spread, axes = np.linalg.svd(centred, full_matrices=False)
     axes = axes * np.sign(axes[np.arange(len(axes)), np.argmax(np.abs(axes), axis=1)])[:, None]
-    placed = centred @ axes[:2].T
+    projected = centred @ axes[:2].T
     total = float(np.sum(spread**2)) or 1.0
     shares = [float(value**2) / total for value in spread[:2]]
-    if placed.shape[1] < 2:
-        return placed[:, 0], np.zeros(len(placed)), (shares[0], 0.0)
-    return placed[:, 0], placed[:, 1], (shares[0], shares[1])
+    if projected.shape[1] < 2:
+        return projected[:, 0], np.zeros(len(projected)), (shares[0], 0.0)
+    return projected[:, 0], projected[:, 1], (shares[0], shares[1])
 
 
 def pca_by_level(
     x: NDArray[np.float64], y: NDArray[np.float64], shares: tuple[float, float], levels: Sequence[str]
 ) -> Figure:
-    """Behaviour vectors on their first two principal components, coloured by level."""
+    """Draw behaviour vectors on two principal components, coloured by level."""
     figure = blank(6.6, 5)
     axes = figure.subplots()
-    found = np.asarray(levels, dtype=object)
-    for level in [*LEVEL_COLOURS, *sorted(set(found) - set(LEVEL_COLOURS))]:
-        chosen = found == level
-        if chosen.any():
+    row_levels = np.asarray(levels, dtype=object)
+    for level in [*LEVEL_COLOURS, *sorted(set(row_levels) - set(LEVEL_COLOURS))]:
+        at_level = row_levels == level
+        if at_level.any():
             colour = LEVEL_COLOURS.get(level, INK)
-            label = f"{level} ({chosen.sum():,})"
-            axes.scatter(x[chosen], y[chosen], s=9, color=colour, alpha=0.65, linewidths=0, label=label)
+            label = f"{level} ({at_level.sum():,})"
+            axes.scatter(x[at_level], y[at_level], s=9, color=colour, alpha=0.65, linewidths=0, label=label)
     axes.legend(frameon=False, fontsize=9, markerscale=2, loc="best")
     _components(axes, shares, "Behaviour of the training rows, by level")
     return figure
@@ -231,11 +237,14 @@ def pca_by_level(
 def pca_by_score(
     x: NDArray[np.float64], y: NDArray[np.float64], shares: tuple[float, float], scores: NDArray[np.float64]
 ) -> Figure:
-    """Behaviour vectors on their first two principal components, coloured by score; unusual rows (≥ 1) are ringed."""
+    """Draw behaviour vectors on two principal components, coloured by score.
+
+    Unusual rows (score ≥ 1) have a ring.
+    """
     figure = blank(6.6, 5)
     axes = figure.subplots()
     order = np.argsort(scores, kind="stable")
-    # Scores above 2 share the last colour, so that one extreme row does not make all others look alike.
+    # Scores above 2 share the last colour, so that one extreme row does not give all others the same colour.
     image = axes.scatter(
         x[order], y[order], c=scores[order], s=10, cmap="viridis", vmin=0, vmax=2, alpha=0.8, linewidths=0
     )
@@ -256,31 +265,32 @@ def pca_by_score(
 
 
 def timeline(scores: pd.DataFrame, paging_threshold: float) -> Figure:
-    """Score over time of the instances with the highest scores, one panel each: episodes, boundary, paging threshold.
+    """Draw the scores of the three highest-scoring instances, one panel each.
 
-    The episodes are those that the training rows would have opened with this model.
+    A panel shows the boundary, the paging threshold, and the episodes that the training rows would have opened with
+    this model.
     """
     from matplotlib.patches import Patch
 
-    # Rows without enough context have no score: a gap in the line.
+    # Rows without enough context have no score, which leaves a gap in the line.
     peaks = scores.groupby("instance_id")["score"].max().fillna(0.0).sort_values(ascending=False, kind="stable").head(3)
     figure = blank(10, 1.5 + 1.7 * len(peaks))
     panels = np.atleast_1d(figure.subplots(len(peaks), 1, sharex=True))
     top = max(1.15, 1.08 * float(peaks.max()))
-    named = f"paging threshold {paging_threshold:,.3f}"
+    threshold_label = f"paging threshold {paging_threshold:,.3f}"
     if paging_threshold > 2 * top:
-        named = f"{named} (far above)"
+        threshold_label = f"{threshold_label} (far above)"
     for axes, (instance, peak) in zip(panels, peaks.items(), strict=True):
         rows = scores[scores["instance_id"] == instance].sort_values("timestamp")
-        moments, values = rows["timestamp"].dt.tz_localize(None).to_numpy(), rows["score"].to_numpy(dtype=float)
+        times, values = rows["timestamp"].dt.tz_localize(None).to_numpy(), rows["score"].to_numpy(dtype=float)
         begins, ends = runs(rows["alert"].to_numpy(bool))
         for first, last in zip(begins, ends - 1, strict=True):
-            axes.axvspan(moments[first], moments[last], color=UNUSUAL, alpha=0.2)
-        axes.plot(moments, values, color=LINES[0], linewidth=0.9)
+            axes.axvspan(times[first], times[last], color=UNUSUAL, alpha=0.2)
+        axes.plot(times, values, color=LINES[0], linewidth=0.9)
         lines = [axes.axhline(1, color=INK, linewidth=1, linestyle="--", label="1 = unusual")]
-        lines.append(axes.axhline(paging_threshold, color=UNUSUAL, linewidth=1, linestyle=":", label=named))
-        near = 1.08 * paging_threshold if paging_threshold <= 2 * top else 0.0
-        axes.set_ylim(0, max(1.15, 1.08 * float(peak), near))
+        lines.append(axes.axhline(paging_threshold, color=UNUSUAL, linewidth=1, linestyle=":", label=threshold_label))
+        visible_threshold = 1.08 * paging_threshold if paging_threshold <= 2 * top else 0.0
+        axes.set_ylim(0, max(1.15, 1.08 * float(peak), visible_threshold))
         axes.set_title(
             f"{in_figure(instance)}: peak {peak:.2f}, unusual rows: {int((values >= 1).sum()):,}, "
             f"episodes: {len(begins):,}",
@@ -302,9 +312,9 @@ def timeline(scores: pd.DataFrame, paging_threshold: float) -> Figure:
 
 
 def _largest(names: Sequence[Any], cluster_sizes: Mapping[Any, int]) -> NDArray[np.int64]:
-    """Places of the 60 largest clusters, in their own order."""
+    """Return the indices of the 60 largest clusters, ascending."""
     counts = np.array([int(cluster_sizes.get(name, 0)) for name in names], np.int64)
-    return np.sort(np.argsort(-counts, kind="stable")[:_MOST_CLUSTERS])
+    return np.sort(np.argsort(-counts, kind="stable")[:_MAX_CLUSTERS])
 
 
 def _part(shown: int, of: int, what: str) -> str:
@@ -312,7 +322,10 @@ def _part(shown: int, of: int, what: str) -> str:
 
 
 def _told_apart(names: Sequence[Any]) -> list[str]:
-    """Names short enough for an axis; whole where two would look the same."""
+    """Return names short enough for an axis, but distinct.
+
+    Names that shortening makes equal stay whole.
+    """
     short = [_words(name) for name in names]
     return [word if short.count(word) == 1 else in_figure(name) for word, name in zip(short, names, strict=True)]
 
@@ -325,7 +338,7 @@ def _components(axes: Axes, shares: tuple[float, float], title: str) -> None:
 
 
 def _cycle(n: int) -> list[str]:
-    return [LINES[place % len(LINES)] for place in range(n)]
+    return [LINES[line % len(LINES)] for line in range(n)]
 
 
 def _words(name: object) -> str:

@@ -1,4 +1,4 @@
-"""How the figures of a candidate and of a replay look alike: colours, a blank figure, axes of counts and of time."""
+"""The common style of figures: colours, blank figures and axes."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ LINES = ("#2f6690", "#e08e2b", "#6a4c93")
 
 
 def blank(width: float, height: float) -> Figure:
-    """An empty figure, in inches, without pyplot."""
+    """Return an empty figure without pyplot; width and height are in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
 def thousands(value: float, _position: float) -> str:
-    """Text of a tick: 12,000 and 0.25."""
+    """Format the value of a tick, such as 12,000 or 0.25."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
 
 
 def plain(axes: Axes) -> None:
-    """A faint grid and no frame to the top and right."""
+    """Draw a faint grid, and remove the frame at the top and on the right."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 def time_axis(axes: Axes) -> None:
-    """Dates along the bottom: as short as they can be, the day or the year of them at the end, in UTC."""
+    """Format the dates along the bottom concisely, in UTC."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     locator = AutoDateLocator()

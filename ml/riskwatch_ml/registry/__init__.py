@@ -1,1 +1,1 @@
-"""MLflow and the release of an artifact into service."""
+"""The model registry (MLflow), and the release of an artifact into service."""

@@ -1,4 +1,4 @@
-"""The artifact in service: where its bytes are kept, looked up in one place."""
+"""The artifact of the champion, read from the bucket."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ if TYPE_CHECKING:
 
 
 class MissingArtifactError(UserInputError):
-    """The bytes of the model in service are nowhere in the bucket; the message says what to do."""
+    """The bucket lacks the bytes of the champion; the message says what to do."""
 
 
-def artifact(store: Store, *, version: str, digest: str, s3_key: str) -> bytes:
-    """Return the artifact of the champion, a version of MLflow with its digest and the key of its candidate.
+def artifact(store: Store, *, version: str, checksum: str, s3_key: str) -> bytes:
+    """Return the bytes of the champion's artifact.
 
-    What served once is kept under `artifacts/`; candidates are deleted after a while. Raises MissingArtifactError.
+    The champion is a version of MLflow, with the digest of its artifact and the S3 key of its candidate. An artifact
+    that has served stays under `artifacts/`; candidates are deleted after a while.
+
+    Raises MissingArtifactError if the bucket has neither.
     """
-    for key in (keys.artifact(digest), s3_key):
+    for key in (keys.artifact(checksum), s3_key):
         zip_bytes = store.get_bytes(key)
         if zip_bytes is not None:
             return zip_bytes

@@ -1,13 +1,13 @@
-"""The connection to MLflow and the writing of values to a run, within the limits of MLflow's requests.
+"""The connection to MLflow, and the log of values to a run within its limits.
 
-MLflow takes seconds to import: it is imported in the functions, so that a DAG file can import this module for nothing.
+The import of MLflow takes seconds. Only functions import it, so that DAG files can import this module fast.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from riskwatch_ml.core import clock
 from riskwatch_ml.core.errors import OperationError
@@ -26,18 +26,21 @@ ENVIRONMENT = {
     "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # Seven retries with growing pauses, the default, hold a task for minutes when the server is down.
+    # The default, seven retries with growing pauses, delays a task by minutes if the server is down.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
 
 class TrackingError(OperationError):
-    """MLflow does not hold what it should; the text says what is missing."""
+    """MLflow lacks something that it should have; the message says what."""
 
 
 def connect(settings: Settings) -> MlflowClient:
-    """A client of the server in the settings; sets what the environment does not set already."""
+    """Return a client of the MLflow server in the settings.
+
+    Sets the variables of ``ENVIRONMENT`` that the environment does not set.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
@@ -46,47 +49,50 @@ def connect(settings: Settings) -> MlflowClient:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Id of the experiment, which is created if it does not exist; TrackingError if it was deleted."""
+    """Return the id of an experiment; create it if it does not exist.
+
+    Raises TrackingError if it was deleted.
+    """
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return str(client.create_experiment(name))
         except MlflowException as error:
-            # Another task created it in the same moment.
+            # Another task may have created it in the same moment.
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            found = client.get_experiment_by_name(name)
-    if found is None or found.lifecycle_stage != "active":
+            experiment = client.get_experiment_by_name(name)
+    if experiment is None or experiment.lifecycle_stage != "active":
         raise TrackingError(
             f"the MLflow experiment {name!r} was deleted: restore it in MLflow, or set another 'experiment'"
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def as_metrics(figures: Mapping[str, float | None]) -> list[Metric]:
-    """Figures as metrics of this moment; None and non-finite numbers become NaN.
+    """Return figures as metrics of the current time.
 
-    A figure that a family does not have is logged as such: the names stay the same for all. (MLflow would store an
-    infinity as the largest float, which reads like a measurement.)
+    None and non-finite numbers become NaN, so that all families have the same metric names. MLflow would store an
+    infinity as the largest float, which reads like a measurement.
     """
     from mlflow.entities import Metric
 
-    at = clock.epoch_ms(clock.now())
+    now_ms = clock.epoch_ms(clock.now())
     return [
-        Metric(name, math.nan if value is None or not math.isfinite(value) else float(value), at, 0)
+        Metric(name, math.nan if value is None or not math.isfinite(value) else float(value), now_ms, 0)
         for name, value in figures.items()
     ]
 
 
 def as_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> list[Metric]:
-    """Elbow curves as metrics with step = k: MLflow draws them."""
+    """Return elbow curves as metrics with step = k, which MLflow plots."""
     from mlflow.entities import Metric
 
-    at = clock.epoch_ms(clock.now())
+    now_ms = clock.epoch_ms(clock.now())
     return [
-        Metric(f"elbow.{search}.{name}", float(value), at, int(k))
+        Metric(f"elbow.{search}.{name}", float(value), now_ms, int(k))
         for search, curve in curves.items()
         for name, values in curve.items()
         if name != "k"
@@ -99,19 +105,22 @@ def log(
     client: MlflowClient,
     run_id: str,
     *,
-    params: Mapping[str, Any] | None = None,
+    params: Mapping[str, object] | None = None,
     metrics: Sequence[Metric] = (),
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Write to a run in requests of the size that MLflow takes; values beyond its length limits are cut."""
+    """Log params, metrics and tags to a run in requests that MLflow accepts.
+
+    Values beyond its length limits are cut.
+    """
     from mlflow.entities import Param, RunTag
 
-    known = [Param(name, str(value)[:6000]) for name, value in (params or {}).items()]
-    noted = [RunTag(name, value[:8000]) for name, value in (tags or {}).items()]
+    run_params = [Param(name, str(value)[:6000]) for name, value in (params or {}).items()]
+    run_tags = [RunTag(name, value[:8000]) for name, value in (tags or {}).items()]
     # Limits of one request: 100 params, 100 tags, 1,000 metrics.
-    for start in range(0, len(known), 100):
-        client.log_batch(run_id, params=known[start : start + 100])
-    for start in range(0, len(noted), 100):
-        client.log_batch(run_id, tags=noted[start : start + 100])
+    for start in range(0, len(run_params), 100):
+        client.log_batch(run_id, params=run_params[start : start + 100])
+    for start in range(0, len(run_tags), 100):
+        client.log_batch(run_id, tags=run_tags[start : start + 100])
     for start in range(0, len(metrics), 900):
         client.log_batch(run_id, metrics=metrics[start : start + 900])

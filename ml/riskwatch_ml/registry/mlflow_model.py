@@ -1,17 +1,18 @@
-"""The registered model: MLflow runs this file to score stream records with the very code and numbers that Lambda runs.
+"""The registered model: it scores stream records as Lambda does.
 
-Logged "models from code": MLflow stores this source beside the artifact zip, no pickle. Loading the model imports the
-scorer *from the zip*, not from an installed package, so that an old version keeps scoring with the code it was promoted
-with.
+MLflow runs this file with the code and numbers that Lambda runs. It is logged as "models from code": MLflow stores this
+source beside the artifact zip, without a pickle. A loaded model imports the scorer *from the zip*, not from an
+installed package, so that an old version keeps the code with which it was promoted.
 
-Input: a DataFrame with the column ``record``, one stream record a row as JSON text,
-``{"v":1,"service":…,"role":…,"instance_id":…,"ts":[epoch ms…],"rows":[[number|null…]…]}``, oldest row first; the last
-row is the one that is scored. A record rather than a metric row, because a score needs the rows before it.
+Input: a DataFrame with the column ``record``. Each row is a stream record as JSON text,
+``{"v":1,"service":…,"role":…,"instance_id":…,"ts":[epoch ms…],"rows":[[number|null…]…]}``, oldest row first; its last
+row is scored. The input is a record, not a metric row, because a score needs the rows before it. A record with a
+``"kind"`` is scored by the part of the model for it.
 
-Output, aligned with the input: ``score`` (float, 1 = the instance's own boundary; NaN where a record has too few rows),
+Output, aligned with the input: ``score`` (float, 1 = the instance's own boundary, NaN if a record has too few rows),
 ``level`` ("Idle", "Normal" or "High Load") and ``unusual`` (bool).
 
-This file stands alone: it imports nothing of the project but what the zip carries.
+This file imports nothing of the project except the content of the zip.
 """
 
 import importlib
@@ -26,15 +27,15 @@ import pandas as pd
 
 PACKAGE = "riskwatch_lambda"
 MODULES = ("model.document", "scoring.records", "scoring.scorer")
-# Where artifacts of the first releases have the same modules.
+# The names of the same modules in artifacts of the first releases.
 FLAT_MODULES = ("model", "records", "scorer")
 
 
 class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """Scores stream records with the packed artifact."""
+    """A scorer of stream records that runs the packed artifact."""
 
     def load_context(self, context: Any) -> None:
-        """Load code and numbers from the artifact; raises if its parts do not fit each other."""
+        """Load code and numbers from the artifact; raise if they do not match."""
         path = context.artifacts["artifact"]
         with zipfile.ZipFile(path) as archive:
             names = MODULES if f"{PACKAGE}/{MODULES[0].replace('.', '/')}.py" in archive.namelist() else FLAT_MODULES
@@ -42,14 +43,22 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             self._model = model.from_files({name: archive.read(f"model/{name}") for name in model.FILES})
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Score a DataFrame with the column ``record``; ValueError names the first record that cannot be scored."""
+        """Score a DataFrame with the column ``record``.
+
+        Raises ValueError, which names the first record that cannot be scored.
+        """
         verdicts = []
-        for place, text in enumerate(model_input["record"]):
+        # Artifacts of earlier releases have one part, and those of the first ones another name for its schema.
+        further = getattr(self._model, "further_schemas", None)
+        first = self._model.row_schema if hasattr(self._model, "row_schema") else self._model.layout
+        schemas = (first, further) if further else (first,)
+        for position, text in enumerate(model_input["record"]):
             try:
-                record = self._records.parse(json.loads(text), self._model.layout)
+                record = self._records.parse(json.loads(text), *schemas)
             except ValueError as error:
-                raise ValueError(f"record {place} cannot be scored: {error}") from error
-            verdicts.append(self._scorer.score(self._model, record))
+                raise ValueError(f"record {position} cannot be scored: {error}") from error
+            part = self._model.parts[record.resource_kind] if further else self._model
+            verdicts.append(self._scorer.score(part, record))
         return pd.DataFrame(
             {
                 "score": pd.Series([verdict.score for verdict in verdicts], dtype="float64"),
@@ -60,7 +69,10 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 
 def _modules(path: str, *names: str) -> list[ModuleType]:
-    """Import submodules of the package in a zip, leaving an installed package of that name as it was."""
+    """Import submodules of the package in a zip.
+
+    An installed package of that name stays as it is.
+    """
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == PACKAGE}
     sys.path.insert(0, path)
     try:

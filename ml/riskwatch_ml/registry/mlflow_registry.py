@@ -1,12 +1,12 @@
-"""What MLflow knows of a training: one run, a child run per candidate, one registered version, and who is champion.
+"""Trainings, candidates and model versions in MLflow, champion and challenger.
 
-Runs are written through ``MlflowClient`` with explicit ids; nothing depends on an active run of the process except the
-logging of the one model per training. Every call can be repeated: a retried task finds its training run, replaces its
-candidate run, and gets the version that it had registered already.
+A training is a run, each candidate a child run, its winner a registered version. ``MlflowClient`` writes to runs with
+explicit ids; only the log of the model depends on the active run of the process. Every call can be repeated: a retried
+task finds its training run, replaces its candidate run, and gets the version that it had registered before.
 
-All candidates carry the same metric names, so MLflow can compare them. The training run carries metrics of its own
-(``best.<figure>`` and ``<figure>.<family>``), because the list of runs shows the candidates only after a click. MLflow
-opens in a mode for language models unless the link says otherwise: use :func:`experiment_url` and its sisters.
+All candidates have the same metric names, so that MLflow can compare them. The training run has metrics of its own,
+``best.<figure>`` and ``<figure>.<family>``, because the list of runs shows candidates only after a click. MLflow opens
+in a mode for language models unless the link selects another: use `experiment_url` and `version_url`.
 """
 
 from __future__ import annotations
@@ -30,22 +30,24 @@ if TYPE_CHECKING:
 
     from riskwatch_ml.core.settings import Settings
     from riskwatch_ml.selection.candidate import Candidate
+    from riskwatch_ml.selection.handoff import RankedCandidate, Winner
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 
 _TRAINING, _FAMILY, _DIGEST, _KEY = "training_id", "family", "digest", "s3_key"
 _ROLE = "riskwatch.role"
 _VETOES = "vetoes"
-MOST_TEXT = 1_000  # characters of a reason: a list of vetoes can be long, a tag cannot
+MAX_TEXT = 1_000  # characters of a reason: tags are limited, a list of vetoes can be long
 _DECISION = ("kind", "why", "refreshes", "ask")
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A registered version: ``digest`` is the SHA-256 of its zip in hexadecimal, ``s3_key`` where the zip lies.
+    """A registered version.
 
-    ``kind`` says whether it is a refresh or a change and ``why`` it was chosen. ``refreshes`` is the digest of the
-    champion that a refresh was made for, and ``ask`` the reason for which even a refresh waits for an approval.
+    ``digest`` is the SHA-256 of its zip in hexadecimal, ``s3_key`` the key of the zip. ``kind`` is refresh or change,
+    ``why`` the reason for the choice. ``refreshes`` is the digest of the champion that a refresh was made for, ``ask``
+    the reason why even a refresh waits for an approval; both may be empty.
     """
 
     version: str
@@ -60,15 +62,15 @@ class Registered:
     ask: str = ""
 
 
-def open_training(settings: Settings, training_id: str, params: Mapping[str, Any]) -> str:
-    """Create (or find again) the run of a training and return its id."""
+def open_training(settings: Settings, training_id: str, params: Mapping[str, object]) -> str:
+    """Create or find the run of a training and return its id."""
     client = connect(settings)
     experiment = experiment_id(client, settings.experiment)
-    found = client.search_runs(
+    runs = client.search_runs(
         [experiment], f"tags.{_TRAINING} = '{training_id}' and tags.`{_ROLE}` = 'training'", max_results=1
     )
-    if found:
-        return str(found[0].info.run_id)
+    if runs:
+        return str(runs[0].info.run_id)
     tags = {_TRAINING: training_id, _ROLE: "training"}
     run = client.create_run(experiment, run_name=f"training {training_id}", tags=tags)
     log(client, run.info.run_id, params=params)
@@ -76,9 +78,10 @@ def open_training(settings: Settings, training_id: str, params: Mapping[str, Any
 
 
 def log_candidate(settings: Settings, parent_run_id: str, candidate: Candidate, zip_bytes: bytes) -> str:
-    """Log one candidate as a child run: params, figures as metrics, pictures, artifact; returns its run id.
+    """Log one candidate as a child run and return the run's id.
 
-    A run of the same family that an earlier attempt left under this training is deleted first.
+    The run gets params, figures as metrics, plots and the artifact. A run of the same family of an earlier try is
+    deleted first.
     """
     from riskwatch_ml.plots import candidate as plots
 
@@ -91,9 +94,9 @@ def log_candidate(settings: Settings, parent_run_id: str, candidate: Candidate, 
         _TRAINING: parent.data.tags.get(_TRAINING, ""),
         _ROLE: "candidate",
         _FAMILY: candidate.family,
-        _DIGEST: archive.digest(zip_bytes),
+        _DIGEST: archive.checksum(zip_bytes),
     }
-    # Without a start time MLflow shows how long the logging took.
+    # Without a start time MLflow would show the duration of the logging, not of the fit.
     start = clock.epoch_ms(clock.now()) - round(1000 * candidate.figures.get("fit_seconds", 0.0))
     run = client.create_run(parent.info.experiment_id, start_time=start, run_name=candidate.family, tags=tags)
     run_id = str(run.info.run_id)
@@ -111,22 +114,18 @@ def register(
     settings: Settings,
     parent_run_id: str,
     training_id: str,
-    ranking: Sequence[Mapping[str, Any]],
-    winner: Mapping[str, Any],
+    ranking: Sequence[RankedCandidate],
+    winner: Winner,
     zip_bytes: bytes,
 ) -> str:
-    """Register the winner of a training, make it the challenger, close the training run; returns the version.
+    """Register the winner of a training as challenger and return the version.
 
-    ``ranking`` has all candidates, best first: ``family``, ``run_id``, ``figures`` (by name), ``vetoes`` (texts).
-    ``winner`` is one of its rows with ``s3_key``, ``digest`` (SHA-256 of ``zip_bytes``, hexadecimal) and the decision
-    (``kind``, ``why``, ``refreshes``, ``ask``; see ``Registered``) added.
+    This ends the run of the training. ``ranking`` has all candidates, best first; ``winner`` is one of them, with the
+    decision. ``zip_bytes`` is its artifact.
 
-    Raises
-    ------
-    TrackingError
-        The zip is not the one that ``winner`` names.
+    Raises TrackingError if the digest of the artifact is not that of ``winner``.
     """
-    digest = archive.digest(zip_bytes)
+    digest = archive.checksum(zip_bytes)
     if digest != winner["digest"]:
         raise TrackingError(
             f"the zip of {winner['family']!r} has digest {digest}, the comparison chose {winner['digest']}: "
@@ -135,7 +134,7 @@ def register(
     client = connect(settings)
     registered = _registered_before(client, settings.model_name, training_id, digest)
     if registered is None:
-        # Every tag at creation: a version is never seen without the digest that says what it is.
+        # The version gets all tags at its creation, so that no reader sees it without its digest.
         uri = _log_model(settings, parent_run_id, zip_bytes)
         tags = {
             _DIGEST: digest,
@@ -143,7 +142,7 @@ def register(
             _TRAINING: training_id,
             _FAMILY: str(winner["family"]),
             "candidate_run_id": str(winner["run_id"]),
-            **{name: str(winner[name])[:MOST_TEXT] for name in _DECISION if winner.get(name)},
+            **{name: text[:MAX_TEXT] for name, text in _decision(winner).items()},
         }
         registered = _create_version(client, settings.model_name, uri, parent_run_id, tags, ranking, winner)
     client.set_registered_model_alias(settings.model_name, CHALLENGER, registered)
@@ -154,11 +153,14 @@ def register(
 def close_training(
     settings: Settings,
     parent_run_id: str,
-    ranking: Sequence[Mapping[str, Any]],
-    winner: Mapping[str, Any] | None = None,
+    ranking: Sequence[RankedCandidate],
+    winner: Winner | None = None,
     why: str = "",
 ) -> None:
-    """End the run of a training with the comparison on it; without a winner ``why`` says what became of it."""
+    """End the run of a training and log the comparison to it.
+
+    Without a ``winner``, ``why`` is the reason why there is none.
+    """
     client = connect(settings)
     metrics = [
         metric
@@ -168,7 +170,7 @@ def close_training(
     tags = {f"{_VETOES}.{row['family']}": "; ".join(row["vetoes"]) for row in ranking if row["vetoes"]}
     tags["mlflow.note.content"] = comparison.describe(ranking, winner, why)
     tags["winner"] = str(winner["family"]) if winner else "none"
-    decided = {name: str(winner[name]) for name in _DECISION if winner.get(name)} if winner else {"why": why}
+    decided = _decision(winner) if winner else {"why": why}
     tags |= {f"decision.{name}": text for name, text in decided.items() if text}
     if winner:
         metrics += as_metrics({f"best.{name}": value for name, value in winner["figures"].items()})
@@ -176,31 +178,47 @@ def close_training(
     client.set_terminated(parent_run_id)
 
 
+def _decision(winner: Winner) -> dict[str, str]:
+    """Return the fields of the decision that are not empty."""
+    fields = (winner.get("kind"), winner.get("why"), winner.get("refreshes"), winner.get("ask"))
+    return {name: str(value) for name, value in zip(_DECISION, fields, strict=True) if value}
+
+
 def challenger(settings: Settings) -> Registered | None:
-    """The version that waits to be promoted, or None."""
+    """Return the version that waits for its promotion, or None."""
     return _by_alias(settings, CHALLENGER)
 
 
 def champion(settings: Settings) -> Registered | None:
-    """The version that is in service, or None."""
+    """Return the version in service, or None."""
     return _by_alias(settings, CHAMPION)
 
 
-def crown(settings: Settings, version: str) -> None:
-    """Make a registered version the champion and note when."""
+def by_checksum(settings: Settings, checksum: str) -> Registered | None:
+    """Return the newest version with an artifact, by its SHA-256 in hexadecimal, or None."""
+    condition = f"name = '{settings.model_name}' and tags.{_DIGEST} = '{checksum}'"
+    versions = connect(settings).search_model_versions(condition)
+    return _registered(settings, max(versions, key=lambda version: int(version.version))) if versions else None
+
+
+def set_champion(settings: Settings, version: str) -> None:
+    """Make a registered version the champion and tag it with the time."""
     client = connect(settings)
     client.set_model_version_tag(settings.model_name, version, "promoted_at", clock.iso(clock.now()))
     client.set_registered_model_alias(settings.model_name, CHAMPION, version)
 
 
 def experiment_url(settings: Settings) -> str:
-    """Page of all trainings."""
+    """Return the URL of the list of trainings."""
     experiment = experiment_id(connect(settings), settings.experiment)
     return f"{settings.mlflow_uri.rstrip('/')}/#/experiments/{experiment}/runs?workflowType=machine_learning"
 
 
 def version_url(settings: Settings, version: str) -> str:
-    """Page of a registered version, with the comparison table; asks nothing of the server."""
+    """Return the URL of a registered version, which shows the comparison table.
+
+    This sends no request to the server.
+    """
     base = settings.mlflow_uri.rstrip("/")
     return f"{base}/#/models/{settings.model_name}/versions/{version}?workflowType=machine_learning"
 
@@ -228,8 +246,8 @@ def _log_model(settings: Settings, parent_run_id: str, zip_bytes: bytes) -> str:
         inputs=Schema([ColSpec("string", "record")]),
         outputs=Schema([ColSpec("double", "score"), ColSpec("string", "level"), ColSpec("boolean", "unusual")]),
     )
-    # log_model knows only the process-wide address and the active run; both are put back.
-    before = mlflow.get_tracking_uri()
+    # log_model uses the process-wide address and the active run; both are restored afterwards.
+    previous_uri = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(settings.mlflow_uri)
     try:
         with _as_file(zip_bytes) as path, mlflow.start_run(run_id=parent_run_id):
@@ -238,11 +256,11 @@ def _log_model(settings: Settings, parent_run_id: str, zip_bytes: bytes) -> str:
                 python_model=str(Path(__file__).with_name("mlflow_model.py")),
                 artifacts={"artifact": str(path)},
                 signature=signature,
-                # Explicit: otherwise MLflow starts a process that imports everything to find out, which takes 10 s.
+                # Without explicit requirements MLflow imports everything in a new process, which takes 10 s.
                 pip_requirements=[f"mlflow=={installed('mlflow')}", f"pandas=={installed('pandas')}"],
             )
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(previous_uri)
     return str(logged.model_uri)
 
 
@@ -252,8 +270,8 @@ def _create_version(
     uri: str,
     parent_run_id: str,
     tags: dict[str, str],
-    ranking: Sequence[Mapping[str, Any]],
-    winner: Mapping[str, Any],
+    ranking: Sequence[RankedCandidate],
+    winner: Winner,
 ) -> str:
     from mlflow.exceptions import MlflowException
 
@@ -288,20 +306,24 @@ def _by_alias(settings: Settings, alias: str) -> Registered | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        found = client.get_model_version_by_alias(settings.model_name, alias)
+        version = client.get_model_version_by_alias(settings.model_name, alias)
     except MlflowException as error:
-        # A missing alias is the first of the two, a missing model the second.
+        # The first code is the answer for a missing alias, the second for a missing model.
         if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
             return None
         raise
-    missing = [tag for tag in (_DIGEST, _TRAINING, _FAMILY, _KEY) if not found.tags.get(tag)]
+    return _registered(settings, version, f", alias {alias!r}")
+
+
+def _registered(settings: Settings, version: Any, alias: str = "") -> Registered:
+    tags = version.tags
+    missing = [tag for tag in (_DIGEST, _TRAINING, _FAMILY, _KEY) if not tags.get(tag)]
     if missing:
         raise TrackingError(
-            f"version {found.version} of {settings.model_name!r}, alias {alias!r}, has no tag {', '.join(missing)}: "
+            f"version {version.version} of {settings.model_name!r}{alias}, has no tag {', '.join(missing)}: "
             "it was not registered by a training; point the alias to a version that was"
         )
-    tags = found.tags
     decision = {name: tags.get(name, "") for name in _DECISION}
     return Registered(
-        str(found.version), tags[_DIGEST], str(found.run_id), tags[_TRAINING], tags[_FAMILY], tags[_KEY], **decision
+        str(version.version), tags[_DIGEST], str(version.run_id), tags[_TRAINING], tags[_FAMILY], tags[_KEY], **decision
     )

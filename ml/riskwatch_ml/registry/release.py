@@ -1,14 +1,14 @@
-"""Putting an approved artifact into service: publish a Lambda version, let it test itself, move the alias, record it.
+"""The release of an artifact: publish a Lambda version, test it, move the alias.
 
-Nothing before the move of the alias touches what serves: code is uploaded to the unpublished ``$LATEST``, published as
-a numbered version, and invoked under that number with a self-test whose expected labels travel inside the artifact.
-Only a version that reproduces them is given the alias, and only if nobody moved the alias meanwhile (revision id).
-Every step can be repeated: a retry after a crash finds what is already there.
+The steps before the move of the alias do not affect the version in service. The code is uploaded to the unpublished
+``$LATEST``, published as a numbered version, and invoked under that number for a self-test; the artifact contains the
+expected labels. Only a version that reproduces them gets the alias, and only if its revision id shows that it has not
+moved meanwhile. Every step can be repeated: a retry after a crash finds the results of the first try.
 
-When a step *after* the move fails for good (the registry cannot be told, say), the caller is expected to call
-:func:`restore` with ``only_from`` = the version it had put live, so that what serves and what the records say agree
-again; the condition keeps it from undoing a promotion that somebody else made in between. A call that found its
-artifact in service (``moved`` is False) has nothing to undo: a champion does not go because a record of it failed.
+If a step *after* the move fails for good, for example because the registry cannot be updated, the caller calls
+`restore`, so that the version in service and the records agree again. ``only_from``, the version that the caller
+had released, protects a promotion that another user made in between. If a call finds its artifact in service already
+(``moved`` is False) there is nothing to undo: a failed record does not remove a champion.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import re
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from botocore.exceptions import ClientError, WaiterError
 
 from riskwatch_ml.artifact import archive as artifact
+from riskwatch_ml.core import aws_errors
 from riskwatch_ml.core.errors import OperationError
 
 if TYPE_CHECKING:
@@ -31,63 +32,79 @@ if TYPE_CHECKING:
 
 
 MAX_ZIP_BYTES = 50_000_000
-"""UpdateFunctionCode takes a zip of at most 50 MB in the request itself; artifacts are far smaller."""
+"""UpdateFunctionCode accepts a zip of at most 50 MB in a request; artifacts are far smaller."""
 
 HANDLER = "riskwatch_lambda.handler.handle"
-"""Entry point of an artifact. The stack's placeholder has another one, which the first promotion replaces."""
+"""Entry point of an artifact. The first promotion sets it; the placeholder of the stack has another one."""
 
+PLACEHOLDER_HANDLER = "index.handle"
+"""Entry point of inline code, which is the placeholder of the stack."""
+
+# Every move of the alias by this module leaves this in its description.
 _BEFORE = re.compile(r"^from (\d+|\$LATEST);")
 
 
 class ReleaseError(OperationError):
-    """A release cannot go on; the alias still points to where it pointed, unless the text says otherwise."""
+    """A release failed; the alias has not moved unless the message says otherwise."""
+
+
+class MissingVersionError(ReleaseError):
+    """The function, its alias or the version does not exist, or the version runs other code."""
 
 
 class ReleaseConflictError(ReleaseError):
-    """Somebody else changed the function or the alias at the same time."""
+    """Another user changed the function or the alias at the same time."""
+
+
+class GoldenOutcome(TypedDict):
+    """The golden rows of a self-test, and those whose label differs from training."""
+
+    rows: int
+    differences: int
+
+
+class SelfTest(TypedDict):
+    """The answer of a Lambda version to a self-test."""
+
+    model_id: str
+    golden: GoldenOutcome
 
 
 @dataclass(frozen=True)
 class Release:
-    """A version that holds the alias.
+    """A Lambda version that has the alias.
 
     Attributes
     ----------
     function_version
         Number of the Lambda version, as text.
-    digest
-        SHA-256 of the zip, hexadecimal; ``code_sha256`` is the same digest as Lambda writes it (base64).
+    checksum
+        SHA-256 of the zip in hexadecimal; ``code_sha256`` is the same in base64, as Lambda writes it.
     previous_version
-        The version that held the alias before this artifact did.
+        The version that had the alias before.
     selftest
         The answer of the version to ``{"selftest": {}}``.
     moved
-        Whether this call gave the alias to the version; False where the version held it already.
+        True if this call moved the alias to the version, False if the version had it before.
     """
 
     function_version: str
-    digest: str
+    checksum: str
     code_sha256: str
     previous_version: str
-    selftest: dict[str, Any]
+    selftest: SelfTest
     moved: bool
 
 
-def promote(lambda_client: Any, function: str, alias: str, zip_bytes: bytes, *, approved_by: str) -> Release:
-    """Publish the artifact as a new version of the function, self-test it, and move the alias to it.
+def promote(
+    lambda_client: Any, function: str, alias: str, zip_bytes: bytes, *, approved_by: str, only_from: str | None = None
+) -> Release:
+    """Publish the artifact as a new version, test it, and move the alias to it.
 
-    Idempotent: where the alias already serves exactly these bytes, the version is self-tested again and returned.
-
-    Parameters
-    ----------
-    lambda_client
-        A boto3 ``lambda`` client.
-    function, alias
-        Names of the function and of the alias that the event source invokes.
-    zip_bytes
-        The artifact, at most 50 MB.
-    approved_by
-        Who approved it; written into the descriptions of version and alias.
+    If the alias serves these bytes already, its version is tested again and returned. ``lambda_client`` is a boto3
+    client, ``alias`` the alias that the event source invokes, ``zip_bytes`` the artifact of at most 50 MB.
+    ``approved_by`` is written into the descriptions of version and alias. With ``only_from``, the alias must
+    point to that version, else nothing changes.
 
     Raises
     ------
@@ -95,23 +112,25 @@ def promote(lambda_client: Any, function: str, alias: str, zip_bytes: bytes, *, 
         The function or the alias is missing, the uploaded code is not the artifact, or the self-test failed.
         The alias has not moved.
     ReleaseConflictError
-        Somebody else deployed at the same time. The alias is where the other one put it.
+        Another user deployed at the same time. The alias points to that user's version.
     """
     model_id = _model_id(zip_bytes)
-    digest, code_sha256 = artifact.digest(zip_bytes), artifact.code_sha256(zip_bytes)
+    checksum, code_sha256 = artifact.checksum(zip_bytes), artifact.code_sha256(zip_bytes)
 
-    with _explained(function, alias):
+    with translate_lambda_errors(function, alias):
         held = lambda_client.get_alias(FunctionName=function, Name=alias)
         current = str(held["FunctionVersion"])
+        if only_from is not None and current != only_from:
+            raise _moved_meanwhile(function, alias, current, only_from)
         serving = lambda_client.get_function_configuration(FunctionName=function, Qualifier=current)
         if current != "$LATEST" and serving["CodeSha256"] == code_sha256:
             selftest = _selftest(lambda_client, function, current, model_id)
-            return Release(current, digest, code_sha256, _before(held), selftest, moved=False)
+            return Release(current, checksum, code_sha256, _before(held), selftest, moved=False)
 
         _upload(lambda_client, function, zip_bytes, code_sha256)
         version = _publish(lambda_client, function, code_sha256, f"{model_id}; approved by {approved_by}")
         selftest = _selftest(lambda_client, function, version, model_id)
-        # The revision read at the very start: whoever moved the alias since then wins, and this call is refused.
+        # The revision id was read first: if another user has moved the alias since then, Lambda refuses this call.
         lambda_client.update_alias(
             FunctionName=function,
             Name=alias,
@@ -121,33 +140,30 @@ def promote(lambda_client: Any, function: str, alias: str, zip_bytes: bytes, *, 
             Description=f"from {current}; {model_id}; approved by {approved_by}"[:256],
         )
         _expect_alias(lambda_client, function, alias, version)
-    return Release(version, digest, code_sha256, current, selftest, moved=True)
+    return Release(version, checksum, code_sha256, current, selftest, moved=True)
 
 
 def restore(lambda_client: Any, function: str, alias: str, version: str, *, only_from: str | None = None) -> str:
-    """Move the alias back to a published version; returns the version that it held before.
+    """Move the alias back to a version and return the version that had it before.
 
-    Already there: nothing is changed. With ``only_from`` the alias moves only if it points to that version, which makes
-    the call safe as the undo of one's own promotion.
+    An alias that points to the version already does not change. With ``only_from``, the alias moves only if it points
+    to that version; a caller can so undo its own promotion safely.
 
     Raises
     ------
     ReleaseError
         The version, the function or the alias does not exist.
     ReleaseConflictError
-        The alias points to something else than ``only_from``, or was moved in the same moment.
+        The alias points to another version than ``only_from``, or moved in the same moment.
     """
-    with _explained(function, alias):
+    with translate_lambda_errors(function, alias):
         held = lambda_client.get_alias(FunctionName=function, Name=alias)
         current = str(held["FunctionVersion"])
         if current == version:
             return current
         if only_from is not None and current != only_from:
-            raise ReleaseConflictError(
-                f"alias {alias!r} of {function!r} points to version {current}, not to {only_from}: "
-                f"somebody promoted since. It was left alone; look at the ledger before moving it to {version}."
-            )
-        # An alias can be pointed at a version that does not exist on some implementations; ask first.
+            raise _moved_meanwhile(function, alias, current, only_from)
+        # Some implementations of Lambda accept an alias to a version that does not exist: check it first.
         lambda_client.get_function_configuration(FunctionName=function, Qualifier=version)
         lambda_client.update_alias(
             FunctionName=function,
@@ -159,6 +175,38 @@ def restore(lambda_client: Any, function: str, alias: str, version: str, *, only
         )
         _expect_alias(lambda_client, function, alias, version)
     return current
+
+
+def is_released(description: str) -> bool:
+    """Return whether `promote` or `restore` made the last move of an alias.
+
+    ``description`` is that of the alias. An update of the stack writes the description of the template instead.
+    """
+    return _BEFORE.match(description) is not None
+
+
+def selftest(lambda_client: Any, function: str, version: str, zip_bytes: bytes) -> SelfTest:
+    """Return the answer of a published version to a self-test.
+
+    ``zip_bytes`` is the artifact that the version should run.
+
+    Raises MissingVersionError if the version does not exist or runs another one, ReleaseError if the self-test failed.
+    """
+    with translate_lambda_errors(function, version):
+        running = lambda_client.get_function_configuration(FunctionName=function, Qualifier=version)
+        if running["CodeSha256"] != artifact.code_sha256(zip_bytes):
+            raise MissingVersionError(
+                f"version {version} of {function!r} runs another artifact than {artifact.checksum(zip_bytes)[:12]}: "
+                "the function was created again. Promote the artifact again."
+            )
+        return _selftest(lambda_client, function, version, _model_id(zip_bytes))
+
+
+def _moved_meanwhile(function: str, alias: str, current: str, expected: str) -> ReleaseConflictError:
+    return ReleaseConflictError(
+        f"alias {alias!r} of {function!r} points to version {current}, not to {expected}: another user moved it since. "
+        "It was not moved again; read the ledger before you start again."
+    )
 
 
 def _model_id(zip_bytes: bytes) -> str:
@@ -176,13 +224,19 @@ def _model_id(zip_bytes: bytes) -> str:
 
 
 def _before(held: Mapping[str, Any]) -> str:
-    """The version before this one, which the promotion wrote into the alias: a retry after a crash still knows it."""
-    found = _BEFORE.match(held.get("Description") or "")
-    return found.group(1) if found else str(held["FunctionVersion"])
+    """Return the version before this one.
+
+    The promotion wrote it into the description of the alias, so that a retry after a crash has it.
+    """
+    match = _BEFORE.match(held.get("Description") or "")
+    return match.group(1) if match else str(held["FunctionVersion"])
 
 
 def _upload(client: Any, function: str, zip_bytes: bytes, code_sha256: str) -> None:
-    """Make the artifact the unpublished code of the function, with a handler that the artifact has."""
+    """Upload the artifact as the unpublished code of the function.
+
+    If the artifact lacks the handler of the function, the function gets the handler of artifacts.
+    """
     latest = _settled(client, function)
     if latest["CodeSha256"] != code_sha256:
         answer = client.update_function_code(FunctionName=function, ZipFile=zip_bytes, RevisionId=latest["RevisionId"])
@@ -198,7 +252,10 @@ def _upload(client: Any, function: str, zip_bytes: bytes, code_sha256: str) -> N
 
 
 def _settled(client: Any, function: str) -> dict[str, Any]:
-    """The configuration once no update is under way; its revision id changes by itself until then."""
+    """Wait until no update is in progress and return the configuration.
+
+    The revision id changes during an update.
+    """
     client.get_waiter("function_updated_v2").wait(FunctionName=function)
     return dict(client.get_function_configuration(FunctionName=function))
 
@@ -210,42 +267,41 @@ def _has_handler(zip_bytes: bytes, handler: str) -> bool:
 
 
 def _publish(client: Any, function: str, code_sha256: str, description: str) -> str:
-    # CodeSha256 makes Lambda refuse if $LATEST is not the artifact any more. Unchanged code publishes no second
-    # version.
+    # With CodeSha256, Lambda refuses if $LATEST is no longer the artifact. Lambda publishes unchanged code only once.
     published = client.publish_version(FunctionName=function, CodeSha256=code_sha256, Description=description[:256])
     version = str(published["Version"])
     client.get_waiter("published_version_active").wait(FunctionName=function, Qualifier=version)
     if published["CodeSha256"] != code_sha256:
         raise ReleaseConflictError(
             f"version {version} of {function!r} has CodeSha256 {published['CodeSha256']}, the artifact has "
-            f"{code_sha256}: somebody else deployed meanwhile. The alias was not moved; start the promotion again."
+            f"{code_sha256}: another user deployed meanwhile. The alias was not moved; start the promotion again."
         )
     return version
 
 
-def _selftest(client: Any, function: str, version: str, model_id: str) -> dict[str, Any]:
+def _selftest(client: Any, function: str, version: str, model_id: str) -> SelfTest:
     response = client.invoke(FunctionName=function, Qualifier=version, Payload=b'{"selftest":{}}')
     text = response["Payload"].read().decode("utf-8", "replace")
     problem = _problem(response.get("FunctionError"), text, model_id)
     if problem:
         raise ReleaseError(
             f"version {version} of {function!r} failed its self-test: {problem}. "
-            "The alias was not moved; train again, or look at the function's log."
+            "The alias was not moved; train again, or read the function's log."
         )
-    return dict(json.loads(text))
+    return cast("SelfTest", json.loads(text))
 
 
 def _problem(function_error: str | None, text: str, model_id: str) -> str | None:
-    """What is wrong with the answer to a self-test, or None."""
+    """Return what is wrong with the answer to a self-test, or None."""
     if function_error:
         return f"it raised ({function_error}): {text[:500]}"
     try:
         answer = json.loads(text)
-        found, rows, differences = answer["model_id"], answer["golden"]["rows"], answer["golden"]["differences"]
+        running, rows, differences = answer["model_id"], answer["golden"]["rows"], answer["golden"]["differences"]
     except (ValueError, KeyError, TypeError):
         return f"it answered {text[:200]!r}"
-    if found != model_id:
-        return f"it runs model {found!r}, not {model_id!r}"
+    if running != model_id:
+        return f"it runs model {running!r}, not {model_id!r}"
     if not isinstance(rows, int) or rows < 1:
         return f"it scored {rows!r} golden rows"
     if differences != 0:
@@ -258,28 +314,28 @@ def _expect_alias(client: Any, function: str, alias: str, version: str) -> None:
     if now["FunctionVersion"] != version:
         raise ReleaseConflictError(
             f"alias {alias!r} of {function!r} was moved to {version} and now points to {now['FunctionVersion']}: "
-            "somebody else moved it right after. Look at the ledger before promoting again."
+            "another user moved it right after. Read the ledger before you promote again."
         )
 
 
 @contextmanager
-def _explained(function: str, alias: str) -> Iterator[None]:
-    """Turn the answers of Lambda that an operator can act on into errors that say how."""
+def translate_lambda_errors(function: str, alias: str) -> Iterator[None]:
+    """Turn errors of Lambda that an operator can fix into errors that say how."""
     try:
         yield
     except WaiterError as error:
         raise ReleaseError(f"function {function!r} did not become ready: {error}. The alias was not moved.") from error
     except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        # The last is how PublishVersion says that $LATEST is no longer the code that was uploaded.
+        code = aws_errors.code(error)
+        # PublishVersion reports so that $LATEST is no longer the uploaded code.
         stale = error.operation_name == "PublishVersion" and code == "InvalidParameterValueException"
         if stale or code in ("PreconditionFailedException", "ResourceConflictException"):
             raise ReleaseConflictError(
-                f"somebody else changed {function!r} or its alias {alias!r} during this release; nothing of theirs was "
-                f"overwritten. Look at the ledger, then start again. ({error})"
+                f"another user changed {function!r} or its alias {alias!r} during this release; these changes were not "
+                f"overwritten. Read the ledger, then start again. ({error})"
             ) from error
         if code == "ResourceNotFoundException":
-            raise ReleaseError(
+            raise MissingVersionError(
                 f"function {function!r}, its alias {alias!r} or the version asked for does not exist ({error}). "
                 "The stack creates function and alias: deploy it, or correct the settings 'function' and 'alias'."
             ) from error

@@ -1,1 +1,1 @@
-"""The shape of the data: metrics, instances, metric rows."""
+"""The shape of the data: metrics, instances and metric rows."""

@@ -1,131 +1,70 @@
-"""The metrics that are read: which CloudWatch metric feeds which feature, its unit, bounds and harmful direction.
+"""The metric catalogue of a kind of resource.
 
-One file, one entry a metric: adding a metric is adding an entry. Two files are packaged, for EC2 instances with the
-CloudWatch agent and for RDS databases.
+A catalogue is a TOML file: what the kind is, then one entry per metric. A new metric is a new entry, a new kind is a
+new file. The packaged catalogues are the files in `catalogues/`.
 """
 
 import json
-import math
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-from riskwatch_lambda.model.document import DIRECTIONS
-from riskwatch_ml.core.errors import UserInputError
+from riskwatch_ml.core import accounts
+from riskwatch_ml.core.listing import some
+from riskwatch_ml.schema import metric as metric_entry
+from riskwatch_ml.schema.metric import NAME, CatalogueError, Metric
 
-# The packaged catalogues, by the name that the setting `catalogue` may give instead of a path.
+# The packaged catalogues, by their names in the setting `catalogue`.
 PROFILES: Mapping[str, Path] = MappingProxyType(
-    {"ec2": Path(__file__).with_name("ec2.toml"), "rds": Path(__file__).with_name("rds.toml")}
+    {path.stem: path for path in sorted((Path(__file__).parent / "catalogues").glob("*.toml"))}
 )
-# Columns of metric rows, labelled rows and quarantined rows.
-RESERVED = frozenset(
-    {
-        *("instance_id", "timestamp", "service", "role", "score", "level", "risk", "unusual", "alert", "episode_id"),
-        *("context", "model_id", "model_version", "reasons", "arrived", "label"),
-    }
-)
-# The units that CloudWatch knows, botocore's StandardUnit.
-_SIZES = ("Bytes", "Kilobytes", "Megabytes", "Gigabytes", "Terabytes")
-_RATED = (*_SIZES, *(size.replace("ytes", "its") for size in _SIZES), "Count")
-UNITS = frozenset(
-    {"Seconds", "Microseconds", "Milliseconds", "Percent", "None", *_RATED, *(f"{unit}/Second" for unit in _RATED)}
-)
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_STAT = re.compile(
-    r"SampleCount|Sum|Average|Minimum|Maximum|IQM|(p|tm|wm|tc|ts)\d{1,2}(\.\d+)?|p100|(PR|TM|WM|TC|TS)\(.+\)"
-)
-_BY_INSTANCE = {"InstanceId": "{instance_id}"}
-_DAY_S = 86_400
-
-
-class CatalogueError(UserInputError):
-    """The catalogue cannot be used; the message names the metric, the key and the fix."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One feature and the CloudWatch metric it is read from.
-
-    A feature's value is the CloudWatch value times `scale`; `unit`, `lower`, `upper` and `exhaustion` are those of the
-    feature. `cloudwatch_unit` is the unit under which the metric is published: datapoints of another one are not read;
-    empty reads all. `period_s` is that of a metric published less often than rows are made, 0 where it is not: its
-    value then stands in every row of its period. In `dimensions`, `{instance_id}` in a value stands for the instance.
-    `direction` is the harmful one.
-    """
-
-    name: str
-    namespace: str
-    metric: str
-    stat: str = "Average"
-    period_s: int = 0
-    cloudwatch_unit: str = ""
-    unit: str = ""
-    scale: float = 1.0
-    dimensions: Mapping[str, str] = field(default_factory=lambda: dict(_BY_INSTANCE), hash=False)
-    lower: float | None = None
-    upper: float | None = None
-    exhaustion: float | None = None
-    direction: str = "both"
-    aliases: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        self._check_source()
-        if self.direction not in DIRECTIONS:
-            raise CatalogueError(f"{self.name}: direction is {self.direction!r}: use one of {', '.join(DIRECTIONS)}")
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise CatalogueError(f"{self.name}: scale is {self.scale}: use a finite number above 0")
-        for key in ("lower", "upper", "exhaustion"):
-            value = getattr(self, key)
-            if value is not None and not math.isfinite(value):
-                raise CatalogueError(f"{self.name}: {key} is {value}: use a finite number or leave it out")
-        if self.lower is not None and self.upper is not None and self.lower >= self.upper:
-            raise CatalogueError(
-                f"{self.name}: lower {self.lower} is not below upper {self.upper}: exchange or remove one"
-            )
-        if self.exhaustion is not None and self.direction == "down":
-            raise CatalogueError(
-                f"{self.name}: exhaustion is {self.exhaustion}, but harm lies downwards: it is a bound from below, "
-                "so leave it out"
-            )
-
-    def _check_source(self) -> None:
-        if not _STAT.fullmatch(self.stat):
-            raise CatalogueError(f"{self.name}: stat is {self.stat!r}: use Average, Sum, Minimum, Maximum, p99, …")
-        if self.cloudwatch_unit and self.cloudwatch_unit not in UNITS:
-            raise CatalogueError(
-                f"{self.name}: cloudwatch_unit is {self.cloudwatch_unit!r}: use one of {', '.join(sorted(UNITS))}, or "
-                "leave it out"
-            )
-        if self.period_s and (self.period_s < 60 or _DAY_S % self.period_s or self.period_s % 60):
-            raise CatalogueError(
-                f"{self.name}: period_s is {self.period_s}: use a multiple of 60 that divides a day, e.g. 300"
-            )
-        if not any("{instance_id}" in value for value in self.dimensions.values()):
-            raise CatalogueError(f'{self.name}: no dimension names the instance: add InstanceId = "{{instance_id}}"')
-
-    def dimensions_of(self, instance_id: str) -> list[dict[str, str]]:
-        """Return the CloudWatch dimensions of one instance, as the API takes them."""
-        return [
-            {"Name": name, "Value": template.replace("{instance_id}", instance_id)}
-            for name, template in self.dimensions.items()
-        ]
+_TEXTS_OF_KIND = ("kind", "title", "resource_type", "arn")
+# The kind and the load metrics of a catalogue file that does not state them.
+DEFAULT_KIND = "ec2"
+LOAD_METRICS = (("cpu_utilization",), ("latency_ms", "active_connections"))
+# The resource type and the ARNs of a catalogue file that does not state them, by the dimension that names an instance.
+_TAGGED_BY = {"InstanceId": ("ec2:instance", "instance/(.+)"), "DBInstanceIdentifier": ("rds:db", "db:(.+)")}
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The metrics in feature order. Names and aliases are unique."""
+    """The metrics of a kind in feature order; names and aliases are unique.
+
+    `kind` is the short name of the kind, `title` the name that people read. `load_metrics` are groups of metrics that
+    show the load, the best first: the first group that the rows report gives the level. `resource_type` is the type of
+    the resources in the tagging API. `arn` is a regular expression for the last part of their ARN, behind the account;
+    its group is the instance's name. Without both, roles and services come from the inventory file alone.
+
+    The first kind of an installation has plain instance ids. An id of any other kind begins with the kind and a slash,
+    such as `rds/orders`, so that ids of two kinds never collide. EC2 ids are globally unique, so they are always plain.
+    """
 
     metrics: tuple[Metric, ...]
+    kind: str = DEFAULT_KIND
+    title: str = ""
+    load_metrics: tuple[tuple[str, ...], ...] = LOAD_METRICS
+    resource_type: str = ""
+    arn: str = ""
+    is_first: bool = True
 
     def __post_init__(self) -> None:
         if not self.metrics:
             raise CatalogueError("the catalogue has no metric: add at least one [[metrics]] table")
+        if not NAME.fullmatch(self.kind):
+            raise CatalogueError(
+                f"kind is {self.kind!r}: use lower case letters, digits and _, beginning with a letter"
+            )
+        names = {metric.placeholders for metric in self.metrics}
+        if len(names) > 1:
+            raise CatalogueError(
+                f"the dimensions of the metrics name instances in {len(names)} ways: use the same parts in braces, in "
+                "the same order, in all of them"
+            )
+        self._check_tags()
         seen: set[str] = set()
         for metric in self.metrics:
             for name in {metric.name, *metric.aliases}:
@@ -133,21 +72,44 @@ class Catalogue:
                     raise CatalogueError(f"{metric.name}: the name or alias {name!r} is used twice: rename one of them")
                 seen.add(name)
 
+    def _check_tags(self) -> None:
+        if bool(self.resource_type) != bool(self.arn):
+            raise CatalogueError("resource_type and arn belong together: state both, or leave both out")
+        try:
+            groups = re.compile(self.arn).groups
+        except re.error as error:
+            raise CatalogueError(f"arn is {self.arn!r}, no regular expression: {error}") from error
+        if self.arn and groups != 1:
+            raise CatalogueError(f"arn is {self.arn!r}: put the part that is the name into one pair of parentheses")
+
+    def qualify(self, name: str) -> str:
+        """Return the id of the instance that CloudWatch calls `name`, without its account and region."""
+        is_plain = self.is_first or (self.kind == DEFAULT_KIND and accounts.is_ec2_id(name))
+        return name if is_plain else f"{self.kind}/{name}"
+
+    def local(self, name: str) -> str:
+        """Return the name in CloudWatch for an id without its account and region."""
+        return name if self.is_first else name.removeprefix(f"{self.kind}/")
+
+    def label(self, metric: str) -> str:
+        """Return the name of a metric among those of all kinds."""
+        return metric if self.is_first else f"{self.kind}/{metric}"
+
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Feature names in order."""
+        """The names of the features, in order."""
         return tuple(metric.name for metric in self.metrics)
 
     @cached_property
     def by_name(self) -> Mapping[str, Metric]:
-        """Feature name -> metric."""
+        """The metric of each feature."""
         return MappingProxyType({metric.name: metric for metric in self.metrics})
 
 
 def load(source: str | Path | None = None) -> Catalogue:
-    """Read a packaged catalogue ("ec2", "rds"; without a name "ec2") or the file at a path.
+    """Return a packaged catalogue ("ec2", "rds", …) or the catalogue of a file.
 
-    Raises CatalogueError where the file or an entry cannot be used.
+    The default is "ec2". Raises CatalogueError if the file cannot be read or an entry is not valid.
     """
     path = PROFILES.get(str(source or "ec2")) or Path(str(source))
     try:
@@ -156,87 +118,102 @@ def load(source: str | Path | None = None) -> Catalogue:
         raise CatalogueError(
             f"catalogue {path} cannot be read ({error.strerror}): correct the path or name one of {', '.join(PROFILES)}"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    # Not only TOMLDecodeError: bytes that are not UTF-8, a number of thousands of digits, thousands of brackets.
+    except (ValueError, RecursionError) as error:
         raise CatalogueError(f"catalogue {path} is not valid TOML: {error}") from error
-    entries = document.get("metrics")
-    if not isinstance(entries, list) or set(document) != {"metrics"}:
-        raise CatalogueError(f"catalogue {path}: expected nothing but [[metrics]] tables")
-    return Catalogue(tuple(_metric(entry, path) for entry in entries))
+    entries = document.pop("metrics", None)
+    if not isinstance(entries, list) or not all(map(_is_table, entries)):
+        raise CatalogueError(f"catalogue {path}: expected [[metrics]] tables, one for each metric")
+    unknown_keys = sorted(set(document) - {*_TEXTS_OF_KIND, "load_metrics"})
+    if unknown_keys:
+        raise CatalogueError(
+            f"catalogue {path}: unknown key {unknown_keys[0]!r}: use {', '.join(_TEXTS_OF_KIND)}, load_metrics"
+        )
+    groups = _load_metrics(document.pop("load_metrics", [list(names) for names in LOAD_METRICS]), path)
+    values = {key: metric_entry.typed(value, key, f"catalogue {path}") for key, value in document.items()}
+    metrics = tuple(metric_entry.read(entry, path) for entry in entries)
+    named_by = {tuple(name for name, text in metric.dimensions.items() if "{" in text) for metric in metrics}
+    if not {"kind", "resource_type", "arn"} & set(document) and len(named_by) == 1:
+        # A file of an earlier release says nothing of its kind.
+        values |= zip(("resource_type", "arn"), _TAGGED_BY.get(named_by.pop()[0], ("", "")), strict=True)
+    try:
+        return Catalogue(metrics, load_metrics=groups, **values)
+    except CatalogueError as error:
+        raise CatalogueError(f"catalogue {path}: {error}") from error
+
+
+def load_all(sources: Sequence[str | Path] = ()) -> tuple[Catalogue, ...]:
+    """Return the catalogues of all kinds of an installation, the first kind first.
+
+    `sources` are packaged catalogues or files; without any it is "ec2". Raises CatalogueError as `load` does, and if
+    two catalogues are of one kind, or have one metric in two units.
+    """
+    found = [load(source) for source in sources or ("ec2",)]
+    units: dict[str, tuple[str, str]] = {}
+    for position, catalogue in enumerate(found):
+        if catalogue.kind in {other.kind for other in found[:position]}:
+            raise CatalogueError(
+                f"two catalogues are of the kind {catalogue.kind!r}: write another kind into the later one, the first "
+                "kind of an installation never changes"
+            )
+        if position and catalogue.kind == DEFAULT_KIND and "InstanceId" in found[0].metrics[0].dimensions:
+            raise CatalogueError(
+                f"the kinds {found[0].kind!r} and {DEFAULT_KIND!r} both read EC2 instances, whose ids name no kind: "
+                "read them by one catalogue"
+            )
+        for metric in catalogue.metrics:
+            unit, kind = units.setdefault(metric.name, (metric.unit, catalogue.kind))
+            if unit != metric.unit:
+                raise CatalogueError(
+                    f"{metric.name} has the unit {unit!r} in {kind} and {metric.unit!r} in {catalogue.kind}: rename one"
+                )
+    return tuple(replace(catalogue, is_first=position == 0) for position, catalogue in enumerate(found))
+
+
+def of_instance(instance_id: str, catalogues: Sequence[Catalogue]) -> Catalogue:
+    """Return the catalogue of the kind of an instance; that of the first kind if its id names no other."""
+    name = accounts.without_account(instance_id)
+    for catalogue in catalogues[1:]:
+        if name.startswith(f"{catalogue.kind}/") or (catalogue.kind == DEFAULT_KIND and accounts.is_ec2_id(name)):
+            return catalogue
+    return catalogues[0]
+
+
+def names_of_kind(names: Iterable[str], metrics: Catalogue, catalogues: Sequence[Catalogue]) -> set[str]:
+    """Return the ids among `names` that are of a kind."""
+    return {name for name in names if of_instance(name, catalogues).kind == metrics.kind}
+
+
+def misread(listed: Iterable[str], metrics: Catalogue, catalogues: Sequence[Catalogue]) -> str:
+    """Return a text about listed instances of a kind with ids that read like another kind; empty without any.
+
+    Names of the first kind are plain, so that one may begin like the id of a further kind.
+    """
+    names = set(listed)
+    others = sorted(names - names_of_kind(names, metrics, catalogues))
+    if not others:
+        return ""
+    return (
+        f"refused as instances of the kind {metrics.kind}: {some(others, 5)}. Their names begin like ids of another "
+        "kind: rename them"
+    )
 
 
 def dumps(catalogue: Catalogue) -> str:
-    """Write a catalogue as TOML that `load` reads back to an equal one."""
-    return "\n".join(_entry(metric) for metric in catalogue.metrics)
+    """Return a catalogue as TOML; `load` reads an equal catalogue from it."""
+    head = [f"{key} = {json.dumps(getattr(catalogue, key), ensure_ascii=False)}" for key in _TEXTS_OF_KIND]
+    head.append(f"load_metrics = {json.dumps(catalogue.load_metrics)}")
+    return "\n".join(("\n".join(head) + "\n", *(metric_entry.dumps(metric) for metric in catalogue.metrics)))
 
 
-def unknown(name: str, namespace: str) -> Metric:
-    """Return the entry of a metric outside the catalogue: no bounds, direction unknown, Average, scale 1.
-
-    The CloudWatch name becomes an alias where it is no feature name. Raises CatalogueError for reserved names.
-    """
-    feature = re.sub(
-        r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
-    ).strip("_")
-    return Metric(name=feature, namespace=namespace, metric=name, aliases=() if feature == name else (name,))
+def _load_metrics(value: object, path: Path) -> tuple[tuple[str, ...], ...]:
+    groups = value if isinstance(value, list) else [value]
+    if not all(isinstance(group, list) and all(isinstance(name, str) for name in group) for group in groups):
+        raise CatalogueError(
+            f'catalogue {path}: load_metrics is {value!r}: write groups of names, [["cpu_utilization"]]'
+        )
+    return tuple(map(tuple, groups))
 
 
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise CatalogueError(f"metric name {name!r}: use lower case letters, digits and _, beginning with a letter")
-    if name in RESERVED:
-        raise CatalogueError(f"metric name {name!r} is a column of labelled rows: choose another, e.g. {name}_metric")
-
-
-def _metric(entry: dict[str, Any], source: Path) -> Metric:
-    known = {item.name for item in fields(Metric)}
-    name = entry.get("name", "?")
-    strange = sorted(set(entry) - known)
-    if strange:
-        raise CatalogueError(f"catalogue {source}, {name}: unknown key {strange[0]!r}: use {', '.join(sorted(known))}")
-    for key in ("name", "namespace", "metric"):
-        if not isinstance(entry.get(key), str):
-            raise CatalogueError(f"catalogue {source}, {name}: {key} is missing: add it in quotes")
-    values = {key: _typed(value, key, f"catalogue {source}, {name}") for key, value in entry.items()}
-    try:
-        return Metric(**values)
-    except CatalogueError as error:
-        raise CatalogueError(f"catalogue {source}, {error}") from error
-
-
-def _typed(value: Any, key: str, where: str) -> Any:
-    if key in ("scale", "lower", "upper", "exhaustion"):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise CatalogueError(f"{where}: {key} is {value!r}: write a number")
-        return float(value)
-    if key == "period_s":
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise CatalogueError(f"{where}: {key} is {value!r}: write whole seconds")
-        return value
-    if key == "aliases":
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise CatalogueError(f'{where}: aliases is {value!r}: write a list of names, ["CPUUtilization"]')
-        return tuple(value)
-    if key == "dimensions":
-        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            raise CatalogueError(f'{where}: dimensions is {value!r}: write {{ InstanceId = "{{instance_id}}" }}')
-        return dict(value)
-    if not isinstance(value, str):
-        raise CatalogueError(f"{where}: {key} is {value!r}: write it in quotes")
-    return value
-
-
-def _entry(metric: Metric) -> str:
-    lines = ["[[metrics]]"]
-    texts = ("name", "namespace", "metric", "stat", "cloudwatch_unit", "unit")
-    lines += [f"{key} = {json.dumps(getattr(metric, key), ensure_ascii=False)}" for key in texts]
-    lines.append(f"period_s = {metric.period_s}")
-    lines.append(f"scale = {metric.scale!r}")
-    pairs = ", ".join(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in metric.dimensions.items())
-    lines.append(f"dimensions = {{ {pairs} }}")
-    for key in ("lower", "upper", "exhaustion"):
-        value = getattr(metric, key)
-        if value is not None:
-            lines.append(f"{key} = {value!r}")
-    lines.append(f'direction = "{metric.direction}"')
-    lines.append(f"aliases = {json.dumps(list(metric.aliases), ensure_ascii=False)}")
-    return "\n".join(lines) + "\n"
+def _is_table(entry: object) -> bool:
+    return isinstance(entry, dict)

@@ -1,45 +1,46 @@
-"""Which instances there are to expect, and which role and service each has.
+"""The inventory: expected instances, each with its role and service.
 
-Said by hand in JSON:
+People write it as JSON:
 
-    {"instances": {"web-1": {"role": "web", "service": "shop"}}}
+    {"instances": {"web-1": {"role": "web", "service": "shop", "depends_on": ["orders-db"]}}}
 
-Said by the tags `riskwatch:role` and `riskwatch:service` of the resources, which the hourly export reads. An instance
-in either should report; one that only CloudWatch knows has role "default" and is its own service.
-`riskwatch_ml.storage.known_instances` keeps both.
+The hourly export reads it from the tags `riskwatch:role` and `riskwatch:service` of the resources. An instance in
+either source is expected to report. An instance that only CloudWatch knows has the role "default" and is its own
+service. `riskwatch_ml.storage.known_instances` reads both sources.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from riskwatch_lambda.model.baselines import DEFAULT_ROLE
 from riskwatch_ml.core import accounts
 from riskwatch_ml.core.errors import UserInputError
-from riskwatch_ml.schema.catalogue import Catalogue
 
-DEFAULT_ROLE = "default"
+_NAMES = ("role", "service", "shard")
 ROLE_TAG, SERVICE_TAG = "riskwatch:role", "riskwatch:service"
-# Resources whose metrics a namespace holds, as the tagging API names them. Others get role and service by hand.
-RESOURCE_TYPES = {"AWS/EC2": "ec2:instance", "CWAgent": "ec2:instance", "AWS/RDS": "rds:db"}
 
 
 class InventoryError(UserInputError):
-    """The inventory cannot be used; the message names the instance and the fix."""
+    """The inventory is not valid; the message names the instance and the fix."""
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One instance: its role names the baseline used while it has none of its own, its service groups its alerts.
+    """One instance with its role and service.
 
-    `shard` names the account and region it is read from where its id does not tell, see `riskwatch_ml.core.accounts`.
+    The role gives the baseline until the instance has one of its own. Alerts are grouped by service. `account_region`
+    names the account and region if the id does not contain it, see `riskwatch_ml.core.accounts`. `depends_on` are the
+    ids of the instances that this one needs, in the order of the file; they may be outside the inventory.
     """
 
     instance_id: str
     role: str = DEFAULT_ROLE
     service: str = ""
-    shard: str = ""
+    account_region: str = ""
+    depends_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.service:
@@ -47,10 +48,13 @@ class Instance:
 
 
 def parse(text: str) -> dict[str, Instance]:
-    """Read the JSON form. Raises InventoryError where it is no JSON or an entry is not an object of two names."""
+    """Return the inventory of a JSON text.
+
+    Raises InventoryError if the text is not JSON, or if an entry is not an object of names.
+    """
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InventoryError(f"the inventory is not JSON: {error}") from error
     entries = document.get("instances") if isinstance(document, dict) else None
     if not isinstance(entries, dict):
@@ -59,56 +63,92 @@ def parse(text: str) -> dict[str, Instance]:
 
 
 def dumps(inventory: Mapping[str, Instance]) -> str:
-    """Write the JSON form, sorted, so that equal inventories are equal texts."""
+    """Return the inventory as JSON, sorted: equal inventories give equal texts."""
     entries = {
-        key: {"role": item.role, "service": item.service, **({"shard": item.shard} if item.shard else {})}
+        key: {
+            "role": item.role,
+            "service": item.service,
+            **({"shard": item.account_region} if item.account_region else {}),
+            **({"depends_on": list(item.depends_on)} if item.depends_on else {}),
+        }
         for key, item in sorted(inventory.items())
     }
     return json.dumps({"instances": entries}, indent=1) + "\n"
 
 
 def lookup(inventory: Mapping[str, Instance], instance_id: str) -> Instance:
-    """Return the instance, with role "default" and itself as service where the inventory does not have it."""
+    """Return an instance of the inventory.
+
+    An instance outside the inventory has the role "default" and is its own service.
+    """
     return inventory.get(instance_id) or Instance(instance_id)
 
 
-def of_shard(inventory: Mapping[str, Instance], name: str) -> list[str]:
-    """Return the ids of the instances that are read from a shard, sorted."""
-    return sorted(key for key, item in inventory.items() if accounts.of_instance(key, item.shard) == name)
+def in_account(inventory: Mapping[str, Instance], name: str) -> list[str]:
+    """Return the ids of the instances in an account and region, sorted."""
+    return sorted(key for key, item in inventory.items() if accounts.of_instance(key, item.account_region) == name)
 
 
-def resource_types(catalogue: Catalogue) -> list[str]:
-    """Return the types of the resources that the catalogue's metrics are about, as the tagging API names them."""
-    return sorted({RESOURCE_TYPES[item.namespace] for item in catalogue.metrics if item.namespace in RESOURCE_TYPES})
-
-
-def of_tags(resources: Iterable[Mapping[str, Any]], shard: str, qualify: Callable[[str], str]) -> dict[str, Instance]:
+def from_tags(
+    resources: Iterable[Mapping[str, Any]], arn: str, account_region: str, qualify: Callable[[str], str]
+) -> dict[str, Instance]:
     """Return the instances among tagged resources, by instance id.
+
+    A resource whose ARN is of another form is of another kind, and left out.
 
     Parameters
     ----------
     resources
-        Entries of GetResources: ResourceARN and Tags.
-    shard
-        Name of the shard that they were found in.
+        Resources of GetResources, the listing of the tagging API: ResourceARN and Tags.
+    arn
+        Regular expression for the last part of an ARN, see `Catalogue.arn`.
+    account_region
+        Name of the account and region of the resources.
     qualify
-        Makes the instance id of what the ARN ends in.
+        Returns the instance id for the name in an ARN.
     """
-    found = {}
+    instances = {}
     for resource in resources:
-        instance_id = qualify(re.split("[:/]", resource["ResourceARN"])[-1])
+        # arn:partition:service:region:account:resource
+        match = re.fullmatch(arn, resource["ResourceARN"].split(":", 5)[-1])
+        if match is None:
+            continue
+        instance_id = qualify(match.group(1))
         tags = {tag["Key"]: tag["Value"].strip() for tag in resource["Tags"]}
         role, service = tags.get(ROLE_TAG) or DEFAULT_ROLE, tags.get(SERVICE_TAG, "")
-        found[instance_id] = Instance(instance_id, role, service, shard)
-    return found
+        instances[instance_id] = Instance(instance_id, role, service, account_region)
+    return instances
 
 
 def _instance(instance_id: str, entry: object) -> Instance:
-    if not isinstance(entry, dict) or not set(entry) <= {"role", "service", "shard"}:
+    if not instance_id:
+        raise InventoryError(f"an entry has an empty id: {entry!r}: write the id of the instance, or remove the entry")
+    if not isinstance(entry, dict) or not set(entry) <= {*_NAMES, "depends_on"}:
         raise InventoryError(f'{instance_id}: the entry is {entry!r}: use {{"role": "web", "service": "shop"}}')
-    for key, value in entry.items():
+    for key in _NAMES:
+        value = entry.get(key, key)
         if not isinstance(value, str) or not value:
             raise InventoryError(
                 f"{instance_id}: {key} is {value!r}: use a name that is not empty, or leave the key out"
             )
-    return replace(Instance(instance_id), **{"service": instance_id, **entry})
+    default = Instance(instance_id)
+    return Instance(
+        instance_id,
+        entry.get("role", default.role),
+        entry.get("service", instance_id),
+        entry.get("shard", ""),
+        _depends_on(instance_id, entry.get("depends_on", [])),
+    )
+
+
+def _depends_on(instance_id: str, value: object) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else [None]
+    ids = [item for item in items if isinstance(item, str) and item]
+    if len(ids) < len(items):
+        raise InventoryError(f'{instance_id}: depends_on is {value!r}: write a list of instance ids, ["orders-db"]')
+    if instance_id in ids:
+        raise InventoryError(f"{instance_id}: depends_on names the instance itself: remove it from the list")
+    repeated = sorted({item for item in ids if ids.count(item) > 1})
+    if repeated:
+        raise InventoryError(f"{instance_id}: depends_on names {repeated[0]} twice: remove one of the entries")
+    return tuple(ids)

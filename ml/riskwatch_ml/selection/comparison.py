@@ -1,19 +1,21 @@
-"""The table that shows an operator all candidates of a training, and why one of them was chosen.
+"""The comparison of all candidates of a training, as Markdown for operators.
 
-It is the description of the registered version and the note on the training run: MLflow renders the Markdown there.
+It is the description of the registered version and the note on the training run; MLflow renders both.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from riskwatch_ml.selection.ranking import CLOSE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-_SHOWN = (  # columns of the comparison table: those that exist, in this order, then the others
+    from riskwatch_ml.selection.handoff import RankedCandidate, Winner
+
+_SHOWN = (  # first columns of the table, as far as candidates have these figures; other figures follow
     "injected_vus_pr",
     "alerts_per_instance_day",
     "label_churn",
@@ -32,38 +34,39 @@ _SHOWN = (  # columns of the comparison table: those that exist, in this order, 
     "unusual_share",
     "fit_seconds",
 )
-_MOST_COLUMNS = 16
+_MAX_COLUMNS = 16
 
 
-def describe(ranking: Sequence[Mapping[str, Any]], winner: Mapping[str, Any] | None, why: str = "") -> str:
-    """Markdown: all candidates with their figures and vetoes, best first, and why the winner was chosen.
+def describe(ranking: Sequence[RankedCandidate], winner: Winner | None, why: str = "") -> str:
+    """Return Markdown: the reason for the choice, then a table of all candidates.
 
-    ``winner`` is its row with the decision's ``kind`` and ``why``; without one, ``why`` says why there is none.
+    ``ranking`` has the candidates, best first, with figures and vetoes. ``winner`` is one of them with the decision's
+    ``kind`` and ``why``. Without a winner, ``why`` is the reason.
     """
     names = _columns(ranking)
     head = ["", "family", *(name.replace("_", " ") for name in names), "vetoes"]
     lines = [_row(head), _row(["---"] * len(head))]
-    for place, row in enumerate(ranking, start=1):
-        chosen = winner is not None and row["family"] == winner["family"]
-        family = f"**{row['family']}**" if chosen else str(row["family"])
+    for rank, row in enumerate(ranking, start=1):
+        is_winner = winner is not None and row["family"] == winner["family"]
+        family = f"**{row['family']}**" if is_winner else str(row["family"])
         figures = [_number(row["figures"].get(name)) for name in names]
-        lines.append(_row([str(place), family, *figures, "; ".join(row["vetoes"]) or "none"]))
+        lines.append(_row([str(rank), family, *figures, "; ".join(row["vetoes"]) or "none"]))
     return "\n".join([_reason(ranking, winner, why), "", *lines])
 
 
-def _columns(ranking: Sequence[Mapping[str, Any]]) -> list[str]:
+def _columns(ranking: Sequence[RankedCandidate]) -> list[str]:
     present: dict[str, None] = {name: None for row in ranking for name in row["figures"]}
     first = [name for name in _SHOWN if name in present]
-    return [*first, *(name for name in present if name not in first)][:_MOST_COLUMNS]
+    return [*first, *(name for name in present if name not in first)][:_MAX_COLUMNS]
 
 
-def _reason(ranking: Sequence[Mapping[str, Any]], winner: Mapping[str, Any] | None, why: str) -> str:
+def _reason(ranking: Sequence[RankedCandidate], winner: Winner | None, why: str) -> str:
     if winner is None:
-        return f"No candidate was chosen: all {len(ranking)} were vetoed. What is in service stays. {why}".rstrip()
+        return f"No candidate was chosen: the guards vetoed all {len(ranking)}. The champion stays. {why}".rstrip()
     vetoed = sum(bool(row["vetoes"]) for row in ranking)
-    asked = f" It waits for an approval: {winner['ask']}." if winner.get("ask") else ""
+    approval = f" It waits for an approval: {winner['ask']}." if winner.get("ask") else ""
     return (
-        f"**{winner['family']}**, a {winner['kind']}. {winner['why']}.{asked} Candidates are ranked by VUS-PR on "
+        f"**{winner['family']}**, a {winner['kind']}. {winner['why']}.{approval} Candidates are ranked by VUS-PR on "
         f"injected incidents, those within {CLOSE} of the best by their alerts; {vetoed} of {len(ranking)} vetoed."
     )
 

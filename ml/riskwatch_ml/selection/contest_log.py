@@ -1,14 +1,14 @@
-"""What is remembered between contests: one document a contest under ``contests/``, named after its training.
+"""The contest log: one document for each contest under ``contests/``.
 
-The newest one says when the last contest was and which challenger has won how many in a row against whom. Wins count
-only against the champion that still serves: after a promotion, a rejected change or a rollback they start anew. A task
-that is tried again writes the same document again, so that no win counts twice.
+It is named after the training. The newest document has the time of the last contest and the challengers' wins in a row.
+Wins count only against the champion that still serves: a promotion, a rejected change and a rollback reset them. A
+retried task writes the same document again, so no win counts twice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from riskwatch_ml.core import clock
 from riskwatch_ml.selection.contest import NOTHING
@@ -18,35 +18,66 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from riskwatch_ml.selection.handoff import DecisionEntry
     from riskwatch_ml.storage.bucket import Store
 
 
 @dataclass(frozen=True)
-class Standing:
-    """The wins in a row of a challenger against the champion, and when (UTC) the last contest was, None before any.
+class ContestState:
+    """The wins in a row by challenger, and the time of the last contest.
 
-    ``in_vain`` says that the guards vetoed every family of it.
+    ``contested_at`` is in UTC, None before the first contest. ``all_vetoed`` is true if the guards vetoed every family
+    in that contest.
     """
 
     wins: Mapping[str, int] = field(default_factory=dict)
     contested_at: datetime | None = None
-    in_vain: bool = False
+    all_vetoed: bool = False
 
 
-def read(store: Store, training_id: str, champion: str | None, dag_run: str) -> Standing:
-    """Return the state of contests before a training.
+class ContestEntry(TypedDict):
+    """The stored document of a contest.
 
-    Documents that the same DAG run has written do not count: neither that of an earlier try, nor, if the run was
-    cleared after its end and is a training of its own now, that of its earlier training.
+    ``champion`` is the champion's family after the contest, ``wins`` are the wins that count from then on, ``at`` is
+    the time of the contest, ISO 8601 in UTC.
+    """
+
+    training_id: str
+    dag_run: str
+    at: str
+    champion: str | None
+    wins: dict[str, int]
+    decision: DecisionEntry
+
+
+def read(store: Store, training_id: str, champion: str | None, dag_run: str) -> ContestState:
+    """Return the state of the contests before a training.
+
+    Documents of the same DAG run do not count: an earlier try may have written one, or an earlier training of a run
+    that was cleared after its end.
     """
     before = sorted(key for key in store.keys(keys.CONTESTS) if key < keys.contest(training_id))
-    documents = (store.get_json(key) for key in reversed(before))
-    newest = next((item for item in documents if item and item.get("dag_run") != dag_run), None)
+    entries = (store.get_state(key, _entry) for key in reversed(before))
+    newest = next((entry for entry in entries if entry and entry["dag_run"] != dag_run), None)
     if newest is None:
-        return Standing()
+        return ContestState()
     wins = newest["wins"] if newest["champion"] == champion else {}
-    in_vain = newest["decision"].get("kind") == NOTHING
-    return Standing({family: int(count) for family, count in wins.items()}, clock.parse(newest["at"]), in_vain)
+    return ContestState(wins, clock.parse(newest["at"]), newest["decision"]["kind"] == NOTHING)
+
+
+def _entry(value: Any) -> ContestEntry:
+    """Return a stored contest."""
+    clock.parse(value["at"])
+    decision = cast("DecisionEntry", {"kind": "", **value["decision"]})
+    wins = {str(family): int(count) for family, count in value["wins"].items()}
+    return {
+        "training_id": str(value.get("training_id", "")),
+        "dag_run": str(value.get("dag_run", "")),
+        "at": str(value["at"]),
+        "champion": value["champion"],
+        "wins": wins,
+        "decision": decision,
+    }
 
 
 def write(
@@ -57,10 +88,21 @@ def write(
     at: datetime,
     champion: str | None,
     wins: Mapping[str, int],
-    decision: Mapping[str, Any],
+    decision: Mapping[str, str | None],
 ) -> str:
-    """Record a contest: the champion's family after it, the wins that count from here on, and what was decided."""
+    """Record a contest and return the key of its document.
+
+    ``champion`` is the champion's family after the contest, ``wins`` are the wins that count from now on, ``decision``
+    has the fields of ``DecisionEntry``.
+    """
     key = keys.contest(training_id)
-    document = {"training_id": training_id, "dag_run": dag_run, "at": clock.iso(at), "champion": champion}
-    store.put_json(key, {**document, "wins": dict(wins), "decision": dict(decision)})
+    entry: ContestEntry = {
+        "training_id": training_id,
+        "dag_run": dag_run,
+        "at": clock.iso(at),
+        "champion": champion,
+        "wins": dict(wins),
+        "decision": cast("DecisionEntry", dict(decision)),
+    }
+    store.put_json(key, entry)
     return key

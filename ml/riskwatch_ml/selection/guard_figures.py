@@ -1,9 +1,8 @@
-"""The figures behind the vetoes: would a candidate say the same again, does it say anything, and what does it cost?
+"""The figures that guards judge: fidelity, stability, information and cost.
 
-Stability and the order of the levels come from fits of the same family and settings to random halves of the training
-rows. Two maps that saw different halves of one fleet should give its rows the same levels, and the levels that one half
-named should be as busy on the other half as their names say. Halves are drawn without replacement: a repeated row
-would look dense to DBSCAN.
+Stability and the gap between levels come from fits of the same family and settings to two random halves of the training
+rows. The maps of both halves should give a row the same level, and the levels of one half should differ in load on the
+other half too. Halves are drawn without replacement, because DBSCAN would take a repeated row for a dense region.
 """
 
 from __future__ import annotations
@@ -14,118 +13,152 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from riskwatch_lambda.model.document import LEVELS
 from riskwatch_ml.artifact.archive import stored_arrays
 from riskwatch_ml.families.base import subsample
-from riskwatch_ml.features.levels import severity_of
-from riskwatch_ml.features.spaces import row_baselines
-from riskwatch_ml.model.fit import fit_level, kept_settings
+from riskwatch_ml.features.spaces import row_baselines, squash
+from riskwatch_ml.model.fit import fit_level, refit_settings
 from riskwatch_ml.model.fleet_model import level_labels
+from riskwatch_ml.model.level_rule import load_rule, ranks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from riskwatch_ml.core.arrays import FloatArray, IntArray
-    from riskwatch_ml.families.prototype_map import ClusterMap
+    from riskwatch_ml.families.prototype_map import PrototypeMap
     from riskwatch_ml.features.table import MetricTable
-    from riskwatch_ml.features.training_set import Space
-    from riskwatch_ml.model.document import LevelDocument
+    from riskwatch_ml.features.training_set import TrainingSet
     from riskwatch_ml.model.fit import Fitted, Recipe
     from riskwatch_ml.model.fleet_model import FleetModel
+    from riskwatch_ml.model.level_rule import LevelRule
     from riskwatch_ml.schema.inventory import Instance
 
 ROWS = 6_000  # rows on which two maps are compared
-HALF_ROWS = 200_000  # most rows of a half: a map learns no more from more, and they are copied
-FLAT = 1e-6  # least spread within a level, so that a fleet that never moves divides by something
+HALF_ROWS = 200_000  # limit for the rows of a half: they are copied, and more rows do not improve a map
+FLAT = 1e-6  # lower limit of the spread within a level, which is a divisor: the load of a fleet can be constant
 
 
-def guard_figures(fitted: Fitted, space: Space, seed: int) -> dict[str, float]:
-    """Everything that a candidate may be vetoed by, computed on the training rows with the maps that serve."""
-    labels = fitted.level_fit.map.assign(space.level).labels
-    ranks = _ranks(fitted.document["level"])
-    columns = severity_of(space.table.values, space.table.features)
-    busy = _busy(space.level, columns)
-    stability, gap = halves(space, fitted, seed)
-    operations = row_operations(fitted.model)
+def guard_figures(fitted: Fitted, training_set: TrainingSet, seed: int) -> dict[str, float]:
+    """Return the figures that guards judge.
+
+    They are computed on the training rows, with the levels and maps that serve; clusters are those of the level map.
+    """
+    labels = fitted.level_fit.map.assign(training_set.level).labels
+    model = fitted.model
+    rank = ranks(model.level)[level_labels(model, training_set.table, training_set.baseline)]
+    busy = _load(training_set, np.arange(len(labels)))
+    stability, gap = split_half_stability(training_set, fitted, seed)
+    operations = row_operations(model)
     return {
-        "fidelity": least_fidelity(fitted),
-        "severity_explained": severity_explained(busy, ranks[labels]),
-        "load_correlation": load_correlation(fitted.measured.score, busy, seed),
+        "fidelity": min_fidelity(fitted),
+        "severity_explained": severity_explained(_relevant(busy, training_set), rank),
+        "load_correlation": load_correlation(fitted.row_scores.score, busy, seed),
+        "level_clusters": float(len(np.unique(labels))),
         "largest_cluster_share": float(np.bincount(labels).max() / len(labels)),
-        "noise_share": noise_share(fitted.level_fit.map, space.level[subsample(len(space.level), ROWS, seed)]),
+        "noise_share": noise_share(
+            fitted.level_fit.map, training_set.level[subsample(len(training_set.level), ROWS, seed)]
+        ),
         "level_stability": stability,
         "severity_gap": gap,
         "prototypes": float(sum(fit.map.size for fit in fitted.member_fits)),
         "model_bytes": model_bytes(fitted.arrays),
         "row_operations": operations,
-        "operations_per_column": operations / fitted.model.baselines.center.shape[2],
+        "operations_per_column": operations / model.baselines.center.shape[2],
     }
 
 
-def halves(space: Space, fitted: Fitted, seed: int) -> tuple[float, float]:
-    """Stability and severity gap of the levels of two random halves of the rows.
+def split_half_stability(training_set: TrainingSet, fitted: Fitted, seed: int) -> tuple[float, float]:
+    """Return stability and severity gap of the levels of two halves of the rows.
 
-    Stability is the adjusted Rand index of the levels that the halves' maps give to the same rows: 1 for the same
-    levels, 0 for as many as chance would share. The gap is the lesser ``severity_gap`` of the levels of one half on the
-    rows of the other.
+    Stability is the adjusted Rand index of the levels that both halves give to the same rows: 1 for equal
+    levels, 0 for chance. The gap is the lesser ``severity_gap`` of the levels of one half on the rows of the other.
     """
     from sklearn.metrics import adjusted_rand_score
 
-    recipe = replace(fitted.recipe, level=kept_settings(fitted))
-    n = len(space.level)
+    recipe = replace(fitted.recipe, level=refit_settings(fitted))
+    n = len(training_set.level)
     order = np.random.default_rng(seed).permutation(n)[: 2 * HALF_ROWS]
     sides = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
     if not len(sides[0]):
         return 1.0, 0.0
-    maps = [_level_map(space, side, recipe) for side in sides]
-    shown = space.level[subsample(n, ROWS, seed)]
-    stability = adjusted_rand_score(*(ranks[found.assign(shown).labels] for found, ranks in maps))
-    columns = severity_of(space.table.values, space.table.features)
+    rules = [_level_rule(training_set, side, recipe) for side in sides]
+    sample = subsample(n, ROWS, seed)
+    stability = adjusted_rand_score(*(_rank(training_set, sample, rule) for rule in rules))
     gaps = []
-    for (found, ranks), other in zip(maps, reversed(sides), strict=True):
-        x = space.level[other[subsample(len(other), ROWS, seed)]]
-        gaps.append(severity_gap(_busy(x, columns), ranks[found.assign(x).labels]))
+    for rule, other in zip(rules, reversed(sides), strict=True):
+        unseen = other[subsample(len(other), ROWS, seed)]
+        busy = _relevant(_load(training_set, unseen), training_set)
+        gaps.append(severity_gap(busy, _rank(training_set, unseen, rule)))
     return float(stability), min(gaps)
 
 
-def _busy(level: FloatArray, columns: list[int]) -> FloatArray:
-    """How busy each row is, (n,), from rows (n, d) in the level space; NaN where no metric has a value to say so."""
-    busy: FloatArray = level[:, columns].mean(axis=1) if columns else np.full(len(level), np.nan)
+def _load(training_set: TrainingSet, rows: IntArray) -> FloatArray:
+    """Return the load of some rows (m,) in the level space, (m,).
+
+    It is NaN if no metric stands for load.
+    """
+    columns = np.array(training_set.load.columns, np.int64)
+    if not len(columns):
+        return np.full(len(rows), np.nan)
+    busy: FloatArray = training_set.level[np.ix_(rows, columns)].mean(axis=1)
     return busy
 
 
-def _level_map(space: Space, rows: IntArray, recipe: Recipe) -> tuple[ClusterMap, IntArray]:
-    """The level map fitted to some rows, and the rank of the level of each of its labels."""
-    part = replace(space, table=space.table.take(rows), level=space.level[rows], baseline=space.baseline[rows])
-    fit, document, _ = fit_level(part, recipe)
-    return fit.map, _ranks(document)
+def _relevant(busy: FloatArray, training_set: TrainingSet) -> FloatArray:
+    """Return the loads (n,) of the level space that levels should distinguish.
+
+    Loads of an idle fleet below the anchor count as equal.
+    """
+    load = training_set.load
+    if not load.idle:
+        return busy
+    (column,) = load.columns
+    center, scale = training_set.level_center[column], training_set.level_scale[column]
+    return np.maximum(busy, squash(np.array((load.never_high_below - center) / scale)))
 
 
-def _ranks(document: LevelDocument) -> IntArray:
-    """Rank of the level of each label of a level map, 0 for Idle."""
-    return np.array([LEVELS.index(name) for name in document["names"]], np.int64)
+def _rank(training_set: TrainingSet, rows: IntArray, rule: LevelRule) -> IntArray:
+    """Return the rank of the level of some rows (m,), (m,)."""
+    values = training_set.baselines.impute(training_set.table.take(rows), training_set.baseline[rows])
+    return ranks(rule)[rule.labels(values)]
 
 
-def least_fidelity(fitted: Fitted) -> float:
-    """Least share of a sample that a map labels as the family did: of the level map and of each slot's members.
+def _level_rule(training_set: TrainingSet, rows: IntArray, recipe: Recipe) -> LevelRule:
+    """Return the level rule that is fitted to some rows."""
+    part = replace(
+        training_set,
+        table=training_set.table.take(rows),
+        level=training_set.level[rows],
+        baseline=training_set.baseline[rows],
+    )
+    _, document, arrays = fit_level(part, recipe)
+    return load_rule(document, arrays)
 
-    A slot's share is the mean over its groups by the rows that each labels, so that a group of one instance among many
-    does not decide; where the groups' members label no training row all count alike.
+
+def min_fidelity(fitted: Fitted) -> float:
+    """Return the least fidelity of the maps.
+
+    Fidelity is the share of a sample that a map labels as the family did. The least is the minimum over the level map
+    and each slot of members. The share of a slot is the mean over its groups, weighted by the rows that each labels, so
+    that a group of one instance does not decide. If the members of a slot label no training row, its groups have equal
+    weights.
     """
     slots: dict[str, list[tuple[float, int]]] = {}
     for member, fit, (ends, _) in zip(
-        fitted.document["members"], fitted.member_fits, fitted.measured.nearest, strict=True
+        fitted.document["members"], fitted.member_fits, fitted.row_scores.nearest, strict=True
     ):
         slots.setdefault(member["boundary"], []).append((fit.figures["fidelity"], len(ends)))
-    found = [fitted.level_fit.figures["fidelity"]]
+    fidelities = [fitted.level_fit.figures["fidelity"]]
     for slot in slots.values():
         shares, rows = np.array(slot).T
-        found.append(float(np.average(shares, weights=rows if rows.any() else None)))
-    return min(found)
+        fidelities.append(float(np.average(shares, weights=rows if rows.any() else None)))
+    return min(fidelities)
 
 
 def severity_explained(busy: FloatArray, level: IntArray) -> float:
-    """Share of the variance of how busy rows are, (n,), that their levels (n,) explain; 1 where there is none."""
+    """Return the share of the variance of the load (n,) that the levels (n,) explain.
+
+    It is 1 for a constant load.
+    """
     if np.ptp(busy) < FLAT:
         return 1.0
     counts = np.bincount(level)
@@ -134,24 +167,25 @@ def severity_explained(busy: FloatArray, level: IntArray) -> float:
 
 
 def load_correlation(score: FloatArray, busy: FloatArray, seed: int) -> float:
-    """Spearman's rank correlation of scores (n,) with how busy the rows are, (n,), on a sample of the rated rows.
+    """Return Spearman's rank correlation of scores (n,) and load (n,).
 
-    0 where either of them is the same in all rows.
+    It is computed on a sample of the rows that have a score, and 0 if one of them is constant.
     """
     from scipy.stats import spearmanr
 
     rated = np.flatnonzero(np.isfinite(score))
-    shown = rated[subsample(len(rated), ROWS, seed)]
-    if len(shown) < 2 or np.ptp(score[shown]) == 0 or np.ptp(busy[shown]) < FLAT:
+    sample = rated[subsample(len(rated), ROWS, seed)]
+    if len(sample) < 2 or np.ptp(score[sample]) == 0 or np.ptp(busy[sample]) < FLAT:
         return 0.0
-    return float(spearmanr(score[shown], busy[shown]).statistic)
+    return float(spearmanr(score[sample], busy[sample]).statistic)
 
 
 def severity_gap(busy: FloatArray, level: IntArray) -> float:
-    """Least distance between neighbouring levels, in deviations within them; 0 where there is one level only.
+    """Return the least distance between the loads of neighbouring levels.
 
-    ``busy`` (n,) is how busy each row is and ``level`` (n,) the rank of its level, 0 for Idle. Below zero the levels
-    are in the wrong order. Where all rows are equally busy one level is all there is to say, and the gap is 1.
+    ``busy`` (n,) is the load of each row and ``level`` (n,) the rank of its level, 0 for Idle. The unit is the
+    deviation within the levels. The gap is negative if levels are in the wrong order, and 0 for a single level. It is 1
+    for a constant load, which needs one level only.
     """
     if np.ptp(busy) < FLAT:
         return 1.0
@@ -163,8 +197,11 @@ def severity_gap(busy: FloatArray, level: IntArray) -> float:
     return min(gaps, default=0.0)
 
 
-def noise_share(cluster_map: ClusterMap, x: FloatArray) -> float:
-    """Share of the vectors (n, d) that lie outside every cluster of a stage; of two stages the larger share."""
+def noise_share(cluster_map: PrototypeMap, x: FloatArray) -> float:
+    """Return the share of the vectors (n, d) that lie outside every cluster.
+
+    Of a map of two stages it is the larger of the two shares.
+    """
     shares = [
         float(np.mean(stage.assign(x)[1] > stage.radius)) for stage in cluster_map.stages if stage.radius is not None
     ]
@@ -172,27 +209,31 @@ def noise_share(cluster_map: ClusterMap, x: FloatArray) -> float:
 
 
 def row_operations(model: FleetModel) -> float:
-    """Subtractions and multiplications that labelling one row takes, in the group where it takes most.
+    """Return the subtractions and multiplications that label one row.
 
-    Prototypes times the length of a vector, over the level map and every member: the Lambda has no more to do for a
-    row that depends on the family. Counted rather than timed, so that a busy machine vetoes nobody.
+    They are those of the group that needs most: the prototypes times the length of a vector, summed over the level rule
+    and the members: all work of the Lambda for a row that depends on the family. They are counted, not timed, so that a
+    busy machine causes no veto.
     """
     width = model.baselines.center.shape[2]
     by_group: dict[int, int] = {}
     for member in model.members:
         by_group[member.group] = by_group.get(member.group, 0) + member.map.size * member.window * width
-    return float(model.level_map.size * len(model.features) + max(by_group.values(), default=0))
+    return float(model.level.operations + max(by_group.values(), default=0))
 
 
 def model_bytes(arrays: Mapping[str, FloatArray]) -> float:
-    """Bytes of the arrays as the artifact stores them."""
+    """Return the bytes of the arrays as the artifact stores them."""
     return float(sum(values.nbytes for values in stored_arrays(arrays).values()))
 
 
 def label_churn(before: FleetModel, after: FleetModel, table: MetricTable, inventory: Mapping[str, Instance]) -> float:
-    """Share of the rows that change their level from one model to another of the same features."""
-    given = []
+    """Return the share of the rows that change their level from one model to another.
+
+    Both models have the features of the table.
+    """
+    levels = []
     for model in (before, after):
         baseline = row_baselines(model.baselines, table, inventory)
-        given.append(np.array(model.level_names, object)[level_labels(model, table, baseline)])
-    return float(np.mean(given[0] != given[1]))
+        levels.append(np.array(model.level_names, object)[level_labels(model, table, baseline)])
+    return float(np.mean(levels[0] != levels[1]))

@@ -1,8 +1,8 @@
-"""The trial of a candidate: fitted to older rows with trouble in them, does it find the same trouble in newer rows?
+"""The trial of a candidate: a fit to older rows, rated on incidents in newer rows.
 
-Nobody hands a fleet's past over clean, and trouble comes back. So the incidents are written into the older rows too: a
-candidate that learns last week's incident as normal misses this week's, and one that is fitted to clean rows and asked
-about novelties only is not asked what it will meet. The rows and the incidents are the same for all candidates.
+The history of a real fleet contains incidents, and incidents recur. So the same incidents are injected into the older
+rows too: a candidate that learns last week's incident as normal misses the one of this week. A fit to clean rows would
+test what does not occur in service. Rows and incidents are the same for all candidates.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from riskwatch_ml.families.base import subsample
-from riskwatch_ml.features import rolling as trailing
+from riskwatch_ml.features import rolling
 from riskwatch_ml.features.spaces import row_baselines
-from riskwatch_ml.features.training_set import Space, space_of
+from riskwatch_ml.features.training_set import TrainingSet, fit_training_set
 from riskwatch_ml.model.fit import fit_model
-from riskwatch_ml.model.fleet_model import measure
+from riskwatch_ml.model.fleet_model import score_rows
 from riskwatch_ml.selection.injection import inject, newest_rows
 from riskwatch_ml.selection.vus import vus_pr
 
@@ -30,22 +30,23 @@ if TYPE_CHECKING:
     from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.schema.inventory import Instance
 
-MOST_INSTANCES = 24
+MAX_INSTANCES = 24
 NEW_SHARE = 0.2  # of each instance's rows: the newest fifth
-CONTEXT_SHARE = 0.06  # rows before them, so that the first new one has its window and its trails
+CONTEXT_SHARE = 0.06  # rows before them, for the windows and rolling features of the first new rows
 BUFFER_S = 3_600
-ANY_LEVEL = {"clusters": 3, "sample": 300}
+FIXED_LEVEL_SETTINGS = {"clusters": 3, "sample": 300}
 
 
 @dataclass(frozen=True)
-class Trial:
-    """``space`` is what a candidate is fitted to; the newer rows are scored, with some before them as context.
+class Holdout:
+    """The rows and incidents of a trial.
 
-    ``rated`` (n,) marks the newer rows, ``labels`` (n,) the incidents, ``kinds`` (n,) names them; ``buffer`` is that of
-    VUS-PR in rows.
+    A candidate is fitted to ``training_set``, the older rows. ``table`` and ``wide`` are the newer rows, with some rows
+    before them as context, without and with rolling features. ``rated`` (n,) marks the newer rows, ``labels`` (n,) the
+    rows of incidents, ``kinds`` (n,) has their names. ``buffer`` is the buffer of VUS-PR in rows.
     """
 
-    space: Space
+    training_set: TrainingSet
     table: MetricTable
     wide: MetricTable
     rated: BoolArray
@@ -54,53 +55,60 @@ class Trial:
     buffer: int
 
 
-def make_trial(
-    space: Space, catalogue: Catalogue, inventory: Mapping[str, Instance], *, period_s: float, seed: int
-) -> Trial:
-    """The trial on the rows of a training set, ``period_s`` apart, over at most 24 of the instances it has rows of."""
-    present = np.unique(space.table.code)
-    chosen = present[subsample(len(present), MOST_INSTANCES, seed)]
-    table = _only(space.table, chosen)
+def make_holdout(
+    training_set: TrainingSet, catalogue: Catalogue, inventory: Mapping[str, Instance], *, period_s: float, seed: int
+) -> Holdout:
+    """Return the trial on the rows of a training set, ``period_s`` seconds apart.
+
+    At most 24 of the instances that have rows take part.
+    """
+    present = np.unique(training_set.table.code)
+    table = _only(training_set.table, present[subsample(len(present), MAX_INSTANCES, seed)])
     bounds = [(metric.lower, metric.upper) for metric in catalogue.metrics]
     injected = inject(table, bounds, period_s=period_s, seed=seed)
     newest = newest_rows(table, NEW_SHARE)
-    kept = newest_rows(table, NEW_SHARE + CONTEXT_SHARE)
-    wide = trailing.widen(injected.table, space.trails)
-    return Trial(
-        space=space_of(injected.table.take(~newest), wide.take(~newest), space.trails, inventory),
-        table=injected.table.take(kept),
-        wide=wide.take(kept),
-        rated=newest[kept],
-        labels=injected.labels[kept],
-        kinds=[injected.kinds[row] for row in np.flatnonzero(kept)],
+    scored = newest_rows(table, NEW_SHARE + CONTEXT_SHARE)
+    wide = rolling.add_rolling_features(injected.table, training_set.rolling_lengths)
+    return Holdout(
+        training_set=fit_training_set(
+            injected.table.take(~newest), wide.take(~newest), training_set.rolling_lengths, catalogue, inventory
+        ),
+        table=injected.table.take(scored),
+        wide=wide.take(scored),
+        rated=newest[scored],
+        labels=injected.labels[scored],
+        kinds=[injected.kinds[row] for row in np.flatnonzero(scored)],
         buffer=int(np.clip(BUFFER_S / period_s, 1, 60)),
     )
 
 
-def injected_vus_pr(trial: Trial, catalogue: Catalogue, inventory: Mapping[str, Instance], recipe: Recipe) -> float:
-    """VUS-PR of a recipe, fitted to the older rows, on the incidents in the newer ones: mean over the instances.
+def injected_vus_pr(holdout: Holdout, catalogue: Catalogue, inventory: Mapping[str, Instance], recipe: Recipe) -> float:
+    """Return the VUS-PR of a recipe that is fitted to the older rows of a trial.
 
-    0 where no instance has room for an incident.
+    It is the mean over the instances, and 0 if no instance has room for an incident.
     """
-    # Scores do not depend on the level map: its clusters need not be chosen. Within an instance a boundary only weighs
-    # the members against each other, and nothing pages here.
-    model = fit_model(trial.space, catalogue, replace(recipe, level=ANY_LEVEL, rough=True)).model
-    measured = measure(model, trial.wide, row_baselines(model.baselines, trial.table, inventory))
-    return rate(trial, np.nan_to_num(measured.score))
+    # Scores do not depend on the level map, so its settings are fixed. Boundaries are fitted fast: within an instance
+    # they only weigh the members against each other, and nothing pages here.
+    model = fit_model(holdout.training_set, catalogue, replace(recipe, level=FIXED_LEVEL_SETTINGS, fast=True)).model
+    row_scores = score_rows(model, holdout.wide, row_baselines(model.baselines, holdout.table, inventory))
+    return rate(holdout, np.nan_to_num(row_scores.score))
 
 
-def rate(trial: Trial, score: FloatArray) -> float:
-    """Mean VUS-PR over the instances of scores (n,) of the trial's rows; 0 where there is no incident."""
-    found = []
-    for code in np.unique(trial.table.code):
-        rows = trial.rated & (trial.table.code == code)
-        if trial.labels[rows].any() and not trial.labels[rows].all():
-            found.append(vus_pr(trial.labels[rows], score[rows], trial.buffer))
-    return float(np.mean(found)) if found else 0.0
+def rate(holdout: Holdout, score: FloatArray) -> float:
+    """Return the VUS-PR of scores (n,) of a trial's rows.
+
+    It is the mean over the instances, and 0 without incidents.
+    """
+    volumes = []
+    for code in np.unique(holdout.table.code):
+        rows = holdout.rated & (holdout.table.code == code)
+        if holdout.labels[rows].any() and not holdout.labels[rows].all():
+            volumes.append(vus_pr(holdout.labels[rows], score[rows], holdout.buffer))
+    return float(np.mean(volumes)) if volumes else 0.0
 
 
 def _only(table: MetricTable, codes: np.ndarray) -> MetricTable:
-    """The rows of some instances, and no others in its list of names."""
-    kept = table.take(np.isin(table.code, codes))
+    """Return a table of the rows and names of some instances only."""
+    part = table.take(np.isin(table.code, codes))
     names = tuple(table.instances[code] for code in codes)
-    return type(table)(table.features, names, np.searchsorted(codes, kept.code), kept.ms, kept.segment, kept.values)
+    return type(table)(table.features, names, np.searchsorted(codes, part.code), part.ms, part.segment, part.values)

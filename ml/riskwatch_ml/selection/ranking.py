@@ -1,8 +1,9 @@
-"""The ranking of candidates without labels: those that the guards pass, by injected incidents, then by alerts.
+"""The ranking of candidates without labels: by injected incidents, then by alerts.
 
-A candidate is ranked by the VUS-PR its scores reach on injected incidents; candidates that close to each other are
-ranked by their alerts for each instance and day on the untouched rows. Silhouette and its kind are logged, never
-decisive: on real fleets the best of them put nearly every row into one cluster.
+Only candidates that the guards pass are ranked. The first figure is the VUS-PR of their scores on injected incidents.
+Between candidates within ``CLOSE`` of each other, the number of alerts for each instance and day on the original rows
+decides. Silhouette and similar indices are logged but never decide: on real fleets the best of them puts nearly every
+row into one cluster.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ CLOSE = 0.005  # a difference in VUS-PR smaller than this is noise
 
 
 class SelectionError(OperationError):
-    """No candidate may win; the message lists every veto."""
+    """All candidates are vetoed; the message lists every veto."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The outcome: the families that may serve, the winner first, and why the others were vetoed."""
+    """The families that may serve, winner first, and the vetoes against the others."""
 
     ranking: list[str]
     vetoes: dict[str, list[str]]
@@ -39,12 +40,12 @@ class Choice:
 
 
 def choose(candidates: Mapping[str, Figures]) -> Choice:
-    """Choose the family to promote from the figures of each.
+    """Choose the family to promote from the figures of the candidates.
 
-    Raises SelectionError where there are no candidates or all of them are vetoed.
+    Raises SelectionError if there are no candidates or all of them are vetoed.
     """
-    found = {family: vetoes(figures) for family, figures in candidates.items()}
-    refused = {family: why for family, why in found.items() if why}
+    reasons = {family: vetoes(figures) for family, figures in candidates.items()}
+    refused = {family: why for family, why in reasons.items() if why}
     allowed = {family: figures for family, figures in candidates.items() if family not in refused}
     if not allowed:
         listed = "; ".join(f"{family}: {', '.join(why)}" for family, why in sorted(refused.items()))

@@ -1,1 +1,1 @@
-"""The bucket: partitions of rows and documents."""
+"""The S3 bucket: keys, hourly tables, labelled rows, known instances."""

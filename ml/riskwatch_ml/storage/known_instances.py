@@ -1,6 +1,7 @@
-"""The instances that should report, as they are kept: said by hand in a file or in the bucket, and by tags.
+"""The inventory of the bucket: expected instances by hand and by tags.
 
-The hourly export leaves what the tags of each shard say in `inventory/SHARD.json`. What is said by hand wins.
+The hourly export writes the tagged instances of each account and region to `inventory/NAME.json`. Entries by hand take
+precedence over tags.
 """
 
 from pathlib import Path
@@ -16,21 +17,24 @@ class _Reads(Protocol):
 
 
 def load(path: str | Path | None, store: _Reads) -> dict[str, Instance]:
-    """Return all instances that should report, with role and service, by instance id.
+    """Return the expected instances, with role and service, by instance id.
 
-    Tagged ones as the last export of each shard found them, then those of the file at `path`, or without a path of
-    `config/inventory.json` in the bucket, which win. Empty where nothing is said.
+    These are the tagged instances of the last export of each account and region, and the entries by hand: those of the
+    file at `path`, or of `config/inventory.json` in the bucket if `path` is None. Raises InventoryError if a file or
+    object is not valid.
     """
-    found: dict[str, Instance] = {}
+    tagged: dict[str, Instance] = {}
     for key in store.keys(keys.TAGGED):
-        found |= _stored(key, store)
-    return found | _by_hand(path, store)
+        tagged |= _stored(key, store)
+    return tagged | _by_hand(path, store)
 
 
 def _by_hand(path: str | Path | None, store: _Reads) -> dict[str, Instance]:
     if path is not None:
         try:
             return parse(Path(path).read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise InventoryError(f"inventory {path} is not UTF-8 ({error}): save it as UTF-8") from error
         except OSError as error:
             raise InventoryError(f"inventory {path} cannot be read ({error.strerror}): correct the path") from error
     return _stored(keys.INVENTORY, store)

@@ -1,64 +1,75 @@
-"""Labelled rows: from the small objects that the Lambda writes as rows arrive to one Parquet table by event hour.
+"""Labelled rows: arrived objects, compacted into one Parquet table by event time.
 
-The Lambda writes ``labelled/arrived/dt=…/hh=…/<shard>-<first>-<last>.json.gz`` by arrival hour. A redelivered batch, or
-a row that was streamed twice, gives several verdicts for one (instance, time): the first one stands, that is the one
-with the earliest arrival; among equal arrivals the one compacted already, then the one whose key sorts first.
+The Lambda writes `labelled/arrived/dt=…/hh=…/<shard>-<first>-<last>.json.gz` by hour of arrival. A redelivered batch,
+or a row that was streamed twice, gives several verdicts for one (instance, time). The verdict with the earliest arrival
+counts; of equal arrivals the compacted one, then the one with the first key.
 
-``labelled/watermark.json`` remembers how far compaction got: ``since``, the first arrival hour that is still looked at,
-and ``done``, the keys of those hours that are in the table. It is written after the rows. Killed in between, the next
-run reads the same objects again and finds every row already there, so nothing is lost and nothing is counted twice.
-Hours stay in view for ``LATE`` after they ended, because a delayed or retried batch is filed under the hour in which
-its records arrived. One compaction runs at a time (the DAG allows one active run).
+`labelled/watermark.json` records the progress, see `CompactionMark`. It is written after the rows. If a run is killed
+in between, the next run reads the same objects again and finds that every row is already there: no row is lost, and
+none is counted twice. An arrival hour stays listed for `LATE` after its end, because a delayed or retried batch is
+filed under the hour in which its records arrived. One compaction runs at a time: the DAG allows one active run.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from riskwatch_ml.core import clock
-from riskwatch_ml.storage import keys, labelled_objects
+from riskwatch_ml.storage import keys, labelled_objects, labelled_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    import pandas as pd
 
     from riskwatch_ml.storage.bucket import Store
 
 LATE = timedelta(hours=48)
-"""How long after its arrival hour an object may still appear: more than the retention of the stream (24 hours)."""
+"""An object may appear this long after its arrival hour: longer than the stream keeps records (24 hours)."""
 
 CHUNK_ROWS = 200_000
-"""Rows merged, and recorded as done, at a time: bounds memory whatever the backlog."""
+"""Rows merged and recorded as done at a time, which limits memory for any backlog."""
 
 NEWEST_ROWS = 50_000
-"""Rows that one look at the newest ones gives at most."""
+"""Most rows that `newest` returns by default."""
 
 FRESH_OBJECTS = 1_000
-"""Objects not yet compacted that one look at the newest rows reads: compaction that stands still must not stop it."""
+"""Most objects that are not compacted yet and that `newest` reads: it must work even if compaction has stopped."""
 
-_IDENTITY = ["instance_id", "timestamp"]
-_HOUR = timedelta(hours=1)
+# The function labels no earlier rows.
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_LISTED_BY_HOUR = timedelta(days=366)
+
+
+class CompactionMark(TypedDict):
+    """`labelled/watermark.json`: the progress of compaction.
+
+    `since` is the first arrival hour that is still listed, `done` the compacted keys of that hour and later ones.
+    """
+
+    since: str | None
+    done: list[str]
 
 
 @dataclass(frozen=True)
 class Compacted:
-    """What one compaction did; ``rows_in = rows_out + duplicates``.
+    """The counts of one compaction; `rows_in` = `rows_out` + `duplicates`.
 
     Attributes
     ----------
     objects
-        Arrived objects read.
+        Arrived objects that were read.
     rows_in
-        Rows in them.
+        Rows in these objects.
     rows_out
-        Rows by which the table grew.
+        Rows that the table gained.
     duplicates
-        Rows that were another verdict for a row already labelled.
+        Rows with another verdict for a row that was already labelled.
     unreadable
-        Keys that could not be read as labelled rows. They are tried again until they are out of sight (``LATE``).
+        Keys that could not be read: arrived objects, and objects of the table. Every run tries them again, and the
+        objects with rows of them, until those arrived longer ago than `LATE`.
     """
 
     objects: int
@@ -69,39 +80,44 @@ class Compacted:
 
 
 def compact(store: Store, now: datetime) -> Compacted:
-    """Bring the objects that arrived since the last run into ``labelled/rows``, one Parquet object an event hour.
+    """Merge the objects that arrived since the last run into `labelled/rows`.
 
-    Safe to repeat and to kill at any moment. ``now`` is aware; it decides only which hours can go out of sight.
+    It is safe to repeat the call, and to kill it at any moment. `now` is aware; it decides which arrival hours are no
+    longer listed, and which rows are old (`labelled_table`).
     """
-    mark = store.get_json(keys.COMPACTION_MARK) or {"since": None, "done": []}
+    mark = _read_mark(store)
     done = set(mark["done"])
-    horizon = clock.iso(clock.floor(now, 3600) - LATE)
-    # Never backwards: the hours before the mark are no longer in `done` and would be read a second time.
-    since = max(mark["since"] or horizon, horizon)
-    pending = [key for key in _candidates(store, mark["since"], now) if key not in done]
+    horizon = clock.iso(clock.floor(now, clock.HOUR_S) - LATE)
+    # Never earlier than the mark: `done` no longer has the keys before it, so they would be read a second time.
+    start = _listed_from(mark["since"], now)
+    since = horizon if start is None else max(clock.iso(start), horizon)
+    pending = [key for key in _candidates(store, start, now) if key not in done]
 
     objects = rows_in = rows_out = 0
     unreadable: list[str] = []
     for read, frame, bad in labelled_objects.chunks(store, pending, CHUNK_ROWS):
         objects += len(read)
         rows_in += len(frame)
-        rows_out += _merge(store, frame)
-        unreadable += bad
-        done.update(read)
-        # The old `since` until the end: a kill between two chunks must leave the rest of the backlog in view.
-        store.put_json(keys.COMPACTION_MARK, {"since": mark["since"], "done": sorted(done)})
+        damaged: list[str] = []
+        rows_out += labelled_table.merge(store, frame, now, damaged)
+        unreadable += [*bad, *damaged]
+        if not damaged:
+            done.update(read)
+        # `since` stays until the end: after a kill between two chunks, the next run must find the rest of the backlog.
+        _write_mark(store, mark["since"], sorted(done))
     floor = keys.hour_prefix(keys.ARRIVED, clock.parse(since))
-    store.put_json(keys.COMPACTION_MARK, {"since": since, "done": sorted(key for key in done if key >= floor)})
+    _write_mark(store, since, sorted(key for key in done if key >= floor))
     return Compacted(objects, rows_in, rows_out, rows_in - rows_out, tuple(unreadable))
 
 
 def recent(store: Store, start: datetime, end: datetime, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Compacted rows with start <= timestamp < end, sorted by instance and time, ``reasons`` as JSON text.
+    """Return compacted rows with start <= timestamp < end.
 
-    All columns are read, or only instance, time and ``columns``: a day of a large fleet fits into memory only so.
-    Without rows the frame is empty and still has the columns that every labelled row has.
+    They are sorted by instance and time, with `reasons` as JSON text. `columns` are read beside instance and time; by
+    default all columns are read. A day of a large fleet only fits into memory with few columns. Without rows, the frame
+    is empty and has the columns that every labelled row has.
     """
-    frame = store.read_hours(keys.LABELLED_ROWS, start, end, columns=columns)
+    frame = labelled_table.read(store, start, end, columns=columns)
     if frame.empty:
         return labelled_objects.joined([])
     return frame
@@ -114,11 +130,11 @@ class Newest:
     Attributes
     ----------
     rows
-        One row an (instance, time), newest first, ``reasons`` as JSON text; columns as in :func:`recent`.
+        One row per (instance, time), newest first, with `reasons` as JSON text; columns as in `recent`.
     since
-        The start of the interval, or the time of the oldest row where not all of it was read.
+        The time down to which the interval was read: its start, or a later time if a limit was reached.
     complete
-        Whether all rows of the interval are here; if not, a limit was met and older ones were left out.
+        Whether `rows` has all rows of the interval; if not, a limit was reached and older rows were left out.
     """
 
     rows: pd.DataFrame
@@ -126,84 +142,119 @@ class Newest:
     complete: bool
 
 
-def newest(store: Store, start: datetime, end: datetime, limit: int = NEWEST_ROWS) -> Newest:
-    """Rows with start <= timestamp < end from the arrived objects not yet compacted and from the table, at most limit.
+def newest(
+    store: Store,
+    start: datetime,
+    end: datetime,
+    limit: int = NEWEST_ROWS,
+    instances: Callable[[str], bool] | None = None,
+) -> Newest:
+    """Return the newest rows with start <= timestamp < end, at most `limit`.
 
-    First verdict wins, as in the table itself. Reading goes back in time and stops once there are ``limit`` rows. An
-    object that is no labelled rows is left out and logged, as in compaction.
+    `instances` returns whether rows of a name match, by default all do; `limit` counts matching rows only. The rows
+    come from arrived objects and from the table; the first verdict of a row counts, as in the table. Reading goes back
+    in time and stops at `limit` rows. An object that is not readable is skipped and logged, as in compaction.
     """
-    # The mark before the rows: what is compacted meanwhile is then read twice, and counts once, instead of not at all.
-    mark = store.get_json(keys.COMPACTION_MARK) or {"since": None, "done": []}
-    fresh, whole = _fresh(store, mark, start, end, limit)
-    parts, count = [fresh], len(fresh)
+    # The mark is read before the rows: rows compacted in between are then read twice and counted once, not missed.
+    mark = _read_mark(store)
+    fresh, fresh_since = _fresh(store, mark, start, end, limit, instances)
+    frames, count = [fresh], len(fresh)
     upper, hours = end, 1
     while upper > start and count < limit:
-        lower = max(start, clock.floor(upper - timedelta(milliseconds=1), 3600) - (hours - 1) * _HOUR)
-        part = store.read_hours(keys.LABELLED_ROWS, lower, upper)
-        if not part.empty:
-            # In front of the arrived ones: with equal arrivals the row that stood already wins.
-            parts.insert(0, labelled_objects.typed(part))
-            count += len(part)
+        lower = max(start, clock.floor(upper - timedelta(milliseconds=1), clock.HOUR_S) - (hours - 1) * clock.HOUR)
+        compacted = labelled_table.read(store, lower, upper, instances=instances)
+        if not compacted.empty:
+            # Before the arrived rows: of equal arrivals, the compacted row wins.
+            frames.insert(0, labelled_objects.typed(compacted))
+            count += len(compacted)
         upper, hours = lower, hours * 2
-    rows = _first_verdicts(labelled_objects.joined(parts)).sort_values(
+    rows = labelled_table.first_verdicts(labelled_objects.joined(frames)).sort_values(
         ["timestamp", "instance_id"], ascending=[False, True]
     )
-    complete = whole and upper <= start and len(rows) <= limit
+    complete = upper <= start and fresh_since <= start and len(rows) <= limit
     rows = rows.head(limit).reset_index(drop=True)
-    since = start if complete or rows.empty else rows["timestamp"].iloc[-1].to_pydatetime()
+    limited = upper > start or len(rows) == limit
+    # Rows of objects that were not read may be newer than the last row of the table that was.
+    since = max(rows["timestamp"].iloc[-1].to_pydatetime(), fresh_since) if limited else fresh_since
+    since = start if complete else since
     return Newest(rows, since, complete)
 
 
-def _candidates(store: Store, since: str | None, now: datetime) -> Iterator[str]:
-    if since is None:
+def _read_mark(store: Store) -> CompactionMark:
+    """Return the watermark; a damaged one counts as none, as compacting rows again changes nothing."""
+    return store.get_state(keys.COMPACTION_MARK, _mark) or {"since": None, "done": []}
+
+
+def _mark(value: Any) -> CompactionMark:
+    since, done = value["since"], value["done"]
+    if since is not None and clock.parse(since) < _EARLIEST:
+        raise ValueError(f"since is {since!r}")
+    if not isinstance(done, list) or not all(isinstance(key, str) for key in done):
+        raise ValueError("done is no list of keys")
+    return {"since": since, "done": done}
+
+
+def _write_mark(store: Store, since: str | None, done: list[str]) -> None:
+    mark: CompactionMark = {"since": since, "done": done}
+    store.put_json(keys.COMPACTION_MARK, mark)
+
+
+def _listed_from(since: str | None, now: datetime) -> datetime | None:
+    """Return the first arrival hour that is listed, None if all are.
+
+    That is without a watermark, with one ahead of the clock, and with one so old that a single listing takes less.
+    """
+    hour = None if since is None else clock.floor(clock.parse(since), clock.HOUR_S)
+    return None if hour is None or not now - _LISTED_BY_HOUR <= hour <= now + clock.HOUR else hour
+
+
+def _candidates(store: Store, start: datetime | None, now: datetime) -> Iterator[str]:
+    """Yield the keys of the arrival hours that compaction lists, oldest first."""
+    if start is None:
         yield from sorted(store.keys(keys.ARRIVED))
         return
-    hour = clock.floor(clock.parse(since), 3600)
-    while hour <= now + _HOUR:
+    hour = start
+    while hour <= now + clock.HOUR:
         yield from sorted(store.keys(keys.hour_prefix(keys.ARRIVED, hour)))
-        hour += _HOUR
+        hour += clock.HOUR
 
 
-def _merge(store: Store, fresh: pd.DataFrame) -> int:
-    """Merge rows into the objects of their event hours; returns the number of rows that are new."""
-    added = 0
-    for hour, rows in fresh.groupby(fresh["timestamp"].dt.floor("h")):
-        start = hour.to_pydatetime()
-        old = store.get_frame(keys.hour_key(keys.LABELLED_ROWS, start))
-        before = 0 if old is None else len(old)
-        both = rows if old is None else pd.concat([labelled_objects.typed(old), rows], ignore_index=True)
-        first = _first_verdicts(labelled_objects.typed(both))
-        added += len(first) - before
-        store.write_hours(keys.LABELLED_ROWS, first, start, start + _HOUR)
-    return added
+def _fresh(
+    store: Store,
+    mark: CompactionMark,
+    start: datetime,
+    end: datetime,
+    limit: int,
+    instances: Callable[[str], bool] | None,
+) -> tuple[pd.DataFrame, datetime]:
+    """Return the matching rows of [start, end) that are not in the table yet, and the time down to which they are all.
 
-
-def _first_verdicts(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row an (instance, time): the earliest to arrive, among equal arrivals the one that comes first."""
-    return rows.sort_values([*_IDENTITY, "arrived"], kind="stable").drop_duplicates(_IDENTITY)
-
-
-def _fresh(store: Store, mark: dict[str, Any], start: datetime, end: datetime, limit: int) -> tuple[pd.DataFrame, bool]:
-    """Rows of [start, end) that are not in the table yet, newest objects first, and whether those are all of them."""
+    The newest objects are read first. An object that was not read has older rows than those that were.
+    """
     done = set(mark["done"])
-    # No row arrives before its time; an hour more for clocks that are ahead.
-    hour = clock.floor(start, 3600) - _HOUR
-    if mark["since"] is not None:
-        hour = max(hour, clock.floor(clock.parse(mark["since"]), 3600))
+    # A row arrives after its timestamp, or up to an hour before it if a clock is ahead.
+    hour = clock.floor(start, clock.HOUR_S) - clock.HOUR
+    since_hour = _listed_from(mark["since"], clock.now())
+    hour = hour if since_hour is None else max(hour, since_hour)
     days = (max(end, clock.now()).date() - hour.date()).days + 1
     listed = [
         key for day in range(days) for key in store.keys(keys.day_prefix(keys.ARRIVED, hour + timedelta(days=day)))
     ]
-    wanted = [key for key in listed if key >= keys.hour_prefix(keys.ARRIVED, hour) and key not in done]
-    # Within an hour by sequence number, whatever the shard.
-    ordered = sorted(wanted, key=keys.arrival_order)
+    pending = [key for key in listed if key >= keys.hour_prefix(keys.ARRIVED, hour) and key not in done]
+    # Within an hour by sequence number, for all Kinesis shards together.
+    ordered = sorted(pending, key=keys.arrival_order)
     frames: list[pd.DataFrame] = []
-    count, left = 0, len(ordered)
-    while left and count < limit and len(ordered) - left < FRESH_OBJECTS:
-        batch = ordered[max(0, left - labelled_objects.READ_AT_ONCE) : left]
+    count, remaining, since = 0, len(ordered), end
+    while remaining and count < limit and len(ordered) - remaining < FRESH_OBJECTS:
+        batch = ordered[max(0, remaining - labelled_objects.READ_AT_ONCE) : remaining]
         for _, frame, _ in labelled_objects.chunks(store, batch, CHUNK_ROWS):
             inside = frame[(frame["timestamp"] >= start) & (frame["timestamp"] < end)]
+            if not frame.empty:
+                since = min(since, frame["timestamp"].max().to_pydatetime())
+            if instances is not None:
+                names = [name for name in inside["instance_id"].unique() if instances(name)]
+                inside = inside[inside["instance_id"].isin(names)]
             frames.insert(0, inside)
             count += len(inside)
-        left -= len(batch)
-    return labelled_objects.joined(frames), left == 0
+        remaining -= len(batch)
+    return labelled_objects.joined(frames), max(since, start) if remaining else start

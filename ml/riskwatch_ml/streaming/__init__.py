@@ -1,1 +1,1 @@
-"""Rows to the live model: stream records, the live function, instances without rows."""
+"""Send rows to the live model: stream records, the function, missing data."""

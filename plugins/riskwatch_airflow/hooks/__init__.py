@@ -1,1 +1,1 @@
-"""Hooks that the Amazon provider does not have."""
+"""Airflow hooks that read CloudWatch metrics."""

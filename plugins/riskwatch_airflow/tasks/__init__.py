@@ -1,1 +1,1 @@
-"""What the tasks do: one module per DAG ties settings, connections and the plain functions of `ml` together."""
+"""The bodies of the tasks, one module per DAG: they connect settings, connections and functions of `riskwatch_ml`."""

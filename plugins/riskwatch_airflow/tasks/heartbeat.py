@@ -1,33 +1,32 @@
-"""The heartbeat of a DAG: a metric that says that a run of it has succeeded.
+"""The heartbeat of a DAG: a metric that reports each successful run.
 
-The template has an alarm for each DAG that reports one. It goes off if the metric stays away, whatever the reason:
-Airflow is down, the DAG is paused, or its runs fail.
+The CloudFormation template has an alarm for each DAG that reports one. It goes off if the metric is missing, whatever
+the reason: Airflow is down, the DAG is paused, or its runs fail.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
 from riskwatch_airflow import clients
-from riskwatch_ml.core import settings
+from riskwatch_ml.core import aws_errors, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from airflow.sdk import Context
 
 NAMESPACE = "Riskwatch"
 METRIC = "RunsSucceeded"
-_REFUSED = ("AccessDenied", "AccessDeniedException")
 
 _log = logging.getLogger(__name__)
 
 
-def report(context: Mapping[str, Any]) -> None:
+def report(context: Context) -> None:
     """Put one datapoint of `RunsSucceeded` with the function and the DAG as dimensions.
 
-    A backfill reports nothing: it says nothing of the schedule. Without the permission the run stays green and a
+    A backfill reports nothing: it is no sign that the schedule works. Without the permission the run stays green and a
     warning names the permission; the alarm, which then has no datapoint, goes off.
     """
     run = context["dag_run"]
@@ -39,7 +38,7 @@ def report(context: Mapping[str, Any]) -> None:
     try:
         clients.client(config, "cloudwatch").put_metric_data(Namespace=NAMESPACE, MetricData=[datum])
     except ClientError as error:
-        if error.response["Error"]["Code"] not in _REFUSED:
+        if aws_errors.code(error) not in aws_errors.ACCESS_DENIED:
             raise
         _log.warning(
             "the heartbeat of %s was not reported: allow cloudwatch:PutMetricData for the namespace %s, as "

@@ -1,272 +1,301 @@
-"""Tasks of stream_metrics: what has settled since the last run into the stream, then a tick for the live function.
+"""Tasks of stream_metrics: rows that have settled since the last run to the stream, then a tick for the live function.
 
-How far the stream is lies in the bucket, under `stream/mark.json`: a run that comes late, or after failed ones, begins
-where the last complete one ended, whatever the schedule and the period are. An account and region that could not be
-read has a mark of its own there until it has caught up.
+`riskwatch_ml.streaming.watermark` says how far the stream is: a run that comes late, or after failed ones, begins where
+the last complete one ended, whatever the schedule and the period are.
 """
 
 from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from riskwatch_airflow import clients, intervals
-from riskwatch_airflow.hooks.all_accounts import Fleet
+from riskwatch_airflow.hooks.all_accounts import AllAccounts
 from riskwatch_ml.core import clock, settings
+from riskwatch_ml.ingest.call_plan import InstancesOfKind
 from riskwatch_ml.schema import catalogue
-from riskwatch_ml.storage import keys, known_instances
-from riskwatch_ml.streaming import last_seen, live_model
+from riskwatch_ml.storage import known_instances
+from riskwatch_ml.streaming import last_seen, live_model, watermark
+from riskwatch_ml.streaming.watermark import StreamInterval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from airflow.sdk import Context
+
+    from riskwatch_airflow.handoff import Published
     from riskwatch_ml.core.settings import Settings
+    from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.storage.bucket import Store
     from riskwatch_ml.streaming.live_model import LiveModel
 
-# An alert that comes later than this helps nobody: what a longer outage left out waits to be asked for.
-CATCH_UP = timedelta(hours=6)
-# What one run sends at most, so that it ends within its time limit: 1 MB/s goes through one shard.
-MOST_ROWS = 200_000
 # CloudWatch lists as recently active what had data within three hours, roughly.
 RECENT = timedelta(hours=2)
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """The rows of shards with start <= timestamp < end.
+class _Served(NamedTuple):
+    """The metrics of a kind in the order of its part of the live model, and the needs of the part."""
 
-    `left_out` is what lies between the mark and a start that is capped.
-    """
-
-    start: datetime
-    end: datetime
-    shards: tuple[str, ...]
-    by_hand: bool = False
-    left_out: tuple[datetime, datetime] | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Tell whether no period lies in it."""
-        return self.start >= self.end
+    metrics: Catalogue
+    model: LiveModel
 
 
 @dataclass(frozen=True)
 class _Sent:
-    """What became of a stretch: its shards that could not be read, the newest row of each instance (ms), counts."""
+    """The outcome of an interval: its unread accounts, the newest row of each instance (epoch ms), and counts."""
 
-    stretch: Stretch
+    interval: StreamInterval
     unread: Mapping[str, Exception] = field(default_factory=dict)
     newest: Mapping[str, int] = field(default_factory=dict)
     instances: int = 0
     rows: int = 0
+    values: int = 0
     records: int = 0
     calls: int = 0
     retried: int = 0
 
-    def marks(self) -> dict[str, datetime]:
-        """Give up to when each shard has been streamed now."""
-        before = (self.stretch.left_out or (self.stretch.start,))[0]
-        return {name: before if name in self.unread else self.stretch.end for name in self.stretch.shards}
 
+def publish(context: Context) -> Published:
+    """Send the rows that settled since the last run, or those of the interval given by hand, to the stream.
 
-def publish(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Send the rows that settled since the last run, or those of the stretch given by hand, to the stream.
+    The live function says which features, how many rows and which longest gap it needs. At most `watermark.CATCH_UP` is
+    caught up, and without a watermark the newest period alone is sent. The watermark moves once all rows are sent, so a
+    retry may send rows again: they keep their first label. A run by hand leaves the watermark alone.
 
-    The live function says which features, how many rows and which longest gap it needs. Skips where no model is
-    promoted yet. Returns counts; `left_out` has the stretches that were too long ago to be caught up.
+    An account and region that cannot be read does not stop the others: it is in `unread` and catches up later. A period
+    without any row is no error. A datapoint that reaches CloudWatch later than `settle_s` after its period is not
+    streamed; the hourly export reads it later, so it counts in training.
 
-    The mark moves once all packs are through, so a retry may send rows again: their first verdict stands. Without a
-    mark the newest period alone is sent, and at most CATCH_UP is caught up. A stretch by hand leaves the mark alone.
-
-    An account and region that cannot be read does not stop the others: it is in `unread`, keeps its mark and catches up
-    later. Raises what was wrong with the first one where none can be read.
-
-    A datapoint that reaches CloudWatch later than `settle_s` after its period is not streamed: the rows of a period go
-    out once, without it. The hourly export, which reads later, has such a row unless it is later still, so it counts in
-    training. A period without any row is no error.
+    Raises AirflowSkipException if no model is in service, AirflowFailException if the interval or the catalogue
+    cannot be used, and the error of the first account and region if none can be read.
     """
     config = settings.load()
-    function = clients.client(config, "lambda")
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(live_model.ask, function, config.function, config.alias)
-        # What is slow to load is loaded while the function answers.
-        from riskwatch_ml.streaming import packs  # noqa: F401
-
-        kinesis, store = clients.client(config, "kinesis"), clients.store(config)
-        try:
-            model = asked.result()
-        except live_model.NoModelError as error:
-            raise AirflowSkipException(str(error)) from error
+    model, kinesis, store = _connect(config)
     now = clock.now()
-    by_hand = _by_hand(context, config, model.period_s, now)
-    stretches = [by_hand] if by_hand else _since_the_marks(config, store, model.period_s, now)
-    for stretch in stretches:
-        if stretch.left_out:
-            _log.warning(
-                "[%s, %s) of %s is longer ago than is caught up (%s) and was not streamed: run stream_metrics by hand "
-                "with this start and end to have it labelled",
-                *map(clock.iso, stretch.left_out),
-                ", ".join(stretch.shards),
-                CATCH_UP,
-            )
-    sent = [_send(config, store, kinesis, model, stretch, now) for stretch in stretches]
-    unread = {name: error for each in sent for name, error in each.unread.items()}
-    if len(unread) == len(config.shards):
+    try:
+        by_hand = _by_hand(context, config, model.period_s, now)
+        pending = [by_hand] if by_hand else watermark.pending(config, store, model.period_s, now)
+        _warn_of_left_out(pending)
+        kinds = catalogue.load_all(config.catalogue)
+        served = _served(kinds, model)
+        sent = [_send(config, store, kinesis, kinds, served, interval, now) for interval in pending]
+    except watermark.StreamIntervalError as error:
+        raise AirflowFailException(str(error)) from error
+    unread = {name: error for part in sent for name, error in part.unread.items()}
+    if len(unread) == len(config.account_regions):
         raise next(iter(unread.values()))
-    end = max(each.stretch.end for each in sent)
-    if not by_hand and any(not each.stretch.is_empty for each in sent):
-        behind = {name: mark for each in sent for name, mark in each.marks().items() if mark != end}
-        newest = {name: moment for each in sent for name, moment in each.newest.items()}
-        last_seen.remember(store, known_instances.load(config.inventory, store), newest, end, model.period_s, behind)
-        marks = {"shards": {name: clock.iso(mark) for name, mark in behind.items()}} if behind else {}
-        store.put_json(keys.STREAM_MARK, {"end": clock.iso(end), **marks})
-    told = {
-        "start": clock.iso(min(each.stretch.start for each in sent)),
-        "end": clock.iso(end),
-        "left_out": [list(map(clock.iso, each.left_out)) for each in stretches if each.left_out],
-        "by_hand": by_hand is not None,
-        "unread": {name: str(error) for name, error in unread.items()},
-        "model_id": model.model_id,
-        **{name: sum(getattr(each, name) for each in sent) for name in ("instances", "rows", "records", "calls")},
-        "retried": sum(each.retried for each in sent),
-    }
-    _log.info("%s", told)
-    return told
+    if not by_hand:
+        _record(config, store, sent, kinds, served)
+    published = _published(pending, sent, model.model_id, is_by_hand=by_hand is not None)
+    _log.info("%s", published)
+    return published
 
 
-def complete(published: Mapping[str, Any]) -> None:
-    """Fail for good, with their names, where accounts and regions could not be read."""
+def complete(published: Published) -> None:
+    """Raise AirflowFailException, with their names, if accounts and regions could not be read."""
     unread = published["unread"]
     if unread:
-        what = "run it by hand again" if published["by_hand"] else "the next runs catch up"
+        next_step = "run it by hand again" if published["by_hand"] else "the next runs catch up"
         raise AirflowFailException(
             f"the rows of {', '.join(unread)} were not streamed, those of the others were: "
-            f"{'; '.join(f'{name}: {error}' for name, error in unread.items())}. Once the cause is gone, {what}"
+            f"{'; '.join(f'{name}: {error}' for name, error in unread.items())}. Once the cause is gone, {next_step}"
         )
 
 
-def tick(published: Mapping[str, Any], *, digest: bool = False) -> dict[str, Any]:
-    """Tell the live function how far the rows reach and which instances are overdue; return what it did.
+def tick(published: Published, *, daily_summary: bool = False) -> dict[str, int]:
+    """Send the live function a tick: up to when rows were published and which instances are overdue.
 
-    The time is the end of the published stretch, so that nothing happens to an episode ahead of the rows that are still
-    to be streamed. Overdue are instances of the inventory alone. After a stretch by hand silence is not judged.
-    `digest` asks for the digest now instead of at its hour.
+    The time is the end of the published interval, so that no episode changes ahead of the rows that are still to be
+    sent. Only instances of the inventory are overdue; after a run by hand none is. `daily_summary` requests the digest
+    now instead of at its hour. Returns the answer of the function, its counts of messages and episodes. Raises
+    LiveError.
     """
     config = settings.load()
     event: dict[str, Any] = {"now": clock.epoch_ms(clock.parse(published["end"]))}
     if not published["by_hand"]:
         store = clients.store(config)
-        event["overdue"] = last_seen.overdue(store, known_instances.load(config.inventory, store))
-    if digest:
+        known = known_instances.load(config.inventory, store)
+        event["overdue"] = last_seen.overdue(store, known)
+        if kinds := _further_kinds(config, event["overdue"]):
+            event["kinds"] = kinds
+    if daily_summary:
         event["digest"] = True
     answer = live_model.invoke(clients.client(config, "lambda"), config.function, config.alias, {"tick": event})
     _log.info("tick at %s with %s overdue: %s", published["end"], len(event.get("overdue") or ()), answer)
-    return answer
+    return cast("dict[str, int]", answer)
 
 
-def _send(config: Settings, store: Store, kinesis: Any, model: LiveModel, stretch: Stretch, now: datetime) -> _Sent:
-    """Read and send the rows of the stretch, or as many whole periods from its start as one run may send."""
+def _further_kinds(config: Settings, overdue: Sequence[Sequence[str | int]] | None) -> dict[str, str]:
+    """Return the kind of each overdue instance that is not of the first kind."""
+    kinds = catalogue.load_all(config.catalogue)
+    found = {str(name): catalogue.of_instance(str(name), kinds) for name, *_ in overdue or ()}
+    return {name: metrics.kind for name, metrics in found.items() if not metrics.is_first}
+
+
+def _connect(config: Settings) -> tuple[LiveModel, Any, Store]:
+    """Return what the model in service needs, the Kinesis client and the bucket; skip if no model is in service."""
+    function = clients.client(config, "lambda")
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(live_model.ask, function, config.function, config.alias)
+        # These are slow to load: the function answers meanwhile.
+        from riskwatch_ml.streaming import packs  # noqa: F401
+
+        kinesis, store = clients.client(config, "kinesis"), clients.store(config)
+        try:
+            return answer.result(), kinesis, store
+        except live_model.NoModelError as error:
+            raise AirflowSkipException(str(error)) from error
+
+
+def _by_hand(context: Context, config: Settings, period_s: int, now: datetime) -> StreamInterval | None:
+    """Return the interval of the params, or None if they have none."""
+    try:
+        interval = intervals.given(context.get("params") or {}, period_s, now)
+    except (intervals.IntervalError, clock.ClockError) as error:
+        raise AirflowFailException(str(error)) from error
+    names = tuple(account_region.name for account_region in config.account_regions)
+    return None if interval is None else StreamInterval(*interval, names, by_hand=True)
+
+
+def _warn_of_left_out(pending: Sequence[StreamInterval]) -> None:
+    for interval in pending:
+        if interval.left_out:
+            _log.warning(
+                "[%s, %s) of %s lies longer ago than is caught up (%s) and was not streamed: run stream_metrics by "
+                "hand with this start and end to label it",
+                *map(clock.iso, interval.left_out),
+                ", ".join(interval.account_regions),
+                watermark.CATCH_UP,
+            )
+
+
+def _send(
+    config: Settings,
+    store: Store,
+    kinesis: Any,
+    kinds: Sequence[Catalogue],
+    served: Sequence[_Served],
+    interval: StreamInterval,
+    now: datetime,
+) -> _Sent:
+    """Read and send the rows of the interval, or as many whole periods from its start as one run may send."""
     from riskwatch_ml.streaming import packs
     from riskwatch_ml.streaming.kinesis import put
 
-    period_s, context_rows, max_gap_s = model.period_s, model.context_rows, model.max_gap_s
-    try:
-        metrics = live_model.wanted(catalogue.load(config.catalogue), model.features)
-    except live_model.LiveError as error:
-        raise AirflowFailException(str(error)) from error
-    if stretch.is_empty:
-        return _Sent(stretch)
-    fleet = Fleet(config, stretch.shards)
-    instances = fleet.instances(metrics, recently_active=now - stretch.start <= RECENT)
-    stretch = _bounded(stretch, len(instances), period_s)
+    if interval.is_empty:
+        return _Sent(interval)
+    accounts = AllAccounts(config, interval.account_regions)
+    fleet = _fleet(accounts, kinds, served, recently_active=now - interval.start <= RECENT)
+    instances = sum(len(names) for _, names in fleet)
+    first = served[0].model
+    interval = interval.bounded(instances, first.period_s)
     # Rows of a record may lie as far apart as the longest gap allows: all of them are read, not only the last few.
-    oldest = clock.floor(stretch.start - timedelta(seconds=(context_rows - 1) * max_gap_s), period_s)
-    found = fleet.metric_rows(instances, metrics, oldest, stretch.end, period_s)
+    context_s = max((part.context_rows - 1) * part.max_gap_s for _, part in served)
+    oldest = clock.floor(interval.start - timedelta(seconds=context_s), first.period_s)
+    read = accounts.metric_rows(fleet, oldest, interval.end, first.period_s)
     known = known_instances.load(config.inventory, store)
-    packer = packs.Packer(found.rows, known, context_rows, max_gap_s, metrics)
-    sent = put(kinesis, config.stream, packer.packs(stretch.start, stretch.end))
+    queues = [
+        queue
+        for (metrics, part), of_kind in zip(served, read, strict=True)
+        for queue in packs.Packer(
+            *(of_kind.rows, known, part.context_rows, part.max_gap_s, metrics),
+            kind=None if part is first else metrics.kind,
+        ).packs(interval.start, interval.end)
+    ]
+    sent = put(kinesis, config.stream, queues)
     return _Sent(
-        stretch,
-        fleet.unread,
-        last_seen.newest_rows(found.rows),
-        len(instances),
+        interval,
+        accounts.unread,
+        {name: ms for of_kind in read for name, ms in last_seen.newest_rows(of_kind.rows).items()},
+        instances,
         sent.rows,
+        sent.values,
         sent.records,
         sent.calls,
         sent.retried,
     )
 
 
-def _by_hand(context: Mapping[str, Any], config: Settings, period_s: int, now: datetime) -> Stretch | None:
-    try:
-        chosen = intervals.given(context.get("params") or {}, period_s, now)
-    except (intervals.IntervalError, clock.ClockError) as error:
-        raise AirflowFailException(str(error)) from error
-    names = tuple(shard.name for shard in config.shards)
-    return None if chosen is None else Stretch(*chosen, names, by_hand=True)
+def _fleet(
+    accounts: AllAccounts, kinds: Sequence[Catalogue], served: Sequence[_Served], *, recently_active: bool
+) -> list[InstancesOfKind]:
+    """Return the instances of each kind that CloudWatch lists, without those with ids that read like another kind."""
+    fleet = []
+    for metrics, _ in served:
+        listed = accounts.instances(metrics, recently_active=recently_active)
+        if refusal := catalogue.misread(listed, metrics, kinds):
+            _log.warning("%s", refusal)
+        fleet.append(InstancesOfKind(metrics, sorted(catalogue.names_of_kind(listed, metrics, kinds))))
+    return fleet
 
 
-def _since_the_marks(config: Settings, store: Store, period_s: int, now: datetime) -> list[Stretch]:
-    """What has settled since the last complete run, for shards of one mark together, the newest first."""
-    end = clock.floor(now - timedelta(seconds=config.settle_s), period_s)
-    by_mark: dict[datetime | None, list[str]] = {}
-    for name, mark in _marks(config, store).items():
-        if mark is not None and mark > now:
-            _log.warning(
-                "s3://%s/%s is ahead of the clock: the newest period is streamed", config.bucket, keys.STREAM_MARK
-            )
-            mark = None
-        by_mark.setdefault(mark, []).append(name)
-    stretches = [_since(mark, tuple(names), end, period_s) for mark, names in by_mark.items()]
-    return sorted(stretches, key=lambda stretch: stretch.start, reverse=True)
+def _served(kinds: Sequence[Catalogue], model: LiveModel) -> list[_Served]:
+    """Return the metrics and the needs of each kind that the model has; fail if a catalogue has lost a metric.
 
-
-def _since(mark: datetime | None, names: tuple[str, ...], end: datetime, period_s: int) -> Stretch:
-    """What has settled since a mark; empty where no period has."""
-    newest = end - timedelta(seconds=period_s)
-    if mark is None:
-        return Stretch(newest, end, names)
-    # A model of another period may have moved the mark off this grid: rows that come twice keep their first verdict.
-    start = min(clock.floor(mark, period_s), end)
-    oldest = min(clock.floor(end - CATCH_UP, period_s), newest)
-    return Stretch(oldest, end, names, left_out=(start, oldest)) if start < oldest else Stretch(start, end, names)
-
-
-def _marks(config: Settings, store: Store) -> dict[str, datetime | None]:
-    """Give up to when each shard of the settings has been streamed, None where that is not known."""
-    names = [shard.name for shard in config.shards]
-    try:
-        found = store.get_json(keys.STREAM_MARK)
-        if found is None:
-            return dict.fromkeys(names)
-        own = found.get("shards", {})
-        return {name: clock.parse(own.get(name, found["end"])) for name in names}
-    except (clock.ClockError, ValueError, KeyError, TypeError, AttributeError) as error:
+    A kind that has no model yet is logged: its rows would be refused.
+    """
+    served = []
+    for metrics in kinds:
+        part = model.of_kind(metrics.kind, first=kinds[0].kind)
+        if part is None or part.period_s != model.period_s:
+            _log.info("the live model has no part of this period for the kind %s: its rows wait", metrics.kind)
+            continue
+        try:
+            served.append(_Served(live_model.select_metrics(metrics, part.features), part))
+        except live_model.LiveError as error:
+            raise AirflowFailException(str(error)) from error
+    if not served or served[0].model is not model:
         raise AirflowFailException(
-            f"s3://{config.bucket}/{keys.STREAM_MARK} cannot be read ({error!r}): delete it, the next run then "
-            "streams the newest period, and run stream_metrics by hand for what lies before"
-        ) from error
-
-
-def _bounded(stretch: Stretch, instances: int, period_s: int) -> Stretch:
-    """Cut an automatic stretch to what one run may send, the next runs go on; refuse a longer one by hand."""
-    longest = timedelta(seconds=max(1, MOST_ROWS // max(1, instances)) * period_s)
-    if stretch.end - stretch.start <= longest:
-        return stretch
-    if stretch.by_hand:
-        raise AirflowFailException(
-            f"the stretch from {clock.iso(stretch.start)} to {clock.iso(stretch.end)} is too long for one run with "
-            f"{instances} instances: run it in parts of at most {longest.total_seconds() / 3600:g} hours, the first "
-            f"one until {clock.iso(stretch.start + longest)}"
+            f"the first kind of the live model is {model.kind}, that of the setting catalogue {kinds[0].kind}: name "
+            "the kinds in the order of the model"
         )
-    _log.warning("streaming %s of %s, the next runs go on", longest, stretch.end - stretch.start)
-    return replace(stretch, end=stretch.start + longest)
+    return served
+
+
+def _record(
+    config: Settings, store: Store, sent: Sequence[_Sent], kinds: Sequence[Catalogue], served: Sequence[_Served]
+) -> None:
+    """Record the newest row of each instance, then the watermark, unless no period has settled.
+
+    Instances of a kind that the model does not have send no rows, so none is expected of them.
+    """
+    if all(part.interval.is_empty for part in sent):
+        return
+    end = max(part.interval.end for part in sent)
+    reached = {name: moment for part in sent for name, moment in part.interval.reached(part.unread).items()}
+    behind = {name: moment for name, moment in reached.items() if moment != end}
+    newest = {name: epoch_ms for part in sent for name, epoch_ms in part.newest.items()}
+    known = known_instances.load(config.inventory, store)
+    expected = {name for metrics, _ in served for name in catalogue.names_of_kind(known, metrics, kinds)}
+    inventory = {name: item for name, item in known.items() if name in expected}
+    last_seen.update_last_seen(store, inventory, newest, end, served[0].model.period_s, behind)
+    # Rows before the interval were read as context and not sent.
+    sent_ms = [ms for part in sent for ms in part.newest.values() if ms >= clock.epoch_ms(part.interval.start)]
+    watermark.record(store, end, behind, max(sent_ms, default=None))
+
+
+def _published(
+    pending: Sequence[StreamInterval], sent: Sequence[_Sent], model_id: str, *, is_by_hand: bool
+) -> Published:
+    return {
+        "start": clock.iso(min(part.interval.start for part in sent)),
+        "end": clock.iso(max(part.interval.end for part in sent)),
+        "left_out": [list(map(clock.iso, interval.left_out)) for interval in pending if interval.left_out],
+        "by_hand": is_by_hand,
+        "unread": {name: str(error) for part in sent for name, error in part.unread.items()},
+        "model_id": model_id,
+        "instances": sum(part.instances for part in sent),
+        "rows": sum(part.rows for part in sent),
+        "values": sum(part.values for part in sent),
+        "records": sum(part.records for part in sent),
+        "calls": sum(part.calls for part in sent),
+        "retried": sum(part.retried for part in sent),
+    }

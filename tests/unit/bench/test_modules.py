@@ -1,4 +1,4 @@
-"""Every benchmark starts: nothing that it imports has been renamed or removed."""
+"""Every benchmark can be imported: the names that it imports still exist."""
 
 import importlib
 import pkgutil

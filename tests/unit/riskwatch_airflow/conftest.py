@@ -12,17 +12,20 @@ from airflow.sdk.execution_time import task_runner
 from botocore.exceptions import ClientError
 from dateutil.tz import tzlocal
 
-from riskwatch_airflow import clients
+from riskwatch_airflow import clients, last_day
 from riskwatch_airflow.hooks.cloudwatch import CloudWatchMetricsHook
 from riskwatch_ml.core import clock, settings
-from riskwatch_ml.ingest.rate_limit import Rate
-from riskwatch_ml.registry import mlflow_registry
+from riskwatch_ml.ingest.rate_limit import TokenBucket
+from riskwatch_ml.registry import mlflow_registry, serving
 from tests.support import exporting, runs
 from tests.support.bucket import Bucket, body
 from tests.support.contract import imitates
+from tests.support.fakes import FakeDynamoDB
+from tests.support.promotion import Topic
+from tests.support.serving import agreeing
 from tests.support.trainings import TEN
 
-STATISTICS = {"Average": lambda values: sum(values) / len(values), "Sum": sum}
+STATISTICS = {"Average": lambda values: sum(values) / len(values), "Sum": sum, "Maximum": max}
 NOW = datetime(2026, 11, 22, 10, 7, 30, tzinfo=UTC)
 
 
@@ -58,12 +61,15 @@ class FakeLambda:
 class FakeCloudWatch:
     """Metrics as {(metric, instance): {moment: value}}; `dies_at` is the call, counted from 1, that fails.
 
+    `databases` are the instances that a DBInstanceIdentifier names, all others have an InstanceId.
+
     Sums, averages and extremes over a longer period are made of the values in it.
     """
 
     def __init__(self):
         self.values = {}
         self.calls = []
+        self.databases = set()
         self.dies_at = None
 
     def fill(self, metric, instance, start, count, value=1.0, step=timedelta(minutes=5)):
@@ -81,7 +87,12 @@ class FakeCloudWatch:
             for (metric, instance), series in self.values.items()
             if metric == asked["MetricName"] and (recent is None or max(series) >= recent)
         ]
-        yield {"Metrics": [{"Dimensions": [{"Name": "InstanceId", "Value": name}]} for name in names]}
+        wanted = {dimension["Name"] for dimension in asked.get("Dimensions", ())}
+        listed = [{"Name": self._dimension(name), "Value": name} for name in names]
+        yield {"Metrics": [{"Dimensions": [item]} for item in listed if not wanted or item["Name"] in wanted]}
+
+    def _dimension(self, name):
+        return "DBInstanceIdentifier" if name in self.databases else "InstanceId"
 
     def get_metric_data(self, **asked):
         self.calls.append(asked)
@@ -140,14 +151,14 @@ def aws(monkeypatch):
         function=FakeLambda(),
         cloudwatch=FakeCloudWatch(),
         tagging=FakeTagging(),
-        dynamodb=object(),
+        dynamodb=FakeDynamoDB(),
     )
     by_name = {"s3": made.s3, "kinesis": made.kinesis, "lambda": made.function, "dynamodb": made.dynamodb}
     monkeypatch.setattr(clients, "client", lambda config, name: by_name[name])
     monkeypatch.setattr(CloudWatchMetricsHook, "conn", made.cloudwatch)
     monkeypatch.setattr(CloudWatchMetricsHook, "_client_of", lambda hook, service: made.tagging)
     monkeypatch.setattr(CloudWatchMetricsHook, "region_name", "eu-west-1")
-    monkeypatch.setattr(Rate, "wait", lambda rate, points, age_s: None)
+    monkeypatch.setattr(TokenBucket, "wait", lambda rate, points, age_s: None)
     monkeypatch.setattr(clock, "now", lambda: NOW)
     config = settings.Settings(
         bucket="bucket", stream="metrics", table="table", function="risk", mlflow_uri="http://mlflow"
@@ -204,19 +215,36 @@ def stand_in(monkeypatch, module, name, answer):
 
 
 @pytest.fixture
-def told(monkeypatch):
+def recorded(monkeypatch):
     """What MLflow was told."""
-    told = {}
+    recorded = {}
     stand_in(
         monkeypatch,
         mlflow_registry,
         "open_training",
-        lambda config, training_id, params: told.update(params) or "parent",
+        lambda config, training_id, params: recorded.update(params) or "parent",
     )
-    stand_in(monkeypatch, mlflow_registry, "close_training", lambda *given, why: told.update(closed=given[2], why=why))
-    stand_in(monkeypatch, mlflow_registry, "register", lambda *given, **more: told.update(more) or "3")
-    stand_in(monkeypatch, mlflow_registry, "champion", lambda config: told.get("champion"))
-    return told
+    stand_in(
+        monkeypatch, mlflow_registry, "close_training", lambda *given, why: recorded.update(closed=given[2], why=why)
+    )
+    stand_in(monkeypatch, mlflow_registry, "register", lambda *given, **more: recorded.update(more) or "3")
+    stand_in(monkeypatch, serving, "read", lambda *given: recorded.get("serving") or agreeing(recorded.get("champion")))
+    return recorded
+
+
+@pytest.fixture
+def topic(aws, monkeypatch):
+    """The operations topic of an installation."""
+    made, other = Topic(), clients.client
+    monkeypatch.setattr(clients, "client", lambda config, name: made if name == "sns" else other(config, name))
+    aws.use(operations_topic_arn="arn")
+    return made
+
+
+@pytest.fixture
+def same_pages(monkeypatch):
+    """A comparison with the champion that finds no difference."""
+    stand_in(monkeypatch, last_day, "compared", lambda *given: ("", None))
 
 
 @pytest.fixture

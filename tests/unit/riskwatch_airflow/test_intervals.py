@@ -21,19 +21,19 @@ def test_params_come_before_the_data_interval():
     }
 
     # WHEN / THEN the params count, cut to the grid
-    assert intervals.of_run(context, 300, NOW) == (TEN, TEN + timedelta(hours=1))
+    assert intervals.from_run(context, 300, NOW) == (TEN, TEN + timedelta(hours=1))
 
 
 def test_the_data_interval_without_params():
     # GIVEN / WHEN / THEN
     context = {"params": {"start": None, "end": None}, **runs.times(TEN, NOW)}
-    assert intervals.of_run(context, 300, NOW) == (TEN, NOW)
+    assert intervals.from_run(context, 300, NOW) == (TEN, NOW)
 
 
 @pytest.mark.parametrize("context", [{"params": {}}, runs.times(TEN, TEN)])
 def test_a_run_without_params_and_without_interval_takes_the_last_whole_hour(context):
     # GIVEN / WHEN / THEN at 12:03 that is the hour from eleven
-    assert intervals.of_run(context, 300, NOW + timedelta(minutes=3)) == (NOW - timedelta(hours=1), NOW)
+    assert intervals.from_run(context, 300, NOW + timedelta(minutes=3)) == (NOW - timedelta(hours=1), NOW)
 
 
 def test_no_pendulum_value_gets_past_the_first_line():
@@ -42,7 +42,7 @@ def test_no_pendulum_value_gets_past_the_first_line():
     assert type(context["data_interval_start"]) is not datetime
 
     # WHEN
-    times = (*intervals.of_run(context, 300, NOW), intervals.due(context), intervals.started(context))
+    times = (*intervals.from_run(context, 300, NOW), intervals.due(context), intervals.started(context))
 
     # THEN
     assert [type(moment) for moment in times] == [datetime] * 4
@@ -61,7 +61,7 @@ def test_no_pendulum_value_gets_past_the_first_line():
 def test_intervals_that_cannot_be_used(context, words):
     # GIVEN / WHEN / THEN
     with pytest.raises(IntervalError, match=words):
-        intervals.of_run(context, 300, NOW)
+        intervals.from_run(context, 300, NOW)
 
 
 @pytest.mark.parametrize(

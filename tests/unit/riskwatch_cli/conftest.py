@@ -1,4 +1,4 @@
-"""AWS as the commands reach it: bucket, stream and live function in memory, behind the one client factory."""
+"""In-memory bucket, stream and live function behind the client factory."""
 
 import base64
 import gzip
@@ -17,7 +17,7 @@ from tests.support.contract import imitates
 
 @imitates("lambda", "kinesis")
 class Function:
-    """The live function: says which model it is, and writes a verdict on each row as it comes in."""
+    """The live function: names its model and writes a verdict on each incoming row."""
 
     def __init__(self, s3):
         self.s3 = s3
@@ -57,7 +57,7 @@ class Function:
 
     @staticmethod
     def rows(pack):
-        """The rows to label, each as a record of its own."""
+        """Yield the rows to label, each as its own record."""
         for entry in pack["instances"]:
             values = list(zip(*entry["columns"], strict=True))
             for ms, row in list(zip(entry["ts"], values, strict=True))[-entry["newest"] :]:
@@ -66,7 +66,7 @@ class Function:
 
 @pytest.fixture
 def cloud(monkeypatch, tmp_path):
-    """The fakes, with settings that point to them; the current folder is an empty one."""
+    """Return the fakes, with settings that point to them, in an empty current folder."""
     s3 = Bucket()
     made = SimpleNamespace(s3=s3, function=Function(s3), store=Store(s3, "bucket"), folder=tmp_path)
     clients = {"s3": s3, "kinesis": made.function, "lambda": made.function}

@@ -1,4 +1,4 @@
-"""`riskwatch backtest`: what it writes, and how it ends where a file is missing, unreadable or odd."""
+"""`riskwatch backtest`: its results, and its errors on files that cannot be used."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ def fleet(hours, start="2026-11-01"):
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """A good history and replay in the current folder."""
+    """Write a valid history and replay to the current folder."""
     monkeypatch.chdir(tmp_path)
     fleet(26).to_parquet("history.parquet")
     fleet(2, "2026-11-02T02:00").to_parquet("replay.parquet")
@@ -101,7 +101,7 @@ def test_labels_are_checked_before_the_long_work(files, labels, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--labels", "replay.parquet"], "--labels are for the report: give --report FOLDER too"),
+        (["--labels", "replay.parquet"], "--labels are used by the report only: give --report FOLDER too"),
         (["--out", "folder"], "--out folder is a folder"),
         (["--out", "replay.parquet/out.parquet"], "--out: replay.parquet is a file, not a folder"),
         (["--report", "history.parquet"], "--report: history.parquet is a file, not a folder"),
@@ -116,7 +116,7 @@ def test_paths_are_checked_before_the_long_work(files, options, message, monkeyp
     assert len(result.output.strip().splitlines()) == 1
 
 
-def test_columns_that_are_not_watched_are_named(files):
+def test_columns_that_are_not_used_are_named(files):
     # GIVEN numbers stored as text, and a column that only one of the files has
     pd.read_parquet("history.parquet").assign(queue="3", note="ok", old=1.0).to_parquet("history.parquet")
     pd.read_parquet("replay.parquet").assign(queue=3, note="ok", new=1.0).to_parquet("replay.parquet")
@@ -125,7 +125,7 @@ def test_columns_that_are_not_watched_are_named(files):
     # THEN
     assert result.exit_code == 0
     assert (
-        "not watched: queue (str in the history, not a number), note (str in the history, not a number), "
+        "columns not used: queue (str in the history, not a number), note (str in the history, not a number), "
         "old (not in the replay), new (not in the history)"
     ) in result.output
 
@@ -151,4 +151,4 @@ def test_rows_whose_later_days_the_first_model_knew_are_counted(files):
     result = run()
     # THEN
     assert result.exit_code == 0
-    assert "24 rows are older than their instance's history: the first model knew what came after" in result.output
+    assert "24 rows are older than their instance's history: the first model was fitted to later rows" in result.output

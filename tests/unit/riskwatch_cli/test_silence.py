@@ -1,4 +1,4 @@
-"""`riskwatch silence`: what is declared is what the function reads, and what makes no sense is refused in words."""
+"""`riskwatch silence`: windows that the function reads, and errors on wrong options."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from riskwatch_cli.main import app
-from riskwatch_lambda.alerting.maintenance import Windows
+from riskwatch_lambda.alerting.maintenance import MaintenanceWindows
 from riskwatch_lambda.table import Table
 from riskwatch_ml.core import aws, clock, settings
 from tests.support.fakes import FakeDynamoDB
@@ -17,7 +17,7 @@ TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 
 @pytest.fixture
 def table(monkeypatch, tmp_path):
-    """An empty table, with settings that point to it and the clock at ten."""
+    """Return an empty table; settings point to it, and the clock stands at 10:00."""
     made = FakeDynamoDB()
     config = settings.Settings(bucket="bucket", stream="s", table="table", function="f", mlflow_uri="http://mlflow")
     monkeypatch.setattr(settings, "load", lambda: config)
@@ -33,7 +33,7 @@ def run(*arguments):
 
 
 def windows(table):
-    return Windows(Table(table, "table")).read()
+    return MaintenanceWindows(Table(table, "table")).read()
 
 
 @pytest.mark.parametrize(
@@ -62,16 +62,16 @@ def test_a_window_is_stored_with_who_and_why(table, options, scope, name, start,
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "say what to silence"),
-        (("--service", "a", "--all"), "say what to silence"),
-        (("--all",), "either --until MOMENT or --for LENGTH"),
-        (("--all", "--for", "1h", "--until", "2026-11-22T12:00Z"), "either --until MOMENT or --for LENGTH"),
+        ((), "exactly one of --service NAME, --instance NAME and --all"),
+        (("--service", "a", "--all"), "exactly one of --service NAME, --instance NAME and --all"),
+        (("--all",), "either --until TIME or --for DURATION"),
+        (("--all", "--for", "1h", "--until", "2026-11-22T12:00Z"), "either --until TIME or --for DURATION"),
         (("--all", "--for", "two hours"), "--for is 'two hours'"),
         (("--all", "--for", "0h"), "--for is '0h'"),
         (("--all", "--until", "2026-11-22T12:00"), "has no time zone"),
         (("--all", "--until", "noon"), "is no ISO 8601 moment"),
-        (("--all", "--from", "2026-11-22T12:00Z", "--until", "2026-11-22T11:00Z"), "before it begins"),
-        (("--all", "--from", "2026-11-22T08:00Z", "--for", "1h"), "silences nothing any more"),
+        (("--all", "--from", "2026-11-22T12:00Z", "--until", "2026-11-22T11:00Z"), "before its start"),
+        (("--all", "--from", "2026-11-22T08:00Z", "--for", "1h"), "is in the past"),
     ],
 )
 def test_what_makes_no_sense_is_refused(table, options, words):
@@ -90,20 +90,20 @@ def test_a_reason_is_needed(table):
     assert "--reason is empty" in run("add", "--all", "--for", "1h", "--reason", " ").stderr
 
 
-def test_the_list_shows_what_is_and_comes_and_on_request_what_was(table, monkeypatch):
-    # GIVEN one that is active, one to come, one removed and one over
+def test_the_list_shows_active_and_future_windows_and_on_request_past_ones(table, monkeypatch):
+    # GIVEN one active window, one future, one removed and one over
     run("add", "--service", "[red]shop[/red]", "--for", "2h", "--reason", "now", "--by", "grace")
     run("add", "--instance", "web-1", "--from", "2026-11-23T00:00Z", "--for", "1h", "--reason", "later")
     run("add", "--all", "--for", "1h", "--reason", "mistake")
     run("add", "--instance", "web-2", "--for", "5m", "--reason", "short")
-    mistake = next(each.window_id for each in windows(table) if each.reason == "mistake")
+    mistake = next(window.window_id for window in windows(table) if window.reason == "mistake")
     assert run("remove", mistake, "--by", "grace").output == f"{mistake}: ended\n"
     monkeypatch.setattr(clock, "now", lambda: TEN + timedelta(minutes=10))
 
     # WHEN / THEN
     now = run("list").output
     assert re.search(r"service \[red\]shop\[/red\] .*2026-11-22T10:00 +2026-11-22T12:00 +active +grace +now", now)
-    assert re.search(r"instance web-1 .*to come +ada +later", now)
+    assert re.search(r"instance web-1 .*future +ada +later", now)
     assert len(now.splitlines()) == 3
     everything = run("list", "--all").output
     assert re.search(r"removed by grace +ada +mistake", everything)
@@ -112,7 +112,7 @@ def test_the_list_shows_what_is_and_comes_and_on_request_what_was(table, monkeyp
 
 def test_an_empty_list_says_so(table):
     # GIVEN / WHEN / THEN
-    assert run("list").output == "no maintenance windows now or to come\n"
+    assert run("list").output == "no active or future maintenance windows\n"
 
 
 def test_only_a_window_that_is_not_over_can_be_removed(table):
@@ -124,5 +124,20 @@ def test_only_a_window_that_is_not_over_can_be_removed(table):
     # WHEN / THEN
     again, unknown = run("remove", window.window_id), run("remove", "ffff")
     assert (again.exit_code, unknown.exit_code) == (1, 1)
-    assert "is over since 2026-11-22T10:00:00.000Z" in again.stderr
+    assert "ended at 2026-11-22T10:00:00.000Z" in again.stderr
     assert "there is no maintenance window 'ffff'" in unknown.stderr
+
+
+def test_a_damaged_window_is_named_and_the_others_are_listed(table):
+    # GIVEN a window, and one of an unknown scope
+    run("add", "--service", "shop", "--for", "2h", "--reason", "upgrade")
+    (sound,) = windows(table)
+    key = "maintenance", "w-bad"
+    table.items[key] = {**table.items["maintenance", sound.window_id], "sk": {"S": "w-bad"}, "scope": {"S": "planet"}}
+
+    # WHEN the windows are listed THEN the sound one is in the table, and the other one is named with the cure
+    listed = run("list")
+    assert listed.exit_code == 0
+    assert "service shop" in listed.output
+    text = " ".join(listed.output.split())
+    assert "sk 'w-bad': scope is 'planet', an unknown word; delete this item of the table" in text

@@ -1,21 +1,25 @@
-"""Filters are the address of a page: what is read from a query is what a link writes."""
+"""Filters are part of the URL of a view: parsing a query reverses writing a link."""
 
+from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl
 
 import pytest
 
 from riskwatch_dashboard.filters import Filters, parse
 
+ELEVEN = datetime(2026, 11, 22, 11, tzinfo=UTC)
 METRICS = ("cpu_utilization", "latency_ms")
 
 
 def test_a_link_leads_back_to_the_same_filters():
     # GIVEN filters with everything set, and a name that needs quoting
-    wanted = Filters("High Load", "a&b=c +é", "latency_ms", -0.5, 1e9, True, 3, 50)
+    filters_with_all = Filters(
+        "High Load", "a&b=c +é", "latency_ms", -0.5, 1e9, True, 3, 50, True, ELEVEN, ELEVEN + timedelta(hours=1), "rds"
+    )
     # WHEN they are written as a query and read again
-    found, problems = parse(dict(parse_qsl(wanted.query().removeprefix("?"))), METRICS)
+    parsed, problems = parse(dict(parse_qsl(filters_with_all.query().removeprefix("?"))), METRICS)
     # THEN they are the same
-    assert found == wanted
+    assert parsed == filters_with_all
     assert problems == []
 
 
@@ -30,8 +34,14 @@ def test_an_empty_form_asks_for_everything():
     assert not Filters().active
 
 
+def test_a_kind_without_rows_is_named_and_ignored():
+    assert parse({"kind": "rds"}, METRICS, ("ec2", "rds")) == (Filters(kind="rds"), [])
+    assert parse({"kind": "rds"}, METRICS) == (Filters(kind="rds"), [])
+    assert parse({"kind": "rds"}, METRICS, ("ec2",)) == (Filters(), ["kind is 'rds': use one of ec2."])
+
+
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "message"),
     [
         ({"risk": "critical"}, "risk is 'critical'"),
         ({"metric": "cpu"}, "metric is 'cpu'"),
@@ -45,15 +55,28 @@ def test_an_empty_form_asks_for_everything():
         ({"page": "²"}, "page is '²'"),
         ({"page": "9" * 5000}, "page is"),
         ({"size": "1001"}, "size is '1001'"),
+        ({"since": "yesterday"}, "since is 'yesterday'"),
+        ({"until": "0001-01-01T00:00+14:00"}, "until is"),
+        ({"since": "2026-11-22", "until": "2026-11-21"}, "swap them"),
     ],
 )
-def test_what_cannot_be_used_is_named_and_ignored(query, told):
+def test_a_value_that_cannot_be_used_is_named_and_ignored(query, message):
     filters, problems = parse(query, METRICS)
     assert len(problems) == 1
-    assert told in problems[0]
+    assert message in problems[0]
     assert len(problems[0]) < 200
     assert (filters.low, filters.high, filters.page, filters.size) == (None, None, 1, 200)
 
 
 def test_without_rows_any_metric_is_accepted():
     assert parse({"metric": "cpu"}, ()) == (Filters(metric="cpu"), [])
+
+
+def test_an_exact_name_is_one_instance_and_a_part_many():
+    assert [Filters(instance="web-1").selection.matches(name) for name in ("web-1", "WEB-11", "db")] == [
+        True,
+        True,
+        False,
+    ]
+    exact = Filters(instance="web-1", exact=True).selection
+    assert [exact.matches(name) for name in ("web-1", "web-11", "WEB-1")] == [True, False, False]

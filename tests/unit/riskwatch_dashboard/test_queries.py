@@ -1,4 +1,4 @@
-"""The read layer on a bucket in memory: which rows, which counts, which model."""
+"""The queries on an in-memory bucket: rows, counts and model."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,12 +9,12 @@ NOW = datetime(2026, 11, 22, 12, 2, tzinfo=UTC)
 
 
 def at(minutes: int) -> datetime:
-    """A moment that many minutes before 12:00."""
+    """Return the time that many minutes before 12:00."""
     return datetime(2026, 11, 22, 12, tzinfo=UTC) - timedelta(minutes=minutes)
 
 
 def names(reading, **filters) -> list[str]:
-    return [found.instance_id for found in queries.page(reading, Filters(**filters)).rows]
+    return [item.instance_id for item in queries.page(reading, Filters(**filters)).rows]
 
 
 def test_rows_and_shares_of_the_last_day(store, fill, row):
@@ -25,8 +25,8 @@ def test_rows_and_shares_of_the_last_day(store, fill, row):
     # WHEN the bucket is read
     reading = queries.read(store, NOW)
 
-    # THEN the newest come first, of one moment the Critical one, and the shares are those of the four rows of the day
-    assert [(found.instance_id, found.timestamp) for found in queries.page(reading, Filters()).rows] == [
+    # THEN the newest come first, of one time the Critical one, and the shares are those of the four rows of the day
+    assert [(item.instance_id, item.timestamp) for item in queries.page(reading, Filters()).rows] == [
         ("a", at(0)),
         ("b", at(5)),
         ("a", at(5)),
@@ -66,13 +66,13 @@ def test_filters_leave_only_what_they_name(store, fill, row):
 
 def test_pages_divide_the_rows_and_a_page_too_far_is_the_last(store, fill, row):
     # GIVEN five rows, in pages of two
-    fill([row("a", at(5 * place)) for place in range(5)])
+    fill([row("a", at(5 * index)) for index in range(5)])
     reading = queries.read(store, NOW)
-    # WHEN the last page and one beyond it are asked for
+    # WHEN the last page and one beyond it are requested
     last, beyond = (queries.page(reading, Filters(page=number, size=2)) for number in (3, 9))
     # THEN both are the fifth row
     assert (last.first, last.last, last.total, last.pages) == (5, 5, 5, 3)
-    assert [found.timestamp for found in last.rows] == [at(20)]
+    assert [item.timestamp for item in last.rows] == [at(20)]
     assert beyond == last
 
 
@@ -81,16 +81,16 @@ def test_only_abnormal_rows_say_why(store, fill, row):
     within = {"feature": "cpu_utilization", "value": 5.0, "low": 0.0, "high": 10.0, "share": 0.5}
     calm = row("c", at(0), "Critical", unusual=False, episode_id="c@2026-11-22T11:35:00.000Z", reasons=[within])
     fill([row("a", at(0)), row("b", at(0), unusual=True), calm])
-    found = {item.instance_id: item for item in queries.page(queries.read(store, NOW), Filters()).rows}
-    assert found["a"].reasons == ()
-    assert found["b"].reasons == ("latency_ms 812, expected 40 to 190",)
-    assert found["c"].reasons == ("in an episode since 2026-11-22 11:35",)
-    assert [item.abnormal for item in found.values()] == [True, True, False]
+    shown = {item.instance_id: item for item in queries.page(queries.read(store, NOW), Filters()).rows}
+    assert shown["a"].reasons == ()
+    assert shown["b"].reasons == ("latency_ms 812, expected 40 to 190",)
+    assert shown["c"].reasons == ("in an episode since 2026-11-22 11:35",)
+    assert [item.abnormal for item in shown.values()] == [True, True, False]
 
 
-def test_more_rows_than_the_bound_are_cut_and_said(store, fill, row, monkeypatch):
-    monkeypatch.setattr(queries, "MOST_ROWS", 3)
-    fill([row("a", at(5 * place)) for place in range(6)])
+def test_more_rows_than_the_limit_are_cut_and_reported(store, fill, row, monkeypatch):
+    monkeypatch.setattr(queries, "MAX_ROWS", 3)
+    fill([row("a", at(5 * index)) for index in range(6)])
     reading = queries.read(store, NOW)
     assert len(reading.rows) == 3
     assert not reading.complete
@@ -156,3 +156,39 @@ def test_reasons_that_are_none_are_left_out():
     for text in (None, "", "nonsense", "5", '{"a": 1}', "[1, null, []]", '[{"share": "x"}]', '[{"share": NaN}]'):
         assert formatting.reasons(text) == ()
     assert formatting.reasons('[{"feature": "cpu", "share": 1, "value": 3, "low": "<b>", "high": 9}]') == ("cpu 3",)
+
+
+def test_dry_runs_do_not_hide_the_model_in_service(store, promote):
+    # GIVEN a promotion and more dry runs than a page of the ledger
+    promote("2", 1)
+    for number in range(60):
+        promote("9", 2, action="dry_run", by=str(number))
+
+    # WHEN / THEN
+    assert queries.model_in_service(store).function_version == "2"
+
+
+def test_rows_of_another_model_than_the_ledgers_are_noticed(store, fill, row, promote, at):
+    # GIVEN rows that another model labelled after the promotion of m-3
+    promote("3", 2)
+    fill([row("a", at(5), model_id="m-2")])
+    assert queries.unexpected_model(queries.read(store, NOW)) == "m-2"
+
+    # WHEN the newest is of the ledger's model THEN older rows do not matter
+    fill([row("a", at(0), model_id="m-3")], name="s0-1-3")
+    assert queries.unexpected_model(queries.read(store, NOW)) is None
+
+    # WHEN another model was promoted since THEN rows of before have the id of the model before
+    promote("4", 36)
+    assert queries.unexpected_model(queries.read(store, NOW)) is None
+
+
+def test_the_model_of_another_kind_is_not_unexpected(store, fill, row, promote, at):
+    # GIVEN the newest row is of another kind, with a model of its own
+    promote("3", 2)
+    fill([row("db", at(0), model_id="d-1", resource_kind="rds"), row("a", at(5), model_id="m-3", resource_kind="ec2")])
+    assert queries.unexpected_model(queries.read(store, NOW)) is None
+
+    # WHEN no kind has rows of the ledger's model THEN that of the newest row is named
+    fill([row("a", at(1), model_id="m-2", resource_kind="ec2")], name="s0-1-3")
+    assert queries.unexpected_model(queries.read(store, NOW)) == "d-1"

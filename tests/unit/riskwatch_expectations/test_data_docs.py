@@ -1,5 +1,6 @@
 """The page about a validation: Great Expectations' own, of a bounded size, and harmless whatever the rows hold."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -7,7 +8,8 @@ import pytest
 
 from riskwatch_expectations import data_docs
 from riskwatch_expectations.validate import Interval, validate
-from riskwatch_ml.schema.catalogue import Catalogue, Metric
+from riskwatch_ml.schema.catalogue import Catalogue
+from riskwatch_ml.schema.metric import Metric
 from riskwatch_ml.storage import keys
 from riskwatch_ml.storage.bucket import Store
 from tests.support.bucket import Bucket
@@ -56,6 +58,16 @@ def test_a_name_in_a_row_is_text_and_nothing_else(store):
     assert "<script>alert(1)" not in text
 
 
+def test_the_document_loads_and_runs_nothing():
+    text = data_docs.render(outcomes(name=HOSTILE), HOSTILE)
+    # THEN no tag loads or runs anything, and the policy, which precedes everything else, would refuse it
+    assert re.findall(r"<(?:script|link|img|iframe|object|embed)\b|\bon\w+\s*=|@import|url\(", text) == []
+    head = text[text.index("<head>") :]
+    assert re.match(r"<head>\s*<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; ", head)
+    # AND links are the only use of other hosts
+    assert [tag for tag in re.findall(r"<[^>]*//[^>]*>", text) if not tag.startswith("<a ")] == []
+
+
 def test_many_bad_rows_do_not_make_it_long():
     small, large = (len(data_docs.render(outcomes(count), "x")) for count in (20, 2_000))
     assert large < 1.5 * small
@@ -70,7 +82,7 @@ def test_of_each_part_the_pages_written_last_stay(store, monkeypatch):
     monkeypatch.setattr(data_docs, "KEPT", 2)
     for part, days in (("other", (23,)), ("1.eu-west-1", (23, 24, 25))):
         for day in days:
-            store.put_page(of_day(day, part), "")
+            store.put_html(of_day(day, part), "")
 
     # WHEN a backfill writes a page of the past
     key = data_docs.write(store, outcomes(), INTERVAL, "1.eu-west-1")
@@ -85,10 +97,10 @@ def test_of_each_part_the_pages_written_last_stay(store, monkeypatch):
 def test_a_run_keeps_every_page_that_it_has_written(store, monkeypatch):
     # GIVEN a run of more pages than there is room for, and an older one
     monkeypatch.setattr(data_docs, "KEPT", 2)
-    store.put_page(of_day(10, "default"), "")
+    store.put_html(of_day(10, "default"), "")
     written = [of_day(day, "default") for day in (22, 23, 24)]
     for key in written:
-        store.put_page(key, "")
+        store.put_html(key, "")
 
     # WHEN / THEN
     data_docs.tidy(store, written)

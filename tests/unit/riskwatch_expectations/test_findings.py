@@ -1,4 +1,4 @@
-"""What no single row is at fault for: found among the warnings, with the instance, the metric and the numbers."""
+"""Findings: problems that no single row causes, with instance, metric and numbers."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +10,8 @@ from riskwatch_expectations import reference
 from riskwatch_expectations.reference import Reference
 from riskwatch_expectations.suites import series
 from riskwatch_expectations.validate import Finding, Interval, validate
-from riskwatch_ml.schema.catalogue import Catalogue, Metric
+from riskwatch_ml.schema.catalogue import Catalogue
+from riskwatch_ml.schema.metric import Metric
 from riskwatch_ml.storage.bucket import Store
 from tests.support.bucket import Bucket
 
@@ -53,7 +54,7 @@ def test_rows_as_before_have_no_finding(fresh):
 def test_a_gap_is_found_with_its_start(fresh):
     # GIVEN an instance without four of its rows
     assert found(fresh.drop(index=[15, 16, 17, 18])) == [
-        warning("gap", "b: 5 periods from one row to the next, from 2026-11-22T10:10:00.000Z", "b")
+        warning("gap", "b: 5 periods between two rows, starting at 2026-11-22T10:10:00.000Z", "b")
     ]
 
 
@@ -62,7 +63,7 @@ def test_a_gap_since_the_time_before_counts(fresh):
     old = rows(TEN - 24 * HOUR, 24, seed=8)
     old = old[(old["instance_id"] != "c") | (old["timestamp"] < TEN - timedelta(minutes=20))]
     assert found(fresh, old) == [
-        warning("gap", "c: 5 periods from one row to the next, from 2026-11-22T09:35:00.000Z", "c")
+        warning("gap", "c: 5 periods between two rows, starting at 2026-11-22T09:35:00.000Z", "c")
     ]
 
 
@@ -71,9 +72,9 @@ def test_rows_that_end_early_and_an_instance_without_any_are_found(fresh):
     kept = fresh[(fresh["instance_id"] != "c") & ~((fresh["instance_id"] == "a") & (fresh["timestamp"].dt.minute > 25))]
     assert found(kept, expected="abcd") == [
         warning("row_count", "18 rows of 48 expected"),
-        warning("silent", "c: no row; the newest one is of 2026-11-22T09:55:00.000Z", "c"),
-        warning("silent", "d: no row; the newest one is of never", "d"),
-        warning("freshness", "a: newest row of 2026-11-22T10:25:00.000Z, 6 periods before the end", "a"),
+        warning("silent", "c: no data; newest row: 2026-11-22T09:55:00.000Z", "c"),
+        warning("silent", "d: no data; newest row: never", "d"),
+        warning("freshness", "a: newest row at 2026-11-22T10:25:00.000Z, 6 periods before the end", "a"),
     ]
 
 
@@ -83,7 +84,7 @@ def test_a_stuck_metric_is_found_where_it_used_to_move(fresh):
     old = rows(TEN - 24 * HOUR, 24, seed=8)
     for frame in (old, fresh):
         frame.loc[frame["instance_id"] == "c", "net"] = frame["timestamp"].dt.hour.astype("float64") + 40
-    assert found(fresh, old) == [warning("stuck", "b: cpu is 42.5 for 12 rows, 1 at most before", "b", "cpu")]
+    assert found(fresh, old) == [warning("stuck", "b: cpu is 42.5 for 12 rows, before for at most 1", "b", "cpu")]
 
 
 def test_a_run_that_began_before_the_interval_counts_as_one(fresh):
@@ -91,12 +92,12 @@ def test_a_run_that_began_before_the_interval_counts_as_one(fresh):
     old = rows(TEN - 24 * HOUR, 24, seed=8)
     old.loc[(old["instance_id"] == "b") & (old["timestamp"] >= TEN - HOUR), "cpu"] = 42.5
     fresh.loc[fresh["instance_id"] == "b", "cpu"] = 42.5
-    assert found(fresh, old) == [warning("stuck", "b: cpu is 42.5 for 24 rows, 1 at most before", "b", "cpu")]
+    assert found(fresh, old) == [warning("stuck", "b: cpu is 42.5 for 24 rows, before for at most 1", "b", "cpu")]
 
 
 def test_a_metric_that_vanished_is_found(fresh):
     fresh.loc[fresh["instance_id"] == "a", "net"] = np.nan
-    assert found(fresh) == [warning("vanished", "a: net has no value any more, 288 in the reference", "a", "net")]
+    assert found(fresh) == [warning("vanished", "a: net has no values, but 288 in the reference", "a", "net")]
 
 
 @pytest.mark.parametrize(("factor", "times"), [(1e6, "1e+06"), (1e-6, "1e-06")])
@@ -106,7 +107,7 @@ def test_another_unit_is_found(fresh, factor, times):
     for frame in (fresh, old):
         frame.loc[frame["instance_id"] == "b", "net"] = np.arange(len(frame[frame["instance_id"] == "b"])) % 12 + 50.0
     fresh.loc[fresh["instance_id"] == "b", "net"] *= factor
-    text = f"b: the median of net is {times} times that of the reference: is it another unit?"
+    text = f"b: the median of net is {times} times that of the reference: did its unit change?"
     assert found(fresh, old) == [warning("unit", text, "b", "net")]
 
 
@@ -156,7 +157,7 @@ def test_the_reference_are_the_validated_rows_of_the_day_before():
 
 def test_the_reference_of_a_large_fleet_is_shorter(monkeypatch):
     # GIVEN room for two hours of rows
-    monkeypatch.setattr(reference, "MOST_ROWS", 60)
+    monkeypatch.setattr(reference, "MAX_ROWS", 60)
     store = Store(Bucket(), "bucket")
     store.write_hours("validated", rows(TEN - 5 * HOUR, 5, "ab"), TEN - 5 * HOUR, TEN)
 

@@ -1,6 +1,6 @@
 """From raw to validated and quarantined through the bucket, damaged in every way, and back again by a replay."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -8,22 +8,21 @@ import pytest
 
 from riskwatch_expectations import revalidate
 from riskwatch_expectations.pipeline import CSV_PART, EXPORT_PART, TAKEN, split_interval
-from riskwatch_expectations.revalidate import Replayed
-from riskwatch_expectations.suites.rows import REPEATED
+from riskwatch_expectations.revalidate import Revalidated
+from riskwatch_expectations.suites.rows import MOSTLY_IMPOSSIBLE, REPEATED
 from riskwatch_expectations.validate import Interval, ValidationError
-from riskwatch_ml.schema.catalogue import Catalogue, Metric
-from riskwatch_ml.storage.bucket import Store, StoreError
+from riskwatch_lambda.arrival import was_ahead
+from riskwatch_ml.core import clock
+from riskwatch_ml.schema.catalogue import Catalogue
+from riskwatch_ml.schema.metric import Metric
+from riskwatch_ml.storage.bucket import Store
 from riskwatch_ml.storage.keys import hour_key
+from riskwatch_ml.storage.parquet import StoreError
 from tests.support.bucket import Bucket
+from tests.support.validating import INTERVAL, NOON, TEN, catalogue, two_hours
 
-TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
-NOON = TEN + timedelta(hours=2)
-INTERVAL = Interval(TEN, NOON, 300)
+LEFT = {MOSTLY_IMPOSSIBLE: 1, "cpu outside [0, 200] %": 1}
 NAME = "instance_id is empty, not printable, or longer than 255 bytes"
-
-
-def catalogue(upper=100.0):
-    return Catalogue((Metric("cpu", "Test", "CPU", lower=0.0, upper=upper, unit="%"), Metric("net", "Test", "Net")))
 
 
 @pytest.fixture
@@ -34,11 +33,7 @@ def store():
 @pytest.fixture
 def rows():
     """Two hours of two instances."""
-    moments = [TEN + timedelta(minutes=5 * place) for place in range(24)]
-    frame = pd.DataFrame([(name, moment) for name in "ab" for moment in moments], columns=["instance_id", "timestamp"])
-    frame = frame.astype({"instance_id": "str", "timestamp": "datetime64[ms, UTC]"})
-    values = np.random.default_rng(7).uniform(10, 90, (len(frame), 2))
-    return frame.assign(cpu=values[:, 0], net=values[:, 1])
+    return two_hours()
 
 
 def split(store, frame, part=EXPORT_PART, metrics=None):
@@ -48,6 +43,12 @@ def split(store, frame, part=EXPORT_PART, metrics=None):
 
 def layer(store, name, part=None):
     return store.read_hours(name, TEN, NOON, part=part)
+
+
+def spoil(rows, places, cpu):
+    """Leave rows without a possible value."""
+    rows.loc[places, "cpu"] = cpu
+    rows.loc[places, "net"] = np.nan
 
 
 def reasons(store):
@@ -61,10 +62,10 @@ def test_ten_ways_to_damage_a_row_are_ten_reasons(store, rows):
     rows.loc[0, "instance_id"] = None
     rows.loc[1, "instance_id"] = ""
     rows.loc[2, "instance_id"] = "web\x1b[2J"
-    rows.loc[3, "cpu"] = 300.5
-    rows.loc[4, "cpu"] = -1.0
-    rows.loc[5, "cpu"] *= 1000
-    rows.loc[6, "net"] = np.inf
+    spoil(rows, 3, 300.5)
+    spoil(rows, 4, -1.0)
+    rows.loc[5, ["cpu", "net"]] = [1000.0, 2e15]
+    rows.loc[6, ["cpu", "net"]] = [np.nan, np.inf]
     rows.loc[7, "timestamp"] += timedelta(seconds=30)
     rows.loc[8, ["cpu", "net"]] = np.nan
     damaged = pd.concat([rows, rows.iloc[[9]].assign(cpu=1.0)], ignore_index=True)
@@ -76,8 +77,9 @@ def test_ten_ways_to_damage_a_row_are_ten_reasons(store, rows):
     assert layer(store, "quarantine")["reasons"].value_counts().to_dict() == {
         "instance_id is missing": 1,
         NAME: 2,
-        "cpu outside [0, 100] %": 3,
-        "net outside [-inf, inf]": 1,
+        f"{MOSTLY_IMPOSSIBLE}; cpu outside [0, 100] %": 2,
+        f"{MOSTLY_IMPOSSIBLE}; cpu outside [0, 100] %; net outside [-inf, inf]": 1,
+        f"{MOSTLY_IMPOSSIBLE}; net outside [-inf, inf]": 1,
         "timestamp off the grid of 300 s": 1,
         "no metric has a value": 1,
         REPEATED: 1,
@@ -102,40 +104,57 @@ def test_text_for_numbers_is_an_error_that_names_the_column_and_writes_nothing(s
 
 def test_a_corrected_bound_brings_its_rows_back_and_leaves_the_others(store, rows):
     # GIVEN rows in quarantine: two beyond a bound that was wrong, one beyond any, one without values
-    rows.loc[[3, 30], "cpu"] = 150.0
-    rows.loc[4, "cpu"] = -1.0
+    spoil(rows, [3, 30], 150.0)
+    spoil(rows, 4, -1.0)
     rows.loc[8, ["cpu", "net"]] = np.nan
     split(store, rows)
 
     # WHEN they are judged again by the corrected catalogue
-    done = revalidate.replay(store, catalogue(upper=200.0), INTERVAL)
+    done = revalidate.revalidate(store, catalogue(upper=200.0), INTERVAL)
 
     # THEN the two are validated, and the layers are as if the bound had always been that
-    assert done == Replayed(4, 2, 2, {"cpu outside [0, 200] %": 1, "no metric has a value": 1})
+    left = {MOSTLY_IMPOSSIBLE: 1, "cpu outside [0, 200] %": 1, "no metric has a value": 1}
+    assert done == Revalidated(4, 2, 2, left)
     after = {key: data for key, data in store.client.objects.items() if "quarantine" not in key}
     assert set(reasons(store)) == {("a", "10:20"), ("a", "10:40")}
     split(store, rows, metrics=catalogue(upper=200.0))
     assert {key: data for key, data in store.client.objects.items() if "quarantine" not in key} == after
 
 
-def test_a_second_replay_changes_nothing(store, rows):
-    rows.loc[[3, 4], "cpu"] = [150.0, -1.0]
+def test_rows_that_came_from_the_future_stay_in_quarantine(store, rows, monkeypatch):
+    # GIVEN two rows beyond a bound, and a clock for which the newest row of each instance is ahead, one of the two too
+    spoil(rows, [3, 47], 150.0)
+    monkeypatch.setattr(clock, "now", lambda: NOON - timedelta(minutes=16))
     split(store, rows)
-    revalidate.replay(store, catalogue(upper=200.0), INTERVAL)
+
+    # WHEN they are judged again by the corrected catalogue, a day later
+    monkeypatch.setattr(clock, "now", lambda: NOON + timedelta(days=1))
+    done = revalidate.revalidate(store, catalogue(upper=200.0), INTERVAL)
+
+    # THEN the two stay with their reason: their times are as wrong as before
+    assert (done.rows, done.validated, done.left) == (3, 1, 2)
+    assert {key for key, reason in reasons(store).items() if was_ahead(reason)} == {("a", "11:55"), ("b", "11:55")}
+
+
+def test_a_second_replay_changes_nothing(store, rows):
+    spoil(rows, [3, 4], [150.0, -1.0])
+    rows.loc[[5, 6], "cpu"] = [150.0, -1.0]
+    split(store, rows)
+    revalidate.revalidate(store, catalogue(upper=200.0), INTERVAL)
     before = dict(store.client.objects)
-    assert revalidate.replay(store, catalogue(upper=200.0), INTERVAL) == Replayed(
-        1, 0, 1, {"cpu outside [0, 200] %": 1}
+    assert revalidate.revalidate(store, catalogue(upper=200.0), INTERVAL) == Revalidated(
+        1, 0, 1, LEFT, 0, {"cpu outside [0, 100] %": 1}
     )
     assert store.client.objects == before
 
 
 def test_a_replay_keeps_to_its_interval_and_part(store, rows):
     # GIVEN rows of two hours and of two sources, all beyond a bound
-    split(store, rows.assign(cpu=150.0))
-    split(store, rows.assign(cpu=150.0, instance_id=rows["instance_id"] + "-csv"), CSV_PART)
+    split(store, rows.assign(cpu=150.0, net=np.nan))
+    split(store, rows.assign(cpu=150.0, net=np.nan, instance_id=rows["instance_id"] + "-csv"), CSV_PART)
 
     # WHEN half an hour is judged again
-    done = revalidate.replay(store, catalogue(upper=200.0), Interval(TEN, TEN + timedelta(minutes=30), 300))
+    done = revalidate.revalidate(store, catalogue(upper=200.0), Interval(TEN, TEN + timedelta(minutes=30), 300))
 
     # THEN its rows have moved within their parts, those around them have not
     assert (done.rows, done.validated) == (24, 24)
@@ -146,15 +165,15 @@ def test_a_replay_keeps_to_its_interval_and_part(store, rows):
 def test_a_row_that_is_there_already_stays_in_quarantine(store, rows):
     # GIVEN a repeated row, and one that a file has brought meanwhile
     repeated = pd.concat([rows, rows.iloc[[9]].assign(cpu=1.0)], ignore_index=True)
-    repeated.loc[20, "cpu"] = 150.0
-    split(store, repeated)
     split(store, rows.iloc[[20]], CSV_PART)
+    spoil(repeated, 20, 150.0)
+    split(store, repeated)
 
     # WHEN
-    done = revalidate.replay(store, catalogue(upper=200.0), INTERVAL)
+    done = revalidate.revalidate(store, catalogue(upper=200.0), INTERVAL)
 
     # THEN
-    assert done == Replayed(2, 0, 2, {REPEATED: 1, TAKEN: 1})
+    assert done == Revalidated(2, 0, 2, {REPEATED: 1, TAKEN: 1})
     validated = layer(store, "validated")
     assert not validated.duplicated(["instance_id", "timestamp"]).any()
     assert len(validated) == 48
@@ -162,7 +181,8 @@ def test_a_row_that_is_there_already_stays_in_quarantine(store, rows):
 
 def test_killed_before_the_quarantine_is_written_a_row_is_not_counted_twice(store, rows, monkeypatch):
     # GIVEN a replay that dies between the two writes
-    rows.loc[[3, 4], "cpu"] = [150.0, -1.0]
+    spoil(rows, [3, 4], [150.0, -1.0])
+    rows.loc[5, "cpu"] = -2.0
     split(store, rows)
     written = Store.write_hours
 
@@ -173,60 +193,65 @@ def test_killed_before_the_quarantine_is_written_a_row_is_not_counted_twice(stor
 
     monkeypatch.setattr(Store, "write_hours", dies)
     with pytest.raises(ConnectionError):
-        revalidate.replay(store, catalogue(upper=200.0), INTERVAL)
+        revalidate.revalidate(store, catalogue(upper=200.0), INTERVAL)
     monkeypatch.undo()
 
     # WHEN it runs again
-    done = revalidate.replay(store, catalogue(upper=200.0), INTERVAL)
+    done = revalidate.revalidate(store, catalogue(upper=200.0), INTERVAL)
 
     # THEN the row is in one place
-    assert done == Replayed(1, 0, 1, {"cpu outside [0, 200] %": 1})
+    assert done == Revalidated(1, 0, 1, LEFT, 0, {"cpu outside [0, 100] %": 1})
     assert len(layer(store, "validated")) + len(layer(store, "quarantine")) == 48
 
 
 def test_rows_of_an_older_catalogue_are_judged_by_the_columns_of_today(store, rows):
     # GIVEN rows without a metric that the catalogue has now, with one that it has no longer
-    rows.loc[3, "cpu"] = 150.0
+    spoil(rows, 3, 150.0)
     split(store, rows)
     today = Catalogue((Metric("cpu", "Test", "CPU", upper=200.0), Metric("new", "Test", "New")))
 
     # WHEN / THEN
-    assert revalidate.replay(store, today, INTERVAL).validated == 1
+    assert revalidate.revalidate(store, today, INTERVAL).validated == 1
     assert layer(store, "validated")["cpu"].max() == 150.0
 
 
 def test_what_is_held_is_shown_with_reasons_and_part(store, rows):
-    rows.loc[3, "cpu"] = 150.0
+    spoil(rows, 3, 150.0)
     split(store, rows)
-    shown = revalidate.held(store, TEN, NOON)
+    shown = revalidate.read_quarantined(store, catalogue(), TEN, NOON)
     assert shown[["instance_id", "reasons", "part"]].to_numpy().tolist() == [
-        ["a", "cpu outside [0, 100] %", EXPORT_PART]
+        ["a", f"{MOSTLY_IMPOSSIBLE}; cpu outside [0, 100] %", EXPORT_PART]
     ]
-    assert revalidate.held(store, NOON, NOON + timedelta(days=1)).empty
+    assert revalidate.read_quarantined(store, catalogue(), NOON, NOON + timedelta(days=1)).empty
 
 
 def test_an_empty_quarantine_is_no_work(store):
-    assert revalidate.replay(store, catalogue(), INTERVAL) == Replayed(0, 0, 0, {})
+    assert revalidate.revalidate(store, catalogue(), INTERVAL) == Revalidated(0, 0, 0, {})
 
 
 # ------------------------------------------------------------------------------------------------------- bad objects
 
 
-@pytest.mark.parametrize("name", ["raw", "validated"])
 @pytest.mark.parametrize("spoil", [lambda data: b"no parquet", lambda data: data[: len(data) // 2], lambda data: b""])
-def test_a_corrupt_object_is_named_and_nothing_is_written(store, rows, name, spoil):
-    # GIVEN two validated hours, and an object that was damaged since: of raw, or of the time before that is compared
+def test_a_corrupt_object_is_named_and_one_to_compare_with_is_left_out(store, rows, spoil, caplog):
+    # GIVEN two validated hours, and two damaged objects: one of raw, and one of the time before that is compared
     split(store, rows)
     before = rows.assign(timestamp=rows["timestamp"] - timedelta(hours=2))
     store.write_hours("validated", before, TEN - timedelta(hours=2), TEN)
-    key = hour_key(name, TEN if name == "raw" else TEN - timedelta(hours=1))
-    store.client.objects[key] = spoil(store.client.objects[key])
+    raw, earlier = hour_key("raw", TEN), hour_key("validated", TEN - timedelta(hours=1))
+    whole = store.client.objects[raw]
+    for key in (raw, earlier):
+        store.client.objects[key] = spoil(store.client.objects[key])
     objects = dict(store.client.objects)
 
     # WHEN / THEN
-    with pytest.raises(StoreError, match=key):
+    with pytest.raises(StoreError, match=raw):
         split_interval(store, catalogue(), INTERVAL)
     assert store.client.objects == objects
+    # AND without the first of them the interval is validated, and the second is named
+    store.client.objects[raw] = whole
+    assert len(split_interval(store, catalogue(), INTERVAL).validated)
+    assert earlier in caplog.text
 
 
 def test_an_object_replaced_while_it_is_read_counts_as_it_was_or_as_it_is(store, rows, monkeypatch):
@@ -257,7 +282,7 @@ def test_an_object_replaced_while_it_is_read_counts_as_it_was_or_as_it_is(store,
 
 def test_killed_between_the_layers_the_next_run_completes_both(store, rows):
     # GIVEN a row in quarantine, and a run by a catalogue that lets it pass, which dies half way
-    rows.loc[3, "cpu"] = 150.0
+    spoil(rows, 3, 150.0)
     split(store, rows)
     store.client.dies_at = hour_key("validated", TEN)
     with pytest.raises(ConnectionError):

@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from riskwatch_expectations.suites.rows import MOSTLY_IMPOSSIBLE
 from riskwatch_expectations.validate import Finding, Interval, ValidationError, validate
+from riskwatch_lambda import arrival
+from riskwatch_ml.core import clock
 from riskwatch_ml.schema import catalogue, metric_rows
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -26,7 +29,7 @@ def rows():
         for place, name in enumerate(("a", "b"))
         for column, feature in enumerate(NAMES)
     ]
-    return metric_rows.widen(series, CATALOGUE).rows
+    return metric_rows.pivot(series, CATALOGUE).rows
 
 
 def test_good_rows_pass_unchanged(rows):
@@ -47,10 +50,6 @@ def test_good_rows_pass_unchanged(rows):
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
-        ("cpu_utilization", 100.5, "cpu_utilization outside [0, 100] %"),
-        ("cpu_utilization", -0.1, "cpu_utilization outside [0, 100] %"),
-        ("network_in_mb", -1.0, "network_in_mb outside [0, inf] MB"),
-        ("latency_ms", np.inf, "latency_ms outside [0, inf] ms"),
         ("timestamp", TEN + timedelta(minutes=16), "timestamp off the grid of 300 s"),
         (
             "timestamp",
@@ -103,16 +102,69 @@ def test_of_duplicates_the_first_stays(rows):
     assert outcome.quarantined["reasons"].tolist() == ["a second row of the same instance and time"] * 2
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("cpu_utilization", 100.5, "cpu_utilization outside [0, 100] %"),
+        ("cpu_utilization", -0.1, "cpu_utilization outside [0, 100] %"),
+        ("network_in_mb", -1.0, "network_in_mb outside [0, inf] MB"),
+        ("latency_ms", np.inf, "latency_ms outside [0, inf] ms"),
+        ("latency_ms", 2e15, "latency_ms outside [0, inf] ms"),
+    ],
+)
+def test_one_impossible_value_costs_that_value(rows, column, value, reason):
+    # GIVEN one impossible value
+    rows.loc[3, column] = value
+
+    # WHEN
+    outcome = validate(rows, CATALOGUE, INTERVAL)
+
+    # THEN its row stays without it, and the value is refused with its reason
+    assert outcome.quarantined.empty
+    expected = rows.copy()
+    expected.loc[3, column] = np.nan
+    pd.testing.assert_frame_equal(outcome.validated, expected)
+    assert outcome.refused.to_numpy().tolist() == [
+        ["a", pd.Timestamp(TEN) + timedelta(minutes=15), column, value, reason]
+    ]
+    assert outcome.value_reasons == {reason: 1}
+    assert (outcome.values_kept, outcome.values_refused) == (len(rows) * len(NAMES) - 1, 1)
+
+
+def test_a_row_is_refused_if_more_than_half_of_its_metrics_are_impossible(rows):
+    # GIVEN a row with five of ten values impossible, one with six, and one with one value, which is impossible
+    rows.loc[0, NAMES[:5]] = -1.0
+    rows.loc[1, NAMES[:6]] = -1.0
+    rows.loc[2, NAMES[1:]] = np.nan
+    rows.loc[2, NAMES[0]] = -1.0
+
+    # WHEN
+    outcome = validate(rows, CATALOGUE, INTERVAL)
+
+    # THEN the first stays with five values; the others are in quarantine with all their values and every reason
+    assert outcome.validated.loc[0, NAMES].notna().tolist() == [False] * 5 + [True] * 5
+    assert len(outcome.validated) == len(rows) - 2
+    pd.testing.assert_frame_equal(outcome.quarantined[NAMES], rows.loc[1:2, NAMES].reset_index(drop=True))
+    first, second = outcome.quarantined["reasons"]
+    assert first.split("; ")[0] == second.split("; ")[0] == MOSTLY_IMPOSSIBLE
+    assert [reason.split()[0] for reason in first.split("; ")[1:]] == NAMES[:6]
+    # AND values in = values kept + values refused
+    assert outcome.values_kept + outcome.values_refused == int(rows[NAMES].notna().to_numpy().sum())
+    assert outcome.values_refused == 5 + 10 + 1
+
+
 def test_several_reasons_stand_together(rows):
-    # GIVEN
-    rows.loc[0, ["cpu_utilization", "disk_read_mb"]] = -1.0
+    # GIVEN a row off the grid with an impossible value
+    rows.loc[11, "timestamp"] -= timedelta(seconds=1)
+    rows.loc[11, "cpu_utilization"] = -1.0
 
     # WHEN
     outcome = validate(rows, CATALOGUE, INTERVAL)
 
     # THEN
-    expected = "cpu_utilization outside [0, 100] %; disk_read_mb outside [0, inf] MB"
+    expected = "timestamp off the grid of 300 s; cpu_utilization outside [0, 100] %"
     assert outcome.quarantined["reasons"].tolist() == [expected]
+    assert outcome.refused.empty
 
 
 def test_a_constant_metric_is_only_noted(rows):
@@ -153,3 +205,16 @@ def test_what_is_no_table_of_metric_rows_is_an_error(rows, spoil, words):
     # GIVEN / WHEN / THEN the failed expectation is named
     with pytest.raises(ValidationError, match=words):
         validate(spoil(rows), CATALOGUE, INTERVAL)
+
+
+def test_rows_ahead_of_the_clock_are_refused_with_the_likely_cause(rows, monkeypatch):
+    # GIVEN rows until 10:55, and a clock that says 10:20
+    monkeypatch.setattr(clock, "now", lambda: TEN + timedelta(minutes=20))
+
+    # WHEN
+    outcome = validate(rows, CATALOGUE, INTERVAL)
+
+    # THEN those after 10:30 are refused, most by half an hour: rows in = validated + refused
+    assert outcome.validated["timestamp"].max() == TEN + timedelta(minutes=30)
+    assert (len(outcome.validated), len(outcome.quarantined)) == (14, 10)
+    assert outcome.reasons == {arrival.refusal(arrival.CLOCK): 4, arrival.refusal(arrival.TIME_ZONE): 6}

@@ -5,6 +5,10 @@ models say which operation each one sends.
 """
 
 import ast
+import json
+import re
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +17,8 @@ import pytest
 from botocore import xform_name
 
 from riskwatch_infra import deploy
+from riskwatch_ml.schema import catalogue
+from riskwatch_ml.storage import keys
 
 ROOT = deploy.TEMPLATE.parents[2]
 FUNCTION = ("lambda/riskwatch_lambda",)
@@ -122,6 +128,105 @@ def test_the_function_may_do_what_it_does_and_nothing_else(resources):
 
 def test_the_dags_and_pages_may_do_what_they_do_and_nothing_else(resources):
     assert granted(resources["AirflowPolicy"]["Properties"]["PolicyDocument"]) == needed(AIRFLOW)
+
+
+TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
+KINDS = catalogue.load_all(("ec2", "rds"))
+ID, CHECKSUM = "20261122T100000Z", "ab" * 32
+# A key of each kind that the DAGs and the commands write, and of each kind that they only read.
+WRITTEN = (
+    *(keys.hour_key(layer, TEN) for layer in (keys.RAW, keys.VALIDATED, keys.QUARANTINE, keys.REFUSED_VALUES)),
+    *(keys.hour_key(keys.LABELLED_ROWS, TEN), keys.COMPACTION_MARK, keys.tagged("eu-west-1")),
+    *(keys.vanished("default", kind) for kind in KINDS),
+    *(keys.hour_key(keys.of_kind(keys.RAW, kind), TEN) for kind in KINDS),
+    *(keys.STREAM_MARK, keys.LAST_SEEN, keys.SERVING, keys.training_rows(ID)),
+    *(keys.REPORTED_HEALTH, keys.REPORTED_UNREADABLE),
+    *(keys.candidate(ID, "kmeans"), keys.candidate_summary(keys.candidate(ID, "kmeans")), keys.ranking(ID)),
+    *(keys.contest(ID), keys.artifact(CHECKSUM), keys.ledger_entry(TEN, "promote", CHECKSUM), keys.report(TEN)),
+    *(keys.data_docs(TEN, TEN, "default"), f"{keys.hour_prefix(keys.REFUSED, TEN)}a.json.gz"),
+    keys.resent(f"{keys.hour_prefix(keys.REFUSED, TEN)}a.json.gz"),
+)
+READ_ONLY = (f"{keys.hour_prefix(keys.ARRIVED, TEN)}a.json.gz", keys.INVENTORY, "anything", "labelled/other.json")
+
+
+def writers(document):
+    """Return the key patterns under which a policy allows PutObject."""
+    return [
+        resource["Fn::Sub"].removeprefix("${Bucket.Arn}/")
+        for item in document["Statement"]
+        if "s3:PutObject" in granted({"Statement": [item]})
+        for resource in (item["Resource"] if isinstance(item["Resource"], list) else [item["Resource"]])
+    ]
+
+
+def test_the_dags_write_only_under_the_prefixes_that_they_write(resources):
+    patterns = writers(resources["AirflowPolicy"]["Properties"]["PolicyDocument"])
+
+    # GIVEN / WHEN / THEN
+    def may_write(key):
+        return any(fnmatchcase(key, pattern) for pattern in patterns)
+
+    assert [key for key in WRITTEN if not may_write(key)] == []
+    assert [key for key in READ_ONLY if may_write(key)] == []
+    # AND no pattern is left over, but that of MLflow, which the settings of the container form may place here
+    used = {pattern for pattern in patterns for key in WRITTEN if fnmatchcase(key, pattern)}
+    assert set(patterns) - used == {"mlflow/*"}
+
+
+def test_the_policy_of_the_dags_fits_into_what_iam_allows(resources):
+    # GIVEN the longest name of a stack, in a region with a long name
+    arn = f"arn:aws-us-gov:service:ap-southeast-2:123456789012:{'n' * 26}-123456789012-ap-southeast-2"
+    text = json.dumps(resources["AirflowPolicy"]["Properties"]["PolicyDocument"], separators=(",", ":"))
+
+    # WHEN each reference is an ARN
+    text = re.sub(r'\{"(?:Ref|Fn::GetAtt|Fn::Sub)":"(?:\$\{[A-Za-z.]+\})?([^"]*)"\}', rf'"{arn}\1"', text)
+
+    # THEN a managed policy has at most 6,144 characters
+    assert text.count(arn) > 25
+    assert len(text) <= 6_144
+
+
+def test_every_prefix_of_the_bucket_is_in_this_test():
+    constants = {value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
+    known = (*WRITTEN, *READ_ONLY)
+    assert [value for value in constants if not any(key.startswith(value) for key in known)] == []
+
+
+def test_ledger_and_artifacts_are_created_and_never_overwritten(resources):
+    # GIVEN the statement of the bucket's policy that no permission of a role outweighs
+    statements = resources["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    (denied,) = [item for item in statements if item["Action"] == "s3:PutObject"]
+
+    # THEN a PUT without If-None-Match is denied to all
+    assert (denied["Effect"], denied["Principal"]) == ("Deny", "*")
+    assert denied["Condition"] == {"Null": {"s3:if-none-match": "true"}}
+    kept = [resource["Fn::Sub"].partition("${Bucket}/")[2] for resource in denied["Resource"]]
+    for key in (keys.ledger_entry(TEN, "promote", CHECKSUM), keys.artifact(CHECKSUM)):
+        assert any(fnmatchcase(key, pattern) for pattern in kept)
+    assert not any(fnmatchcase(key, pattern) for key in WRITTEN[:10] for pattern in kept)
+    # AND the DAGs may delete none of them
+    policy = resources["AirflowPolicy"]["Properties"]["PolicyDocument"]
+    deletable = next(item["Resource"] for item in policy["Statement"] if item["Action"] == "s3:DeleteObject")
+    assert not [item for item in deletable if item["Fn::Sub"].endswith(("/ledger/*", "/artifacts/*", "Arn}/*"))]
+
+
+@pytest.mark.parametrize(
+    ("path", "count"),
+    [
+        ("ml/riskwatch_ml/registry/ledger.py", 1),
+        ("ml/riskwatch_ml/registry/reconcile.py", 1),
+        ("plugins/riskwatch_airflow/tasks/promote.py", 1),
+    ],
+)
+def test_whoever_writes_the_record_asks_for_a_new_object(path, count):
+    # GIVEN the calls that write ledger entries and artifacts in service
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    puts = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "attr", "") == "put_bytes"]
+
+    # WHEN / THEN
+    assert len(puts) == count
+    for call in puts:
+        assert [word.value.value for word in call.keywords if word.arg == "if_absent"] == [True]
 
 
 def test_the_reader_of_another_account_may_do_what_the_hook_does_there(load):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from riskwatch_airflow.tasks import heartbeat
-from riskwatch_infra import deploy
+from riskwatch_infra import deploy, live_alias
 from riskwatch_lambda import logs
 from riskwatch_lambda.episodes import repository
 from riskwatch_lambda.events import tick
@@ -106,7 +106,7 @@ def test_a_batch_is_tried_again_until_the_stream_is_about_to_forget_it(resources
     assert mapping["StartingPosition"] == "TRIM_HORIZON"
     assert mapping["BisectBatchOnFunctionError"] is True
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    # THEN attempts do not run out, and what is given up can still be read from the stream for an hour
+    # THEN attempts do not run out, and a dropped batch can still be read from the stream for an hour
     assert mapping["MaximumRetryAttempts"] == -1
     retention_s = resources["Stream"]["Properties"]["RetentionPeriodHours"] * 3600
     assert mapping["MaximumRecordAgeInSeconds"] == retention_s - 3600
@@ -125,11 +125,11 @@ def test_alarms_tell_operations_and_never_those_who_get_alerts(resources):
     assert dead["Dimensions"] == [{"Name": "QueueName", "Value": {"Fn::GetAtt": "DeadLetterQueue.QueueName"}}]
     assert (dead["ComparisonOperator"], dead["Threshold"]) == ("GreaterThanThreshold", 0)
     assert dead["TreatMissingData"] == "notBreaching"
-    # AND rows that wait are told long before they are given up
+    # AND rows that wait raise an alarm long before they are dropped
     wait_s = alarms["RowsWaitAlarm"]["Threshold"] / 1000
     assert alarms["RowsWaitAlarm"]["MetricName"] == "IteratorAge"
     assert wait_s * 10 < resources["StreamMapping"]["Properties"]["MaximumRecordAgeInSeconds"]
-    # AND nobody who subscribes to alerts hears of it
+    # AND subscribers of alerts get no such message
     topics = {name: item["Properties"]["TopicArn"] for name, item in resources.items() if "Subscription" in name}
     assert topics.pop("OperationsEmailSubscription") == {"Ref": "OperationsTopic"}
     assert all(topic == {"Ref": "Topic"} for topic in topics.values())
@@ -141,7 +141,7 @@ def test_the_alarm_on_silence_reads_what_the_function_reports_of_ticks(resources
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", name)
     alarm = resources["NothingArrivesAlarm"]["Properties"]
     # WHEN it reports an answered tick
-    logs.sign_of_life(5, tick.ANSWERED)
+    logs.heartbeat(5, tick.ANSWERED)
     # THEN it is the metric that the alarm asks for, with the same dimensions, and no other stack's
     line = json.loads(capsys.readouterr().out)
     (directive,) = line["_aws"]["CloudWatchMetrics"]
@@ -222,6 +222,7 @@ def test_what_can_be_made_again_expires_and_the_record_never_does(template, reso
     # GIVEN the keys that are read for good, however old THEN no rule touches them
     for key in (
         "validated/dt=", "labelled/rows/dt=", "labelled/watermark.json", "artifacts/", "ledger/", "config/", "stream/",
+        "health/",
     ):  # fmt: skip
         assert not [prefix for prefix in days if key.startswith(prefix)], key
     # AND arrived rows outlive the time in which compaction looks for them, whatever is chosen
@@ -289,3 +290,41 @@ def test_the_agents_configuration_collects_what_the_catalogue_reads():
         for item in settings.get("measurement", [])
     }
     assert named == collected
+
+
+ALIAS_BYTES = """\
+  PlaceholderVersion:
+    Type: AWS::Lambda::Version
+    DeletionPolicy: Retain
+    UpdateReplacePolicy: Retain
+    Properties:
+      FunctionName: !Ref Function
+      Description: placeholder
+
+  LiveAlias:
+    Type: AWS::Lambda::Alias
+    Properties:
+      FunctionName: !Ref Function
+      FunctionVersion: !GetAtt PlaceholderVersion.Version
+      Name: live
+      Description: The promoted model; moved by promotion and rollback only
+
+"""
+
+
+def test_the_alias_and_its_version_never_change():
+    # A change of one byte moves `live` to the placeholder at the next deployment of every user, or fails it.
+    assert ALIAS_BYTES in deploy.TEMPLATE.read_text(encoding="utf-8")
+    assert live_alias.ALIAS == "live"
+
+
+def test_the_stack_policy_denies_updates_of_the_alias_and_its_version_only(resources):
+    allow, deny = json.loads(deploy.POLICY.read_text(encoding="utf-8"))["Statement"]
+    assert (allow["Effect"], allow["Action"], allow["Resource"]) == ("Allow", "Update:*", "*")
+    protected = [
+        name
+        for name, item in resources.items()
+        if item["Type"].startswith("AWS::Lambda::") and item["Type"].endswith(("Alias", "Version"))
+    ]
+    assert (deny["Effect"], deny["Action"]) == ("Deny", "Update:*")
+    assert sorted(deny["Resource"]) == sorted(f"LogicalResourceId/{name}" for name in protected)

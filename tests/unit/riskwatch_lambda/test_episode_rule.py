@@ -6,15 +6,30 @@ import math
 
 import pytest
 
-from riskwatch_lambda.episode_rule import QUIET, EpisodeState, Replay, Rule, RuleError, Span, advance, cooling, replay
+from riskwatch_lambda.clock import DAY_MS
+from riskwatch_lambda.episode_rule import (
+    NEW_INSTANCE_FACTOR,
+    NO_EPISODE,
+    BaselineKind,
+    EpisodeState,
+    Replay,
+    ReplayedEpisode,
+    Rule,
+    RuleError,
+    advance,
+    close_expired,
+    in_cooldown,
+    is_expired,
+    replay,
+)
 
 RULE = Rule(close_rows=2)
 DOCUMENT = {"m": 1, "n": 1, "close_rows": 2, "paging_threshold": 1.5, "cooldown_s": 3600, "group_s": 900}
 
 
-def run(pages: str, rule: Rule = RULE, *, known: bool = True) -> tuple[str, list[tuple[int, int | None]]]:
+def run(pages: str, rule: Rule = RULE) -> tuple[str, list[tuple[int, int | None]]]:
     """Replay a row a letter, P paging and . quiet, at 1, 2, 3, ...; alerts come back as A."""
-    result = replay([(ts, letter == "P", 1.0) for ts, letter in enumerate(pages, 1)], rule, known)
+    result = replay([(ts, letter == "P", 1.0) for ts, letter in enumerate(pages, 1)], rule)
     return "".join("A" if alert else "." for alert in result.alerts), [span[:2] for span in result.episodes]
 
 
@@ -45,25 +60,30 @@ def test_two_of_three_rows_must_page_when_the_rule_says_so(pages, alerts):
     assert run(pages, Rule(m=2, n=3, close_rows=2))[0] == alerts
 
 
-def test_an_instance_without_a_baseline_of_its_own_never_opens():
-    # GIVEN pages only, of an instance not seen in training, WHEN they are followed, THEN nobody is called
-    assert run("PPPP", known=False) == ("....", [])
+def test_the_threshold_of_a_new_instance_is_a_factor_higher_and_an_unknown_role_has_none():
+    # GIVEN a rule with a factor of 1.75, WHEN the factor of each kind of baseline is read
+    rule = Rule(new_instance_factor=1.75)
+
+    # THEN known instances have 1, new ones the factor, and those of an unknown role no score that pages
+    assert [rule.factor(kind) for kind in BaselineKind] == [1.0, 1.75, math.inf]
 
 
-def test_an_open_episode_of_an_instance_that_is_no_longer_known_still_closes():
-    # GIVEN an open episode, WHEN quiet rows come under a model that does not know the instance
-    state = advance(QUIET, 1, True, 2.0, RULE).state
-    for ts in (2, 3):
-        state = advance(state, ts, False, 0.5, RULE, known=False).state
+def test_a_rule_of_an_earlier_release_has_the_default_factor():
+    # GIVEN the rule of a document without the key, WHEN it is read, THEN new instances have the default
+    assert Rule.of(DOCUMENT).new_instance_factor == NEW_INSTANCE_FACTOR >= 1
 
-    # THEN it closes
-    assert state == EpisodeState(False, 1, 3, 3, 2, 2.0)
+
+@pytest.mark.parametrize("factor", [0.9, math.inf, "2", True])
+def test_a_factor_that_is_no_finite_number_from_one_on_is_refused(factor):
+    # GIVEN a factor that would page new instances sooner, or is no number, WHEN it is read, THEN the error names it
+    with pytest.raises(RuleError, match="new_instance_factor"):
+        Rule.of({**DOCUMENT, "new_instance_factor": factor})
 
 
 def test_rows_that_come_again_change_nothing_and_keep_their_alert():
     # GIVEN the rows 1 to 5, an episode in [2, 4) among them
     rows = [(1, False), (2, True), (3, False), (4, False), (5, False)]
-    state, first = QUIET, []
+    state, first = NO_EPISODE, []
     for ts, pages in rows:
         step = advance(state, ts, pages, 1.0, RULE)
         state = step.state
@@ -88,16 +108,16 @@ def test_the_peak_is_the_highest_score_and_survives_rows_without_one():
     rows = [(1, True, math.nan), (2, True, 3.0), (3, True, math.nan), (4, True, 2.0)]
 
     # WHEN it is replayed, THEN the peak is that of the rows with a score
-    assert replay(rows, RULE) == Replay([True] * 4, [Span(1, None, 3.0)])
+    assert replay(rows, RULE) == Replay([True] * 4, [ReplayedEpisode(1, None, 3.0)])
 
 
 def test_cooldown_counts_from_the_opening_of_the_last_told_episode():
-    # GIVEN a cool-down of an hour, WHEN the last told episode opened at 0, THEN another one may be told that opens from
-    # the hour on, and any if none was told
+    # GIVEN a cool-down of an hour, WHEN the last reported episode opened at 0
+    # THEN another one is paged if it opens from the hour on, and any if none was reported
     rule = Rule(cooldown_s=3600)
-    assert cooling(rule, 0, 3_599_999)
-    assert not cooling(rule, 0, 3_600_000)
-    assert not cooling(rule, None, 0)
+    assert in_cooldown(rule, 0, 3_599_999)
+    assert not in_cooldown(rule, 0, 3_600_000)
+    assert not in_cooldown(rule, None, 0)
 
 
 @pytest.mark.parametrize(
@@ -116,3 +136,22 @@ def test_a_rule_that_makes_no_sense_is_refused(changes, reason):
     assert Rule.of(DOCUMENT).paging_threshold == 1.5
     with pytest.raises(RuleError, match=reason):
         Rule.of({**DOCUMENT, **changes})
+
+
+def test_an_open_episode_expires_after_more_than_a_day_without_a_row():
+    # GIVEN an open episode with a row at 1,000 ms, WHEN a day has passed THEN it goes on
+    state = EpisodeState(True, 500, 1_000, None, 1, 2.0)
+    assert not is_expired(1_000, 1_000 + DAY_MS)
+    assert close_expired(state, 1_000 + DAY_MS) is state
+
+    # WHEN more than a day has passed THEN it is closed at that time, with peak and newest row as they were
+    now_ms = 1_000 + DAY_MS + 1
+    assert is_expired(1_000, now_ms)
+    assert close_expired(state, now_ms) == EpisodeState(False, 500, 1_000, now_ms, 1, 2.0)
+
+
+@pytest.mark.parametrize(
+    "state", [NO_EPISODE, EpisodeState(False, 500, 2_000, 2_000, 2, 2.0)], ids=["never open", "closed"]
+)
+def test_an_episode_that_is_not_open_does_not_expire(state):
+    assert close_expired(state, 10 * DAY_MS) is state

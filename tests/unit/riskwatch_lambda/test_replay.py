@@ -31,7 +31,7 @@ def test_every_episode_of_the_backtest_is_opened_and_told_once(fleet, before, li
     # WHEN the function labels the same rows
     world = replaying.labelled(fleet, before.models, limits)
 
-    # THEN it opened the same, and each episode and its end was told once
+    # THEN it opened the same, and each episode and its end was reported once
     replaying.check(fleet, before, world)
     # AND no day has more pages than the budget
     pages = Counter(
@@ -40,3 +40,18 @@ def test_every_episode_of_the_backtest_is_opened_and_told_once(fleet, before, li
         if message["event"] == "opened"
     )
     assert max(pages.values(), default=0) <= limits.service
+
+
+def test_rows_without_the_metrics_that_opened_an_episode_do_not_close_it_in_the_backtest_either():
+    # GIVEN a day with incidents in which three of ten values are missing
+    fleet = replaying.simulated(2, 1, ("web-1", "database-1", "cache-2"), holes=0.3)
+    before = replaying.backtested(fleet, refit_hours=24)
+    assert len(before.openings) >= 3
+
+    # WHEN the function labels the same rows
+    world = replaying.labelled(fleet, before.models, Limits())
+
+    # THEN it opened and closed the same, and rows that did not page, with metrics missing, lie in episodes
+    replaying.check(fleet, before, world)
+    alerts = [row for row in world.s3.lines("labelled/") if row["alert"] and row["missing"] and not row["unusual"]]
+    assert len(alerts) > 10

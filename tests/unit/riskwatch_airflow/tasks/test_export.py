@@ -10,7 +10,7 @@ from riskwatch_airflow.assets import VALIDATED_METRICS
 from riskwatch_airflow.tasks import export
 from riskwatch_ml.ingest import cloudwatch
 from riskwatch_ml.schema import catalogue
-from tests.support.exporting import NINE, TEN, exported, of_run
+from tests.support.exporting import NINE, TEN, exported, from_run
 
 
 def test_an_interval_is_exported_and_split(aws, an_hour):
@@ -22,9 +22,10 @@ def test_an_interval_is_exported_and_split(aws, an_hour):
 
     # WHEN
     fetched = export.fetch(an_hour)
-    told = export.validate(an_hour, export.joined([fetched]))
+    recorded = export.validate(an_hour, export.joined([fetched]))
 
     # THEN 24 rows came in by one call, one went to the quarantine with its reason
+    silent = sorted(set(catalogue.load().names) - {"cpu_utilization", "disk_read_mb"})
     asked = "1 calls of GetMetricData (the limits allow no fewer than 1), 20 metrics (20 predicted), $0.0002 ($0.0002"
     assert fetched == {
         "shard": "default",
@@ -35,8 +36,10 @@ def test_an_interval_is_exported_and_split(aws, an_hour):
                 "end": "2026-11-22T10:00:00.000Z",
                 "period_s": 300,
                 "part": "default",
+                "resource_kind": "ec2",
             }
         ],
+        "kinds": {"ec2": {"rows": 24, "instances": 2, "metrics": 20}},
         "instances": 2,
         "rows": 24,
         "duplicates": 0,
@@ -46,20 +49,21 @@ def test_an_interval_is_exported_and_split(aws, an_hour):
         "metrics": 20,
         "predicted_metrics": 20,
         "left_out": [],
-        "silent": sorted(set(catalogue.load().names) - {"cpu_utilization", "disk_read_mb"}),
+        "silent": silent,
+        "missing": {"disk_read_mb": 1} | dict.fromkeys(silent, 2),
     }
-    assert (told["rows"], told["validated"], told["quarantined"]) == (24, 23, 1)
+    assert (recorded["rows"], recorded["validated"], recorded["quarantined"]) == (24, 23, 1)
     validated = aws.store.read_hours("validated", NINE, TEN)
     quarantined = aws.store.read_hours("quarantine", NINE, TEN)
     assert len(validated) == 23
-    assert quarantined["reasons"].tolist() == ["cpu_utilization outside [0, 100] %"]
+    assert quarantined["reasons"].tolist() == ["most values are impossible; cpu_utilization outside [0, 100] %"]
     assert validated["disk_read_mb"].max() == 2.0
     extra = an_hour["outlet_events"][VALIDATED_METRICS].extra
     assert (extra["validated"], extra["metrics_requested"], extra["cost"]) == (23, 20, "$0.0002")
 
     # AND the page about it can be opened
     page = "docs/validation/2026-11-22T0900Z--2026-11-22T1000Z-default.html"
-    assert told["data_docs"] == [f"http://127.0.0.1:4566/bucket/{page}"]
+    assert recorded["data_docs"] == [f"http://127.0.0.1:4566/bucket/{page}"]
     assert b"cpu_utilization" in aws.s3.objects[page]
 
 
@@ -70,8 +74,8 @@ def test_a_long_interval_is_read_in_chunks_that_fit_into_memory(aws, an_hour, mo
     monkeypatch.setattr(cloudwatch, "CHUNK_POINTS", 288 * 10)
 
     # WHEN
-    told = exported(of_run(an_hour, start, TEN))
-    fetched = export.fetch(of_run(an_hour, start, TEN))
+    recorded = exported(from_run(an_hour, start, TEN))
+    fetched = export.fetch(from_run(an_hour, start, TEN))
 
     # THEN nothing is missing
     assert [chunk["start"] for chunk in fetched["chunks"]] == [
@@ -79,12 +83,12 @@ def test_a_long_interval_is_read_in_chunks_that_fit_into_memory(aws, an_hour, mo
         "2026-11-21T08:00:00.000Z",
         "2026-11-22T08:00:00.000Z",
     ]
-    assert told["rows"] == told["validated"] == 600
+    assert recorded["rows"] == recorded["validated"] == 600
     # AND what is told is the least for the whole, which one call would read, beside what the three took and cost
     assert (fetched["calls"], fetched["least_calls"]) == (3, 1)
     assert fetched["metrics"] == fetched["predicted_metrics"] == 3 * 10
     assert "3 calls of GetMetricData (the limits allow no fewer than 1)" in fetched["told"]
-    assert "read in 3 stretches that fit into memory" in caplog.text
+    assert "read in 3 chunks, to fit into memory" in caplog.text
 
 
 @pytest.mark.parametrize("coarsen", [False, True])
@@ -95,17 +99,17 @@ def test_what_is_older_than_cloudwatch_keeps_is_refused_or_coarsened(aws, an_hou
     aws.cloudwatch.fill("EBSReadBytes", "a", start, 24, 2e6)
 
     # WHEN a backfill asks for them
-    asked = of_run(an_hour, start, start + timedelta(hours=2), "backfill", {"coarsen": coarsen})
+    asked = from_run(an_hour, start, start + timedelta(hours=2), "backfill", {"coarsen": coarsen})
     if not coarsen:
         with pytest.raises(AirflowFailException, match=r"300 s for 63 days: .* set coarsen .* rows of 3600 s"):
             export.fetch(asked)
         assert aws.s3.objects == {}
         return
-    told = exported(asked)
+    recorded = exported(asked)
 
     # THEN with leave to do so there is a row an hour, its sum that of a row's 300 s, and the log says so
     rows = aws.store.read_hours("validated", start, start + timedelta(hours=2))
-    assert told["validated"] == len(rows) == 2
+    assert recorded["validated"] == len(rows) == 2
     assert rows["cpu_utilization"].tolist() == [50.0, 50.0]
     assert rows["disk_read_mb"].tolist() == pytest.approx([2.0, 2.0])
     assert "is read in rows of 3600 s instead of 300 s" in caplog.text
@@ -118,16 +122,16 @@ def test_the_hour_that_clocks_repeat_is_one_hour(aws, an_hour):
 
     # WHEN it is given by hand
     given = {"start": "2026-10-25T02:00:00+02:00", "end": "2026-10-25T02:00:00+01:00"}
-    told = exported(of_run(an_hour, None, None, params=given))
+    recorded = exported(from_run(an_hour, None, None, params=given))
 
     # THEN it is the hour from 00:00 UTC, every row once
-    assert (told["start"], told["end"], told["validated"]) == (
+    assert (recorded["start"], recorded["end"], recorded["validated"]) == (
         "2026-10-25T00:00:00.000Z",
         "2026-10-25T01:00:00.000Z",
         12,
     )
     # AND the run of the next hour has the other rows
-    exported(of_run(an_hour, start + timedelta(hours=1), start + timedelta(hours=2), "scheduled"))
+    exported(from_run(an_hour, start + timedelta(hours=1), start + timedelta(hours=2), "scheduled"))
     rows = aws.store.read_hours("validated", start, start + timedelta(hours=2))
     assert rows["timestamp"].is_unique
     assert len(rows) == 24
@@ -136,7 +140,7 @@ def test_the_hour_that_clocks_repeat_is_one_hour(aws, an_hour):
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("ExpiredToken", "connection aws_default, shard default: .* credentials are not valid any more"),
+        ("ExpiredToken", "connection aws_default, account-region default: .* credentials are not valid any more"),
         ("AccessDenied", "cloudwatch:GetMetricData is not allowed"),
     ],
 )
@@ -211,3 +215,33 @@ def test_not_a_single_good_row_is_a_failure_with_reasons(aws, an_hour):
         exported(an_hour)
     assert len(aws.store.read_hours("quarantine", NINE, TEN)) == 12
     assert an_hour["outlet_events"] == {}
+
+
+def test_a_metric_that_part_of_the_fleet_lacks_is_named_each_time_and_counted(aws, an_hour, caplog):
+    # GIVEN two instances that report, and memory of the first alone
+    for name in ("a", "b"):
+        aws.cloudwatch.fill("CPUUtilization", name, NINE, 12, 50.0)
+    aws.cloudwatch.fill("mem_used_percent", "a", NINE, 12, 50.0)
+
+    # WHEN the hour is exported twice
+    reports = [exported(an_hour), exported(an_hour)]
+
+    # THEN each report counts it, and the log names the instance
+    assert [report["missing"]["memory_utilization"] for report in reports] == [1, 1]
+    assert caplog.text.count("memory_utilization: 1 of 2 instances have no value (b); ") == 2
+    assert aws.store.get_json("health/reported.json")["missing memory_utilization"] == (
+        "memory_utilization is missing for 1 of 2 instances"
+    )
+
+
+def test_a_backfill_reports_no_problem_of_the_data(aws, an_hour, monkeypatch):
+    # GIVEN an hour of two days ago with a metric that one instance lacks
+    two_days = timedelta(days=2)
+    for name in ("a", "b"):
+        aws.cloudwatch.fill("CPUUtilization", name, NINE - two_days, 12, 50.0)
+    aws.cloudwatch.fill("mem_used_percent", "a", NINE - two_days, 12, 50.0)
+
+    # WHEN it is exported, THEN the report counts it, and the state of today is not touched
+    report = exported(from_run(an_hour, NINE - two_days, TEN - two_days))
+    assert report["missing"]["memory_utilization"] == 1
+    assert aws.store.keys("health/") == []

@@ -8,9 +8,9 @@ import pytest
 from riskwatch_airflow.tasks import export
 from riskwatch_ml.core import clock
 from riskwatch_ml.ingest import call_plan
-from riskwatch_ml.storage.bucket import StoreError
 from riskwatch_ml.storage.keys import hour_key
-from tests.support.exporting import NINE, TEN, exported, of_run
+from riskwatch_ml.storage.parquet import StoreError
+from tests.support.exporting import NINE, TEN, exported, from_run
 
 
 def layers(s3):
@@ -40,7 +40,7 @@ def test_any_order_of_hours_rereads_and_backfills_gives_the_same_bytes(aws, cont
         for step in range(288):
             aws.cloudwatch.fill("CPUUtilization", name, day + timedelta(minutes=5 * step), 1, value + step / 10)
     everything = aws.cloudwatch.values
-    export.fetch(of_run(context, day, day + timedelta(days=1)))
+    export.fetch(from_run(context, day, day + timedelta(days=1)))
     at_once = dict(aws.s3.objects)
     aws.s3.objects.clear()
 
@@ -54,12 +54,12 @@ def test_any_order_of_hours_rereads_and_backfills_gives_the_same_bytes(aws, cont
     hours = [day + timedelta(hours=hour) for hour in range(24)]
     for hour in order.sample(hours, 24):
         export.fetch(
-            of_run(context, hour, hour + timedelta(hours=1), order.choice(["scheduled", "manual", "backfill"]))
+            from_run(context, hour, hour + timedelta(hours=1), order.choice(["scheduled", "manual", "backfill"]))
         )
     assert aws.s3.objects != at_once
     aws.cloudwatch.values = everything
     for hour in order.sample(hours[::6], 4):
-        export.fetch(of_run(context, hour, hour + timedelta(hours=6), "backfill"))
+        export.fetch(from_run(context, hour, hour + timedelta(hours=6), "backfill"))
 
     # THEN the objects of the day are those of the export at once, byte by byte
     assert aws.s3.objects.items() >= at_once.items()
@@ -75,23 +75,23 @@ def test_late_values_come_with_the_next_scheduled_run(aws, an_hour):
         del aws.cloudwatch.values["CPUUtilization", "a"][moment]
     for hour in range(6):
         start = NINE - timedelta(hours=6 - hour)
-        export.fetch(of_run(an_hour, start, start + timedelta(hours=1)))
+        export.fetch(from_run(an_hour, start, start + timedelta(hours=1)))
     aws.cloudwatch.values["CPUUtilization", "a"].update(late)
     aws.s3.puts.clear()
 
     # WHEN the next hour is exported on schedule
-    told = export.fetch(of_run(an_hour, NINE, TEN, "scheduled"))
+    recorded = export.fetch(from_run(an_hour, NINE, TEN, "scheduled"))
 
     # THEN the three hours before it were read again at no price, and of these only the one that changed was written
-    assert told["chunks"][0]["start"] == "2026-11-22T06:00:00.000Z"
-    assert (told["calls"], told["metrics"]) == (1, 10)
+    assert recorded["chunks"][0]["start"] == "2026-11-22T06:00:00.000Z"
+    assert (recorded["calls"], recorded["metrics"]) == (1, 10)
     assert sorted(aws.s3.puts) == [hour_key("raw", NINE - timedelta(hours=1)), hour_key("raw", NINE)]
     assert 70.0 in set(aws.store.read_hours("raw", NINE - timedelta(hours=1), NINE)["cpu_utilization"])
 
     # AND the first run of the day reads three days again
     first = datetime(2026, 11, 22, tzinfo=UTC)
     aws.cloudwatch.fill("CPUUtilization", "a", first, 12, 50.0)
-    assert export.fetch(of_run(an_hour, first, first + timedelta(hours=1), "scheduled"))["chunks"][0]["start"] == (
+    assert export.fetch(from_run(an_hour, first, first + timedelta(hours=1), "scheduled"))["chunks"][0]["start"] == (
         "2026-11-19T00:00:00.000Z"
     )
 
@@ -102,7 +102,7 @@ def test_a_killed_export_leaves_the_previous_objects(aws, an_hour, monkeypatch, 
     start = NINE - timedelta(hours=2)
     aws.cloudwatch.fill("CPUUtilization", "a", start, 36, 50.0)
     monkeypatch.setattr(call_plan, "MAX_POINTS", 100)
-    export.fetch(of_run(an_hour, start, TEN))
+    export.fetch(from_run(an_hour, start, TEN))
     before = dict(aws.s3.objects)
     aws.cloudwatch.fill("CPUUtilization", "a", start, 36, 60.0)
     if where == "reading":
@@ -112,7 +112,7 @@ def test_a_killed_export_leaves_the_previous_objects(aws, an_hour, monkeypatch, 
 
     # WHEN the machine goes away in the last call, or at the last object
     with pytest.raises(ConnectionError):
-        export.fetch(of_run(an_hour, start, TEN))
+        export.fetch(from_run(an_hour, start, TEN))
 
     # THEN nothing has changed, or each hour is whole: old or new
     assert len(aws.cloudwatch.calls) > 4
@@ -126,7 +126,7 @@ def test_a_killed_export_leaves_the_previous_objects(aws, an_hour, monkeypatch, 
 
     # AND the retry completes it
     aws.s3.dies_at = aws.cloudwatch.dies_at = None
-    export.fetch(of_run(an_hour, start, TEN))
+    export.fetch(from_run(an_hour, start, TEN))
     assert set(aws.store.read_hours("raw", start, TEN)["cpu_utilization"]) == {60.0}
 
 
@@ -160,11 +160,11 @@ def test_rows_of_a_file_stay_as_they_are_and_are_not_validated_twice(aws, an_hou
         aws.store.write_hours(layer, rows, NINE, TEN, "csv")
 
     # WHEN the hour is exported again
-    told = exported(an_hour)
+    recorded = exported(an_hour)
 
     # THEN the file's rows are in place, and nothing is there twice
-    assert (told["rows"], told["validated"], told["quarantined"]) == (12, 11, 1)
-    assert told["reasons"] == {"a row of the same instance and time was validated from another source": 1}
+    assert (recorded["rows"], recorded["validated"], recorded["quarantined"]) == (12, 11, 1)
+    assert recorded["reasons"] == {"a row of the same instance and time was validated from another source": 1}
     validated = aws.store.read_hours("validated", NINE, TEN)
     assert validated["instance_id"].tolist() == ["a"] * 12 + ["file"]
     assert not validated.duplicated(["instance_id", "timestamp"]).any()

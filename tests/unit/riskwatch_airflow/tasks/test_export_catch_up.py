@@ -6,13 +6,13 @@ import pytest
 
 from riskwatch_airflow.tasks import export
 from riskwatch_ml.core import clock
-from tests.support.exporting import NINE, TEN, of_run
+from tests.support.exporting import NINE, TEN, from_run
 
 HOUR = timedelta(hours=1)
 
 
 def scheduled(context, end=TEN):
-    return of_run(context, end - HOUR, end, "scheduled")
+    return from_run(context, end - HOUR, end, "scheduled")
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def exported_hours(aws):
 def test_the_run_after_an_outage_leaves_no_hole(week, context, hours_down):
     # GIVEN an export, and then none for some hours
     before = TEN - HOUR * hours_down
-    export.fetch(of_run(context, before - HOUR, before))
+    export.fetch(from_run(context, before - HOUR, before))
 
     # WHEN the schedule goes on, which makes one run for the newest hour
     fetched = export.fetch(scheduled(context))
@@ -47,7 +47,7 @@ def test_the_run_after_an_outage_leaves_no_hole(week, context, hours_down):
 def test_what_lies_too_long_ago_is_named(week, context, caplog):
     # GIVEN an export of two weeks ago, and then none
     old = clock.floor(TEN - timedelta(days=13, hours=20), 3600)
-    export.fetch(of_run(context, old, old + HOUR))
+    export.fetch(from_run(context, old, old + HOUR))
 
     # WHEN
     fetched = export.fetch(scheduled(context))
@@ -65,10 +65,10 @@ def test_what_lies_too_long_ago_is_named(week, context, caplog):
 def test_an_hour_that_an_outage_cut_short_is_completed(week, context):
     # GIVEN runs of a quarter of an hour, the last one at 05:15
     six = TEN - 4 * HOUR
-    export.fetch(of_run(context, six - HOUR, six - HOUR + HOUR / 4))
+    export.fetch(from_run(context, six - HOUR, six - HOUR + HOUR / 4))
 
     # WHEN the schedule goes on at 10:00, so that the hours from 06:00 on are read again in any case
-    export.fetch(of_run(context, TEN - HOUR / 4, TEN, "scheduled"))
+    export.fetch(from_run(context, TEN - HOUR / 4, TEN, "scheduled"))
 
     # THEN the hour from five is whole
     assert len(week.store.read_hours("raw", six - HOUR, six)) == 12
@@ -77,11 +77,11 @@ def test_an_hour_that_an_outage_cut_short_is_completed(week, context):
 @pytest.mark.parametrize("kind", ["manual", "backfill"])
 def test_a_run_by_hand_and_a_backfill_read_what_they_were_asked_for(week, context, kind):
     # GIVEN an export five hours ago
-    export.fetch(of_run(context, TEN - 6 * HOUR, TEN - 5 * HOUR))
+    export.fetch(from_run(context, TEN - 6 * HOUR, TEN - 5 * HOUR))
     before = exported_hours(week)
 
     # WHEN / THEN
-    export.fetch(of_run(context, NINE, TEN, kind))
+    export.fetch(from_run(context, NINE, TEN, kind))
     assert exported_hours(week) - before == {f"raw/dt={NINE:%Y-%m-%d}/hh={NINE:%H}/"}
 
 

@@ -10,7 +10,7 @@ from riskwatch_airflow.tasks import export
 from riskwatch_ml.schema.inventory import Instance
 from riskwatch_ml.storage import known_instances
 from riskwatch_ml.storage.keys import hour_key
-from tests.support.exporting import NINE, TEN, exported, of_run
+from tests.support.exporting import NINE, TEN, exported, from_run
 
 COUNTS = ("rows", "instances", "duplicates", "objects", "calls", "least_calls", "metrics", "predicted_metrics")
 
@@ -19,15 +19,15 @@ def test_an_instance_that_is_gone_stays_in_its_old_hours(aws, an_hour):
     # GIVEN an hour of three weeks ago, exported then, of an instance that CloudWatch lists no more
     start = NINE - timedelta(days=21)
     aws.cloudwatch.fill("CPUUtilization", "gone", start, 12, 50.0)
-    export.fetch(of_run(an_hour, start, start + timedelta(hours=1)))
+    export.fetch(from_run(an_hour, start, start + timedelta(hours=1)))
     before = dict(aws.s3.objects)
     aws.cloudwatch.paginate = lambda **asked: iter(())
 
     # WHEN it is exported again
-    told = export.fetch(of_run(an_hour, start, start + timedelta(hours=1)))
+    recorded = export.fetch(from_run(an_hour, start, start + timedelta(hours=1)))
 
     # THEN its rows are still there
-    assert told["rows"] == 12
+    assert recorded["rows"] == 12
     assert aws.s3.objects == before
 
 
@@ -37,11 +37,11 @@ def test_metrics_without_a_value_are_explained(aws, an_hour, caplog):
     aws.cloudwatch.fill("NetworkIn", "a", NINE - timedelta(days=2), 12)
 
     # WHEN
-    told = export.fetch(an_hour)
+    recorded = export.fetch(an_hour)
 
     # THEN the export goes on, and each is named with the likely cause
-    assert told["rows"] == 12
-    assert "network_in_mb" in told["silent"]
+    assert recorded["rows"] == 12
+    assert "network_in_mb" in recorded["silent"]
     assert (
         "network_in_mb has no datapoint: AWS/EC2 NetworkIn is listed, but has no value in the unit Bytes" in caplog.text
     )
@@ -89,12 +89,12 @@ def test_every_shard_has_its_own_part(aws, an_hour):
 
     # WHEN
     first = export.fetch(an_hour, "eu-west-1")
-    told = export.validate(an_hour, export.joined([first, export.fetch(an_hour, "us-east-1")]))
+    recorded = export.validate(an_hour, export.joined([first, export.fetch(an_hour, "us-east-1")]))
 
     # THEN the host is two instances, what two regions claim to be one instance is validated once
     rows = aws.store.read_hours("validated", NINE, TEN)
     assert sorted(rows["instance_id"].unique()) == ["eu-west-1:host", "i-00000000", "us-east-1:host"]
-    assert (told["rows"], told["validated"], told["quarantined"]) == (48, 36, 12)
+    assert (recorded["rows"], recorded["validated"], recorded["quarantined"]) == (48, 36, 12)
     assert {key for key in aws.s3.objects if key.startswith("raw/")} == {
         hour_key("raw", NINE, "eu-west-1"),
         hour_key("raw", NINE, "us-east-1"),
@@ -112,7 +112,7 @@ def test_a_shard_without_rows_does_not_stop_the_others(aws, an_hour):
 
     # THEN only if all are empty there is nothing to validate
     assert (empty["rows"], empty["chunks"]) == (0, [])
-    with pytest.raises(AirflowFailException, match="no shard has a datapoint"):
+    with pytest.raises(AirflowFailException, match="no account-region has a datapoint"):
         export.joined([empty, empty])
 
 
@@ -123,10 +123,10 @@ def test_a_shard_that_fails_is_named_after_the_others_were_validated(aws, an_hou
     fetched = [export.fetch(an_hour, "us-east-1")]
 
     # WHEN
-    told = export.validate(an_hour, export.joined(fetched))
+    recorded = export.validate(an_hour, export.joined(fetched))
 
     # THEN the rows of the other are validated, and the run ends in an error that names the first
-    assert told["validated"] == 12
+    assert recorded["validated"] == 12
     with pytest.raises(AirflowFailException, match="no rows of eu-west-1: fetch failed there"):
         export.complete(fetched)
     # AND with all of them there is no error
@@ -148,7 +148,7 @@ def test_what_the_shards_returned_is_asked_of_airflow_once(aws, an_hour, supervi
 
 def test_a_shard_that_the_settings_lost_is_named(aws, an_hour):
     # GIVEN / WHEN / THEN
-    with pytest.raises(AirflowFailException, match="no shard 'eu-west-1' any more"):
+    with pytest.raises(AirflowFailException, match="no account-region 'eu-west-1' any more"):
         export.fetch(an_hour, "eu-west-1")
 
 
@@ -168,9 +168,9 @@ def test_an_instance_that_fell_silent_is_told_and_stops_nothing(aws, an_hour, ca
     aws.store.put_bytes("config/inventory.json", b'{"instances": {"a": {}, "gone": {}}}')
 
     # WHEN
-    told = exported(an_hour)
+    recorded = exported(an_hour)
 
     # THEN
-    assert told["findings"]["silent"] == 1
-    assert "gone: no row; the newest one is of never" in caplog.text
+    assert recorded["findings"]["silent"] == 1
+    assert "gone: no data; newest row: never" in caplog.text
     assert VALIDATED_METRICS in an_hour["outlet_events"]

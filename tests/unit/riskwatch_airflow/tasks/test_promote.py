@@ -11,10 +11,11 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from riskwatch_airflow.assets import LIVE_MODEL
 from riskwatch_airflow.tasks import promote
 from riskwatch_ml.registry import ledger as ledger_module
-from riskwatch_ml.registry import mlflow_registry, release
+from riskwatch_ml.registry import mlflow_registry, release, serving
 from riskwatch_ml.registry.mlflow_registry import Registered
 from riskwatch_ml.registry.release import Release
 from tests.support import runs
+from tests.support.serving import agreeing
 from tests.support.trainings import TEN
 from tests.unit.riskwatch_airflow.conftest import stand_in
 
@@ -31,11 +32,14 @@ def registry(aws, monkeypatch):
     aws.store.put_json("candidates/T1/kmeans.json", {"figures": {"injected_vus_pr": 0.5}})
     aws.released, aws.restored, aws.crowned, aws.moved = [], [], [], True
     stand_in(monkeypatch, mlflow_registry, "challenger", lambda config: CHALLENGER)
-    stand_in(monkeypatch, mlflow_registry, "champion", lambda config: CHAMPION)
+    aws.serving = agreeing(CHAMPION)
+    for name in ("read", "read_without_mlflow"):
+        stand_in(monkeypatch, serving, name, lambda *given: aws.serving)
     stand_in(monkeypatch, mlflow_registry, "version_url", lambda config, version: f"http://mlflow/{version}")
-    stand_in(monkeypatch, mlflow_registry, "crown", lambda config, version: aws.crowned.append(version))
+    stand_in(monkeypatch, mlflow_registry, "set_champion", lambda config, version: aws.crowned.append(version))
 
-    def promoted(client, function, alias, zip_bytes, *, approved_by):
+    def promoted(client, function, alias, zip_bytes, *, approved_by, only_from):
+        assert only_from == aws.serving.target.function_version
         aws.released.append((function, alias, zip_bytes, approved_by))
         return Release("4", DIGEST, "code", "3", {"model_id": "m", "golden": {"rows": 24, "differences": 0}}, aws.moved)
 
@@ -125,7 +129,7 @@ def test_off_does_nothing_and_dry_run_records(registry, context):
 
 def test_nothing_waits_or_it_serves_already(registry, context, monkeypatch):
     # GIVEN / WHEN / THEN
-    stand_in(monkeypatch, mlflow_registry, "champion", lambda config: CHALLENGER)
+    registry.serving = agreeing(CHALLENGER)
     with pytest.raises(AirflowSkipException, match="version 7 is the champion already"):
         promote.decide(context)
     stand_in(monkeypatch, mlflow_registry, "challenger", lambda config: None)
@@ -142,7 +146,7 @@ def test_an_approved_version_goes_live_under_the_name_of_who_approved(registry, 
     approval["ti"].xcom_push("return_value", operator.execute_complete(approval, event.as_resume_event_payload()))
 
     # WHEN
-    told = promote.put_live(context)
+    recorded = promote.put_live(context)
 
     # THEN release, artifact, registry, ledger and asset agree
     assert registry.released == [("risk", "live", ZIP, "ada")]
@@ -156,7 +160,7 @@ def test_an_approved_version_goes_live_under_the_name_of_who_approved(registry, 
         "3",
     )
     assert entry["golden"] == {"rows": 24, "differences": 0}
-    assert context["outlet_events"][LIVE_MODEL].extra == told
+    assert context["outlet_events"][LIVE_MODEL].extra == recorded
     assert registry.restored == []
 
 
@@ -189,7 +193,7 @@ def test_the_alias_goes_back_when_the_registry_cannot_be_told(registry, context,
     def down(config, version):
         raise ConnectionError("mlflow is down")
 
-    stand_in(monkeypatch, mlflow_registry, "crown", down)
+    stand_in(monkeypatch, mlflow_registry, "set_champion", down)
 
     # WHEN / THEN
     with pytest.raises(ConnectionError):
@@ -202,7 +206,7 @@ def test_the_alias_goes_back_when_the_registry_cannot_be_told(registry, context,
     assert restored["reason"] == "ConnectionError: mlflow is down"
 
 
-@pytest.mark.parametrize("step", ["crown", "write"])
+@pytest.mark.parametrize("step", ["set_champion", "write"])
 def test_a_champion_stays_when_its_release_is_cleared_and_a_record_fails(registry, context, monkeypatch, step):
     # GIVEN a version that serves already, and a registry or a ledger that is down
     promote.decide(context)
@@ -211,13 +215,36 @@ def test_a_champion_stays_when_its_release_is_cleared_and_a_record_fails(registr
     def down(*given):
         raise ConnectionError("it is down")
 
-    stand_in(monkeypatch, mlflow_registry if step == "crown" else ledger_module, step, down)
+    stand_in(monkeypatch, mlflow_registry if step == "set_champion" else ledger_module, step, down)
 
     # WHEN the task is tried again, THEN it fails and the alias is left where it is
     with pytest.raises(ConnectionError):
         promote.put_live(context)
     assert registry.restored == []
-    assert [entry["action"] for entry in ledger(registry)] == ["promote"] * (step == "crown")
+    assert [entry["action"] for entry in ledger(registry)] == ["promote"] * (step == "set_champion")
+
+
+def test_a_release_that_died_after_its_entry_writes_no_second_one(registry, context, monkeypatch):
+    # GIVEN a release that wrote the ledger and died before MLflow knew
+    promote.decide(context)
+    with monkeypatch.context() as dying:
+        stand_in(dying, mlflow_registry, "set_champion", _dies)
+        with pytest.raises(SystemExit):
+            promote.put_live(context)
+    assert [entry["action"] for entry in ledger(registry)] == ["promote"]
+
+    # WHEN the task is tried again, and finds the alias moved
+    registry.moved = False
+    recorded = promote.put_live(context)
+
+    # THEN the entry of the first try is the one
+    (entry,) = ledger(registry)
+    assert (entry["action"], recorded["ledger"]) == ("promote", registry.store.keys("ledger/")[0])
+    assert registry.crowned == ["7"]
+
+
+def _dies(*given):
+    raise SystemExit(9)
 
 
 def test_an_artifact_that_served_before_can_serve_again_when_its_candidate_is_deleted(registry, context):

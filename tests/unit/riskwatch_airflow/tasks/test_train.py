@@ -1,6 +1,6 @@
 """Tasks prepare and train of train_models: which rows are taken, which families are fitted, and how."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 
 import pandas as pd
@@ -9,18 +9,22 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_airflow.tasks import train
+from riskwatch_lambda.table import TableError
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.features import history
 from riskwatch_ml.model.fit import Recipe
-from riskwatch_ml.registry import mlflow_registry
+from riskwatch_ml.registry import mlflow_registry, serving
 from riskwatch_ml.schema import catalogue
 from riskwatch_ml.selection import contest_log
 from riskwatch_ml.selection.candidate import fit_candidate
-from tests.support import runs
+from tests.support import episodes, runs
 from tests.support.fleets import CATALOGUE, INVENTORY, rows
+from tests.support.serving import agreeing
 from tests.support.trainings import CHAMPION, FIVE, TEN, training
 
 REQUESTED = runs.run(TEN, "asset_triggered", requests=[(RETRAIN_REQUEST, {"reason": "label distribution"})])
+REFRESHED = runs.run(TEN, "asset_triggered", requests=[(RETRAIN_REQUEST, {"reason": "to learn", "kind": "refresh"})])
+TO_LEARN = {"triggering_asset_events": runs.context(REFRESHED)["triggering_asset_events"]}
 EVENTS = {"triggering_asset_events": runs.context(REQUESTED)["triggering_asset_events"]}
 
 
@@ -36,7 +40,7 @@ def kept(aws, served):
     aws.store.put_bytes(f"artifacts/{CHAMPION.digest}.zip", archive.pack(served.document, served.arrays))
 
 
-def test_the_newest_days_are_taken_whatever_the_time_is(aws, training_run, told):
+def test_the_newest_days_are_taken_whatever_the_time_is(aws, training_run, recorded):
     # GIVEN rows 40 days long, the newest a month before now, and two days to learn from
     moments = pd.date_range(TEN - timedelta(days=70), TEN - timedelta(days=30), freq="6h", unit="ms")
     rows = pd.DataFrame({"instance_id": "a", "timestamp": moments, "cpu_utilization": 1.0})
@@ -58,8 +62,8 @@ def test_the_newest_days_are_taken_whatever_the_time_is(aws, training_run, told)
         "instances": 1,
     }
     assert aws.store.get_frame(found["key"])["timestamp"].max() == moments[-1]
-    assert told["last_row"] == "2026-10-23T10:00:00.000Z"
-    assert (told["left_out"], told["memory_gb"]) == ("nothing", 0.3)
+    assert recorded["last_row"] == "2026-10-23T10:00:00.000Z"
+    assert (recorded["left_out"], recorded["memory_gb"]) == ("nothing", 0.3)
 
 
 @pytest.fixture
@@ -72,7 +76,7 @@ def ten_days(aws):
 
 
 def test_a_history_that_does_not_fit_into_memory_is_learned_from_in_part(
-    aws, training_run, told, ten_days, monkeypatch, caplog
+    aws, training_run, recorded, ten_days, monkeypatch, caplog
 ):
     # GIVEN room for half of the rows
     monkeypatch.setattr(history, "most_rows", lambda metrics, period_s: 40)
@@ -84,12 +88,16 @@ def test_a_history_that_does_not_fit_into_memory_is_learned_from_in_part(
     rows = aws.store.get_frame(found["key"])
     newest = rows[rows["timestamp"] > TEN - timedelta(days=2) + timedelta(hours=1)]
     assert newest.groupby("instance_id").size().tolist() == [8, 8]
-    assert found["rows"] == told["rows"] == len(rows) <= 40
-    assert told["left_out"].startswith(f"{80 - len(rows)} of 80 rows are left out, for a training to fit into 4.5 GB")
-    assert told["left_out"] in caplog.text
+    assert found["rows"] == recorded["rows"] == len(rows) <= 40
+    assert recorded["left_out"].startswith(
+        f"{80 - len(rows)} of 80 rows are left out, for a training to fit into 4.5 GB"
+    )
+    assert recorded["left_out"] in caplog.text
 
 
-def test_newest_days_that_do_not_fit_are_trained_on_and_told(aws, training_run, told, ten_days, monkeypatch, caplog):
+def test_newest_days_that_do_not_fit_are_trained_on_and_told(
+    aws, training_run, recorded, ten_days, monkeypatch, caplog
+):
     # GIVEN room for three rows
     monkeypatch.setattr(history, "most_rows", lambda metrics, period_s: 3)
 
@@ -100,7 +108,7 @@ def test_newest_days_that_do_not_fit_are_trained_on_and_told(aws, training_run, 
 
 
 @pytest.mark.parametrize(("kind", "outcome"), [("manual", AirflowFailException), ("scheduled", AirflowSkipException)])
-def test_without_rows_a_run_by_hand_fails_and_a_scheduled_one_waits_for_them(aws, context, told, kind, outcome):
+def test_without_rows_a_run_by_hand_fails_and_a_scheduled_one_waits_for_them(aws, context, recorded, kind, outcome):
     # GIVEN / WHEN / THEN both say what to run
     with pytest.raises(outcome, match="run export_metrics"):
         train.prepare({**context, "dag_run": runs.run(TEN, kind)})
@@ -122,10 +130,11 @@ def test_without_rows_a_run_by_hand_fails_and_a_scheduled_one_waits_for_them(aws
             "a retrain was requested: label distribution",
             id="request",
         ),
+        pytest.param(CHAMPION, 1, TO_LEARN, ["kmeans"], "kmeans is refreshed", id="request of a refresh"),
     ],
 )
 def test_a_run_is_a_refresh_or_a_contest_and_says_why(
-    aws, training_run, told, validated, kept, champion, days, more, families, why
+    aws, training_run, recorded, validated, kept, champion, days, more, families, why
 ):
     # GIVEN a contest some days before this run
     if days is not None:
@@ -133,7 +142,7 @@ def test_a_run_is_a_refresh_or_a_contest_and_says_why(
         contest_log.write(
             aws.store, "20261101T000000Z", dag_run="earlier", at=at, champion="kmeans", wins={"dbscan": 2}, decision={}
         )
-    told["champion"] = champion
+    recorded["champion"] = champion
 
     # WHEN
     found = runs.handed_on(train.prepare({**training_run, **more}))
@@ -142,7 +151,7 @@ def test_a_run_is_a_refresh_or_a_contest_and_says_why(
     assert sorted(found["families"]) == sorted(families)
     assert found["kind"] == ("contest" if len(families) > 1 else "refresh")
     assert why in found["why"]
-    assert (told["kind"], told["why"]) == (found["kind"], found["why"])
+    assert (recorded["kind"], recorded["why"]) == (found["kind"], found["why"])
     assert found["wins"] == ({"dbscan": 2} if champion and days else {})
 
 
@@ -180,18 +189,18 @@ def without_settings(aws, served):
         (watching_less, f"differ in the metrics: {CATALOGUE.names[-1]}"),
     ],
 )
-def test_a_champion_that_cannot_be_refreshed_is_contested(aws, training_run, told, validated, served, put, why):
+def test_a_champion_that_cannot_be_refreshed_is_contested(aws, training_run, recorded, validated, served, put, why):
     # GIVEN a contest yesterday, and a champion of another version or of other metrics
     put(aws, served)
     at = training_run["dag_run"].run_after - timedelta(days=1)
     contest_log.write(aws.store, "20261101T000000Z", dag_run="earlier", at=at, champion="kmeans", wins={}, decision={})
-    told["champion"] = CHAMPION
+    recorded["champion"] = CHAMPION
 
     # WHEN / THEN all families are fitted, the champion's with settings of its own choice, and the winner is a change
     found = train.prepare(training_run)
     assert sorted(found["families"]) == sorted(FIVE)
     assert why in found["why"]
-    assert train._serving(aws.store, asdict(CHAMPION), CATALOGUE.names).settings == {}
+    assert train._champion_model(aws.store, asdict(CHAMPION), CATALOGUE.names).settings == {}
 
 
 def test_a_vetoed_champion_is_fitted_again_with_settings_of_its_own_choice(aws, training_run, kept, monkeypatch):
@@ -217,7 +226,7 @@ def test_a_vetoed_champion_is_fitted_again_with_settings_of_its_own_choice(aws, 
     assert summary["params"]["level.clusters"] == free.params["level.clusters"] != 4
 
 
-def test_training_ids_sort_by_age_whatever_the_logical_dates(aws, context, told, validated):
+def test_training_ids_sort_by_age_whatever_the_logical_dates(aws, context, recorded, validated):
     # GIVEN a run of today's date, and one that Airflow made later for yesterday
     today, yesterday = TEN, TEN - timedelta(days=1)
     first = runs.run(today, started=today + timedelta(seconds=2))
@@ -228,3 +237,87 @@ def test_training_ids_sort_by_age_whatever_the_logical_dates(aws, context, told,
 
     # THEN the later training has the greater id, and a second try the same one
     assert made == ["20261122T100002Z", "20261122T100500Z", "20261122T100500Z"]
+
+
+def test_nothing_is_refreshed_while_what_serves_is_unclear(aws, training_run, recorded, validated):
+    # GIVEN an alias that was moved by hand
+    moved = serving.Disagreement(serving.ALIAS, "it was moved by hand")
+    recorded["serving"] = replace(agreeing(CHAMPION), disagreements=(moved,))
+
+    # WHEN / THEN
+    with pytest.raises(serving.DisagreementError, match="moved by hand"):
+        train.prepare(training_run)
+    assert aws.store.keys("training/") == []
+
+
+def test_rows_ahead_of_now_do_not_move_the_interval_and_are_not_learned(aws, training_run, recorded, ten_days):
+    # GIVEN rows that an earlier release has validated: one four months ahead, one later in this hour
+    aws.use(history_days=2)
+    for ahead in (timedelta(days=120), timedelta(minutes=50)):
+        moment = TEN + ahead
+        rows = pd.DataFrame({"instance_id": "c", "timestamp": [moment], "cpu_utilization": 1.0})
+        rows["timestamp"] = rows["timestamp"].astype("datetime64[ms, UTC]")
+        hour = moment.replace(minute=0)
+        aws.store.write_hours("validated", rows, hour, hour + timedelta(hours=1), "csv")
+
+    # WHEN
+    train.prepare(training_run)
+
+    # THEN the interval ends now, at 10:07:30, with the rows of the others
+    assert (recorded["instances"], recorded["last_row"]) == (2, "2026-11-22T10:00:00.000Z")
+    assert recorded["rows"] == 18 - 2
+
+
+def test_rows_of_an_open_episode_are_left_out_and_those_of_a_new_normal_are_told(aws, training_run, recorded, ten_days):
+    # GIVEN an episode that opened ten hours ago, and one that is older than the limit of a day
+    episodes.write(aws.dynamodb, "a", TEN - timedelta(hours=10))
+    busy = {**episodes.REASON, "feature": "cpu_utilization"}
+    learned = episodes.write(aws.dynamodb, "b", TEN - timedelta(days=8, hours=-1), reasons=(busy,))
+
+    # WHEN
+    found = runs.handed_on(train.prepare(training_run))
+
+    # THEN the rows of the one are left out, and those of the other before it opened
+    kept = aws.store.get_frame(found["key"])
+    assert (kept["instance_id"] == "a").sum() == 40 - 2
+    assert kept.loc[kept["instance_id"] == "b", "timestamp"].min() == TEN - timedelta(days=7, hours=18)
+    assert "2 rows in an open episode, 8 rows before the new normal of their instance" in recorded["left_out"]
+    # AND the model is told which episode it ends, with what changed
+    (entry,) = found["new_normals"]
+    assert entry["episode_id"] == learned.episode_id
+    assert [change["feature"] for change in entry["changes"]] == ["cpu_utilization"]
+
+
+def test_a_training_whose_rows_all_lie_in_open_episodes_fails_and_says_so(aws, training_run, recorded, ten_days):
+    for name in ("a", "b"):
+        episodes.write(aws.dynamodb, name, TEN - timedelta(days=11))
+    aws.use(new_normal_hours=24 * 30)
+    with pytest.raises(AirflowFailException, match="all 80 rows lie in open episodes: what serves stays"):
+        train.prepare(training_run)
+
+
+def test_a_training_without_the_table_is_tried_again(aws, training_run, recorded, ten_days):
+    aws.dynamodb.failing_reads = 100
+    with pytest.raises(TableError):
+        train.prepare(training_run)
+
+
+def test_an_hour_that_cannot_be_read_is_left_out_named_and_counted(aws, training_run, recorded, ten_days, caplog):
+    # GIVEN a damaged object
+    key = aws.store.keys("validated/")[3]
+    aws.store.put_bytes(key, b"PAR1 and then something else")
+
+    # WHEN
+    found = train.prepare(training_run)
+
+    # THEN
+    assert found["rows"] == 80 - 1
+    assert recorded["left_out"] == "1 objects of validated/ that cannot be read"
+    assert f"left out: s3://bucket/{key} is no Parquet file" in caplog.text
+
+
+def test_a_training_without_a_readable_hour_fails_and_names_one(aws, training_run, recorded, ten_days):
+    for key in aws.store.keys("validated/"):
+        aws.store.put_bytes(key, b"")
+    with pytest.raises(AirflowFailException, match=r"no hour of validated/ can be read; the first: s3://bucket/valid"):
+        train.prepare(training_run)

@@ -7,15 +7,18 @@ import pandas as pd
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
+from riskwatch_airflow import past_episodes
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_airflow.tasks import watch
 from riskwatch_ml.artifact import archive
-from riskwatch_ml.core import clock
+from riskwatch_ml.core import clock, settings
+from riskwatch_ml.features.left_out import PastEpisode
 from riskwatch_ml.monitoring import alert_volume
 from riskwatch_ml.monitoring import retrain as monitoring_retrain
-from riskwatch_ml.registry import mlflow_registry
-from riskwatch_ml.storage import labelled_rows
+from riskwatch_ml.registry import serving
+from riskwatch_ml.storage import keys, labelled_rows
 from tests.support import runs
+from tests.support.serving import agreeing
 from tests.support.trainings import CHAMPION
 from tests.unit.riskwatch_airflow.conftest import stand_in
 
@@ -66,6 +69,21 @@ def test_a_request_is_announced_only_when_asked_for(context):
     assert context["outlet_events"][RETRAIN_REQUEST].extra["model_id"] == "m"
 
 
+def test_an_episode_to_learn_asks_for_a_refresh(context):
+    # GIVEN a report without drift
+    asked = {"key": "k", "model_id": "m", "retrain": False, "reason": "label distribution", "rows": 1, "findings": []}
+
+    # WHEN
+    watch.request(context, {**asked, "refresh": ["web-1.1", "web-2.1"]})
+
+    # THEN
+    extra = context["outlet_events"][RETRAIN_REQUEST].extra
+    assert (extra["kind"], extra["reason"]) == (
+        "refresh",
+        "open for long enough to be learned as normal: web-1.1, web-2.1",
+    )
+
+
 @pytest.fixture
 def champion(aws, context, monkeypatch):
     """A champion that learned half Idle, half Normal; 300 of its rows are all Normal, an older model's all Idle."""
@@ -79,7 +97,9 @@ def champion(aws, context, monkeypatch):
         }
     )
     document = {"model_id": "m", "reference": {"levels": {"Idle": 0.5, "Normal": 0.5}, "unusual": 0.0}}
-    stand_in(monkeypatch, mlflow_registry, "champion", lambda config: replace(CHAMPION, digest="d"))
+    aws.serving = agreeing(replace(CHAMPION, digest="d"))
+    for name in ("read", "read_without_mlflow"):
+        stand_in(monkeypatch, serving, name, lambda *given: aws.serving)
     stand_in(monkeypatch, archive, "unpack", lambda zip_bytes: (document, {}))
     stand_in(
         monkeypatch,
@@ -97,15 +117,15 @@ def champion(aws, context, monkeypatch):
 
 def test_a_report_compares_only_the_rows_of_the_champion(champion, context):
     # GIVEN / WHEN the run of 10:05 is late, at 10:07:30
-    told = runs.handed_on(watch.measure(context))
+    recorded = runs.handed_on(watch.measure(context))
 
     # THEN the report is of the 24 hours before the run
-    report = champion.store.get_json(told["key"])
-    assert (told["key"], report["at"]) == ("watch/2026-11-22T10:05:00.000Z.json", "2026-11-22T10:05:00.000Z")
+    report = champion.store.get_json(recorded["key"])
+    assert (recorded["key"], report["at"]) == ("watch/2026-11-22T10:05:00.000Z.json", "2026-11-22T10:05:00.000Z")
     assert (report["rows"], report["distribution"]["levels"]["Normal"]) == (300, 1.0)
     assert (report["distribution"]["violated"], report["distribution"]["hours"]) == (True, 21)
     assert report["alerts"] == {"days": ["2026-11-21", "2026-11-22"], "episodes": 2}
-    assert told["retrain"] is False
+    assert recorded["retrain"] is False
 
 
 def test_a_retry_is_the_same_report_and_does_not_count_itself(champion, context, monkeypatch):
@@ -135,20 +155,85 @@ def test_promotions_do_not_make_a_chain_of_retrainings(champion, context):
     champion.rows = champion.rows.loc[champion.rows.index.repeat(4)]
 
     # WHEN the runs of the next hours measure
-    told = []
+    recorded = []
     for hours in range(3):
         context["dag_run"] = runs.run(RUN + timedelta(hours=hours))
-        told.append(watch.measure(context))
+        recorded.append(watch.measure(context))
 
     # THEN the distance is beyond the limit, and none is a violation
-    report = champion.store.get_json(told[0]["key"])
+    report = champion.store.get_json(recorded[0]["key"])
     assert report["distribution"]["distance"] > report["distribution"]["limit"]
     assert (report["rows"] >= 100, report["distribution"]["enough"]) == (True, False)
-    assert [each["retrain"] for each in told] == [False, False, False]
+    assert [each["retrain"] for each in recorded] == [False, False, False]
 
 
 def test_without_a_champion_there_is_nothing_to_watch(aws, context, monkeypatch):
     # GIVEN / WHEN / THEN
-    stand_in(monkeypatch, mlflow_registry, "champion", lambda config: None)
+    for name in ("read", "read_without_mlflow"):
+        stand_in(monkeypatch, serving, name, lambda *given: agreeing(None))
     with pytest.raises(AirflowSkipException, match="no model is in service"):
         watch.measure(context)
+
+
+def test_what_the_alias_serves_is_measured_and_zero_rows_is_a_finding(champion, context, monkeypatch):
+    # GIVEN an alias moved by hand to another model, which has labelled nothing yet
+    moved = serving.Disagreement(serving.ALIAS, "alias 'live' points to function version 2: it was moved by hand")
+    champion.serving = replace(
+        champion.serving, target=serving.AliasTarget("2", "e"), entry=None, disagreements=(moved,)
+    )
+    champion.store.put_bytes("artifacts/e.zip", b"zip")
+    document = {"model_id": "m-2", "reference": {"levels": {"Idle": 0.5, "Normal": 0.5}, "unusual": 0.0}}
+    stand_in(monkeypatch, archive, "unpack", lambda zip_bytes: (document, {}))
+
+    # WHEN
+    recorded = runs.handed_on(watch.measure(context))
+
+    # THEN the report is about that model, and says that it measured nothing
+    report = champion.store.get_json(recorded["key"])
+    assert (report["model_id"], report["rows"]) == ("m-2", 0)
+    assert report["findings"] == recorded["findings"]
+    assert report["findings"][0] == moved.text
+    assert "model m-2, which serves as function version 2, has labelled no row" in report["findings"][1]
+
+
+def test_a_model_that_labels_rows_has_no_finding(champion, context):
+    # GIVEN / WHEN / THEN
+    assert watch.measure(context)["findings"] == []
+
+
+def test_a_refresh_is_asked_for_once_for_each_episode_that_may_be_learned(champion, context, monkeypatch):
+    # GIVEN rows of each hour, episodes that opened 13 and 11 hours before the run, one that ended as normal, and one of
+    # a database, which no training learns
+    def opened(name, hours, is_open=True):
+        since_ms = clock.epoch_ms(RUN - timedelta(hours=hours))
+        return PastEpisode(name, since_ms, is_open, f"{name}.1")
+
+    for hour in range(3):
+        champion.store.put_bytes(keys.hour_key(keys.VALIDATED, RUN - timedelta(hours=1 - hour)), b"rows")
+    config = settings.Settings(**{**vars(settings.load()), "catalogue": ("ec2", "rds")})
+    monkeypatch.setattr(settings, "load", lambda: config)
+    episodes = [opened("b", 13), opened("a", 11), opened("c", 30, is_open=False), opened("rds/orders", 13)]
+    stand_in(monkeypatch, past_episodes, "read", lambda config, start, end: episodes)
+
+    # WHEN the task runs, is tried again, and runs in the two hours after
+    asked = [watch.measure(context)["refresh"], watch.measure(context)["refresh"]]
+    for hours in (1, 2):
+        context["dag_run"] = runs.run(RUN + timedelta(hours=hours))
+        asked.append(watch.measure(context)["refresh"])
+
+    # THEN
+    assert asked == [["b.1"], ["b.1"], ["a.1"], []]
+
+
+def test_an_episode_is_learned_at_the_end_of_the_rows_of_a_training(champion, context, monkeypatch):
+    # GIVEN rows until ten, and an episode that is twelve hours old at 10:03, before the run of 10:05
+    champion.store.put_bytes(keys.hour_key(keys.VALIDATED, RUN - timedelta(hours=1)), b"rows")
+    since_ms = clock.epoch_ms(RUN - timedelta(hours=12, minutes=2))
+    episodes = [PastEpisode("a", since_ms, True, "a.1")]
+    stand_in(monkeypatch, past_episodes, "read", lambda config, start, end: episodes)
+
+    # WHEN / THEN a training would still leave it out; an hour later it learns it
+    assert watch.measure(context)["refresh"] == []
+    champion.store.put_bytes(keys.hour_key(keys.VALIDATED, RUN), b"rows")
+    context["dag_run"] = runs.run(RUN + timedelta(hours=1))
+    assert watch.measure(context)["refresh"] == ["a.1"]

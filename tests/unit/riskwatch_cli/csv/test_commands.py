@@ -1,4 +1,4 @@
-"""`riskwatch import` and `riskwatch stream`: what they write, count and say, and how they end."""
+"""`riskwatch import` and `riskwatch stream`: their results, output and exit codes."""
 
 import base64
 import gzip
@@ -15,8 +15,9 @@ from riskwatch_cli.csv import stream_rows
 from riskwatch_cli.main import app
 from riskwatch_expectations.pipeline import TAKEN
 from riskwatch_ml.core import clock
-from riskwatch_ml.schema.catalogue import Catalogue, unknown
+from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.inventory import Instance
+from riskwatch_ml.schema.metric import metric_without_entry
 from riskwatch_ml.streaming import packs as stream
 
 HEAD = "timestamp,CPUUtilization,Latency_ms\n"
@@ -24,38 +25,45 @@ DAY = datetime(2025, 2, 17, tzinfo=UTC), datetime(2025, 2, 18, tzinfo=UTC)
 
 
 def rows(*values, head=HEAD, hour=0):
-    """Rows five minutes apart, of CPU values."""
-    return head + "".join(f"2/17/2025 {hour}:{5 * place:02d},{cpu},5\n" for place, cpu in enumerate(values))
+    """Return CSV text with these CPU values, five minutes apart."""
+    return head + "".join(f"2/17/2025 {hour}:{5 * index:02d},{cpu},5\n" for index, cpu in enumerate(values))
 
 
 def layers(cloud):
     read = {layer: cloud.store.read_hours(layer, *DAY) for layer in ("raw", "validated", "quarantine")}
-    return {layer: len(found) for layer, found in read.items()}
+    return {layer: len(frame) for layer, frame in read.items()}
 
 
 def test_an_import_splits_the_rows_and_counts_them(cloud, run):
-    # GIVEN five rows: one impossible, one repeated, one off the grid
-    content = rows(20, 288, 30) + "2/17/2025 0:10,31,5\n2/17/2025 0:11,31,5\n"
+    # GIVEN seven rows: one with an impossible value, one with no other, one repeated, one off the grid
+    content = rows(20, 288, 30) + "2/17/2025 0:10,31,5\n2/17/2025 0:11,31,5\n2/17/2025 0:15,-1,-2\n2/17/2025 0:20,,5\n"
 
     # WHEN
     result = run("import", content)
 
     # THEN
     assert result.exit_code == 0
-    assert layers(cloud) == {"raw": 5, "validated": 2, "quarantine": 3}
+    assert layers(cloud) == {"raw": 7, "validated": 4, "quarantine": 3}
     assert sorted(cloud.store.read_hours("quarantine", *DAY)["reasons"]) == [
         "a second row of the same instance and time",
-        "cpu_utilization outside [0, 100] %",
+        "most values are impossible; cpu_utilization outside [0, 100] %; latency_ms outside [0, inf] ms",
         "timestamp off the grid of 300 s",
     ]
     assert result.output.splitlines() == [
-        "web.csv: 5 rows of 1 instance, 2025-02-17 00:00 to 2025-02-17 00:11 UTC",
-        "5 rows = 2 validated + 3 quarantined",
+        "web.csv: 7 rows of 1 instance, 2025-02-17 00:00 to 2025-02-17 00:20 UTC",
+        "7 rows = 4 validated + 3 quarantined",
         "  quarantined 1: a second row of the same instance and time",
         "  quarantined 1: cpu_utilization outside [0, 100] %",
+        "  quarantined 1: latency_ms outside [0, inf] ms",
+        "  quarantined 1: most values are impossible",
         "  quarantined 1: timestamp off the grid of 300 s",
+        "13 values = 6 kept + 7 refused",
+        "  refused 1: cpu_utilization outside [0, 100] %",
     ]
-    assert cloud.store.read_hours("validated", *DAY)["cpu_utilization"].tolist() == [20, 30]
+    validated = cloud.store.read_hours("validated", *DAY)
+    assert validated["cpu_utilization"].fillna(-1).tolist() == [20, -1, 30, -1]
+    refused = cloud.store.read_hours("quarantine/values", *DAY)
+    assert refused[["instance_id", "metric", "value"]].to_numpy().tolist() == [["web", "cpu_utilization", 288.0]]
 
 
 def test_an_import_again_replaces_the_instances_of_the_file_and_nothing_else(cloud, run):
@@ -70,9 +78,12 @@ def test_an_import_again_replaces_the_instances_of_the_file_and_nothing_else(clo
     run("import", corrected, "--instance", "a")
 
     # THEN
-    kept = cloud.store.read_hours("validated", *DAY)
+    validated = cloud.store.read_hours("validated", *DAY)
     assert "2 rows = 2 validated + 0 quarantined" in first.output
-    assert kept.groupby("instance_id")["cpu_utilization"].apply(list).to_dict() == {"a": [70, 72], "b": [50, 51, 52]}
+    assert validated.groupby("instance_id")["cpu_utilization"].apply(list).to_dict() == {
+        "a": [70, 72],
+        "b": [50, 51, 52],
+    }
     assert cloud.s3.objects == once
 
 
@@ -102,7 +113,7 @@ def test_rows_years_apart_are_not_searched_for_hour_by_hour(cloud, run):
 
 def test_an_import_of_which_nothing_passes_is_a_failure(cloud, run):
     # GIVEN / WHEN
-    result = run("import", rows(288, 290))
+    result = run("import", rows(288, 290).replace(",5", ",-5"))
 
     # THEN the rows are in quarantine, and the exit code says it
     assert result.exit_code == 1
@@ -121,7 +132,7 @@ MALFORMED = {
     "duplicate columns": rows(20, head="timestamp,CPUUtilization,CPUUtilization\n"),
     "no known column": rows(20, head="timestamp,load,wait\n"),
     "only nulls": HEAD + "2/17/2025 0:00,,\n",
-    "unsorted": HEAD + "".join(f"2/17/2025 0:{37 * place % 60:02d},20,5\n" for place in range(120)),
+    "unsorted": HEAD + "".join(f"2/17/2025 0:{37 * index % 60:02d},20,5\n" for index in range(120)),
     "cut mid-row": rows(20, 21)[:-4],
 }
 
@@ -143,7 +154,7 @@ def test_a_malformed_file_ends_in_one_message_and_leaves_nothing(cloud, run, com
     assert [item.name for item in cloud.folder.iterdir()] == ["web.csv"]
 
 
-def test_a_stream_says_what_became_of_each_row(cloud, run):
+def test_a_stream_reports_the_outcome_of_every_row(cloud, run):
     # GIVEN seven rows: an impossible one, a repeated one and one without a value of the model's features
     content = HEAD.replace("\n", ",MemoryUtilization\n") + "".join(
         f"2025-02-17T00:{minute:02d}:00Z,{cpu},,50\n"
@@ -250,7 +261,7 @@ class Time:
 )
 def test_rows_go_when_they_are_due(pace, expected):
     # GIVEN two instances of one service at three times, five and ten minutes apart
-    time, sent, told = Time(), [], []
+    time, sent, progress = Time(), [], []
 
     class Client:
         def put_records(self, **asked):
@@ -261,24 +272,24 @@ def test_rows_go_when_they_are_due(pace, expected):
     stamps = pd.DatetimeIndex([DAY[0] + timedelta(minutes=passed) for passed in (0, 5, 15)] * 2).as_unit("ms")
     frame = pd.DataFrame({"instance_id": ["a"] * 3 + ["b"] * 3, "timestamp": stamps, "cpu": 1.0})
     inventory = {name: Instance(name, "web", "shop") for name in "ab"}
-    packer = stream.Packer(frame, inventory, 2, 1800, Catalogue((unknown("cpu", "Test"),)))
+    packer = stream.Packer(frame, inventory, 2, 1800, Catalogue((metric_without_entry("cpu", "Test"),)))
 
     # WHEN
-    wanted = stream_rows.row_keys(frame)
+    keys = stream_rows.row_keys(frame)
     count = stream_rows.send(
-        Client(), "metrics", packer, wanted, wait=time.wait, now=time.now, progress=told.append, **pace
+        Client(), "metrics", packer, keys, wait=time.wait, now=time.now, progress=progress.append, **pace
     )
 
     # THEN no row before it is due, those of one time together
     assert count == 6
     assert sent == expected
-    assert told[-1] == 6
+    assert progress[-1] == 6
 
 
 def test_an_error_of_the_outside_is_one_message_with_the_details_in_a_file(cloud, run, monkeypatch):
     # GIVEN a bucket that cannot be reached
     def refuse(**asked):
-        raise ConnectionError("nobody answers")
+        raise ConnectionError("no answer")
 
     monkeypatch.setattr(cloud.s3, "put_object", refuse)
 
@@ -287,7 +298,7 @@ def test_an_error_of_the_outside_is_one_message_with_the_details_in_a_file(cloud
 
     # THEN
     assert result.exit_code == 1
-    assert result.stderr == "riskwatch: ConnectionError: nobody answers\n  (details: .riskwatch/error.log)\n"
+    assert result.stderr == "riskwatch: ConnectionError: no answer\n  (details: .riskwatch/error.log)\n"
     assert "Traceback" in (cloud.folder / ".riskwatch" / "error.log").read_text()
 
 

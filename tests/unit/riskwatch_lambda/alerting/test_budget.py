@@ -29,14 +29,14 @@ from tests.support.world import (
     all_told,
     backlogged,
     incidents,
+    notified_lines,
     row,
-    told,
 )
 
 
 def test_beyond_the_daily_budget_pages_become_lines_of_the_digest():
     # GIVEN room for one page of a service a day, two instances that open at 11:00 and 11:30, and a second service
-    world = World(limits=Limits(service=1, fleet=2, digest_hour=12))
+    world = World(limits=Limits(service=1, fleet=2, daily_summary_hour=12))
     second = "web-2@2026-11-22T11:30:00.000Z"
     world.send(row(PAGING_CPU), row(PAGING_CPU, instance="web-3", service="other"))
     world.send(row(PAGING_CPU, HALF_AN_HOUR, "web-2"))
@@ -46,22 +46,22 @@ def test_beyond_the_daily_budget_pages_become_lines_of_the_digest():
 
     # THEN the third is a line of one digest
     assert answers == [0, 1, 0]
-    assert len(told(world)) == 2
-    assert told(world, "digest") == [[second]]
+    assert len(notified_lines(world)) == 2
+    assert notified_lines(world, "digest") == [[second]]
     digest = world.sns.messages[-1]
-    assert digest["subject"] == "Riskwatch: digest: 1 opened, 0 got worse, 0 over"
+    assert digest["subject"] == "Riskwatch: daily summary: 1 opened, 0 got worse, 0 resolved"
     assert digest["attributes"] == {"event": "digest", "service": "fleet"}
     assert "- web-2 since 2026-11-22 11:30 UTC, score 2.00, load Normal" in digest["text"]
 
 
 def test_the_end_of_what_a_digest_told_is_a_line_of_the_next():
-    # GIVEN an episode that a digest told at noon, and that ends at 12:10
-    world = backlogged(Limits(service=0, digest_hour=12))
+    # GIVEN an episode in a digest at noon, and that ends at 12:10
+    world = backlogged(Limits(service=0, daily_summary_hour=12))
     world.send(row(PAGING_CPU))
     world.tick(NOON)
     world.send(row(QUIET_CPU, AN_HOUR + 1), row(QUIET_CPU, AN_HOUR + 2))
 
-    # WHEN ticks come every hour for two days, THEN the end is told at the next noon, once
+    # WHEN ticks come every hour for two days, THEN the end is reported at the next noon, once
     for hours in range(1, 48):
         world.tick(NOON + hours * HOUR_MS)
     assert [message["event"] for message in world.sns.messages] == ["digest", "digest"]
@@ -70,8 +70,8 @@ def test_the_end_of_what_a_digest_told_is_a_line_of_the_next():
 
 
 def test_what_opened_and_ended_before_a_digest_has_both_lines_in_it():
-    # GIVEN an episode told, and another one within its cool-down, both over
-    world = backlogged(Limits(digest_hour=12))
+    # GIVEN an episode reported, and another one within its cool-down, both over
+    world = backlogged(Limits(daily_summary_hour=12))
     world.send(*incidents(0, HALF_AN_HOUR))
     second = "web-1@2026-11-22T11:30:00.000Z"
 
@@ -80,17 +80,17 @@ def test_what_opened_and_ended_before_a_digest_has_both_lines_in_it():
         world.tick(ELEVEN + hours * HOUR_MS)
 
     # THEN each has one opening line and one end
-    assert told(world, "digest") == [[second]]
+    assert notified_lines(world, "digest") == [[second]]
     assert all_told(world, "opened") == all_told(world, "resolved") == [EPISODE, second]
 
 
 def test_a_digest_can_be_asked_for():
     # GIVEN an episode that waits for the digest, WHEN it is asked for, THEN it comes
-    world = backlogged(Limits(service=0, digest_hour=8))
+    world = backlogged(Limits(service=0, daily_summary_hour=8))
     world.send(row(PAGING_CPU))
     assert world.tick(ELEVEN + PERIOD_MS)["sent"] == 0
-    assert world.tick(ELEVEN + PERIOD_MS, digest=True)["sent"] == 1
-    assert told(world, "digest") == [[EPISODE]]
+    assert world.tick(ELEVEN + PERIOD_MS, daily_summary=True)["sent"] == 1
+    assert notified_lines(world, "digest") == [[EPISODE]]
 
 
 def test_a_day_has_its_own_budget_in_the_time_of_the_rows():
@@ -100,7 +100,7 @@ def test_a_day_has_its_own_budget_in_the_time_of_the_rows():
     world.send(*incidents(0, 5 * AN_HOUR, day, day + 5 * AN_HOUR, 2 * day))
 
     # THEN each day has one page
-    assert [ids[0][6:19] for ids in told(world)] == ["2026-11-22T11", "2026-11-23T11", "2026-11-24T11"]
+    assert [ids[0][6:19] for ids in notified_lines(world)] == ["2026-11-22T11", "2026-11-23T11", "2026-11-24T11"]
     assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "budget", "sent", "budget", "sent"]
 
 
@@ -114,7 +114,7 @@ def test_the_cooldown_counts_what_was_sent_only():
 
     # WHEN the instance opens again half an hour later, on the next day, THEN it is paged
     world.send(row(PAGING_CPU, late + HALF_AN_HOUR))
-    assert told(world)[-1] == ["web-1@2026-11-23T00:00:00.000Z"]
+    assert notified_lines(world)[-1] == ["web-1@2026-11-23T00:00:00.000Z"]
 
 
 def test_counters_that_cannot_be_written_leave_the_page_for_the_tick():
@@ -126,7 +126,7 @@ def test_counters_that_cannot_be_written_leave_the_page_for_the_tick():
 
     # WHEN the tick comes, THEN it sends the page
     world.tick(NOW + HOUR_MS)
-    assert told(world) == [[EPISODE]]
+    assert notified_lines(world) == [[EPISODE]]
 
 
 def test_a_message_that_fails_costs_no_page_of_the_budget():
@@ -141,7 +141,7 @@ def test_a_message_that_fails_costs_no_page_of_the_budget():
     world.tick(ELEVEN + PERIOD_MS, wall=NOW + 21 * 600_000)
 
     # THEN the page goes out as one, and the counters say one
-    assert told(world) == [[EPISODE]]
+    assert notified_lines(world) == [[EPISODE]]
     counters = [item["pages"] for key, item in world.dynamodb.items.items() if key[0] == "budget#2026-11-22"]
     assert counters == [{"N": "1"}, {"N": "1"}]
 
@@ -161,7 +161,7 @@ def test_a_page_that_cannot_be_given_back_is_told_all_the_same():
 
     # WHEN a tick comes, THEN it sends the message
     world.tick(ELEVEN + PERIOD_MS, wall=NOW + 300_001)
-    assert told(world) == [[EPISODE]]
+    assert notified_lines(world) == [[EPISODE]]
 
 
 def test_the_counters_expire():
@@ -193,7 +193,7 @@ def test_the_budget_is_that_of_the_environment(monkeypatch):
 
 
 def test_the_hour_of_two_incidents_is_paged_twice():
-    # GIVEN two incidents two hours apart WHEN both are told THEN each has opening and end, and nothing is left
+    # GIVEN two incidents two hours apart WHEN both are reported THEN each has opening and end, and nothing is left
     world = backlogged()
     world.send(*incidents(0, TWO_HOURS))
     world.tick(NOW + 3 * HOUR_MS)

@@ -1,4 +1,4 @@
-"""What is told again of an open episode: twice the score, or high load, an hour after the message."""
+"""Escalations of an open episode: twice the score, or high load, an hour after the message."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from riskwatch_lambda.episode_rule import worse
+from riskwatch_lambda.episode_rule import is_escalation
 from tests.support.tiny import CPU, PERIOD_MS
 from tests.support.world import (
     AN_HOUR,
@@ -22,8 +22,8 @@ from tests.support.world import (
     TWO_HOURS,
     all_told,
     backlogged,
+    notified_lines,
     row,
-    told,
 )
 
 # A score of 3.3, where the opening row has 2.
@@ -31,7 +31,7 @@ NOT_TWICE_CPU = CPU + math.e**3.3 - 1
 
 
 def test_an_open_episode_that_doubles_is_told_once_more_after_an_hour():
-    # GIVEN an episode told at 11:00 with a score of 2
+    # GIVEN an episode reported at 11:00 with a score of 2
     world = backlogged()
     world.send(row(PAGING_CPU))
 
@@ -40,20 +40,20 @@ def test_an_open_episode_that_doubles_is_told_once_more_after_an_hour():
         world.send(row(TWICE_CPU, at))
 
     # THEN one message says so, an hour after the first
-    assert told(world, "escalated") == [[EPISODE]]
+    assert notified_lines(world, "escalated") == [[EPISODE]]
     message = world.sns.messages[-1]
     assert message["subject"] == "Riskwatch: shop: web-1 got worse"
     assert message["attributes"] == {"event": "escalated", "service": "shop", "risk": "Critical"}
     assert message["escalated"][0]["score"] == 4.0
     assert world.dynamodb.state("web-1")["told_peak"] == 4.0
-    # AND its end is told once
+    # AND its end is reported once
     world.send(row(QUIET_CPU, TWO_HOURS + 2), row(QUIET_CPU, TWO_HOURS + 3))
     world.tick(NOW + 3 * HOUR_MS)
     assert [all_told(world, line) for line in LINES] == [[EPISODE]] * 3
 
 
 def test_what_grows_less_than_twofold_is_not_told_again():
-    # GIVEN an episode told with a score of 2, WHEN it goes on with 3.3, THEN nothing more is told
+    # GIVEN an episode reported with a score of 2, WHEN it goes on with 3.3, THEN no message follows
     world = backlogged()
     for at in (0, AN_HOUR, TWO_HOURS):
         world.send(row(PAGING_CPU if at == 0 else NOT_TWICE_CPU, at))
@@ -61,7 +61,7 @@ def test_what_grows_less_than_twofold_is_not_told_again():
 
 
 @pytest.mark.parametrize(
-    ("told_level", "level", "peak", "expected"),
+    ("reported_level", "level", "peak", "expected"),
     [
         ("Normal", "Normal", 3.99, False),
         ("Normal", "Normal", 4.0, True),
@@ -70,9 +70,9 @@ def test_what_grows_less_than_twofold_is_not_told_again():
         ("Idle", "Normal", 2.0, False),
     ],
 )
-def test_worse_is_twice_the_score_or_high_load(told_level, level, peak, expected):
-    # GIVEN what was told with a score of 2, WHEN / THEN
-    assert worse(2.0, told_level, peak, level) is expected
+def test_worse_is_twice_the_score_or_high_load(reported_level, level, peak, expected):
+    # GIVEN a report with a score of 2, WHEN / THEN
+    assert is_escalation(2.0, reported_level, peak, level) is expected
 
 
 def test_an_escalation_that_fails_is_sent_by_the_tick():
@@ -85,7 +85,7 @@ def test_an_escalation_that_fails_is_sent_by_the_tick():
     # WHEN ticks come, THEN it is sent when its claim is stale, once
     for late in (300_000, 300_001, 700_000):
         world.tick(ELEVEN + TWO_HOURS * PERIOD_MS, wall=NOW + late)
-    assert told(world, "escalated") == [[EPISODE]]
+    assert notified_lines(world, "escalated") == [[EPISODE]]
 
 
 def test_an_escalation_beyond_the_budget_is_a_line_of_the_digest():

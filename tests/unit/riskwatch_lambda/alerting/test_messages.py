@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from riskwatch_lambda.alerting import messages
 from riskwatch_lambda.alerting import text as wording
-from riskwatch_lambda.alerting.messages import DIGEST, ESCALATED, OPENED, RESOLVED, Message, Told, compose
+from riskwatch_lambda.alerting.messages import (
+    DAILY_SUMMARY,
+    ESCALATED,
+    OPENED,
+    RESOLVED,
+    Message,
+    MessageContent,
+    compose,
+)
 from riskwatch_lambda.episode_rule import EpisodeState
-from riskwatch_lambda.episodes.lifecycle import SILENT, Episode
+from riskwatch_lambda.episodes.episode import NO_DATA, Episode
 from tests.support.tiny import PERIOD_MS
 from tests.support.world import ELEVEN, PAGING_CPU, World, row
 
@@ -25,7 +36,17 @@ HOSTILE = [
     "${jndi:ldap://x} {{7*7}} %0a%0d",
     "../../etc/passwd?instance=other&abnormal=1#top",
     "名前-ü-Ω",
+    "www.evil.example",
+    "evil.example/login",
+    "tel:112",
+    "mailto:boss",
 ]
+
+
+# What mail programs and chats make a link of: a known scheme, "www.", a name that ends in letters after a dot.
+LINKED = re.compile(
+    r"(?i)(?<![^\W_])(?:tel|mailto|sms|https?|ftp):\S|www\.|\w\.(?!(compute\.)?(internal|local)\b(?![/.-]))[^\W\d_]{2,}\b(?!-)"
+)
 
 
 def episode(
@@ -45,18 +66,22 @@ def episode(
     )
 
 
+# An hour before the episode and an hour after its newest row.
+AROUND = "since=2026-11-22T10%3A00%3A00.000Z&until=2026-11-22T12%3A10%3A00.000Z"
+
+
 def opening(*episodes: Episode) -> Message:
     """Give the page about some episodes."""
-    return compose(OPENED, Told(opened=episodes), "https://airflow.example/base/")
+    return compose(OPENED, MessageContent(opened=episodes), "https://airflow.example/base/")
 
 
 def test_the_text_says_which_instance_since_when_why_by_which_model_and_where_to_look():
     # GIVEN / WHEN / THEN
     assert opening(episode()).text.splitlines() == [
-        "shop: unusual behaviour, have a look (model tiny-1, version 7).",
+        "shop: unusual behaviour, please check (model tiny-1, version 7).",
         "- web-1 since 2026-11-22 11:00 UTC, score 2.00, load Normal",
         "    cpu 16.39, expected 7 to 13 (100%)",
-        "https://airflow.example/base/riskwatch/?instance=web-1",
+        f"https://airflow.example/base/riskwatch/?instance=web-1&exact=1&{AROUND}",
     ]
 
 
@@ -81,7 +106,7 @@ def test_every_kind_of_subscriber_has_its_form():
     assert (chat["version"], chat["source"], chat["content"]["textType"]) == ("1.0", "custom", "client-markdown")
     assert chat["content"]["title"] == message.subject
     assert "cpu 16.39, expected 7 to 13" in chat["content"]["description"]
-    assert chat["content"]["nextSteps"] == ["https://airflow.example/base/riskwatch/?abnormal=1"]
+    assert chat["content"]["nextSteps"] == [f"https://airflow.example/base/riskwatch/?abnormal=1&{AROUND}"]
     assert chat["metadata"]["threadId"] == "riskwatch-shop"
     assert chat["metadata"]["relatedResources"] == ["web-1", "web-2"]
     assert all(isinstance(value, str) for value in chat["metadata"]["additionalContext"].values())
@@ -90,25 +115,25 @@ def test_every_kind_of_subscriber_has_its_form():
 
 def test_without_a_link_there_is_none():
     # GIVEN / WHEN / THEN
-    message = compose(OPENED, Told(opened=(episode(),)), None)
+    message = compose(OPENED, MessageContent(opened=(episode(),)), None)
     assert json.loads(message.body)["link"] is None
     assert "nextSteps" not in json.loads(message.chat)["content"]
     assert "http" not in message.text
 
 
-@pytest.mark.parametrize("event", [OPENED, ESCALATED, RESOLVED, DIGEST])
+@pytest.mark.parametrize("event", [OPENED, ESCALATED, RESOLVED, DAILY_SUMMARY])
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_do_no_harm_in_any_form(event, name):
     # GIVEN an instance and a service of such a name
     hostile = episode(name, name, closed=event == RESOLVED)
-    told = Told(
-        opened=(hostile,) if event in (OPENED, DIGEST) else (),
+    notified_lines = MessageContent(
+        opened=(hostile,) if event in (OPENED, DAILY_SUMMARY) else (),
         escalated=(hostile,) if event == ESCALATED else (),
         resolved=(hostile,) if event == RESOLVED else (),
     )
 
-    # WHEN a message tells of it
-    message = compose(event, told, "https://airflow.example")
+    # WHEN a message reports it
+    message = compose(event, notified_lines, "https://airflow.example")
 
     # THEN text, subject and chat hold nothing that is markup, a mention or a link, beside our own
     chat = json.loads(message.chat)
@@ -119,10 +144,12 @@ def test_hostile_names_do_no_harm_in_any_form(event, name):
         rest = rest.replace(message.text.splitlines()[-1].split("=", 1)[-1], "")
         assert not set(rest) & set('<>[]`*~|@#\\"&${}'), rest
         assert "://" not in rest
+        assert not LINKED.search(rest), rest
     # AND the link asks for exactly this instance
     link = urlsplit(json.loads(message.body)["link"])
     assert (link.netloc, link.path, link.fragment) == ("airflow.example", "/riskwatch/", "")
-    assert parse_qs(link.query) == {"instance": [name]}
+    query = parse_qs(link.query)
+    assert (query["instance"], query["exact"]) == ([name], ["1"])
     # AND programs get the name as it is
     body = json.loads(message.body)
     assert [each["instance_id"] for part in ("opened", "escalated", "resolved") for each in body[part]] == [name]
@@ -135,7 +162,7 @@ def test_hostile_names_go_through_the_whole_function(name):
 
     world = World(tiny.model(baselines={"instances": {name: 2}, "roles": {}, "fleet": 0}))
 
-    # WHEN it pages THEN one message goes out that SNS takes, and its end is told
+    # WHEN it pages THEN one message goes out that SNS takes, and its end is reported
     world.send(row(PAGING_CPU, instance=name, service=name))
     world.send(row(10.0, 1, name, name), row(10.0, 2, name, name))
     world.tick(ELEVEN + 3 * PERIOD_MS)
@@ -151,10 +178,10 @@ def test_a_thousand_long_names_fit_into_what_sns_takes(event):
     many = tuple(
         Episode(each.instance_id, each.service, state=each.state, level="Normal", reasons=reasons) for each in many
     )
-    told = Told(opened=many) if event == OPENED else Told(resolved=many)
+    notified_lines = MessageContent(opened=many) if event == OPENED else MessageContent(resolved=many)
 
     # WHEN / THEN
-    message = compose(event, told, "https://airflow.example")
+    message = compose(event, notified_lines, "https://airflow.example")
     assert len(message.forms.encode()) <= messages.SIZE_LIMIT
     assert len(message.subject) < 100
     body = json.loads(message.body)
@@ -178,11 +205,13 @@ def test_the_worst_comes_first():
 
 def test_an_end_says_until_when_and_how_bad_it_was():
     # GIVEN / WHEN
-    message = compose(RESOLVED, Told(resolved=(episode(closed=True), episode("db-1", kind=SILENT, closed=True))), None)
+    message = compose(
+        RESOLVED, MessageContent(resolved=(episode(closed=True), episode("db-1", kind=NO_DATA, closed=True))), None
+    )
 
     # THEN
     assert message.text.splitlines()[1:] == [
-        "- db-1 is not silent any more: 2026-11-22 11:00 UTC to 2026-11-22 11:10 UTC",
+        "- db-1, no data: 2026-11-22 11:00 UTC to 2026-11-22 11:10 UTC",
         "- web-1, back to normal: 2026-11-22 11:00 UTC to 2026-11-22 11:10 UTC, peak 2.00",
     ]
     assert message.subject == "Riskwatch: shop: 2 instances are back to normal"
@@ -190,15 +219,17 @@ def test_an_end_says_until_when_and_how_bad_it_was():
 
 def test_a_digest_counts_and_has_all_three_parts():
     # GIVEN / WHEN
-    told = Told(opened=(episode(),), escalated=(episode("web-2"),), resolved=(episode("web-3", "other", closed=True),))
-    message = compose(DIGEST, told, None)
+    notified_lines = MessageContent(
+        opened=(episode(),), escalated=(episode("web-2"),), resolved=(episode("web-3", "other", closed=True),)
+    )
+    message = compose(DAILY_SUMMARY, notified_lines, None)
 
     # THEN
-    assert message.subject == "Riskwatch: digest: 1 opened, 1 got worse, 1 over"
+    assert message.subject == "Riskwatch: daily summary: 1 opened, 1 got worse, 1 resolved"
     assert message.service == "fleet"
     lines = message.text.splitlines()
-    assert lines[0] == "fleet: told here instead of paged (model tiny-1, version 7)."
-    assert [line for line in lines if not line.startswith(("-", " "))][1:] == ["Got worse:", "Over:"]
+    assert lines[0] == "fleet: alerts that were not paged (model tiny-1, version 7)."
+    assert [line for line in lines if not line.startswith(("-", " "))][1:] == ["Got worse:", "Resolved:"]
 
 
 def test_the_page_of_the_link_is_the_one_that_the_plugin_serves():
@@ -206,3 +237,65 @@ def test_the_page_of_the_link_is_the_one_that_the_plugin_serves():
     from riskwatch_dashboard import PREFIX
 
     assert f"{PREFIX}/" == f"/{wording.PAGE}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "i-0abc",
+        "web-1.eu-west-1",
+        "ip-10-0-0-1.ec2.internal",
+        "ip-10-0-0-1.eu-west-1.compute.internal",
+        "printer.local",
+        "10.0.0.1:9100",
+        "node_exporter-1.2.3",
+        "123456789012.eu-west-1:i-0abc",
+        "arn:aws:ec2:eu-west-1:123456789012:instance/i-0abc",
+        "arn:aws:rds:eu-west-1:123456789012:db:orders",
+        "hotel:112",
+        "app/web/0123456789abcdef",
+        "名前-ü-Ω",
+    ],
+)
+def test_ordinary_names_stay_as_they_are(name):
+    # GIVEN / WHEN / THEN
+    assert wording.plain(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("www.evil.example", "www(.)evil(.)example"),
+        ("WWW.evil1", "WWW(.)evil1"),
+        ("evil.example/login", "evil(.)example/login"),
+        ("evil.com.", "evil(.)com."),
+        ("a.com.eu-west-1", "a(.)com.eu-west-1"),
+        ("web-1.prod.example.com", "web-1(.)prod(.)example(.)com"),
+        ("evil.xn--p1ai", "evil(.)xn--p1ai"),
+        ("evil.рф", "evil(.)рф"),
+        ("evil.internal/login", "evil(.)internal/login"),
+        ("evil.local.com", "evil(.)local(.)com"),
+        ("1.2.3.4/login", "1.2.3(.)4/login"),
+        ("tel:112", "tel(:)112"),
+        ("TEL:+49", "TEL(:)+49"),
+        ("arn:tel:112", "arn:tel(:)112"),
+        ("mailto:boss", "mailto(:)boss"),
+        ("javascript:alert", "javascript(:)alert"),
+        ("http:/evil.example", "http(:)/evil(.)example"),
+        ("https://evil.example", "https(:)/?evil(.)example"),
+    ],
+)
+def test_a_name_that_could_be_a_link_is_broken_and_readable(name, shown):
+    # GIVEN / WHEN / THEN
+    assert wording.plain(name) == shown
+
+
+@given(st.one_of(st.text(max_size=80), st.text("aW.:/-_ 1w@comtel", max_size=80), st.sampled_from(HOSTILE)))
+def test_no_name_becomes_a_link(name):
+    # GIVEN / WHEN
+    shown = wording.plain(name)
+
+    # THEN nothing of it is a link or markup
+    assert not LINKED.search(shown), shown
+    assert "//" not in shown
+    assert not set(shown) & set('<>[]`*~|@#\\"&${}\n\r\t')

@@ -1,4 +1,4 @@
-"""What a tick makes good: messages that were not sent, what is over, and episodes of which nothing is heard."""
+"""Ticks: messages that were not sent, what is over, and episodes of instances without data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from riskwatch_lambda.table import RegistryError
+from riskwatch_lambda.table import TableError
 from tests.support.world import (
     AN_HOUR,
     DAY_MS,
@@ -22,19 +22,14 @@ from tests.support.world import (
     World,
     backlogged,
     incidents,
+    notified_lines,
     row,
-    told,
     unfinished,
 )
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
 def test_what_was_paged_is_told_to_be_over_once_and_together(world):
-    # GIVEN two instances of a service whose episodes were told and closed, and one that goes on
+    # GIVEN two instances of a service whose episodes were reported and closed, and one that goes on
     for at, cpu in enumerate([PAGING_CPU, QUIET_CPU, QUIET_CPU]):
         world.send(row(cpu, at), row(cpu, at, "web-2"), row(PAGING_CPU, at, "web-3"))
 
@@ -43,7 +38,7 @@ def test_what_was_paged_is_told_to_be_over_once_and_together(world):
         world.tick(NOW + late)
 
     # THEN one message says so, and the third is still looked at
-    assert told(world, "resolved") == [[EPISODE, EPISODE.replace("web-1", "web-2")]]
+    assert notified_lines(world, "resolved") == [[EPISODE, EPISODE.replace("web-1", "web-2")]]
     message = world.sns.messages[-1]
     assert message["subject"] == "Riskwatch: shop: 2 instances are back to normal"
     assert message["attributes"] == {"event": "resolved", "service": "shop"}
@@ -70,7 +65,7 @@ def test_an_answered_tick_is_reported_and_nothing_else_is(world, capsys):
 
     # WHEN the episodes cannot be read
     world.dynamodb.failing_reads = 100
-    with pytest.raises(RegistryError):
+    with pytest.raises(TableError):
         world.tick(NOW + 1)
     assert signs(capsys) == []
 
@@ -79,24 +74,27 @@ def test_an_end_that_could_not_be_told_is_told_later(world):
     # GIVEN an episode that is over, and a topic that fails
     world.send(*incidents(0))
     world.sns.failing = 1
-    assert world.tick(NOW)["failed"] == 1
+    later = NOW + HOUR_MS
+    assert world.tick(later)["failed"] == 1
 
-    # WHEN ticks come a moment later and when the claim is stale, THEN the second tells it
-    assert world.tick(NOW + 1)["sent"] == 0
-    assert world.tick(NOW + 300_001)["sent"] == 1
-    assert told(world, "resolved") == [[EPISODE]]
+    # WHEN ticks come a moment later and when the claim is stale, THEN the second sends it
+    assert world.tick(later + 1)["sent"] == 0
+    assert world.tick(later + 300_001)["sent"] == 1
+    assert notified_lines(world, "resolved") == [[EPISODE]]
 
 
 def test_more_ends_than_a_message_holds_take_another_one(world):
-    # GIVEN 120 episodes of a day, 30 of them told, and as many pages as there are
+    # GIVEN 120 episodes of a day, 30 of them reported, and as many pages as there are
     world = backlogged()
     world.send(*incidents(*range(0, 720, 12)))
-    assert len(told(world)) == 60
+    assert len(notified_lines(world)) == 60
 
     # WHEN the tick comes, THEN every end has its line
     world.tick(NOW + 3 * DAY_MS)
-    assert [len(ids) for ids in told(world, "resolved")] == [50, 10]
-    assert {each for ids in told(world, "resolved") for each in ids} == {each for ids in told(world) for each in ids}
+    assert [len(ids) for ids in notified_lines(world, "resolved")] == [50, 10]
+    assert {each for ids in notified_lines(world, "resolved") for each in ids} == {
+        each for ids in notified_lines(world) for each in ids
+    }
 
 
 def test_the_tick_closes_episodes_that_nothing_is_heard_of(world):
@@ -115,7 +113,7 @@ def test_the_tick_closes_episodes_that_nothing_is_heard_of(world):
     assert state["closed_ms"] == ELEVEN + DAY_MS + 1
     assert listed["verdict"] == "useful"
     assert world.sns.messages[-1]["resolved"][0]["expired"] is True
-    assert "given up, no rows for a day" in world.sns.messages[-1]["text"]
+    assert "closed, no data on cpu for 24 h" in world.sns.messages[-1]["text"]
 
 
 def test_the_tick_goes_by_the_newest_row_at_any_age(world):
@@ -125,7 +123,7 @@ def test_the_tick_goes_by_the_newest_row_at_any_age(world):
     world.dynamodb.set("web-2", last_ms={"N": str(ELEVEN + 5 * DAY_MS)})
 
     # WHEN ticks come a moment more than 24 hours after the newest row of each
-    answers = [world.tick(ELEVEN + late * DAY_MS + 1) for late in (1, 6)]
+    answers = [world.tick(ELEVEN + late * DAY_MS + 1, wall=ELEVEN + 6 * DAY_MS + 1) for late in (1, 6)]
 
     # THEN each closes one
     assert [(each["expired"], each["open"]) for each in answers] == [(1, 1), (1, 0)]
@@ -143,18 +141,18 @@ def test_an_episode_that_a_batch_moves_meanwhile_does_not_expire(world):
 
 
 def test_a_cooldown_that_an_episode_outlasts_is_paged_then(world):
-    # GIVEN an episode told at 11:00 and over, and one of 11:30 that goes on
+    # GIVEN an episode reported at 11:00 and over, and one of 11:30 that goes on
     world = backlogged()
     world.send(*incidents(0), *(row(PAGING_CPU, at) for at in range(HALF_AN_HOUR, AN_HOUR + 6)))
     second = "web-1@2026-11-22T11:30:00.000Z"
-    assert told(world) == [[EPISODE]]
+    assert notified_lines(world) == [[EPISODE]]
 
     # WHEN ticks come whose rows reach just below an hour after 11:00, the hour, and beyond
     for late in (HOUR_MS - 1, HOUR_MS, HOUR_MS + 1):
         world.tick(ELEVEN + late)
 
-    # THEN the second one is told at the hour, once
-    assert told(world) == [[EPISODE], [second]]
+    # THEN the second one is reported at the hour, once
+    assert notified_lines(world) == [[EPISODE], [second]]
     assert world.dynamodb.state("web-1")["notified"] == "sent"
 
 

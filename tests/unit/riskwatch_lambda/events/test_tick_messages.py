@@ -1,11 +1,11 @@
-"""What a tick sends again: pages that failed, were interrupted, or were claimed by somebody who ended."""
+"""Messages that a tick sends again: they failed, were interrupted, or their claim is stale."""
 
 from __future__ import annotations
 
 import pytest
 
 from riskwatch_lambda.events import tick
-from riskwatch_lambda.table import RegistryError
+from riskwatch_lambda.table import TableError
 from tests.support.tiny import PERIOD_MS
 from tests.support.world import (
     DAY_MS,
@@ -22,15 +22,10 @@ from tests.support.world import (
     World,
     backlogged,
     incidents,
+    notified_lines,
     row,
-    told,
     unfinished,
 )
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
 
 
 @pytest.mark.parametrize("crash", [False, True])
@@ -46,7 +41,7 @@ def test_the_tick_sends_an_older_message_that_failed_though_a_newer_one_went_out
             world.handle(event)
     else:
         world.handle(event)
-    assert told(world) == [[TWO_HOURS_LATER]]
+    assert notified_lines(world) == [[TWO_HOURS_LATER]]
     assert [item["notified"] for item in world.dynamodb.listed()] == ["pending", "pending" if crash else "sent"]
 
     # WHEN ticks come after exactly five minutes, a moment later, and again, in the morning after
@@ -54,10 +49,13 @@ def test_the_tick_sends_an_older_message_that_failed_though_a_newer_one_went_out
         world.tick(NOW + 300_000 + late)
 
     # THEN the second tick sends what is pending, each episode once, and no item stays pending
-    assert told(world)[1:] == [[EPISODE], [TWO_HOURS_LATER]][: 1 + crash]
+    assert notified_lines(world)[1:] == [[EPISODE], [TWO_HOURS_LATER]][: 1 + crash]
     assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "sent"]
-    # AND each end is told once
-    assert sorted(each for message in told(world, "resolved") for each in message) == [EPISODE, TWO_HOURS_LATER]
+    # AND each end is reported once
+    assert sorted(each for message in notified_lines(world, "resolved") for each in message) == [
+        EPISODE,
+        TWO_HOURS_LATER,
+    ]
     assert unfinished(world) == []
 
 
@@ -72,7 +70,7 @@ def test_a_message_that_fails_stays_pending_and_the_tick_sends_it(world):
 
     # THEN the second sends it, once, and state and list say so
     assert answers == [{**NOTHING, "sent": sent, "open": 1} for sent in (0, 1, 0)]
-    assert told(world) == [[EPISODE]]
+    assert notified_lines(world) == [[EPISODE]]
     state, (listed,) = world.dynamodb.state("web-1"), world.dynamodb.listed()
     assert state["notified"] == listed["notified"] == "sent"
     assert state["notified_ms"] == NOW + 300_001
@@ -88,8 +86,8 @@ def test_a_message_is_sent_however_old_the_episode_is(world):
     # WHEN it is back, THEN the tick sends the message, though the episode has expired since
     assert failed == [1] * 8
     world.tick(NOW + 9 * DAY_MS)
-    assert told(world) == [[EPISODE]]
-    assert "over by now" in world.sns.messages[0]["text"]
+    assert notified_lines(world) == [[EPISODE]]
+    assert "already over" in world.sns.messages[0]["text"]
 
 
 @pytest.mark.parametrize("skew_ms", [-2 * HOUR_MS, 2 * HOUR_MS])
@@ -101,7 +99,7 @@ def test_a_clock_that_is_two_hours_off_delays_no_message(world, skew_ms):
     # WHEN a tick comes in one whose clock is right, THEN it sends the message, once
     world.tick(ELEVEN + PERIOD_MS, wall=NOW)
     world.tick(ELEVEN + PERIOD_MS, wall=NOW + 1)
-    assert told(world) == [[EPISODE]]
+    assert notified_lines(world) == [[EPISODE]]
 
 
 def test_a_replay_of_the_past_is_told_as_it_would_have_been_live(world):
@@ -115,7 +113,7 @@ def test_a_replay_of_the_past_is_told_as_it_would_have_been_live(world):
         world.tick(ELEVEN + PERIOD_MS, wall=later + wall)
 
     # THEN the second sends it, and the episode has not expired
-    assert told(world) == [[EPISODE]]
+    assert notified_lines(world) == [[EPISODE]]
     assert world.dynamodb.state("web-1")["status"] == "open"
 
 
@@ -129,7 +127,7 @@ def test_two_ticks_at_once_send_a_message_once(world):
     world.tick(NOW + HOUR_MS, wall=NOW + HOUR_MS + 1)
 
     # THEN one message went out
-    assert told(world) == [[EPISODE]]
+    assert notified_lines(world) == [[EPISODE]]
 
 
 def test_a_crash_between_publish_and_mark_sends_one_message_twice(world):
@@ -145,7 +143,7 @@ def test_a_crash_between_publish_and_mark_sends_one_message_twice(world):
         world.tick(NOW + late)
 
     # THEN the message came once more
-    assert told(world) == [[EPISODE], [EPISODE]]
+    assert notified_lines(world) == [[EPISODE], [EPISODE]]
     assert len(world.sns.messages) == 2
 
 
@@ -166,9 +164,9 @@ def test_a_crash_between_claim_and_publish_loses_nothing(world):
 
     # WHEN the batch comes again, THEN it leaves the claim alone, and a tick sends it when the claim is stale
     world.handle(event, NOW + 60_000)
-    assert told(world) == []
+    assert notified_lines(world) == []
     world.tick(NOW + 300_001)
-    assert told(world) == [[EPISODE]]
+    assert notified_lines(world) == [[EPISODE]]
 
 
 def failed_pages(world: World) -> None:
@@ -194,7 +192,7 @@ def test_a_tick_that_ends_early_leaves_the_others_for_the_next_one(world):
 
 def test_what_a_tick_has_no_room_for_is_paged_by_the_next(world, monkeypatch):
     # GIVEN room for two episodes a tick, and three messages that failed
-    monkeypatch.setattr(tick, "MOST_PAGED", 2)
+    monkeypatch.setattr(tick, "MAX_PAGED", 2)
     failed_pages(world)
 
     # WHEN / THEN ticks send two, one and none
@@ -209,10 +207,10 @@ def test_a_throttled_table_is_an_error_of_the_tick(world):
     world.dynamodb.failing_reads = 1
 
     # WHEN a tick comes, THEN it fails for the caller to see, and the next one makes it good
-    with pytest.raises(RegistryError, match="cannot read yes from table"):
+    with pytest.raises(TableError, match="cannot read yes from table"):
         world.tick(NOW + HOUR_MS)
     world.tick(NOW + HOUR_MS)
-    assert told(world) == [[EPISODE]]
+    assert notified_lines(world) == [[EPISODE]]
 
 
 def test_a_table_that_is_throttled_at_the_claim_leaves_the_message_for_the_next_tick(world):
@@ -231,7 +229,7 @@ def test_an_older_episode_keeps_its_place_when_a_newer_one_is_told():
     world.sns.failing = 1
     world.send(*incidents(0, TWO_HOURS))
 
-    # WHEN the tick tells the first, THEN the state still says of the second when it was told
+    # WHEN the tick reports the first, THEN the state still says when the second was reported
     world.tick(NOW + HOUR_MS)
     state = world.dynamodb.state("web-1")
     assert (state["episode_id"], state["notified_ms"]) == (TWO_HOURS_LATER, NOW)

@@ -160,6 +160,24 @@ def test_numbers_that_cannot_be_scored_with_are_refused(arrays: dict[str, Any], 
         tiny.model(arrays)
 
 
+@pytest.mark.parametrize(
+    ("cuts", "reason"),
+    [
+        ([], "cuts is"),
+        ({}, "level.cuts.metric is None, expected the position of one of 2 features"),
+        ({"metric": 2}, "level.cuts.metric is 2"),
+        ({"metric": True}, "level.cuts.metric is True"),
+        ({"metric": 0, "idle_below": "1", "high_from": None}, "level.cuts are '1' and None, expected numbers or null"),
+        ({"metric": 0, "idle_below": 1.0, "high_from": False}, "level.cuts are 1.0 and False"),
+        ({"metric": 0, "idle_below": 2.0, "high_from": 1.0}, "Idle below 2.0, above High Load from 1.0"),
+    ],
+)
+def test_cuts_that_name_no_level_are_refused(cuts: object, reason: str):
+    # GIVEN cuts of no metric, that are no numbers or that cross, WHEN they are loaded, THEN they are named
+    with pytest.raises(ModelError, match=reason):
+        tiny.model(level={"cuts": cuts})
+
+
 def test_a_table_must_answer_every_pair_of_labels():
     # GIVEN a second stage that can also say 9, and a table without 9
     level = copy.deepcopy(tiny.DOCUMENT["level"])

@@ -10,7 +10,7 @@ import pytest
 
 from riskwatch_lambda.model.arrays import ArrayFile
 from riskwatch_lambda.model.prototype_map import (
-    LEAST_TO_ORDER,
+    MIN_TO_ORDER,
     MapError,
     Stage,
     distance_to,
@@ -50,7 +50,7 @@ def along(count: int, seed: int) -> Points:
     return [(float(rng.randint(-3, 3)), float(rng.randint(-60, 60))) for _ in range(count)]
 
 
-@pytest.mark.parametrize("count", [LEAST_TO_ORDER, 36, 256])
+@pytest.mark.parametrize("count", [MIN_TO_ORDER, 36, 256])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_order_finds_what_brute_force_finds(count: int, seed: int):
     # GIVEN prototypes along an axis, with doubles among them, and vectors near, between and far from them
@@ -114,7 +114,7 @@ def test_few_distances_are_computed_where_prototypes_lie_along_an_axis(monkeypat
 def test_prototypes_that_lie_along_no_axis_are_compared_one_by_one():
     ring = [(math.cos(n), math.sin(n)) for n in range(100)]
     spread = stage([(x, y) for x, y in ring])
-    three = stage([*along(LEAST_TO_ORDER - 1, 4)])
+    three = stage([*along(MIN_TO_ORDER - 1, 4)])
     assert (three.order, nearest(three, (0.0, 0.0))) == (None, brute(three, (0.0, 0.0)))
     assert nearest(spread, (0.3, 0.1)) == brute(spread, (0.3, 0.1))
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import re
+import sys
 from typing import Any
 
 import pytest
 
-from riskwatch_lambda.model.row_schema import Layout, RecordError
+from riskwatch_lambda.model.row_schema import RecordError, RowSchema
 from riskwatch_lambda.scoring import scorer
 from riskwatch_lambda.scoring.records import PACK_LIMIT, decode, parse
 from tests.support import tiny
 from tests.support.packing import entry, pack
 from tests.support.tiny import PERIOD_MS, TEN
 
-LAYOUT = tiny.model().layout
+ROW_SCHEMA = tiny.model().row_schema
 
 
 def decoded(document: Any) -> Any:
-    return decode(base64.b64encode(json.dumps(document).encode()).decode(), LAYOUT)
+    return decode(base64.b64encode(json.dumps(document).encode()).decode(), ROW_SCHEMA)
 
 
 def test_a_pack_holds_many_instances_and_many_rows_of_each():
@@ -120,14 +121,14 @@ def test_an_instance_that_comes_twice_is_refused_the_second_time():
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        ([-0.5, 2], "cpu is -0.5, below its lower bound 0"),
-        ([100.01, 2], "cpu is 100.01, above its upper bound 100"),
-        ([1, 2e15], "net is 2000000000000000.0, expected null or a finite number"),
-        ([1, 10**400], "net is 1000"),
+        ([-0.5, None], "cpu is -0.5, below its lower bound 0"),
+        ([100.01, 2e15], "cpu is 100.01, above its upper bound 100; net is 2000000000000000.0"),
+        ([None, 2e15], "net is 2000000000000000.0, expected null or a finite number"),
+        ([None, 10**400], "net is 1000"),
     ],
 )
-def test_an_impossible_row_is_refused_alone_and_is_nobodys_context(bad: list, reason: str):
-    # GIVEN four rows to label, the second of them impossible, behind one row of context
+def test_a_row_without_a_possible_value_is_refused_alone_and_is_no_context(bad: list, reason: str):
+    # GIVEN four rows to label, the second of them without a possible value, behind one row of context
     rows = [[1, 1], [2, 2], bad, [4, 4], [5, 5]]
 
     # WHEN
@@ -137,7 +138,7 @@ def test_an_impossible_row_is_refused_alone_and_is_nobodys_context(bad: list, re
     assert record.newest == 3
     assert record.rows == ((1.0, 1.0), (2.0, 2.0), (4.0, 4.0), (5.0, 5.0))
     assert refused.reason.startswith(reason)
-    assert refused.rows == 1
+    assert (refused.rows, refused.values) == (1, len(bad) - bad.count(None))
     assert refused.document == pack(entry("web-1", [[2, 2], bad], 1, last_ms=TEN + 10 * PERIOD_MS))
     # AND sent again it is refused for the same reason
     none, (again,) = decoded(refused.document)
@@ -145,29 +146,31 @@ def test_an_impossible_row_is_refused_alone_and_is_nobodys_context(bad: list, re
 
 
 def test_a_refused_row_that_is_sent_again_keeps_its_features_and_its_context():
-    # GIVEN a row that the bounds of a catalogue refuse, behind two others, one of them impossible too, with a metric
-    # that the model of the day does not use
-    rows = [[1, 10, 7], [2, 20, 7], [-1, 30, 7], [150, 40, 8]]
+    # GIVEN a row that the bounds of a catalogue refuse, behind others, one of them refused too, with a metric that the
+    # model of the day does not use
+    rows = [[1, 10, 7], [2, 20, 7], [-1, None, 7], [150, -2e15, 8]]
     _, (refused,) = decoded(pack(entry("web-1", rows, 1), features=("cpu", "net", "disk")))
 
     # WHEN it comes again after the catalogue is corrected, to a model that uses the metric and has another order
-    later = Layout(("disk", "net", "cpu"), ((None, None), (None, None), (0.0, 200.0)), LAYOUT.context_rows)
+    later = RowSchema(("disk", "net", "cpu"), ((None, None), (None, None), (0.0, 200.0)), ROW_SCHEMA.context_rows)
+    assert (refused.rows, refused.values) == (1, 2)
     (record,), left = decode(base64.b64encode(json.dumps(refused.document).encode()).decode(), later)
 
     # THEN each value is that of its feature, and the row has its context
     assert left == ()
-    assert record.rows == ((7.0, 20.0, 2.0), (8.0, 40.0, 150.0))
+    assert record.rows == ((7.0, 20.0, 2.0), (8.0, None, 150.0))
     assert record.newest == 1
 
 
-def test_a_literal_that_overflows_is_refused_as_a_row():
+def test_a_literal_that_overflows_is_refused():
     # GIVEN a literal that Python reads as infinity
     text = json.dumps(pack(entry("web-1", [[1, 7], [1, 2]], 2))).replace("[7, 2]", "[1e999, 2]")
 
     # WHEN / THEN
-    (record,), (refused,) = decode(base64.b64encode(text.encode()).decode(), LAYOUT)
-    assert (record.newest, record.rows) == (1, ((1.0, 2.0),))
-    assert refused.reason == "net is inf, expected null or a finite number"
+    (record,), refused = decode(base64.b64encode(text.encode()).decode(), ROW_SCHEMA)
+    assert (record.newest, record.rows, refused) == (2, ((1.0, None), (1.0, 2.0)), ())
+    ((value,),) = record.refused_values.values()
+    assert value == ("net", sys.float_info.max, "net is inf, expected null or a finite number")
 
 
 def test_of_rows_with_one_time_the_first_stands():
@@ -189,7 +192,7 @@ def test_of_rows_with_one_time_the_first_stands():
 
 def test_an_impossible_row_of_the_context_is_neither_used_nor_counted():
     # GIVEN a row to label whose context is impossible
-    (record,), refused = decoded(pack(entry("web-1", [[1, 1], [150, 2], [3, 3]], 1)))
+    (record,), refused = decoded(pack(entry("web-1", [[1, 1], [150, None], [3, 3]], 1)))
 
     # THEN the row before stands in for it, and nothing is refused, as the row was when it was new
     assert record.rows == ((1.0, 1.0), (3.0, 3.0))
@@ -198,9 +201,23 @@ def test_an_impossible_row_of_the_context_is_neither_used_nor_counted():
 
 def test_an_instance_without_a_possible_row_leaves_no_record():
     # GIVEN / WHEN / THEN
-    records, refused = decoded(pack(entry("web-1", [[1, 1], [150, 2], [-3, 3]], 2)))
+    records, refused = decoded(pack(entry("web-1", [[1, 1], [150, None], [-3, 3e15]], 2)))
     assert records == ()
-    assert [part.rows for part in refused] == [1, 1]
+    assert [(part.rows, part.values) for part in refused] == [(1, 1), (1, 2)]
+
+
+def test_impossible_values_cost_themselves_and_are_named_for_the_rows_to_label():
+    # GIVEN three rows to label behind a row of context, an impossible value in three of the four
+    rows = [[150, 1], [2, 2], [-3, 3], [4, 4e15]]
+
+    # WHEN
+    (record,), refused = decoded(pack(entry("web-1", rows, 3)))
+
+    # THEN each row is there without it, and those of the rows to label are named by their times
+    assert refused == ()
+    assert (record.newest, record.rows) == (3, ((None, 1.0), (2.0, 2.0), (None, 3.0), (4.0, None)))
+    named = {ms: [(value.feature, value.value) for value in values] for ms, values in record.refused_values.items()}
+    assert named == {record.ts[2]: [("cpu", -3.0)], record.ts[3]: [("net", 4e15)]}
 
 
 def test_a_pack_may_be_larger_than_a_record_of_one_row():
@@ -229,7 +246,7 @@ def test_the_rows_of_a_pack_get_the_verdicts_that_each_would_get_alone():
     alone = []
     for place in range(1, 7):
         single = tiny.stream_record(rows[place - 1 : place + 1], ts=document["ts"][place - 1 : place + 1])
-        alone.append(scorer.score(model, parse(single, model.layout)))
+        alone.append(scorer.score(model, parse(single, model.row_schema)))
 
     # THEN they are the same, and the first row behind the gap has no context
     assert together == tuple(alone)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from typing import Any
 
 import pytest
 
+from riskwatch_lambda.model.row_check import is_row_refused
 from riskwatch_lambda.model.row_schema import RecordError
 from riskwatch_lambda.scoring.records import ONE_ROW_LIMIT, PACK_LIMIT, decode, parse
 from tests.support import tiny
 
-LAYOUT = tiny.model().layout
+ROW_SCHEMA = tiny.model().row_schema
 
 
 def encoded(document: Any) -> str:
@@ -25,7 +27,7 @@ def test_a_valid_record_keeps_the_rows_that_the_model_can_use():
     document = tiny.stream_record([[1, 1], [2, None], [3.5, 4]])
 
     # WHEN it is decoded
-    ((record,), refused) = decode(encoded(document), LAYOUT)
+    ((record,), refused) = decode(encoded(document), ROW_SCHEMA)
 
     # THEN the two newest rows are left, as floats, and missing stays missing
     assert record.rows == ((2.0, None), (3.5, 4.0))
@@ -62,7 +64,7 @@ def test_data_that_is_no_json_object_is_refused(data: object, reason: str):
     # WHEN it is decoded
     # THEN the reason says how it is not
     with pytest.raises(RecordError, match=reason):
-        decode(data, LAYOUT)
+        decode(data, ROW_SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -87,10 +89,11 @@ def test_data_that_is_no_json_object_is_refused(data: object, reason: str):
         ({"rows": [[1, 2], 3]}, r"rows\[1\] has no list"),
         ({"rows": [[1, True], [1, 2]]}, "net of row 0 is True"),
         ({"rows": [[1, 2], ["1", 2]]}, "cpu of row 1 is '1'"),
-        ({"rows": [[1, 2], [1, 10**400]]}, "net is 1000"),
-        ({"rows": [[1, 2], [1, 2e15]]}, "net is 2000000000000000.0, expected null or a finite number"),
-        ({"rows": [[1, 2], [-0.5, 2]]}, "cpu is -0.5, below its lower bound 0"),
-        ({"rows": [[1, 2], [100.01, 2]]}, "cpu is 100.01, above its upper bound 100"),
+        ({"rows": [[1, 2], [None, 10**400]]}, "net is 1000"),
+        ({"rows": [[1, 2], [None, 2e15]]}, "net is 2000000000000000.0, expected null or a finite number"),
+        ({"rows": [[1, 2], [-0.5, None]]}, "cpu is -0.5, below its lower bound 0"),
+        ({"rows": [[1, 2], [100.01, None]]}, "cpu is 100.01, above its upper bound 100"),
+        ({"rows": [[1, 2], [-1, -2e15]]}, "cpu is -1, below its lower bound 0; net is -2000000000000000.0, expected"),
     ],
 )
 def test_a_record_that_breaks_the_contract_is_refused(changes: dict[str, Any], reason: str):
@@ -99,7 +102,7 @@ def test_a_record_that_breaks_the_contract_is_refused(changes: dict[str, Any], r
 
     # WHEN it is parsed, THEN the reason names it, in few words
     with pytest.raises(RecordError, match=reason) as caught:
-        parse(document, LAYOUT)
+        parse(document, ROW_SCHEMA)
     assert len(str(caught.value)) <= 300
 
 
@@ -108,41 +111,76 @@ def test_a_record_that_breaks_the_contract_is_refused(changes: dict[str, Any], r
     [
         ([1.0, True], "net of row 1 is True"),
         (["1", 2.0], "cpu of row 1 is '1'"),
-        ([100.01, 2.0], "cpu is 100.01, above its upper bound 100"),
+        ([100.01, None], "cpu is 100.01, above its upper bound 100"),
         ([-0.5, None], "cpu is -0.5, below its lower bound 0"),
-        ([1.0, 2e15], "net is 2000000000000000.0, expected null or a finite number"),
+        ([None, 2e15], "net is 2000000000000000.0, expected null or a finite number"),
     ],
 )
 def test_one_wrong_value_among_floats_is_found(last: list[Any], reason: str):
     # GIVEN a row of floats and nulls, which is taken as it is
-    assert parse(tiny.stream_record([[1.0, None], [3.0, 4.0]]), LAYOUT).rows == ((1.0, None), (3.0, 4.0))
+    assert parse(tiny.stream_record([[1.0, None], [3.0, 4.0]]), ROW_SCHEMA).rows == ((1.0, None), (3.0, 4.0))
 
     # WHEN one value of the row to label is wrong, THEN the reason names it
     with pytest.raises(RecordError, match=reason):
-        parse(tiny.stream_record([[1.0, None], last]), LAYOUT)
+        parse(tiny.stream_record([[1.0, None], last]), ROW_SCHEMA)
 
 
 def test_white_space_around_a_document_is_no_fault():
     text = f" \n{json.dumps(tiny.stream_record([[1.0, 2.0]]))}\r\n\t"
-    assert len(decode(encoded(text.encode()), LAYOUT).records) == 1
+    assert len(decode(encoded(text.encode()), ROW_SCHEMA).records) == 1
 
 
 def test_numbers_that_overflow_in_json_are_refused():
     # GIVEN a literal that Python reads as infinity
-    text = json.dumps(tiny.stream_record([[1, 2]])).replace("[1, 2]", "[1, 1e999]").encode()
+    text = json.dumps(tiny.stream_record([[1, 2]])).replace("[1, 2]", "[null, 1e999]").encode()
 
     # WHEN it is decoded, THEN it is refused
     with pytest.raises(RecordError, match="net is inf"):
-        decode(encoded(text), LAYOUT)
+        decode(encoded(text), ROW_SCHEMA)
 
 
-@pytest.mark.parametrize(("ts", "row"), [(1, [150, 2]), (1, [3, 2e15]), (0, [3, 2])])
+@pytest.mark.parametrize(
+    ("last", "row", "value", "reason"),
+    [
+        ([150, 2], (None, 2.0), 150.0, "cpu is 150, above its upper bound 100"),
+        ([-0.5, 2.0], (None, 2.0), -0.5, "cpu is -0.5, below its lower bound 0"),
+        ([1.0, 2e15], (1.0, None), 2e15, "net is 2000000000000000.0, expected null or a finite number"),
+        ([1, -(10**400)], (1.0, None), -sys.float_info.max, "net is -10000"),
+    ],
+)
+def test_one_impossible_value_costs_that_value(last: list[Any], row: Any, value: float, reason: str):
+    # GIVEN a record with an impossible value in the row to label, and one in its context
+    document = tiny.stream_record([[1, 2], [150, 3], last])
+
+    # WHEN it is parsed
+    record = parse(document, ROW_SCHEMA)
+
+    # THEN both rows are left without the value, and the one of the row to label is named with its reason
+    assert record.rows == ((None, 3.0), row)
+    ((refused,),) = record.refused_values.values()
+    assert list(record.refused_values) == [document["ts"][2]]
+    assert (refused.feature, refused.value) == ("cpu" if row[0] is None else "net", value)
+    assert refused.reason.startswith(reason)
+    assert len(refused.reason) < 100
+
+
+@pytest.mark.parametrize(
+    ("impossible", "present", "features", "refused"),
+    [(0, 0, 2, False), (1, 2, 2, False), (1, 1, 10, True), (5, 10, 10, False), (6, 10, 10, True), (2, 3, 10, False)],
+)
+def test_a_row_is_refused_for_its_values_if_more_than_half_of_the_features_are_impossible_or_none_is_left(
+    impossible: int, present: int, features: int, refused: bool
+):
+    assert is_row_refused(impossible, present, features) is refused
+
+
+@pytest.mark.parametrize(("ts", "row"), [(1, [150, None]), (1, [-3, 2e15]), (0, [3, 2])])
 def test_an_impossible_row_of_the_context_is_left_out(ts: int, row: list[float]):
     # GIVEN a row of the context beyond a bound, or with the time of the row before it
     document = tiny.stream_record([[1, 2], row, [5, 6]])
     document["ts"][1] = document["ts"][ts]
 
     # WHEN the record is parsed, THEN the newest row is labelled in the light of the others, as in training
-    record = parse(document, LAYOUT)
+    record = parse(document, ROW_SCHEMA)
     assert record.rows == ((1.0, 2.0), (5.0, 6.0))
     assert record.ts == (document["ts"][0], document["ts"][2])

@@ -24,7 +24,6 @@ def test_the_score_is_the_distance_over_the_boundary_of_the_instance():
     # THEN the score is |(1, -1)| / 2
     assert verdict.score == pytest.approx(math.sqrt(2) / 2, abs=1e-12)
     assert not verdict.unusual
-    assert verdict.known
     assert verdict.context
 
 
@@ -49,7 +48,7 @@ def test_a_move_in_the_harmless_direction_does_not_page():
     # WHEN it is scored
     verdict = score(model, record([[0.0, NET]]))
 
-    # THEN it is far beyond the threshold and nobody is called
+    # THEN it is far beyond the threshold and no page is sent
     assert verdict.score == pytest.approx(math.log(61))
     assert (verdict.unusual, verdict.harmful, verdict.pages) == (True, False, False)
     assert verdict.reasons[0].direction == "down"
@@ -123,13 +122,50 @@ def test_too_few_rows_for_every_member_give_no_score():
 
 
 def test_exhaustion_pages_where_it_is_news():
-    # GIVEN cpu bound to be exhausted at 95; the fleet's center 50 and one whose normal reach, 93 + 3, is beyond it
-    busy = tiny.model({"center": [tiny.baseline(93, 500), tiny.baseline(30, 300), tiny.baseline(CPU, NET)]})
+    # GIVEN cpu bound to be exhausted at 95; web-1's center 10 and one whose normal reach, 93 + 3, is beyond it
+    busy = tiny.model({"center": [tiny.baseline(50, 500), tiny.baseline(30, 300), tiny.baseline(93, NET)]})
 
     # WHEN 95 is reached, THEN it pages where it is news, even with a huge boundary, and not where it is normal
     assert score(tiny.model({"b0": [99.0, 99.0, 99.0]}), record([[95.0, NET]])).pages
     assert not score(tiny.model({"b0": [99.0, 99.0, 99.0]}), record([[94.9, NET]])).exhausted
-    assert not score(busy, record([[96.0, 500.0]], "other", role="db")).exhausted
+    assert not score(busy, record([[96.0, NET]])).exhausted
+
+
+def test_exhaustion_pages_for_a_new_instance_from_its_first_row():
+    # GIVEN a model whose members need two rows, and centers of 93 for the role web and the fleet: instances differ
+    changes = tiny.two_members()
+    centers = [tiny.baseline(93, 500), tiny.baseline(93, 300), tiny.baseline(CPU, NET)]
+    model = tiny.model({"center": centers, **changes["arrays"]}, members=changes["members"][1:])
+
+    # WHEN the first row of a new instance, of a known and of an unknown role, is at the bound
+    verdicts = [score(model, record([[95.0, 300.0]], "new", role=role)) for role in ("web", "db")]
+
+    # THEN both page, and a value below the bound does not
+    assert [(verdict.exhausted, verdict.pages) for verdict in verdicts] == [(True, True)] * 2
+    assert not score(model, record([[94.9, 300.0]], "new")).pages
+
+
+def test_exhaustion_that_is_normal_for_a_role_does_not_page_its_new_instances():
+    # GIVEN a role whose instances are beyond the bound on average
+    model = tiny.model({"center": [tiny.baseline(50, 500), tiny.baseline(97, 300), tiny.baseline(CPU, NET)]})
+
+    # WHEN a new instance of it is, too, THEN that is no exhaustion
+    assert not score(model, record([[98.0, 300.0]], "web-9")).exhausted
+
+
+def test_a_new_instance_pages_above_the_threshold_times_the_factor_of_the_rule():
+    # GIVEN the threshold 1.5, the factor 1.4 of the document, and rows 2.0 and 2.2 above the center of cpu
+    model = tiny.model(rule={**tiny.DOCUMENT["rule"], "new_instance_factor": 1.4})
+    low, high = math.expm1(2.0), math.expm1(2.2)
+
+    # WHEN they come from a known instance, a new one of a known role, and one of an unknown role
+    def pages(move: float, center: float, net: float, *of: str) -> bool:
+        return score(model, record([[center + move, net]], of[0], role=of[1])).pages
+
+    # THEN the known one pages from 1.5, the new one from 2.1, and the other never for its behaviour
+    assert pages(low, CPU, NET, "web-1", "web")
+    assert [pages(move, 30, 300, "web-9", "web") for move in (low, high)] == [False, True]
+    assert [pages(move, 50, 500, "db-1", "db") for move in (low, high)] == [False, False]
 
 
 def test_an_instance_not_seen_in_training_falls_back_to_role_then_fleet():
@@ -141,9 +177,8 @@ def test_an_instance_not_seen_in_training_falls_back_to_role_then_fleet():
     role = score(model, record([[30.0, 300.0]], "web-9"))
     fleet = score(model, record([[50.0, 500.0]], "db-1", role="db"))
 
-    # THEN each is normal by its own baseline and only the first is known
+    # THEN each is normal by its own baseline
     assert [verdict.score for verdict in (own, role, fleet)] == [0, 0, 0]
-    assert [verdict.known for verdict in (own, role, fleet)] == [True, False, False]
 
 
 def test_reasons_name_the_expected_range_within_physical_bounds():
@@ -180,6 +215,21 @@ def test_the_level_comes_from_absolute_values(cpu: float, level: str):
     # GIVEN prototypes at log(1 + cpu) = 0, 3 and 4.4; log 1 = 0, log 11 = 2.4, log 61 = 4.1
     # WHEN rows are scored, THEN the nearest one names the level
     assert score(tiny.model(), record([[cpu, NET]])).level == level
+
+
+@pytest.mark.parametrize(
+    ("cpu", "level"),
+    [(0.0, "Idle"), (9.9, "Idle"), (10.0, "Normal"), (69.9, "Normal"), (70.0, "High Load"), (None, "Normal")],
+)
+def test_the_level_of_one_metric_comes_from_two_of_its_values(cpu: float | None, level: str):
+    # GIVEN cuts at 10 and 70 % CPU, and a center of 10 % WHEN rows are scored THEN a missing value counts as its center
+    model = tiny.model(level={"cuts": {"metric": 0, "idle_below": 10.0, "high_from": 70}})
+    assert score(model, record([[cpu, NET]])).level == level
+
+
+def test_a_level_that_no_row_has_has_no_cut():
+    model = tiny.model(level={"cuts": {"metric": 1, "idle_below": None, "high_from": None}})
+    assert {score(model, record([[0.0, net]])).level for net in (-1e15, 0.0, 1e15)} == {"Normal"}
 
 
 def two_stages(radius: float | None = None, outside: int | None = None) -> dict[str, object]:
@@ -234,10 +284,10 @@ def pack(rows: list[list[float | None]], newest: int, ts: list[int] | None = Non
     return Record("shop", "web", "web-1", tuple(times), tuple(tuple(row) for row in rows), newest)
 
 
-@pytest.mark.parametrize("trails", [[], [2, 4]])
-def test_rows_of_a_pack_are_judged_as_if_each_came_alone(trails: list[int]):
+@pytest.mark.parametrize("rolling_lengths", [[], [2, 4]])
+def test_rows_of_a_pack_are_judged_as_if_each_came_alone(rolling_lengths: list[int]):
     # GIVEN a model of two members, with and without trailing features, and 40 rows with missing values and two gaps
-    width = 2 * (2 + 2 * len(trails)) if trails else 2
+    width = 2 * (2 + 2 * len(rolling_lengths)) if rolling_lengths else 2
     changes = tiny.two_members()
     arrays = {
         **changes["arrays"],
@@ -246,8 +296,8 @@ def test_rows_of_a_pack_are_judged_as_if_each_came_alone(trails: list[int]):
         "center": [[[CPU, NET] * (width // 2)] * 24] * 3,
         "scale": [[[1.0, 10.0] * (width // 2)] * 24] * 3,
     }
-    context = 2 + max(trails, default=1) - 1
-    model = tiny.model(arrays, members=changes["members"], trails=trails, context_rows=context)
+    context = 2 + max(rolling_lengths, default=1) - 1
+    model = tiny.model(arrays, members=changes["members"], trails=rolling_lengths, context_rows=context)
     rng = random.Random(4)
     rows = [[None if rng.random() < 0.1 else CPU + rng.gauss(0, 3), NET + rng.gauss(0, 9)] for _ in range(40)]
     gaps = {17: 2_000_000, 30: 9_000_000}

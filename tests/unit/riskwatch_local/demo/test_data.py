@@ -16,10 +16,10 @@ def test_labelled_rows_one_step_apart_are_one_incident():
     labels = pd.DataFrame({"instance_id": [*"aaaaa", "b"], "timestamp": times, "label": [0, 1, 1, 0, 1, 1]})
 
     # WHEN they are joined
-    found = [(i.instance_id, i.start, i.end) for i in data.label_incidents(labels, STEP)]
+    incidents = [(i.instance_id, i.start, i.end) for i in data.label_incidents(labels, STEP)]
 
     # THEN each run is an incident that ends with its last row's period
-    assert found == [
+    assert incidents == [
         ("a", NOON + STEP, NOON + 3 * STEP),
         ("a", NOON + 4 * STEP, NOON + 5 * STEP),
         ("b", NOON + STEP, NOON + 2 * STEP),

@@ -1,4 +1,4 @@
-"""The fleet that keeps sending: each row once, as soon as its period is over."""
+"""The fleet that keeps sending: each row once, when its period is over."""
 
 from dataclasses import replace
 from datetime import timedelta

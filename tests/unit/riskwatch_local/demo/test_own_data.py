@@ -1,4 +1,4 @@
-"""Reading a fleet: what is cut, how far it moves, what names become, and what is said about files that do not fit."""
+"""Reading the user's own fleet: its interval, offset and safe names, and the errors for unsuitable files."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -73,7 +73,7 @@ def test_until_is_the_end_of_the_stretch(shared):
     assert fleet.labels.empty
 
 
-def test_instances_on_axes_of_their_own_each_end_now(tmp_path):
+def test_instances_without_a_shared_time_axis_all_end_now(tmp_path):
     # GIVEN two series collected a year apart, off the grid by 2 and 4 minutes
     save(
         tmp_path,
@@ -141,18 +141,21 @@ def test_repeated_timestamps_in_parquet_without_an_instance_column_are_refused(t
             {"instance_id": ["a", "a"], "timestamp": ["2025-01-06", "2025-01-07"]},
             "line 1: there is no column of numbers beside timestamp, instance_id",
         ),
-        ({"timestamp": ["yesterday", "today"], "value": [1.0, 2.0]}, r"metrics.csv: line 2: 'yesterday' is no time"),
+        (
+            {"timestamp": ["yesterday", "today"], "value": [1.0, 2.0]},
+            r"metrics.csv: line 2, column timestamp: 'yesterday' is no time",
+        ),
         ({"instance_id": ["a", "b"], "timestamp": ["2025-01-06"] * 2, "value": [1.0, 2.0]}, "there is no step"),
     ],
 )
-def test_what_does_not_fit_is_named(tmp_path, columns, message):
+def test_an_unsuitable_file_is_described(tmp_path, columns, message):
     path = tmp_path / "metrics.csv"
     pd.DataFrame(columns).to_csv(path, index=False)
     with pytest.raises(FleetError, match=message):
         read_fleet(path, now=NOW)
 
 
-def test_an_unknown_layout_names_what_was_found_and_what_is_expected(tmp_path):
+def test_an_unknown_layout_names_its_files_and_the_expected_ones(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(FleetError, match=r"no history.parquet and no replay.parquet; found notes.txt; expected a dir"):
         read_fleet(tmp_path)

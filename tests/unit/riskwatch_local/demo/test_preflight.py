@@ -10,13 +10,14 @@ from riskwatch_local.services import ports
 
 @pytest.fixture
 def installed(tmp_path):
-    command = tmp_path / "root" / ".venv-aws" / "bin" / "ministack"
-    command.parent.mkdir(parents=True)
-    command.touch(mode=0o755)
+    python = tmp_path / "root" / ".venv-aws" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch(mode=0o755)
+    (python.parents[1] / "lib" / "python3.11" / "site-packages" / "ministack").mkdir(parents=True)
     return tmp_path / "root"
 
 
-def test_nothing_to_say_where_all_is_well(tmp_path, installed):
+def test_a_healthy_machine_has_no_problems(tmp_path, installed):
     state = tmp_path / "state"
     assert preflight.check(state, {"Airflow": None}, root=installed) == []
     assert state.is_dir()
@@ -29,7 +30,7 @@ def test_every_problem_is_named_with_its_remedy(tmp_path, monkeypatch):
         port = server.getsockname()[1]
         # WHEN checked
         problems = preflight.check(tmp_path / "state", {"MLflow": port}, root=tmp_path, python=(3, 10))
-    # THEN all four are told at once
+    # THEN all four are reported at once
     assert len(problems) == 4
     assert "Python 3.10 is not supported: install" in problems[0]
     assert "1.4 GB free, 3 GB are needed" in problems[1]
@@ -37,7 +38,7 @@ def test_every_problem_is_named_with_its_remedy(tmp_path, monkeypatch):
     assert f"port {port} for MLflow is taken" in problems[3]
 
 
-def test_a_state_directory_that_cannot_be_made_is_told(tmp_path, installed):
+def test_a_state_directory_that_cannot_be_created_is_reported(tmp_path, installed):
     blocked = tmp_path / "file"
     blocked.touch()
     (problem,) = preflight.check(blocked / "state", root=installed)

@@ -8,7 +8,8 @@ import pytest
 
 from riskwatch_local.demo import publish
 from riskwatch_ml.schema import catalogue
-from riskwatch_ml.schema.catalogue import Catalogue, Metric
+from riskwatch_ml.schema.catalogue import Catalogue
+from riskwatch_ml.schema.metric import Metric
 from tests.support.contract import imitates
 
 
@@ -54,9 +55,9 @@ def test_a_call_holds_one_namespace_and_at_most_a_thousand_datums():
     # GIVEN 1,500 points of one namespace and 1,500 of another
     frame = rows([1.0] * 1500).assign(memory_utilization=50.0)
     cloudwatch = FakeCloudWatch()
-    told = []
+    reported = []
     counts = publish.publish(
-        cloudwatch, frame, catalogue.load(), progress=lambda done, total: told.append((done, total))
+        cloudwatch, frame, catalogue.load(), progress=lambda done, total: reported.append((done, total))
     )
     # THEN each namespace takes a full call and a half one
     assert counts == publish.Counts(points=3000, rows=1500, calls=4)
@@ -66,7 +67,7 @@ def test_a_call_holds_one_namespace_and_at_most_a_thousand_datums():
         ("CWAgent", 500),
         ("CWAgent", 1000),
     ]
-    assert told[-1] == (3000, 3000)
+    assert reported[-1] == (3000, 3000)
     assert len(cloudwatch.points()) == 3000
 
 

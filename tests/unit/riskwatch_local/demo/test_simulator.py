@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from riskwatch_local.demo import simulator
-from riskwatch_ml.schema import catalogue
+from riskwatch_ml.schema import catalogue, metric_rows
 
 END = datetime(2026, 11, 22, 10, 3, 20, tzinfo=UTC)
 
@@ -41,17 +41,19 @@ def test_the_axis_ends_with_the_last_full_period_before_the_end(simulation):
 
 
 def test_values_lie_within_the_physical_bounds_but_for_the_misreported_rows(complete):
-    # GIVEN every row, and whether one of its values is impossible
-    impossible = pd.Series(False, index=complete.index)
-    for metric in catalogue.load().metrics:
-        values = complete[metric.name]
-        assert np.isfinite(values.dropna()).all()
-        lower = -np.inf if metric.lower is None else metric.lower
-        upper = np.inf if metric.upper is None else metric.upper
-        impossible |= (values < lower) | (values > upper)
+    # GIVEN every row
+    metrics = catalogue.load()
+    values = complete[list(metrics.names)].to_numpy()
+    assert not np.isinf(values).any()
 
-    # THEN those are the few that a broken agent sent
-    assert impossible.sum() == simulator.MISREPORTED_PAST + simulator.MISREPORTED_STREAMED
+    # WHEN the impossible values are looked for
+    impossible = metric_rows.find_impossible(values, metrics)
+
+    # THEN they are in the few rows that a broken agent sent, and cost some of these, before the cut and after it
+    assert impossible.any(axis=1).sum() == simulator.MISREPORTED_PAST + simulator.MISREPORTED_STREAMED
+    lost = metric_rows.find_refused_rows(values, impossible)
+    assert lost.sum() == simulator.LOST_PAST + simulator.LOST_STREAMED
+    assert 0 < simulator.LOST_STREAMED < simulator.MISREPORTED_STREAMED
 
 
 def test_twelve_instances_in_four_roles_and_two_services(simulation, complete):

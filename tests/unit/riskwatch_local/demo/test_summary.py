@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from riskwatch_local.demo.data import KnownIncident
-from riskwatch_local.demo.summary import Alert, delays, met, parse_message, receive
+from riskwatch_local.demo.summary import Alert, delays, match_incidents, parse_message, receive
 from tests.support.contract import imitates
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -16,7 +16,7 @@ def _alert(instance, minutes):
 
 
 def test_incidents_are_met_on_their_own_instance_and_within_tolerance():
-    # GIVEN three incidents, one of them before the stretch, and four alerts
+    # GIVEN three incidents, one of them before the interval, and four alerts
     incidents = [
         KnownIncident("web-1", "surge", NOON, NOON + 30 * MINUTE),
         KnownIncident("db-1", "outage", NOON, NOON + 30 * MINUTE),
@@ -25,7 +25,7 @@ def test_incidents_are_met_on_their_own_instance_and_within_tolerance():
     alerts = [_alert("web-1", -10), _alert("web-1", 41), _alert("cache-1", 5), _alert("db-1", -11)]
 
     # WHEN they are paired
-    counts = met(incidents, alerts, NOON - 60 * MINUTE, NOON + 60 * MINUTE)
+    counts = match_incidents(incidents, alerts, NOON - 60 * MINUTE, NOON + 60 * MINUTE)
 
     # THEN the tolerance of ten minutes includes its edge, another instance's alert meets nothing
     assert (counts["made"], counts["met"], counts["missed"], counts["false_alerts"]) == (2, 1, 1, 3)
@@ -39,15 +39,15 @@ class Queue:
     def __init__(self, *bodies):
         sent = {"SentTimestamp": str(int(NOON.timestamp() * 1000))}
         self.messages = [
-            {"Body": json.dumps(body), "ReceiptHandle": str(place), "Attributes": sent}
-            for place, body in enumerate(bodies)
+            {"Body": json.dumps(body), "ReceiptHandle": str(index), "Attributes": sent}
+            for index, body in enumerate(bodies)
         ]
 
     def receive_message(self, **asked):
         return {"Messages": self.messages[:1]} if self.messages else {}
 
     def delete_message(self, QueueUrl, ReceiptHandle):  # noqa: N803 - as boto3 names them
-        self.messages = [each for each in self.messages if each["ReceiptHandle"] != ReceiptHandle]
+        self.messages = [message for message in self.messages if message["ReceiptHandle"] != ReceiptHandle]
 
 
 def test_the_queue_is_emptied_and_pages_are_counted():
@@ -89,14 +89,14 @@ def test_a_message_that_is_no_page_announces_nothing():
 
 
 def test_the_delay_is_the_sum_of_its_parts():
-    # GIVEN rows put into the stream 10 to 12 seconds after the run was asked for, and their messages 1 to 3 s later
-    told = [
-        (NOON + timedelta(seconds=10 + place), NOON + timedelta(seconds=11 + 2 * place, milliseconds=500))
-        for place in range(3)
+    # GIVEN rows put into the stream 10 to 12 seconds after the run was triggered, and their messages 1 to 3 s later
+    deliveries = [
+        (NOON + timedelta(seconds=10 + number), NOON + timedelta(seconds=11 + 2 * number, milliseconds=500))
+        for number in range(3)
     ]
 
     # WHEN / THEN
-    assert delays(told, NOON, settle_s=180, schedule_s=300) == {
+    assert delays(deliveries, NOON, settle_s=180, schedule_s=300) == {
         "settle_s": 180,
         "schedule_wait_max_s": 300,
         "run_to_put_p95_s": 12,

@@ -1,4 +1,4 @@
-"""The local Lambda environment: small functions run by AWS's own runtime client, in good health and otherwise."""
+"""The local Lambda environment: small functions, healthy and failing, run by AWS's own runtime client."""
 
 import io
 import threading
@@ -9,6 +9,7 @@ import pytest
 
 from riskwatch_local.lambda_host.environment import PAYLOAD_LIMIT, LambdaRuntime, RuntimeSetupError, interpreter
 from riskwatch_local.lambda_host.function import Function, FunctionError, unpack
+from riskwatch_local.services.embedded_aws import client_settings
 from riskwatch_local.services.supervisor import Supervisor
 
 pytestmark = pytest.mark.timeout(60)
@@ -62,7 +63,8 @@ def start(supervisor, tmp_path):
     started = []
 
     def make(of):
-        started.append(LambdaRuntime(supervisor, of, tmp_path / f"runtime-{len(started)}", "http://127.0.0.1:1"))
+        settings = client_settings("http://127.0.0.1:1", "key")
+        started.append(LambdaRuntime(supervisor, of, tmp_path / f"runtime-{len(started)}", settings))
         return started[-1]
 
     yield make

@@ -1,4 +1,4 @@
-"""The event source: order, splitting, tries, age, partial answers, and what it says of records that it gives up."""
+"""The event source: order, splitting, tries, age, partial answers, and its messages about discarded records."""
 
 import base64
 import json
@@ -32,7 +32,7 @@ def records(*numbers, arrived=NOW):
 
 
 class World:
-    """A function that answers as it is told, and notes of what reached it."""
+    """A function with prepared answers that records its invocations."""
 
     def __init__(self, answer=lambda numbers: DONE, stop_after=None, **changes):
         self.calls, self.letters, self.pauses = [], [], []
@@ -150,7 +150,7 @@ def test_bisecting_isolates_the_bad_record_and_costs_no_try():
     assert world.delivery.checkpoint == "8"
 
 
-def test_the_lowest_reported_record_is_where_the_next_try_begins():
+def test_the_next_attempt_begins_at_the_lowest_reported_record():
     # GIVEN a function that reports 3 and 5 the first time
     world = World(lambda numbers: reporting(3, 5)(numbers) if len(world.calls) == 1 else DONE, reports_failures=True)
     # WHEN the batch is delivered THEN all from 3 on comes again, also what was done
@@ -159,7 +159,7 @@ def test_the_lowest_reported_record_is_where_the_next_try_begins():
 
 
 @pytest.mark.parametrize("bisects", [False, True])
-def test_a_record_that_is_reported_for_ever_is_given_up_with_what_comes_after_it_in_the_batch(bisects):
+def test_a_record_that_always_fails_is_discarded_with_the_rest_of_its_batch(bisects):
     # GIVEN one retry, and a function that always reports 3
     world = World(reporting(3), reports_failures=True, retries=1, bisects=bisects)
     # WHEN the batch is delivered THEN 1 and 2 are done, and the tries are counted from where splitting left off
@@ -194,7 +194,7 @@ def test_a_report_that_names_no_record_of_the_batch_is_one_about_all_of_it(answe
     assert world.calls == [[1, 2], [1, 2]]
 
 
-def test_reports_are_not_read_where_the_mapping_does_not_ask_for_them():
+def test_reports_are_ignored_unless_the_mapping_enables_them():
     world = World(reporting(1))
     assert world.delivery.deliver(records(1, 2))
     assert world.calls == [[1, 2]]
@@ -222,7 +222,7 @@ def test_a_batch_that_grows_too_old_while_it_is_tried_is_given_up():
     assert world.letters[0]["requestContext"]["condition"] == "RecordAgeExceeded"
 
 
-def test_being_told_to_stop_ends_the_tries_and_leaves_the_checkpoint_where_it_is():
+def test_a_stop_ends_the_attempts_and_leaves_the_checkpoint_unchanged():
     world = World(reporting(3), reports_failures=True, stop_after=2)
     assert not world.delivery.deliver(records(1, 2, 3))
     assert world.calls == [[1, 2, 3], [3]]

@@ -12,7 +12,7 @@ from tests.support.contract import imitates
 
 @imitates("lambda")
 class FakeLambda:
-    """One function whose code lies in a file."""
+    """One function with its code in a file."""
 
     def __init__(self, code, path):
         path.write_bytes(code)

@@ -1,4 +1,4 @@
-"""The reader of shards: batches by count and window, checkpoints, one mapping taken over, letters sent."""
+"""The reader of shards: batches by count and window, checkpoints, taking over a mapping, discard messages."""
 
 import json
 import threading
@@ -50,12 +50,12 @@ class FakeKinesis:
             self.expired -= 1
             raise ExpiredIteratorError
         name, _, start = ShardIterator.partition("/")
-        found = self.shards[name][int(start) :][:Limit]
+        page = self.shards[name][int(start) :][:Limit]
         records = [
             {"SequenceNumber": str(n), "PartitionKey": "p", "Data": b"", "ApproximateArrivalTimestamp": ARRIVED}
-            for n in found
+            for n in page
         ]
-        return {"Records": records, "NextShardIterator": f"{name}/{int(start) + len(found)}"}
+        return {"Records": records, "NextShardIterator": f"{name}/{int(start) + len(page)}"}
 
 
 @imitates("sqs")
@@ -103,7 +103,7 @@ def test_draining_delivers_every_shard_in_order_and_in_full_batches():
     assert function.batches[4:] == [[8]]
 
 
-def test_a_source_begins_where_it_is_told():
+def test_a_source_continues_after_the_given_checkpoints():
     for options, expected in (
         ({"after": {"shard-0": "2"}}, [[3, 4]]),
         ({"starting_position": "LATEST"}, []),
@@ -114,7 +114,7 @@ def test_a_source_begins_where_it_is_told():
         assert function.batches == expected
 
 
-def test_an_iterator_that_expired_is_replaced_after_what_was_read():
+def test_an_expired_iterator_is_replaced_after_the_last_record_read():
     # GIVEN a shard of which some was delivered
     kinesis, function = FakeKinesis([1, 2]), Function()
     draining = source(kinesis, function)
@@ -128,7 +128,7 @@ def test_an_iterator_that_expired_is_replaced_after_what_was_read():
     assert function.batches == [[1, 2], [3]]
 
 
-def test_a_running_source_fills_batches_within_the_window_and_stops_when_told():
+def test_a_running_source_fills_batches_within_the_window_and_can_be_stopped():
     # GIVEN a window far longer than the test, and seven records of a batch size of three
     kinesis, function = FakeKinesis(range(1, 8)), Function()
     running = source(kinesis, function, window_s=3600)
@@ -160,7 +160,7 @@ def test_a_running_source_without_a_window_waits_for_nothing():
     assert function.batches == [[1]]
 
 
-def test_what_breaks_while_it_runs_is_raised():
+def test_an_error_of_a_running_source_is_raised():
     def broken(event):
         raise OSError("no process")
 
@@ -168,7 +168,7 @@ def test_what_breaks_while_it_runs_is_raised():
         source(FakeKinesis([1], []), broken).run()
 
 
-def test_records_that_are_given_up_are_told_to_the_queue_of_the_mapping():
+def test_discarded_records_are_reported_to_the_queue_of_the_mapping():
     # GIVEN a function that fails WHEN its tries are used up
     sqs, function = FakeSqs(), Function()
     function.failing = 1

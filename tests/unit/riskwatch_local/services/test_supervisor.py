@@ -1,4 +1,4 @@
-"""The supervisor: a child that dies is reported with its log, a family is stopped whole, nothing outlives us."""
+"""The supervisor: a dead child is reported with its log, a family is stopped as a whole, no process stays behind."""
 
 import os
 import signal
@@ -12,12 +12,12 @@ import psutil
 import pytest
 
 from riskwatch_local.services import ports
-from riskwatch_local.services.supervisor import Listener, ProcessError, Supervisor
+from riskwatch_local.services.process_tree import Listener, ProcessError
+from riskwatch_local.services.supervisor import Supervisor
 
 ROOT = Path(__file__).resolve().parents[4]
 
-# A child with two grandchildren in sessions of their own; one has lost its parent: its environment alone tells whose
-# it is.
+# A child with two grandchildren in their own sessions. One has lost its parent: only its environment identifies it.
 FAMILY = """
 import os, subprocess, sys, time
 code = "import os, time; os.setsid(); open(os.environ['PIDS'], 'a').write(f'{os.getpid()}\\\\n'); time.sleep(300)"
@@ -119,14 +119,28 @@ def test_a_child_that_was_stopped_is_not_missed(tmp_path):
             supervisor.ensure_alive()
 
 
+# A child that sets its title, which overwrites its environment; its child keeps the session.
+TITLED = """
+import os, subprocess, sys, time
+from setproctitle import setproctitle
+record = "import os, time; open(os.environ['PIDS'], 'a').write(f'{os.getpid()}\\\\n'); time.sleep(300)"
+child = subprocess.Popen([sys.executable, "-c", record])
+path = os.environ["PIDS"]
+setproctitle("a title " * 2000)
+open(path, "a").write(f"{os.getpid()}\\n")
+time.sleep(300)
+"""
+
+
 @pytest.mark.timeout(60)
-def test_children_end_when_the_parent_is_killed(tmp_path):
+@pytest.mark.parametrize("family", [FAMILY, TITLED], ids=["sessions", "title"])
+def test_children_end_when_the_parent_is_killed(family, tmp_path):
     # GIVEN a parent whose supervisor started a family
     pids = tmp_path / "pids"
     parent_code = (
         "import sys, time; from pathlib import Path; from riskwatch_local.services.supervisor import Supervisor\n"
         f"log = Path({str(tmp_path / 'a.log')!r})\n"
-        f"Supervisor(grace_s=5).start('family', [sys.executable, '-c', {FAMILY!r}], log=log)\n"
+        f"Supervisor(grace_s=5).start('family', [sys.executable, '-c', {family!r}], log=log)\n"
         "time.sleep(300)"
     )
     parent = subprocess.Popen([sys.executable, "-c", parent_code], cwd=ROOT, env={**os.environ, "PIDS": str(pids)})

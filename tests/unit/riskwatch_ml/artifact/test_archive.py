@@ -18,7 +18,7 @@ import pytest
 
 import riskwatch_lambda
 from bench.coldstart import ENVIRONMENT
-from riskwatch_ml.artifact.archive import ArtifactError, code_sha256, digest, pack, unpack, unzip
+from riskwatch_ml.artifact.archive import ArtifactError, checksum, code_sha256, known_names, pack, unpack, unzip
 from tests.support import tiny
 
 CODE = Path(riskwatch_lambda.__file__).parent
@@ -92,25 +92,25 @@ def test_unpacking_gives_back_what_was_packed():
     assert packed() == pack(document, values)
 
 
-def test_digests_are_those_of_the_bytes():
-    # GIVEN an artifact, WHEN its digests are made, THEN they are SHA-256 in hex and in Lambda's base64
+def test_checksums_are_those_of_the_bytes():
+    # GIVEN an artifact, WHEN its checksums are made, THEN they are SHA-256 in hex and in Lambda's base64
     artifact = packed()
-    assert digest(artifact) == hashlib.sha256(artifact).hexdigest()
-    assert base64.b64decode(code_sha256(artifact)).hex() == digest(artifact)
+    assert checksum(artifact) == hashlib.sha256(artifact).hexdigest()
+    assert base64.b64decode(code_sha256(artifact)).hex() == checksum(artifact)
 
 
-def test_two_builds_in_processes_of_their_own_give_one_digest():
+def test_two_builds_in_processes_of_their_own_give_one_checksum():
     # GIVEN two fresh processes whose sets and dictionaries hash differently
     program = (
-        "import numpy as np; from riskwatch_ml.artifact.archive import digest, pack; from tests.support import tiny; "
-        "print(digest(pack(tiny.document(), {n: np.array(v, np.float32) for n, v in tiny.ARRAYS.items()})))"
+        "import numpy as np; from riskwatch_ml.artifact.archive import checksum, pack; from tests.support import tiny; "
+        "print(checksum(pack(tiny.document(), {n: np.array(v, np.float32) for n, v in tiny.ARRAYS.items()})))"
     )
 
-    # WHEN each packs the model, THEN both digests are the one of this process
+    # WHEN each packs the model, THEN both checksums are the one of this process
     for hash_seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=environment)
-        assert done.stdout.decode().strip() == digest(packed())
+        assert done.stdout.decode().strip() == checksum(packed())
 
 
 def test_profiles_off_the_grid_are_refused():
@@ -253,3 +253,11 @@ def test_a_function_that_has_nothing_to_tell_compiles_nothing_for_it(tmp_path):
         "events.selftest",
         "events.tick",
     }
+
+
+def test_the_known_names_are_those_with_a_baseline():
+    # GIVEN the artifact of the tiny model, which also has baselines of a role and of the fleet
+    # WHEN its names are read, THEN they are those of the document, and bytes that are no artifact are refused
+    assert known_names(packed()) == ({"web-1"}, {"web"})
+    with pytest.raises(ArtifactError, match="damaged"):
+        known_names(b"no zip")

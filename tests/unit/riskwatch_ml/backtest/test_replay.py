@@ -5,6 +5,7 @@ import pytest
 from riskwatch_ml.backtest import report
 from riskwatch_ml.backtest.inputs import BacktestError
 from riskwatch_ml.backtest.replay import backtest
+from riskwatch_ml.schema.inventory import Instance
 from riskwatch_ml.selection import guards
 
 DAY = 288
@@ -61,7 +62,7 @@ def test_trouble_is_met_and_quiet_rows_are_left_alone(result):
     assert len(others) <= 10
     assert max(each["peak"] for each in others) < 1.2
     assert rows["alert"].sum() <= 12 + 24
-    assert {reason["feature"] for reason in result.told[episode["first"]][:2]} == {"column_0", "column_1"}
+    assert {reason["feature"] for reason in result.explanations[episode["first"]][:2]} == {"column_0", "column_1"}
 
 
 def test_a_row_is_labelled_from_it_and_earlier_rows_only(result, history, replay):
@@ -85,6 +86,19 @@ def test_a_new_instance_pages_only_after_a_day(history, replay):
     assert new["alert"][500:511].all()
 
 
+def test_a_new_instance_of_a_role_pages_in_the_replay_from_its_first_row_on(history, replay):
+    # GIVEN a fleet of one role, and an instance that comes with the replay and is in trouble for half an hour
+    inventory = {name: Instance(name, "web") for name in ("a", "b", "new")}
+    stranger = fleet(2, start="2026-11-04", names=("new",), seed=2)
+    stranger.loc[0:6, ["m0", "m1"]] += 60
+
+    # WHEN it is replayed with its role, THEN that is an episode, and the rest of its first day is none
+    rows = backtest(history, pd.concat([replay, stranger]), family="kmeans", inventory=inventory).rows
+    new = rows[rows["instance_id"] == "new"].reset_index(drop=True)
+    assert new["alert"][:7].all()
+    assert new["alert"][9:288].mean() < 0.02
+
+
 def test_auto_holds_a_contest_first(history, replay):
     found = backtest(history, replay, family="auto").refreshes
     assert found[0].contest is not None
@@ -105,7 +119,7 @@ def test_a_replay_that_no_family_may_serve_says_so(tmp_path, monkeypatch):
     assert [refresh.contest is None for refresh in found.refreshes] == [False, True]
     assert found.rows["score"].notna().all()
     text = report.write(found, tmp_path).read_text()
-    assert "the DAG would serve nothing**; kmeans labels the replay all the same" in text
+    assert "the DAG would serve nothing**; kmeans labels the replay nevertheless" in text
     assert text.count("prototypes are too many") == 5
     assert "nothing would serve: a fall-back" in text
 

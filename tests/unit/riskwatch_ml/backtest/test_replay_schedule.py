@@ -9,8 +9,9 @@ import pytest
 from riskwatch_lambda.episode_rule import EXPIRE_AFTER_MS
 from riskwatch_ml.backtest import report
 from riskwatch_ml.backtest.replay import backtest
-from riskwatch_ml.features.training_set import space_of
-from riskwatch_ml.selection.contest import hold
+from riskwatch_ml.core.settings import SettingsError
+from riskwatch_ml.features.training_set import fit_training_set
+from riskwatch_ml.selection.contest import run_contest
 
 START = pd.Timestamp("2026-11-01", tz="UTC")
 
@@ -41,10 +42,12 @@ def guards_that(monkeypatch, veto):
 
     def counted(*args):
         renewals.append(args)
-        return space_of(*args)
+        return fit_training_set(*args)
 
-    monkeypatch.setattr("riskwatch_ml.backtest.replay.space_of", counted)
-    monkeypatch.setattr("riskwatch_ml.backtest.replay.hold", partial(hold, families=("kmeans", "kmedoids")))
+    monkeypatch.setattr("riskwatch_ml.backtest.replay.fit_training_set", counted)
+    monkeypatch.setattr(
+        "riskwatch_ml.backtest.replay.run_contest", partial(run_contest, families=("kmeans", "kmedoids"))
+    )
     for module in ("selection.ranking", "selection.contest", "backtest.replay"):
         monkeypatch.setattr(f"riskwatch_ml.{module}.vetoes", lambda figures: ["no"] if veto(len(renewals)) else [])
 
@@ -58,6 +61,25 @@ def test_the_first_model_learns_from_the_newest_28_days_of_the_history():
 def test_a_refresh_learns_from_the_28_days_before_it():
     found = backtest(fleet(30 * 24), fleet(48, since_h=30 * 24), family="kmeans").refreshes
     assert [refresh.rows for refresh in found] == [28 * 24, 28 * 24]
+
+
+def test_the_setting_history_days_is_what_a_model_learns_from(monkeypatch):
+    # GIVEN five days in the settings, which lack all else
+    monkeypatch.delenv("RISKWATCH_CONFIG", raising=False)
+    monkeypatch.setenv("RISKWATCH_HISTORY_DAYS", "5")
+    history, replay = fleet(30 * 24), fleet(48, since_h=30 * 24)
+    # WHEN / THEN
+    found = backtest(history, replay, family="kmeans").refreshes
+    assert [refresh.rows for refresh in found] == [5 * 24, 5 * 24]
+    # AND an argument takes precedence
+    found = backtest(history, replay, family="kmeans", history_days=7).refreshes
+    assert [refresh.rows for refresh in found] == [7 * 24, 7 * 24]
+
+
+def test_a_history_of_no_day_is_refused(monkeypatch):
+    monkeypatch.setenv("RISKWATCH_HISTORY_DAYS", "0")
+    with pytest.raises(SettingsError, match="history_days is 0: use at least 1"):
+        backtest(fleet(72), fleet(12, since_h=72), family="kmeans")
 
 
 def test_nothing_is_refreshed_on_less_than_a_day_of_rows():
@@ -113,7 +135,7 @@ def test_an_episode_of_an_instance_not_heard_of_for_a_day_is_over(gap_ms, alert)
     replay.loc[23, ["m0", "m1"]] += 60
     replay.loc[24:, "timestamp"] += pd.Timedelta(gap_ms - 300_000, unit="ms")
     # WHEN
-    rows = backtest(history, replay, family="kmeans", refit_hours=1000).rows
+    rows = backtest(history, replay, family="kmeans", refit_hours=1000, new_normal_hours=1000).rows
     # THEN the first quiet row belongs to the episode, unless the episode has expired as it does live
     assert rows["alert"][23]
     assert rows["alert"].tolist()[24:26] == [alert, False]
@@ -123,4 +145,4 @@ def test_an_episode_of_an_instance_not_heard_of_for_a_day_is_over(gap_ms, alert)
 def test_progress_is_told_as_it_comes():
     told = []
     backtest(fleet(72), fleet(30, since_h=72), family="kmeans", progress=lambda done, total: told.append((done, total)))
-    assert told == [(0, 30), (24, 30), (30, 30)]
+    assert told == [(0, 30), (12, 30), (24, 30), (30, 30)]

@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 
 from riskwatch_ml.backtest import report
-from riskwatch_ml.backtest.episodes import ReportError, incidents
-from riskwatch_ml.backtest.figures import _around
-from riskwatch_ml.backtest.replay import Backtest, Refresh
+from riskwatch_ml.backtest.episodes import ReportError, episodes
+from riskwatch_ml.backtest.result import Backtest, Refresh
 from riskwatch_ml.model.boundaries import count_episodes
 
 START = pd.Timestamp("2026-11-04", tz="UTC")
@@ -27,10 +26,7 @@ def labelled(alert, names=("a",), step="5min", score=None, metrics=("m0",)):
 
 def result(rows, metrics=("m0",)):
     refresh = Refresh(MS, "kmeans", 100, 1, 1.25, 0.5, None)
-    told = {
-        int(first): [{"feature": metrics[0], "value": 9, "low": 1, "high": 2}]
-        for first in report.episodes(rows)["first"]
-    }
+    told = {int(first): [{"feature": metrics[0], "value": 9, "low": 1, "high": 2}] for first in episodes(rows)["first"]}
     return Backtest(rows, [refresh], {name: name for name in metrics}, 300, told)
 
 
@@ -38,15 +34,6 @@ def at(n, *places):
     mask = np.zeros(n, bool)
     mask[list(places)] = True
     return mask
-
-
-@pytest.mark.filterwarnings("error")
-def test_an_episode_does_not_go_on_over_days_without_rows():
-    # GIVEN an alert in the last row before an outage of two days, and one in the first row after it
-    rows = labelled(at(48, 23, 24))
-    rows.loc[24:, "timestamp"] += pd.Timedelta(days=2)
-    # THEN
-    assert report.episodes(rows)["first"].tolist() == [23, 24]
 
 
 def test_names_that_are_markup_are_shown_as_text(tmp_path):
@@ -69,7 +56,7 @@ def test_episodes_are_counted_as_the_budget_counts_them(tmp_path):
     alert = at(100, 10, 13, 17, *range(50, 64))
     rows = labelled(alert, names=("a", "b"))
     # WHEN
-    found = report.episodes(rows)
+    found = episodes(rows)
     text = report.write(result(rows), tmp_path).read_text()
     # THEN the first two are one, and the long one counts twice
     assert found["first"].tolist() == [10, 17, 50, 110, 117, 150]
@@ -80,6 +67,14 @@ def test_episodes_are_counted_as_the_budget_counts_them(tmp_path):
     assert found["alerts"].sum() == count_episodes(rows["alert"].to_numpy(), code, ms)
     assert "**8 alerts**, 11.52 for each instance and day" in text
     assert "| a | 100 | 17.00% | 3 | 4 | 11.52 |" in text
+
+
+def test_the_report_says_if_levels_are_relative(tmp_path):
+    found = result(labelled(at(48)))
+    words = "levels are relative to this fleet"
+    assert words not in report.write(found, tmp_path).read_text()
+    found.refreshes.append(replace(found.refreshes[0], relative=True))
+    assert words in report.write(found, tmp_path).read_text()
 
 
 def test_a_replay_without_an_alert_has_a_report(tmp_path):
@@ -142,7 +137,7 @@ def test_the_episode_table_has_the_highest_and_some_of_each_instance():
     quiet = labelled(at(600, 300), names=("z",), step="15min")
     rows = pd.concat([noisy, quiet], ignore_index=True)
     # WHEN
-    lines = report._episodes(result(rows), report.episodes(rows))
+    lines = report._episodes(result(rows), episodes(rows))
     # THEN
     assert lines[0] == "## Episodes (40 of 61)"
     table = [line.split(" | ") for line in lines if line.startswith("| ")][2:]
@@ -151,27 +146,3 @@ def test_the_episode_table_has_the_highest_and_some_of_each_instance():
     assert peaks == sorted(peaks, reverse=True)
     assert peaks[0] == pytest.approx(8.88, abs=0.01)
     assert table[-1][0] == "| z"
-
-
-def test_a_picture_says_what_it_shows():
-    # GIVEN a missed incident, another one, an episode, two models and a gap
-    rows = labelled(at(96, 20), metrics=("a long metric name with a unit", "m1")).drop(index=range(60, 75))
-    rows = rows.reset_index(drop=True)
-    told, label = report.episodes(rows), at(len(rows), 30, 31, 40).astype(float)
-    found = incidents(rows, label)
-    replay = result(rows, ("a long metric name with a unit", "m1"))
-    replay.units["m1"] = "ms"
-    replay.refreshes.append(replace(replay.refreshes[0], ms=MS + 3_600_000, paging_threshold=1.5))
-    # WHEN
-    figure = _around(replay, next(found.itertuples()), "this incident", found, told)
-    # THEN
-    score, first, second = figure.axes
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["1 = unusual", "paging threshold", "incident", "episode", "this incident"]
-    assert figure.get_suptitle() == "a, 2026-11-04 02:30 UTC"
-    assert second.get_xlabel() == "time (UTC)"
-    assert {first.get_title(loc="left"), second.get_title(loc="left")} == {"a long metric name with a unit", "m1"}
-    assert {first.get_ylabel(), second.get_ylabel()} == {"", "ms"}
-    assert set(score.lines[2].get_ydata()) == {1.25, 1.5}
-    assert np.isnan(np.asarray(score.lines[0].get_ydata(), float)).sum() == 1
-    assert len(score.patches) == 4

@@ -3,7 +3,7 @@
 import pytest
 
 from riskwatch_ml.core import accounts
-from riskwatch_ml.core.accounts import Shard, ShardError
+from riskwatch_ml.core.accounts import AccountRegion, AccountRegionError
 
 ROLE = "arn:aws:iam::123456789012:role/riskwatch-reader"
 OTHER = "arn:aws:iam::210987654321:role/riskwatch-reader"
@@ -11,20 +11,20 @@ OTHER = "arn:aws:iam::210987654321:role/riskwatch-reader"
 
 def test_without_roles_and_regions_there_is_one_shard():
     # GIVEN / WHEN
-    found = accounts.all_shards((), ())
+    found = accounts.all_account_regions((), ())
 
     # THEN ids are as CloudWatch has them
-    assert found == (Shard(),)
+    assert found == (AccountRegion(),)
     assert found[0].name == "default"
     assert found[0].qualify("db:1") == "db:1"
 
 
 def test_roles_times_regions():
     # GIVEN / WHEN the own account and another one, in two regions
-    found = accounts.all_shards(("own", ROLE), ("eu-west-1", "us-gov-west-1"))
+    found = accounts.all_account_regions(("own", ROLE), ("eu-west-1", "us-gov-west-1"))
 
     # THEN
-    assert [shard.name for shard in found] == [
+    assert [account_region.name for account_region in found] == [
         "eu-west-1",
         "us-gov-west-1",
         "123456789012.eu-west-1",
@@ -36,7 +36,7 @@ def test_roles_times_regions():
 
 def test_one_name_in_two_shards_is_two_instances():
     # GIVEN two accounts with a database of the same name
-    one, two = accounts.all_shards((ROLE, OTHER), ("eu-west-1",))
+    one, two = accounts.all_account_regions((ROLE, OTHER), ("eu-west-1",))
 
     # WHEN / THEN each knows its own under its own name, and EC2 ids stay as they are
     assert one.qualify("orders") == "123456789012.eu-west-1:orders"
@@ -57,12 +57,12 @@ def test_one_name_in_two_shards_is_two_instances():
 )
 def test_what_is_refused(roles, regions, words):
     # GIVEN / WHEN / THEN
-    with pytest.raises(ShardError, match=words):
-        accounts.all_shards(roles, regions)
+    with pytest.raises(AccountRegionError, match=words):
+        accounts.all_account_regions(roles, regions)
 
 
 def test_a_shard_that_the_settings_have_lost_is_named():
     # GIVEN / WHEN / THEN
-    assert accounts.named((Shard(),), "default") == Shard()
-    with pytest.raises(ShardError, match=r"no shard 'eu-west-1' any more"):
-        accounts.named((Shard(),), "eu-west-1")
+    assert accounts.by_name((AccountRegion(),), "default") == AccountRegion()
+    with pytest.raises(AccountRegionError, match=r"no account-region 'eu-west-1' any more"):
+        accounts.by_name((AccountRegion(),), "eu-west-1")

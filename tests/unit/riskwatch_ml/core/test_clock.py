@@ -92,3 +92,18 @@ def test_no_zone_or_no_moment_is_an_error(text):
     # GIVEN / WHEN / THEN
     with pytest.raises(clock.ClockError):
         clock.parse(text)
+
+
+def test_hours_that_an_interval_touches():
+    # GIVEN an interval from within one hour to the beginning of another
+    start, end = datetime(2026, 11, 22, 10, 5, tzinfo=UTC), datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+    # WHEN / THEN the hour of the end is not touched
+    assert [hour.hour for hour in clock.hours(start, end)] == [10, 11]
+    assert list(clock.hours(end, end)) == []
+
+
+def test_units_of_time_agree():
+    # GIVEN / WHEN / THEN
+    assert timedelta(milliseconds=clock.HOUR_MS) == timedelta(seconds=clock.HOUR_S) == clock.HOUR
+    assert timedelta(milliseconds=clock.DAY_MS) == timedelta(seconds=clock.DAY_S) == clock.DAY

@@ -1,4 +1,4 @@
-"""Baselines: the hour-of-day profile and its trust, fallbacks, floors, and the memory that fitting them takes."""
+"""Baselines: profile and trust, fallbacks, floors, and peak memory."""
 
 import tracemalloc
 

@@ -1,4 +1,4 @@
-"""Which rows a fit holds out, and which it measures against the baselines of roles and fleet."""
+"""Row selection: held-out folds, and the rows for baselines of roles and fleet."""
 
 from types import SimpleNamespace
 
@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from riskwatch_ml.features import folds as sampling
-from riskwatch_ml.features.folds import BLOCK_MS, DAY_MS, FALLBACK_ROWS, LONGEST_RUN, foreign_rows
+from riskwatch_ml.features.folds import BLOCK_MS, DAY_MS, FALLBACK_ROWS, LONGEST_RUN, fallback_rows
 
 HOUR_MS = 3_600_000
 BEGIN = 20_000 * DAY_MS + 10 * HOUR_MS  # a history begins at any hour
 
 
 def moments(days, period_ms=HOUR_MS, begin=BEGIN):
-    """Times of rows in a number of days."""
+    """Return times of rows in a number of days."""
     return begin + np.arange(0, int(days * DAY_MS), period_ms)
 
 
 def folds(*instances, groups=None):
-    """Folds of the rows of some instances, given as their times."""
+    """Return the folds of the rows of some instances, given as their times."""
     code = np.repeat(np.arange(len(instances)), [len(ms) for ms in instances])
     table = SimpleNamespace(code=code, ms=np.concatenate(instances))
     found = sampling.folds(table, np.array(groups or [0] * len(instances))[code])
@@ -73,20 +73,20 @@ def test_the_days_that_an_instance_has_take_turns_where_days_are_left_out(every)
 
 
 def fleet(instances, days, period_ms, begin=BEGIN):
-    """Instance and time of the rows of a fleet, sorted as a table is."""
+    """Return instance and time of the rows of a fleet, sorted as in a table."""
     ms = moments(days, period_ms, begin)
     return np.repeat(np.arange(instances), len(ms)), np.tile(ms, instances)
 
 
 def runs_of(rows, code):
-    """First and last of the chosen rows in each run of neighbours of an instance."""
+    """Return first and last row of each run of neighbours of an instance."""
     ends = (np.diff(rows) != 1) | (np.diff(code[rows]) != 0)
     return rows[np.append(True, ends)], rows[np.append(ends, True)]
 
 
 def test_of_a_few_rows_all_are_measured():
     code, ms = fleet(5, 2, 300_000)
-    assert foreign_rows(code, ms).tolist() == list(range(5 * 576))
+    assert fallback_rows(code, ms).tolist() == list(range(5 * 576))
 
 
 MANY = [12, 30, 100, 166, 500, 5_000]
@@ -102,7 +102,7 @@ def test_fallbacks_are_measured_on_many_moments_of_all_hours(instances, days, pe
     code, ms = fleet(instances, days, period_ms, begin)
 
     # WHEN
-    rows = foreign_rows(code, ms)
+    rows = fallback_rows(code, ms)
 
     # THEN most of the room is used
     assert 0.7 * FALLBACK_ROWS < len(rows) <= FALLBACK_ROWS
@@ -118,7 +118,7 @@ def test_fallbacks_are_measured_on_many_moments_of_all_hours(instances, days, pe
     assert of_tenth[of_tenth > 0].min() > 0.4 * len(rows) / min(instances, 10)
     assert len(np.unique(code[rows])) > 0.6 * min(instances, len(rows) / 36)
     # AND the same ones the next time
-    assert rows.tolist() == foreign_rows(code, ms).tolist()
+    assert rows.tolist() == fallback_rows(code, ms).tolist()
 
 
 @pytest.mark.parametrize(("instances", "period_ms"), [(100, 300_000), (100, 900_000), (20, 60_000), (4, 10_000)])
@@ -127,7 +127,7 @@ def test_they_are_measured_in_runs_of_neighbours(instances, period_ms):
     code, ms = fleet(instances, 7, period_ms)
 
     # WHEN
-    rows = foreign_rows(code, ms)
+    rows = fallback_rows(code, ms)
 
     # THEN no run is shorter than a block, or than half of the longest run, but for those at the ends of the history
     first, last = runs_of(rows, code)
@@ -142,7 +142,7 @@ def test_a_dense_history_of_hours_is_measured_from_one_end_to_the_other():
     code, ms = fleet(3, 0.1, 1_000)
 
     # WHEN
-    rows = foreign_rows(code, ms)
+    rows = fallback_rows(code, ms)
 
     # THEN of every instance rows are there, from all fifths of the time
     assert 0.9 * FALLBACK_ROWS < len(rows) <= FALLBACK_ROWS

@@ -1,4 +1,4 @@
-"""Which rows a training learns from: all that fit, else the newest 49 hours and an even part of the others."""
+"""Training history: all rows that fit, else the newest and some older days."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -22,7 +22,7 @@ FLEET = tuple(f"i-{number:03d}" for number in range(40))
 
 
 def source(names=FLEET, start=START - 5 * DAY, end=END):
-    """A reader of hourly rows, and the intervals that it was asked for."""
+    """Return a reader of hourly rows, and the list of intervals it was called with."""
     moments = pd.date_range(start, end, freq="1h", inclusive="left").as_unit("ms")
     rows = pd.DataFrame({"instance_id": np.repeat(names, len(moments)), "timestamp": np.tile(moments, len(names))})
     rows["cpu"] = np.arange(len(rows), dtype=float)
@@ -36,7 +36,7 @@ def source(names=FLEET, start=START - 5 * DAY, end=END):
 
 
 def dates(found, name):
-    """The dates of an instance's rows before the newest 49 hours."""
+    """Return the dates of an instance's rows before the newest 49 hours."""
     own = found.rows[(found.rows["instance_id"] == name) & (found.rows["timestamp"] < END - NEWEST)]
     return set(own["timestamp"].dt.date)
 
@@ -52,7 +52,7 @@ def test_a_history_that_fits_is_taken_whole():
     # THEN
     keys = ["instance_id", "timestamp"]
     assert found.rows.sort_values(keys).reset_index(drop=True).equals(everything.reset_index(drop=True))
-    assert (found.left_out, found.parts, found.told) == (0, 32, "")
+    assert (found.left_out, found.parts, found.note) == (0, 32, "")
     # AND it was read by UTC day, the newest first
     assert asked[1:3] == [(END.replace(hour=0), END), (END.replace(hour=0) - DAY, END.replace(hour=0))]
     assert asked[-1] == (START, START.replace(hour=0) + DAY)
@@ -71,7 +71,7 @@ def test_of_a_longer_history_whole_days_are_left_out_evenly(share):
     # THEN the room is used, but for less than two steps
     assert most - 2 * total / 32 < len(found.rows) <= most
     assert found.left_out == total - len(found.rows)
-    assert f"{found.left_out} of {total} rows are left out, for a training to fit into 4.5 GB" in found.told
+    assert f"{found.left_out} of {total} rows are left out, for a training to fit into 4.5 GB" in found.note
     # AND everybody has the newest 49 hours
     newest = found.rows[found.rows["timestamp"] >= END - NEWEST]
     assert newest.groupby("instance_id").size().to_dict() == dict.fromkeys(FLEET, NEWEST_ROWS)
@@ -82,7 +82,7 @@ def test_of_a_longer_history_whole_days_are_left_out_evenly(share):
     whole = found.rows[(found.rows["timestamp"] >= FIRST_WHOLE) & (found.rows["timestamp"] < LAST_WHOLE)]
     of_day = whole.groupby(["instance_id", whole["timestamp"].dt.date]).size()
     assert set(of_day) == {HOURLY}
-    # AND every day of the fleet is learned from
+    # AND every day of the fleet is in the history
     assert len(set(found.rows["timestamp"].dt.date)) == 29
 
 
@@ -122,14 +122,14 @@ def test_the_newest_rows_alone_are_kept_where_there_is_no_room_for_more(most):
     # WHEN
     found = collect(read, START, END, most)
 
-    # THEN these hours of everybody are all that is learned from, and that is told
+    # THEN the history keeps these hours of every instance alone, and says so
     assert len(found.rows) == NEWEST_ROWS * len(FLEET)
     assert (found.rows["timestamp"] >= END - NEWEST).all()
     assert (found.parts, found.left_out) == (0, (28 * HOURLY - NEWEST_ROWS) * len(FLEET))
-    assert found.told.endswith("on the newest 49 hours and on none of the days before")
+    assert found.note.endswith("the newest 49 hours and none of the days before")
     # AND of an interval without older rows nothing is left out
     alone = collect(read, END - NEWEST, END, 100)
-    assert (len(alone.rows), alone.left_out, alone.told) == (NEWEST_ROWS * len(FLEET), 0, "")
+    assert (len(alone.rows), alone.left_out, alone.note) == (NEWEST_ROWS * len(FLEET), 0, "")
 
 
 def test_the_newest_rows_alone_have_a_profile_by_hour_of_day():
@@ -168,7 +168,7 @@ def test_what_fits_depends_on_the_metrics():
     # GIVEN / WHEN / THEN as many rows as just fit, for ten metrics, forty, and one with its trailing columns
     for metrics in (10, 40, 1):
         most = most_rows(metrics, 300)
-        assert held_bytes(most, metrics, 300) <= history.MOST_BYTES < held_bytes(most + 1, metrics, 300)
+        assert held_bytes(most, metrics, 300) <= history.MAX_BYTES < held_bytes(most + 1, metrics, 300)
     assert most_rows(40, 300) < 1_000 * 28 * 288 <= most_rows(10, 300)
     # AND where the samples of very many metrics alone are too much, the newest days are all there is
     assert most_rows(2_000, 300) == 1

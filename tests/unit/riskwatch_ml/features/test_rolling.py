@@ -7,11 +7,12 @@ from riskwatch_lambda.scoring import rolling as twin
 from riskwatch_lambda.scoring import scorer
 from riskwatch_lambda.scoring.records import parse
 from riskwatch_ml.artifact import archive
-from riskwatch_ml.features.rolling import behaviour_width, by_metric, context_rows, trails_for, widen
+from riskwatch_ml.features.rolling import add_rolling_features, behaviour_width, by_metric, choose_lengths, context_rows
 from riskwatch_ml.features.table import MetricTable
 from riskwatch_ml.model import explain
 from riskwatch_ml.model.fit import Recipe
-from riskwatch_ml.schema.catalogue import Catalogue, Metric
+from riskwatch_ml.schema.catalogue import Catalogue
+from riskwatch_ml.schema.metric import Metric
 from riskwatch_ml.selection import candidate as train
 
 NAN = np.nan
@@ -26,11 +27,11 @@ def table(values, segment=None):
 
 
 def test_only_few_metrics_have_trails():
-    assert trails_for(3, 300) == (12, 36)
-    assert trails_for(4, 300) == ()
-    assert trails_for(1, 60) == (60, 180)
-    assert trails_for(1, 1) == (180,)
-    assert trails_for(1, 3600) == ()
+    assert choose_lengths(3, 300) == (12, 36)
+    assert choose_lengths(4, 300) == ()
+    assert choose_lengths(1, 60) == (60, 180)
+    assert choose_lengths(1, 1) == (180,)
+    assert choose_lengths(1, 3600) == ()
     assert context_rows(3, (12, 36)) == 38
     assert behaviour_width(2, (12, 36)) == 12
     assert behaviour_width(38, ()) == 38
@@ -38,7 +39,7 @@ def test_only_few_metrics_have_trails():
 
 def test_trailing_columns_by_hand():
     # GIVEN values 1, 3, 8, and after a gap 5, with a trail of two rows
-    wide = widen(table([1, 3, 8, 5], segment=[0, 0, 0, 1]), (2,))
+    wide = add_rolling_features(table([1, 3, 8, 5], segment=[0, 0, 0, 1]), (2,))
     # THEN value, difference, mean and deviation; half of the trail is enough, and nothing crosses the gap
     assert wide.values[0].tolist() == pytest.approx([1, NAN, 1, 0], nan_ok=True)
     assert wide.values[1].tolist() == [3, 2, 2, 1]
@@ -47,7 +48,7 @@ def test_trailing_columns_by_hand():
 
 
 def test_a_missing_value_leaves_a_gap_in_what_follows_from_it():
-    wide = widen(table([1, NAN, 5, 7], segment=[0, 0, 0, 0]), (3,))
+    wide = add_rolling_features(table([1, NAN, 5, 7], segment=[0, 0, 0, 0]), (3,))
     assert wide.values[2].tolist() == pytest.approx([5, NAN, 3, 2], nan_ok=True)
     assert wide.values[1, 2:].tolist() == pytest.approx([NAN, NAN], nan_ok=True)
 
@@ -60,9 +61,9 @@ def test_the_lambda_derives_the_same_columns():
     rng = np.random.default_rng(0)
     values = np.where(rng.random((60, 2)) < 0.2, NAN, rng.normal(1e9, 1e3, (60, 2)))
     rows = [tuple(None if v != v else v for v in line) for line in values.tolist()]
-    wide = [twin.widen(rows, 0, place, (4, 9)) for place in range(len(rows))]
+    wide = [twin.add_rolling_features(rows, 0, place, (4, 9)) for place in range(len(rows))]
     got = [[NAN if v is None else v for v in line] for line in wide]
-    assert np.allclose(np.array(got), widen(table(values), (4, 9)).values, rtol=1e-12, equal_nan=True)
+    assert np.allclose(np.array(got), add_rolling_features(table(values), (4, 9)).values, rtol=1e-12, equal_nan=True)
 
 
 def test_a_model_of_two_metrics_is_scored_alike_by_both():
@@ -91,7 +92,7 @@ def test_a_model_of_two_metrics_is_scored_alike_by_both():
         rows = [[None if v != v else v for v in line] for line in part[["load", "calls"]].to_numpy().tolist()]
         stamps = [int(ms) for ms in part["timestamp"].astype("int64")]
         record = {"v": 1, "service": "b", "role": "default", "instance_id": "b", "ts": stamps, "rows": rows}
-        got = scorer.score(model, parse(record, model.layout))
+        got = scorer.score(model, parse(record, model.row_schema))
         assert got.score == pytest.approx(want["score"][place], abs=1e-9)
         assert (got.unusual, got.pages, got.level) == tuple(want.loc[place, ["unusual", "pages", "level"]])
         assert [r.feature for r in got.reasons] == [r["feature"] for r in want["reasons"][place]]

@@ -8,7 +8,7 @@ import pytest
 
 from riskwatch_ml.ingest import call_plan
 from riskwatch_ml.ingest.call_plan import Query, RetentionError, Segment, Usage
-from riskwatch_ml.schema.catalogue import Metric
+from riskwatch_ml.schema.metric import Metric
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -35,14 +35,14 @@ def asked(calls, period_s):
 def test_no_fewer_calls_are_possible(count, points):
     # GIVEN
     start, end = TEN - timedelta(seconds=300 * points), TEN
-    wanted = queries(count)
+    asked = queries(count)
 
     # WHEN
-    calls = list(call_plan.calls(wanted, start, end, 300))
+    calls = list(call_plan.calls(asked, start, end, 300))
 
     # THEN the plan needs what the limits make necessary: ever 500 queries, ever 100,800 datapoints
     assert len(calls) == max(math.ceil(count / 500), math.ceil(count * points / 100_800))
-    assert len(calls) == call_plan.least_calls(wanted, start, end)
+    assert len(calls) == call_plan.min_calls(asked, start, end)
     assert all(0 < len(call.queries) <= 500 and call.points <= 100_800 for call in calls)
     assert sum(call.points for call in calls) == count * points
 
@@ -67,10 +67,10 @@ def test_every_query_is_asked_for_the_whole_interval_once():
 
 def test_calls_are_cut_on_the_grid_of_the_longest_period():
     # GIVEN 300 metrics of 300 s and 300 of 900 s over two days
-    wanted = [*queries(300), *queries(300, 900)]
+    asked = [*queries(300), *queries(300, 900)]
 
     # WHEN
-    calls = list(call_plan.calls(wanted, TEN - 2 * DAY, TEN, 300))
+    calls = list(call_plan.calls(asked, TEN - 2 * DAY, TEN, 300))
 
     # THEN
     assert len(calls) > 1
@@ -104,9 +104,9 @@ def test_up_to_the_cliff_everything_is_kept(age, period_s):
 @pytest.mark.parametrize(
     ("days", "period_s", "words"),
     [
-        (16, 60, r"60 s for 15 days: nothing is left before 2026-11-07T10:00:00.000Z.* in rows of 300 s"),
+        (16, 60, r"60 s for 15 days: the oldest data are from 2026-11-07T10:00:00.000Z.* in rows of 300 s"),
         (64, 300, r"300 s for 63 days: .* in rows of 3600 s"),
-        (456, 3600, r"3600 s for 455 days: .* the coarsest period there is"),
+        (456, 3600, r"3600 s for 455 days: .* there is no coarser period"),
     ],
 )
 def test_beyond_the_cliff_is_refused_with_what_can_be_had(days, period_s, words):

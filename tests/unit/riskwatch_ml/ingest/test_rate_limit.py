@@ -2,7 +2,7 @@
 
 import pytest
 
-from riskwatch_ml.ingest.rate_limit import Rate
+from riskwatch_ml.ingest.rate_limit import TokenBucket
 
 
 class Time:
@@ -38,7 +38,7 @@ def sent(time, rate, calls, points, age_s):
 def test_calls_are_as_far_apart_as_the_quota_asks(points, age_s, gap):
     # GIVEN
     time = Time()
-    rate = Rate(time.now, time.sleep)
+    rate = TokenBucket(time.now, time.sleep)
 
     # WHEN / THEN the first goes at once
     assert sent(time, rate, 4, points, age_s) == pytest.approx([0, gap, 2 * gap, 3 * gap])
@@ -47,7 +47,7 @@ def test_calls_are_as_far_apart_as_the_quota_asks(points, age_s, gap):
 def test_time_that_passed_is_not_saved_up():
     # GIVEN a second without a call
     time = Time()
-    rate = Rate(time.now, time.sleep)
+    rate = TokenBucket(time.now, time.sleep)
     time.seconds = 1.0
 
     # WHEN / THEN the next two are still one step apart

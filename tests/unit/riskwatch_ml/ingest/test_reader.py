@@ -12,9 +12,9 @@ from botocore.stub import Stubber
 
 from riskwatch_ml.ingest import call_plan, reader
 from riskwatch_ml.ingest.call_plan import Call, Query, Usage
-from riskwatch_ml.ingest.rate_limit import Rate
+from riskwatch_ml.ingest.rate_limit import TokenBucket
 from riskwatch_ml.ingest.reader import CloudWatchError, CredentialsError, ForbiddenError, Reader, ThrottledError
-from riskwatch_ml.schema.catalogue import Metric
+from riskwatch_ml.schema.metric import Metric
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -35,7 +35,7 @@ class Clock:
 
 @pytest.fixture
 def stub():
-    """A real client whose answers the test gives; `clock` passes when it sleeps."""
+    """A real client with answers from the test; `clock` passes when it sleeps."""
     client = boto3.client(
         "cloudwatch",
         region_name="eu-west-1",
@@ -46,13 +46,13 @@ def stub():
     clock = Clock()
     with Stubber(client) as stubber:
         yield SimpleNamespace(
-            answers=stubber, clock=clock, reader=Reader(client, Rate(lambda: clock.seconds, clock.sleep))
+            answers=stubber, clock=clock, reader=Reader(client, TokenBucket(lambda: clock.seconds, clock.sleep))
         )
 
 
 def plan(count, hours=1):
-    wanted = [Query(f"i-{place}", CPU, 300) for place in range(count)]
-    return list(call_plan.calls(wanted, TEN - hours * HOUR, TEN, 300))
+    queries = [Query(f"i-{place}", CPU, 300) for place in range(count)]
+    return list(call_plan.calls(queries, TEN - hours * HOUR, TEN, 300))
 
 
 def expected(call, places, token=None):
@@ -84,7 +84,7 @@ def expected(call, places, token=None):
 
 
 def result(call, place, first=0, count=12, status="Complete"):
-    """Return a result whose values are the places of the points in the hour."""
+    """Return a result with values that count the points of the hour."""
     moments = [call.start + timedelta(seconds=300 * step) for step in range(first, first + count)]
     return {
         "Id": f"m{place}",
@@ -131,7 +131,7 @@ def test_the_calls_are_as_few_as_the_limits_allow(stub, count, hours, least):
         usage.calls
         == len(calls)
         == least
-        == call_plan.least_calls([q for c in calls for q in c.queries][:count], calls[0].start, TEN)
+        == call_plan.min_calls([q for c in calls for q in c.queries][:count], calls[0].start, TEN)
     )
     assert usage.metrics == sum(len(call.queries) for call in calls)
     assert all(answer.values[0].tolist() == list(range(12)) for found in answers for answer in found)
@@ -152,7 +152,7 @@ def test_pages_are_followed_with_the_same_request(stub):
     # WHEN
     series, usage = read(stub, [call])
 
-    # THEN nothing is missing or doubled, nothing was asked for anew
+    # THEN nothing is missing or doubled, nothing was requested again
     assert all(whole(item) for item in series.values())
     assert len(series) == 3
     assert usage.calls == 2
@@ -239,7 +239,7 @@ def test_refusals_say_what_to_do(stub, code, kind, words):
 
 def test_no_credentials_at_all():
     # GIVEN / WHEN / THEN
-    with pytest.raises(CredentialsError, match="give the connection credentials"), reader.named("x:Y"):
+    with pytest.raises(CredentialsError, match="give the connection credentials"), reader.translate_aws_errors("x:Y"):
         raise NoCredentialsError
 
 
@@ -257,7 +257,7 @@ def test_throttling_is_waited_out(stub, caplog):
     assert whole(series["i-0"])
     assert usage.calls == 1
     assert 540 <= stub.clock.seconds < 550
-    assert "GetMetricData is throttled (for 525 s by now): waiting" in caplog.text
+    assert "GetMetricData has been throttled for 525 s: waiting" in caplog.text
 
 
 def test_ten_minutes_of_throttling_are_an_error(stub):
@@ -274,7 +274,7 @@ def test_ten_minutes_of_throttling_are_an_error(stub):
 
 def test_every_request_is_held_against_the_allowance(monkeypatch):
     # GIVEN calls of 100,800 points from yesterday on a client that answers at once, at ten past ten
-    class Counted(Rate):
+    class Counted(TokenBucket):
         def wait(self, points, age_s):
             waited.append((points, age_s))
 

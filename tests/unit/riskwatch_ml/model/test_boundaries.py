@@ -18,7 +18,7 @@ RULE = {"m": 1, "n": 1, "close_rows": 2, "cooldown_s": 3600, "group_s": 900}
 MINUTE = 60_000
 
 
-def paging(score, code=None, known=None, exhausted=None):
+def paging(score, code=None, exhausted=None):
     score = np.asarray(score, float)
     n = len(score)
     code = np.zeros(n, int) if code is None else code
@@ -26,7 +26,6 @@ def paging(score, code=None, known=None, exhausted=None):
         score=score,
         harmful=np.ones(n, bool),
         exhausted=np.zeros(n, bool) if exhausted is None else exhausted,
-        known=np.ones(n, bool) if known is None else known,
         code=code,
         ms=np.arange(n) * 5 * MINUTE,
     )
@@ -96,8 +95,10 @@ def test_the_busiest_fifth_of_the_days_costs_no_budget():
     assert paging_threshold(rows, 0.5, RULE, 300) == 2.0001
 
 
-def test_unknown_instances_cost_no_budget():
-    rows = paging(np.full(10, 5.0), known=np.zeros(10, bool))
+def test_instances_of_an_unknown_role_cost_no_budget():
+    # GIVEN rows with any score, over the infinite factor of the fleet's baseline
+    rows = paging(np.full(10, 5.0) / np.inf)
+    # THEN none of them pages
     assert paging_threshold(rows, 1.0, RULE, 300) == 1.0
     assert episodes_a_day(rows, 1.0, RULE, 300) == 0.0
 

@@ -1,11 +1,11 @@
-"""Verdicts of a model that is small enough to work out by hand: reasons, harm and exhaustion."""
+"""Verdicts of a model small enough to compute by hand."""
 
 import numpy as np
 
 from riskwatch_ml.features import table as features
 from riskwatch_ml.features.table import as_table
 from riskwatch_ml.model.explain import exhausted_rows, label_rows, score_table, shares
-from riskwatch_ml.model.fleet_model import FleetModel, measure
+from riskwatch_ml.model.fleet_model import FleetModel, score_rows
 from tests.support.by_hand import ARRAYS, E1, document, rows
 
 
@@ -55,10 +55,9 @@ def test_exhaustion_pages_at_any_score_unless_it_is_expected_there():
     assert not label_rows(document(exhaustion=12.0, threshold=99.0), ARRAYS, high)["pages"].any()
 
 
-def test_strangers_use_the_fleets_baseline_and_are_not_known():
+def test_strangers_use_the_fleets_baseline():
     labelled = label_rows(document(), ARRAYS, rows([0.0], instance="x"))
     assert labelled["score"].tolist() == [0.0]
-    assert labelled["known"].tolist() == [False]
 
 
 def test_no_rows():
@@ -70,7 +69,7 @@ def test_some_rows_are_explained_as_among_all():
     table = as_table(rows([10.0, 12.0, 9.0, 15.0, 11.0]), ["a"], 1800)
     model = FleetModel.load(document(), ARRAYS)
     baseline = np.zeros(len(table), np.int64)
-    measured = measure(model, table, baseline)
+    measured = score_rows(model, table, baseline)
 
     # WHEN
     some, everything = (shares(model, measured, baseline, np.array(of)) for of in ([0, 3, 4], range(5)))

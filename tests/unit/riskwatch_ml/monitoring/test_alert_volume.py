@@ -43,3 +43,17 @@ def test_episodes_announced_together_are_one_message():
     # THEN six episodes made three messages; a day without episodes counts nothing
     volume = alert_volume.count(table, "t", ["2026-11-20", "2026-11-21", "2026-11-22"])
     assert volume == {"episodes": 6, "messages": 3, "by_service": {"billing": 1, "shop": 5}}
+
+
+def test_a_damaged_episode_is_named_and_does_not_count(caplog):
+    # GIVEN a foreign item, and a paged episode without the id of its message, beside a sound one
+    foreign = {"pk": {"S": "episodes#2026-11-22"}, "sk": {"S": "t#foreign"}}
+    items = [foreign, episode("shop", "web-1", "sent"), episode("shop", "web-2", "sent", "m-1")]
+
+    # WHEN they are counted THEN the sound one counts, and the others are in the log
+    volume = alert_volume.count(Table({"episodes#2026-11-22": items}), "t", ["2026-11-22"])
+    assert volume == {"episodes": 1, "messages": 1, "by_service": {"shop": 1}}
+    assert [record.message.partition(": ")[2] for record in caplog.records] == [
+        "pk 'episodes#2026-11-22', sk 't#foreign': service is absent",
+        "pk '', sk 't#web-1': message_id is absent",
+    ]

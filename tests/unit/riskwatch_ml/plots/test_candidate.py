@@ -1,4 +1,4 @@
-"""Every figure draws from what a candidate may bring, including nothing, gaps and single values."""
+"""Figures of a candidate: all data, missing data, gaps and single values."""
 
 import io
 from types import SimpleNamespace

@@ -14,7 +14,6 @@ import pytest
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.core.settings import Settings
 from riskwatch_ml.registry import mlflow_registry
-from riskwatch_ml.selection import comparison
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -204,7 +203,7 @@ def test_registered_becomes_challenger_and_crowned_becomes_champion(mine, client
     assert (run.data.tags["decision.kind"], run.data.tags["decision.why"]) == ("refresh", "kmeans stays")
     assert run.data.tags["vetoes.dbscan"].startswith("noise share")
     # WHEN it is crowned THEN it is the champion, and remembers when
-    mlflow_registry.crown(mine, version)
+    mlflow_registry.set_champion(mine, version)
     assert mlflow_registry.champion(mine) == found
     held = client.get_model_version(mine.model_name, version)
     assert held.tags["promoted_at"].endswith("Z")
@@ -263,7 +262,7 @@ def test_a_training_without_a_winner_says_so(mine, client):
     run = client.get_run(parent)
     assert run.info.status == "FINISHED"
     assert run.data.tags["winner"] == "none"
-    assert "all 1 were vetoed" in run.data.tags["mlflow.note.content"]
+    assert "vetoed all 1" in run.data.tags["mlflow.note.content"]
     assert run.data.tags["decision.why"] == "no family may serve"
 
 
@@ -285,22 +284,3 @@ def test_links_open_the_view_for_models(mine, client):
     assert mlflow_registry.version_url(mine, "3").endswith(
         f"/models/{mine.model_name}/versions/3?workflowType=machine_learning"
     )
-
-
-def test_comparison_table():
-    # GIVEN three candidates, one vetoed with a bar in the text, one without a figure
-    ranking = [
-        {"family": "kmeans", "figures": {"odd": 12345.6, "injected_vus_pr": 0.81234}, "vetoes": []},
-        {"family": "dbscan", "figures": {"injected_vus_pr": float("nan")}, "vetoes": ["a|b", "c"]},
-    ]
-    winner = {**ranking[0], "kind": "refresh", "why": "kmeans stays", "ask": "a fifth changes"}
-    # THEN the decision is told, known figures come first, the winner is bold, and no cell breaks the table
-    assert comparison.describe(ranking, winner).splitlines() == [
-        "**kmeans**, a refresh. kmeans stays. It waits for an approval: a fifth changes. Candidates are ranked by "
-        "VUS-PR on injected incidents, those within 0.005 of the best by their alerts; 1 of 2 vetoed.",
-        "",
-        "|  | family | injected vus pr | odd | vetoes |",
-        "| --- | --- | --- | --- | --- |",
-        "| 1 | **kmeans** | 0.812 | 12,346 | none |",
-        "| 2 | dbscan | – | – | a\\|b; c |",
-    ]

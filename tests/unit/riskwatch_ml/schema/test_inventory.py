@@ -1,26 +1,10 @@
-"""The inventory: defaults, files, objects in the bucket, tags."""
+"""The inventory: defaults, errors, tags."""
 
 import pytest
 
-from riskwatch_ml.core.accounts import Shard
+from riskwatch_ml.core.accounts import AccountRegion
 from riskwatch_ml.schema import catalogue, inventory
-from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.inventory import Instance, InventoryError
-from riskwatch_ml.storage import keys as storage_keys
-from riskwatch_ml.storage import known_instances
-
-
-class Objects:
-    """The methods that the inventory needs of a store."""
-
-    def __init__(self, objects):
-        self.objects = objects
-
-    def get_bytes(self, key):
-        return self.objects.get(key)
-
-    def keys(self, prefix):
-        return sorted(key for key in self.objects if key.startswith(prefix))
 
 
 def test_parse_fills_in_defaults():
@@ -38,9 +22,17 @@ def test_parse_fills_in_defaults():
     ("text", "words"),
     [
         ("[", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("9" * 5_000, "not JSON"),
+        ('{"instances": {"": {}}}', "an entry has an empty id"),
         ('{"web-1": {}}', 'no object "instances"'),
         ('{"instances": {"web-1": {"rol": "web"}}}', "web-1"),
         ('{"instances": {"web-1": {"role": ""}}}', "role is ''"),
+        ('{"instances": {"web-1": {"depends_on": "db-1"}}}', "web-1: depends_on is 'db-1': write a list"),
+        ('{"instances": {"web-1": {"depends_on": [1]}}}', r"web-1: depends_on is \[1\]: write a list"),
+        ('{"instances": {"web-1": {"depends_on": [""]}}}', r"web-1: depends_on is \[''\]: write a list"),
+        ('{"instances": {"web-1": {"depends_on": ["web-1"]}}}', "web-1: depends_on names the instance itself"),
+        ('{"instances": {"web-1": {"depends_on": ["a", "a"]}}}', "web-1: depends_on names a twice"),
     ],
 )
 def test_errors_say_which_instance(text, words):
@@ -49,18 +41,18 @@ def test_errors_say_which_instance(text, words):
         inventory.parse(text)
 
 
-def test_load_prefers_the_file_and_lives_without_either(tmp_path):
-    # GIVEN a file and an object
-    path = tmp_path / "inventory.json"
-    path.write_text('{"instances": {"a": {}}}')
-    stored = Objects({storage_keys.INVENTORY: b'{"instances": {"b": {}}}'})
+def test_dependencies_are_read_and_kept():
+    # GIVEN instances that need others, of which one is outside the inventory
+    found = inventory.parse(
+        '{"instances": {"web-1": {"role": "web", "depends_on": ["db-2", "app/shop/1"]}, "db-1": {"depends_on": []}}}'
+    )
 
-    # WHEN / THEN
-    assert list(known_instances.load(path, stored)) == ["a"]
-    assert list(known_instances.load(None, stored)) == ["b"]
-    assert known_instances.load(None, Objects({})) == {}
-    with pytest.raises(InventoryError, match="cannot be read"):
-        known_instances.load(tmp_path / "absent.json", stored)
+    # WHEN / THEN their order stays, and an empty list is none
+    assert found["web-1"] == Instance("web-1", "web", "web-1", depends_on=("db-2", "app/shop/1"))
+    assert found["db-1"].depends_on == ()
+    text = inventory.dumps(found)
+    assert inventory.parse(text) == found
+    assert text.count("depends_on") == 1
 
 
 def resource(arn, **tags):
@@ -69,14 +61,15 @@ def resource(arn, **tags):
 
 def test_tags_give_role_and_service():
     # GIVEN an instance, a database and a resource with one tag only, as the tagging API lists them
-    found = inventory.of_tags(
+    found = inventory.from_tags(
         [
             resource("arn:aws:ec2:eu-west-1:123456789012:instance/i-0123456789abcdef0", role="web", service="shop"),
             resource("arn:aws:rds:eu-west-1:123456789012:db:orders", service="shop"),
             resource("arn:aws:ec2:eu-west-1:123456789012:instance/i-00000000", role=" "),
         ],
+        "(?:instance/|db:)(.+)",
         "eu-west-1",
-        Shard(region="eu-west-1").qualify,
+        AccountRegion(region="eu-west-1").qualify,
     )
 
     # WHEN / THEN a database is known by its shard, an absent or empty tag is as none
@@ -88,47 +81,28 @@ def test_tags_give_role_and_service():
     assert inventory.parse(inventory.dumps(found)) == found
 
 
-def test_what_is_said_by_hand_wins_over_tags():
-    # GIVEN two shards' tags, and one of their instances by hand
-    stored = Objects(
-        {
-            storage_keys.tagged("a"): b'{"instances": {"x": {"role": "web"}, "y": {"role": "web"}}}',
-            storage_keys.tagged("b"): b'{"instances": {"b:z": {"role": "database"}}}',
-            storage_keys.INVENTORY: b'{"instances": {"y": {"role": "worker"}}}',
-        }
-    )
-
-    # WHEN
-    found = known_instances.load(None, stored)
-
-    # THEN
-    assert {key: item.role for key, item in found.items()} == {"x": "web", "y": "worker", "b:z": "database"}
-
-
 def test_an_instance_belongs_to_one_shard():
-    # GIVEN one that says its shard, one whose id does, and one that says nothing
+    # GIVEN one with a shard, one with a shard in its id, and one without
     known = inventory.parse('{"instances": {"i-00000000": {"shard": "eu-west-1"}, "eu-west-1:db": {}, "host": {}}}')
 
     # WHEN / THEN
-    assert inventory.of_shard(known, "eu-west-1") == ["eu-west-1:db", "i-00000000"]
-    assert inventory.of_shard(known, "default") == ["host"]
-    assert inventory.of_shard(known, "us-east-1") == []
+    assert inventory.in_account(known, "eu-west-1") == ["eu-west-1:db", "i-00000000"]
+    assert inventory.in_account(known, "default") == ["host"]
+    assert inventory.in_account(known, "us-east-1") == []
 
 
-def test_a_broken_object_is_named():
-    # GIVEN / WHEN / THEN
-    with pytest.raises(InventoryError, match=r"inventory/a\.json: the inventory is not JSON"):
-        known_instances.load(None, Objects({storage_keys.tagged("a"): b"{"}))
+@pytest.mark.parametrize(
+    ("kind", "arn", "name"),
+    [
+        ("ec2", "arn:aws:ec2:eu-west-1:123456789012:instance/i-0abc", "i-0abc"),
+        ("rds", "arn:aws:rds:eu-west-1:123456789012:db:orders", "orders"),
+    ],
+)
+def test_the_name_of_a_tagged_resource_is_in_its_arn(kind, arn, name):
+    # GIVEN a resource of the kind and one of another kind
+    tags = [{"Key": "riskwatch:role", "Value": "web"}]
+    resources = [{"ResourceARN": text, "Tags": tags} for text in (arn, "arn:aws:s3:::a-bucket")]
 
-
-def test_shards_that_are_gone_leave_nothing():
-    # GIVEN / WHEN / THEN
-    keys = ["inventory/a.json", "inventory/b.json"]
-    assert storage_keys.leftover_tagged(keys, ["b"]) == ["inventory/a.json"]
-
-
-def test_types_of_resources_follow_the_catalogue():
-    # GIVEN / WHEN / THEN
-    assert inventory.resource_types(catalogue.load()) == ["ec2:instance"]
-    assert inventory.resource_types(catalogue.load("rds")) == ["rds:db"]
-    assert inventory.resource_types(Catalogue((catalogue.unknown("Depth", "My/App"),))) == []
+    # WHEN / THEN
+    found = inventory.from_tags(resources, catalogue.load(kind).arn, "default", str)
+    assert list(found) == [name]

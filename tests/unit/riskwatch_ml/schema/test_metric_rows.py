@@ -7,6 +7,8 @@ import pytest
 
 from riskwatch_ml.core import clock
 from riskwatch_ml.schema import catalogue, metric_rows
+from riskwatch_ml.schema.catalogue import Catalogue
+from riskwatch_ml.schema.metric import Metric
 from riskwatch_ml.schema.metric_rows import DatasetError
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -21,7 +23,7 @@ def series(instance, feature, moments, values):
 
 def test_rows_are_scaled_and_missing_stays_missing():
     # GIVEN cpu at 10:00 and 10:05, bytes read only at 10:05, another instance without cpu
-    found = metric_rows.widen(
+    found = metric_rows.pivot(
         [
             series("b", "cpu_utilization", [TEN, TEN + STEP], [10.0, 20.0]),
             series("b", "disk_read_mb", [TEN + STEP], [3_000_000.0]),
@@ -41,6 +43,19 @@ def test_rows_are_scaled_and_missing_stays_missing():
     assert str(rows["timestamp"].dtype) == "datetime64[ms, UTC]"
 
 
+def test_a_metric_that_is_published_only_if_something_happened_has_its_value_in_other_rows():
+    # GIVEN errors in bytes of a period at 10:05 only, in a catalogue that says what no datapoint means
+    errors = Metric("errors_kb", "N", "Errors", "Sum", scale=1e-3, absent=0.5)
+    found = metric_rows.pivot(
+        [series("a", "latency_ms", [TEN], [7.0]), series("a", "errors_kb", [TEN + STEP], [3_000.0])],
+        Catalogue((CATALOGUE.by_name["latency_ms"], errors)),
+    )
+
+    # WHEN / THEN the row of 10:00 has it unscaled, other metrics stay missing, and no row is made
+    assert found.rows["errors_kb"].tolist() == [0.5, 3.0]
+    assert found.rows["latency_ms"].isna().tolist() == [False, True]
+
+
 def test_duplicates_are_resolved_and_counted():
     # GIVEN the value of 10:00 delivered twice, once in another order
     delivered = [
@@ -49,7 +64,7 @@ def test_duplicates_are_resolved_and_counted():
     ]
 
     # WHEN
-    found = metric_rows.widen(delivered, CATALOGUE)
+    found = metric_rows.pivot(delivered, CATALOGUE)
 
     # THEN the last one stands
     assert found.rows["cpu_utilization"].tolist() == [3.0, 4.0]
@@ -58,7 +73,7 @@ def test_duplicates_are_resolved_and_counted():
 
 def test_values_that_are_not_finite_are_missing():
     # GIVEN / WHEN
-    found = metric_rows.widen([series("a", "cpu_utilization", [TEN, TEN + STEP], [np.inf, np.nan])], CATALOGUE)
+    found = metric_rows.pivot([series("a", "cpu_utilization", [TEN, TEN + STEP], [np.inf, np.nan])], CATALOGUE)
 
     # THEN
     assert found.rows["cpu_utilization"].isna().all()
@@ -66,7 +81,7 @@ def test_values_that_are_not_finite_are_missing():
 
 def test_nothing_is_a_table_without_rows():
     # GIVEN / WHEN / THEN
-    rows = metric_rows.widen((), CATALOGUE).rows
+    rows = metric_rows.pivot((), CATALOGUE).rows
     assert rows.empty
     assert list(rows.columns) == metric_rows.columns(CATALOGUE)
     assert rows["cpu_utilization"].dtype == np.float64
@@ -82,4 +97,4 @@ def test_nothing_is_a_table_without_rows():
 def test_series_that_cannot_be_used(wrong, words):
     # GIVEN / WHEN / THEN
     with pytest.raises(DatasetError, match=words):
-        metric_rows.widen([wrong], CATALOGUE)
+        metric_rows.pivot([wrong], CATALOGUE)

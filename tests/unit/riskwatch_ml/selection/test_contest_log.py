@@ -1,7 +1,7 @@
 from datetime import UTC, datetime
 
 from riskwatch_ml.selection import contest_log
-from riskwatch_ml.selection.contest_log import Standing
+from riskwatch_ml.selection.contest_log import ContestState
 from riskwatch_ml.storage.bucket import Store
 from tests.support.bucket import Bucket
 
@@ -9,7 +9,7 @@ SUNDAY = datetime(2026, 11, 22, 3, 30, tzinfo=UTC)
 
 
 def test_nothing_is_known_before_the_first_contest():
-    assert contest_log.read(Store(Bucket(), "b"), "T1", "kmeans", "run") == Standing()
+    assert contest_log.read(Store(Bucket(), "b"), "T1", "kmeans", "run") == ContestState()
 
 
 def test_wins_survive_until_somebody_else_serves():
@@ -21,8 +21,8 @@ def test_wins_survive_until_somebody_else_serves():
     )
     assert key == "contests/T2.json"
     # WHEN / THEN they count against kmeans, and not against another champion
-    assert contest_log.read(store, "T3", "kmeans", "third") == Standing({"dbscan": 2}, SUNDAY)
-    assert contest_log.read(store, "T3", "ensemble", "third") == Standing({}, SUNDAY)
+    assert contest_log.read(store, "T3", "kmeans", "third") == ContestState({"dbscan": 2}, SUNDAY)
+    assert contest_log.read(store, "T3", "ensemble", "third") == ContestState({}, SUNDAY)
 
 
 def test_a_training_that_is_tried_again_does_not_count_its_own_win():

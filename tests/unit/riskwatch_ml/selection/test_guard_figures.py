@@ -8,9 +8,10 @@ from riskwatch_lambda.model.document import ARRAYS_FILE
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.families import FAMILIES
 from riskwatch_ml.families.base import Family, FamilyFit
-from riskwatch_ml.families.prototype_map import ClusterMap, make_stage
-from riskwatch_ml.features.training_set import build_space
+from riskwatch_ml.families.prototype_map import PrototypeMap, make_stage
+from riskwatch_ml.features.training_set import build_training_set
 from riskwatch_ml.model.fit import Recipe, fit_model
+from riskwatch_ml.model.level_rule import LevelMap
 from riskwatch_ml.selection import guard_figures
 from riskwatch_ml.selection.guards import vetoes
 from tests.support import tiny
@@ -18,33 +19,36 @@ from tests.support.fleets import CATALOGUE, INVENTORY, rows
 
 
 @pytest.fixture(scope="module")
-def space():
-    return build_space(rows(n=432), CATALOGUE, INVENTORY, 300)
+def training_set():
+    return build_training_set(rows(n=432), CATALOGUE, INVENTORY, 300)
 
 
 @pytest.fixture(scope="module")
-def fitted(space):
-    return fit_model(space, CATALOGUE, Recipe("kmeans"))
+def fitted(training_set):
+    return fit_model(training_set, CATALOGUE, Recipe("kmeans"))
 
 
-def test_a_sound_candidate_passes_every_guard(fitted, space):
-    assert vetoes(guard_figures.guard_figures(fitted, space, 0)) == []
+def test_a_sound_candidate_passes_every_guard(fitted, training_set):
+    assert vetoes(guard_figures.guard_figures(fitted, training_set, 0)) == []
 
 
-def test_levels_drawn_by_lot_are_unstable_and_have_no_order(fitted, space, monkeypatch):
-    # GIVEN a family whose clusters depend on nothing but the rows that it happened to see
+def test_levels_drawn_by_lot_are_unstable_and_have_no_order(monkeypatch):
+    # GIVEN a level space of all metrics, and a family whose clusters depend on the rows that it happened to see
     def lottery(x, params, seed):
         rng = np.random.default_rng(int(np.abs(x).sum() * 1e6) % 2**32)
         stage = make_stage(x[rng.choice(len(x), 200, replace=False)], rng.integers(0, 4, 200))
-        labels = ClusterMap((stage,)).assign(x).labels
-        return FamilyFit(ClusterMap((stage,)), np.arange(len(x)), labels, {"clusters": 4}, {"fidelity": 1.0})
+        labels = PrototypeMap((stage,)).assign(x).labels
+        return FamilyFit(PrototypeMap((stage,)), np.arange(len(x)), labels, {"clusters": 4}, {"fidelity": 1.0})
 
+    watched = replace(CATALOGUE, load_metrics=())
+    training_set = build_training_set(rows(n=432), watched, INVENTORY, 300)
+    fitted = fit_model(training_set, watched, Recipe("kmeans"))
     monkeypatch.setitem(FAMILIES, "kmeans", Family("kmeans", lottery))
     # WHEN
-    stability, gap = guard_figures.halves(space, fitted, 0)
+    stability, gap = guard_figures.split_half_stability(training_set, fitted, 0)
     # THEN
     reasons = vetoes(
-        {**guard_figures.guard_figures(fitted, space, 0), "level_stability": stability, "severity_gap": gap}
+        {**guard_figures.guard_figures(fitted, training_set, 0), "level_stability": stability, "severity_gap": gap}
     )
     assert {reason.split()[0] for reason in reasons} >= {"two", "neighbouring"}
 
@@ -91,32 +95,31 @@ def test_the_least_faithful_slot_counts_by_the_rows_of_its_groups():
             level_fit=SimpleNamespace(figures={"fidelity": 1.0}),
             document={"members": [{"boundary": name} for name, _, _ in parts]},
             member_fits=[SimpleNamespace(figures={"fidelity": share}) for _, share, _ in parts],
-            measured=SimpleNamespace(nearest=[(np.arange(rows), None) for _, _, rows in parts]),
+            row_scores=SimpleNamespace(nearest=[(np.arange(rows), None) for _, _, rows in parts]),
         )
 
     # THEN (90 * 1.0 + 10 * 0.8) / 100; groups without a row count alike; no members leave the level map
-    assert guard_figures.least_fidelity(model(parts)) == pytest.approx(0.98)
-    assert guard_figures.least_fidelity(model([("a", 1.0, 0), ("a", 0.8, 0)])) == pytest.approx(0.9)
-    assert guard_figures.least_fidelity(model([])) == 1.0
+    assert guard_figures.min_fidelity(model(parts)) == pytest.approx(0.98)
+    assert guard_figures.min_fidelity(model([("a", 1.0, 0), ("a", 0.8, 0)])) == pytest.approx(0.9)
+    assert guard_figures.min_fidelity(model([])) == 1.0
 
 
 def test_noise_is_what_lies_outside_every_cluster():
     x = np.array([[0.0], [0.5], [3.0], [10.0]])
     near = make_stage(np.array([[0.0]]), [0], radius=1.0, outside=1)
     whole = make_stage(np.array([[0.0]]), [0])
-    assert guard_figures.noise_share(ClusterMap((near,)), x) == 0.5
-    assert guard_figures.noise_share(ClusterMap((whole,)), x) == 0.0
-    assert guard_figures.noise_share(ClusterMap((whole, near), {(0, 0): 0, (0, 1): 1}), x) == 0.5
+    assert guard_figures.noise_share(PrototypeMap((near,)), x) == 0.5
+    assert guard_figures.noise_share(PrototypeMap((whole,)), x) == 0.0
+    assert guard_figures.noise_share(PrototypeMap((whole, near), {(0, 0): 0, (0, 1): 1}), x) == 0.5
 
 
 def test_operations_count_the_level_map_and_the_costliest_group():
-    # GIVEN 3 level prototypes of 2 metrics; groups with 4 windows of 3 rows, and 10 and 1 single rows, 5 columns wide
+    # GIVEN a level map of 3 prototypes of 2 metrics; groups with 4 windows of 3 rows, and 10 and 1 rows, 5 columns wide
     def member(group, size, window):
         return SimpleNamespace(group=group, window=window, map=SimpleNamespace(size=size))
 
     model = SimpleNamespace(
-        features=("a", "b"),
-        level_map=SimpleNamespace(size=3),
+        level=LevelMap(np.zeros(2), np.ones(2), PrototypeMap((make_stage(np.zeros((3, 2)), [0] * 3),)), ("Normal",)),
         baselines=SimpleNamespace(center=np.zeros((1, 24, 5))),
         members=(member(0, 4, 3), member(1, 10, 1), member(1, 1, 1)),
     )
@@ -132,16 +135,23 @@ def test_bytes_are_those_that_the_artifact_holds():
     assert guard_figures.model_bytes(arrays) == len(files[ARRAYS_FILE])
 
 
-def test_halves_of_one_row_say_nothing(fitted, space):
-    one = replace(space, table=space.table.take(np.array([0])), level=space.level[:1], baseline=space.baseline[:1])
-    assert guard_figures.halves(one, fitted, 0) == (1.0, 0.0)
+def test_halves_of_one_row_say_nothing(fitted, training_set):
+    one = replace(
+        training_set,
+        table=training_set.table.take(np.array([0])),
+        level=training_set.level[:1],
+        baseline=training_set.baseline[:1],
+    )
+    assert guard_figures.split_half_stability(one, fitted, 0) == (1.0, 0.0)
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_rows_without_a_value_are_vetoed_without_a_warning():
     # GIVEN a fleet of whose metrics none was ever reported
-    space = build_space(rows(n=300).assign(**dict.fromkeys(CATALOGUE.names, np.nan)), CATALOGUE, INVENTORY, 300)
+    training_set = build_training_set(
+        rows(n=300).assign(**dict.fromkeys(CATALOGUE.names, np.nan)), CATALOGUE, INVENTORY, 300
+    )
     # WHEN
-    figures = guard_figures.guard_figures(fit_model(space, CATALOGUE, Recipe("kmeans")), space, 0)
+    figures = guard_figures.guard_figures(fit_model(training_set, CATALOGUE, Recipe("kmeans")), training_set, 0)
     # THEN
     assert any("one level cluster" in reason for reason in vetoes(figures))

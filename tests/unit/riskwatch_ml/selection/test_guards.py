@@ -1,7 +1,6 @@
 import pytest
 
 from riskwatch_ml.selection.guards import GUARDS, RANKED_BY, vetoes
-from riskwatch_ml.selection.ranking import SelectionError, choose
 
 GOOD = {
     "fidelity": 1.0,
@@ -18,18 +17,6 @@ GOOD = {
 
 def figures(vus=0.5, alerts=1.0, **more):
     return {**GOOD, "injected_vus_pr": vus, "alerts_per_instance_day": alerts, **more}
-
-
-def test_the_best_on_injected_incidents_wins():
-    choice = choose({"kmeans": figures(0.50), "kmedoids": figures(0.60), "dbscan": figures(0.40)})
-    assert choice.ranking == ["kmedoids", "kmeans", "dbscan"]
-    assert choice.winner == "kmedoids"
-    assert choice.vetoes == {}
-
-
-def test_among_close_ones_the_quieter_wins():
-    choice = choose({"kmeans": figures(0.601, alerts=1.0), "kmedoids": figures(0.600, alerts=0.5)})
-    assert choice.ranking == ["kmedoids", "kmeans"]
 
 
 @pytest.mark.parametrize(
@@ -62,22 +49,9 @@ def test_every_guard_has_a_test_above():
     assert {guard.figure for guard in GUARDS} == set(GOOD)
 
 
-def test_vetoes_come_first_and_the_vetoed_cannot_win():
-    choice = choose({"dbscan": figures(0.9, noise_share=0.4, fidelity=0.9), "kmeans": figures(0.1)})
-    assert choice.winner == "kmeans"
-    assert len(choice.vetoes["dbscan"]) == 2
-
-
 def test_a_decisive_figure_that_is_not_finite_is_a_veto_and_an_index_is_not():
     for name in (*GOOD, *RANKED_BY):
         assert vetoes(figures(**{name: float("nan")})) == [f"not finite: {name}"]
     assert vetoes(figures(silhouette=float("nan"), davies_bouldin=float("inf"))) == []
     # A refresh is not ranked, only guarded.
     assert vetoes(GOOD) == []
-
-
-def test_no_candidate_left_is_an_error_that_lists_the_vetoes():
-    with pytest.raises(SelectionError, match=r"dbscan: fidelity 0\.500"):
-        choose({"dbscan": figures(fidelity=0.5)})
-    with pytest.raises(SelectionError, match="no candidates"):
-        choose({})

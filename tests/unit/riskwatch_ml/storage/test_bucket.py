@@ -1,13 +1,17 @@
 """Hour partitions: a rerun replaces exactly its interval, equal rows are equal bytes."""
 
+import io
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from riskwatch_ml.storage.bucket import Store, StoreError
+from riskwatch_ml.storage.bucket import Store
 from riskwatch_ml.storage.keys import hour_key
+from riskwatch_ml.storage.parquet import DamagedObjectError, StoreError
 from tests.support.bucket import Bucket
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -114,7 +118,7 @@ def test_a_killed_writer_leaves_each_hour_old_or_new(store):
     new = dict(other.client.objects)
     store.client.dies_at = hour_key("raw", TEN + 2 * HOUR)
 
-    # WHEN they are written anew
+    # WHEN they are written again
     with pytest.raises(ConnectionError):
         store.write_hours("raw", after, TEN, TEN + 4 * HOUR)
 
@@ -223,3 +227,113 @@ def test_if_absent_keeps_the_first(store):
     assert not again
     assert store.get_json("ledger/a.json") == {"by": "first"}
     assert store.get_json("ledger/b.json") is None
+
+
+@pytest.fixture
+def two_hours(store):
+    """The keys of two hours of a layer."""
+    return store.write_hours("validated", rows(("a", 0, 1), ("a", 60, 2)), TEN, TEN + 2 * HOUR)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"PAR1" + data[4:40]]
+)
+def test_a_damaged_hour_is_named_with_its_cure_or_left_out(store, two_hours, damage):
+    # GIVEN
+    store.put_bytes(two_hours[1], damage(store.get_bytes(two_hours[1])))
+
+    # WHEN / THEN the error names it
+    with pytest.raises(DamagedObjectError, match=rf"s3://bucket/{two_hours[1]} is no Parquet file .* restore"):
+        store.read_hours("validated", TEN, TEN + 2 * HOUR)
+    # AND who can go on without it gets the others and its name
+    damaged = []
+    assert len(store.read_hours("validated", TEN, TEN + 2 * HOUR, damaged=damaged)) == 1
+    assert [two_hours[1] in text for text in damaged] == [True]
+
+
+def test_every_flipped_byte_is_read_or_named(store, two_hours):
+    # GIVEN the bytes of an hour WHEN one of them is flipped
+    data = store.get_bytes(two_hours[1])
+    outcomes = set()
+    for position in range(len(data)):
+        store.put_bytes(two_hours[1], data[:position] + bytes([data[position] ^ 0xFF]) + data[position + 1 :])
+        damaged = []
+        store.read_hours("validated", TEN, TEN + 2 * HOUR, damaged=damaged)
+        outcomes.add(bool(damaged))
+    # THEN no other error comes out, and most flips are found
+    assert True in outcomes
+
+
+def test_a_frame_of_another_kind_is_damaged(store):
+    table = pa.table({"other": [1]})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    store.put_bytes(hour_key("validated", TEN, "default"), sink.getvalue().to_pybytes())
+    with pytest.raises(DamagedObjectError, match="the column instance_id is missing"):
+        store.read_hours("validated", TEN, TEN + HOUR)
+
+
+@pytest.mark.parametrize("data", [b"{", b"\xff", b"[" * 100_000])
+def test_damaged_json_is_named_and_a_state_begins_anew(store, caplog, data):
+    store.put_bytes("stream/x.json", data)
+    with pytest.raises(DamagedObjectError, match=r"s3://bucket/stream/x\.json is not JSON"):
+        store.get_json("stream/x.json")
+    assert store.get_state("stream/x.json", dict) is None
+    assert "s3://bucket/stream/x.json cannot be read" in caplog.text
+
+
+def test_a_state_of_another_shape_counts_as_none(store):
+    store.put_json("x.json", [])
+    assert store.get_state("x.json", lambda value: value["since"]) is None
+    assert store.get_state("absent.json", dict) is None
+    store.put_json("x.json", {"since": 1})
+    assert store.get_state("x.json", lambda value: value["since"]) == 1
+
+
+@pytest.mark.parametrize("damage", [b"{", b"\xff\xfe", b"[" * 100_000, b"1" * 5_000])
+def test_an_object_that_is_no_json_is_named(store, damage):
+    # GIVEN / WHEN / THEN
+    store.put_bytes("watch/a.json", damage)
+    with pytest.raises(StoreError, match=r"s3://bucket/watch/a\.json is not JSON .* restore its previous version"):
+        store.get_json("watch/a.json")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pa.table({"timestamp": pa.array([TEN], pa.timestamp("ms", tz="UTC"))}),
+        pa.table({"instance_id": ["a"], "timestamp": ["2026-11-22"]}),
+        pa.table({"instance_id": [1], "timestamp": pa.array([TEN], pa.timestamp("ms", tz="UTC"))}),
+        pa.table(
+            {
+                "instance_id": pa.array([b"\xff"]).view(pa.string()),
+                "timestamp": pa.array([TEN], pa.timestamp("ms", tz="UTC")),
+            }
+        ),
+    ],
+    ids=["a key is missing", "times are texts", "ids are numbers", "an id is not UTF-8"],
+)
+def test_a_parquet_file_that_holds_no_rows_is_named(store, table):
+    # GIVEN
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    key = hour_key("validated", TEN)
+    store.put_bytes(key, sink.getvalue())
+
+    # WHEN / THEN
+    for read in (lambda: store.get_frame(key), lambda: store.read_hours("validated", TEN, TEN + HOUR)):
+        with pytest.raises(StoreError, match=r"s3://bucket/validated/.*hh=10.* is no Parquet file of rows .* restore"):
+            read()
+
+
+def test_a_changed_byte_in_the_footer_is_named(store):
+    # GIVEN an hour with the first byte of its footer changed
+    key = hour_key("validated", TEN)
+    store.write_hours("validated", rows(("a", 0, 1)), TEN, TEN + HOUR)
+    data = bytearray(store.get_bytes(key))
+    data[-8 - int.from_bytes(data[-8:-4], "little")] ^= 0xFF
+    store.put_bytes(key, bytes(data))
+
+    # WHEN / THEN
+    with pytest.raises(StoreError, match=r"hh=10.* is no Parquet file of rows"):
+        store.read_hours("validated", TEN, TEN + HOUR)

@@ -72,3 +72,9 @@ def test_no_other_module_spells_a_key():
             # WHEN / THEN none begins as a key does
             spelled += [f"{path.name}: {text}" for text in texts if re.match(rf"({'|'.join(PREFIXES)})/\S*$", text)]
     assert spelled == []
+
+
+def test_shards_that_are_gone_leave_nothing():
+    # GIVEN / WHEN / THEN
+    stored = ["inventory/a.json", "inventory/b.json"]
+    assert keys.leftover_tagged(stored, ["b"]) == ["inventory/a.json"]

@@ -1,4 +1,4 @@
-"""Arrived objects: one frame of many, and the one at fault is named and stands in nobody's way."""
+"""Arrived objects: one frame of many; a damaged object is named and does not stop the others."""
 
 import gzip
 import json
@@ -69,6 +69,32 @@ def test_reasons_are_the_same_when_their_text_is_read(store, reasons):
     # THEN
     assert [json.loads(text) for text in frame["reasons"]] == [[], reasons, []]
     assert bad == []
+
+
+def test_missing_metrics_and_refused_values_are_read_and_rows_of_an_earlier_release_have_neither(store):
+    # GIVEN a row of an earlier release between rows of this one
+    refused = [{"feature": "cpu_utilization", "value": 288.0, "reason": "cpu_utilization is 288, above …"}]
+    now = {**ROW, "missing": ["cpu_utilization", "latency_ms"], "refused_values": refused}
+    key = arrive(store, "s0-1-3", now, ROW, {**ROW, "missing": [], "refused_values": []})
+
+    # WHEN
+    ((_, frame, bad),) = read(store, [key])
+
+    # THEN
+    assert bad == []
+    assert frame["missing"].map(json.loads, na_action="ignore").fillna("old").tolist() == [
+        ["cpu_utilization", "latency_ms"],
+        "old",
+        [],
+    ]
+    assert json.loads(frame["refused_values"][0]) == refused
+    assert frame["refused_values"].isna().tolist() == [False, True, False]
+
+
+def test_rows_of_an_earlier_release_alone_have_the_columns(store):
+    # GIVEN / WHEN / THEN
+    ((_, frame, _),) = read(store, [arrive(store, "s0-1-1", ROW)])
+    assert frame[["missing", "refused_values"]].isna().all().all()
 
 
 @pytest.mark.parametrize(
@@ -142,3 +168,19 @@ def test_whole_numbers_and_absent_features_are_features_too(store):
     assert frame["cpu_utilization"].tolist() == [3.0, 12.5]
     assert frame["queue"].isna().tolist() == [True, False]
     assert str(frame["queue"].dtype) == str(frame["latency_ms"].dtype) == "float64"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"null", b" null ", b"5", b'{"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}", b'{"a":' * 9_000 + b"1" + b"}" * 9_000],
+)
+def test_a_line_that_stops_arrow_is_left_out_before_it(store, line, caplog):
+    # GIVEN an object of such a line beside a good one, whose names hold as many brackets
+    good = arrive(store, "b", {**ROW, "instance_id": "[{" * 100, "service": "{" * 255, "role": "[" * 255})
+    bad = good.replace("b.json", "a.json")
+    store.put_bytes(bad, gzip.compress(line))
+
+    # WHEN / THEN
+    ((readable, rows, left_out),) = labelled_objects.chunks(store, [bad, good], 100)
+    assert (readable, left_out, rows["instance_id"].tolist()) == ([good], [bad], ["[{" * 100])
+    assert f"labelled object {bad} cannot be read" in caplog.text

@@ -1,7 +1,5 @@
 """Compaction of labelled rows: the first verdict stands, whatever arrives twice, late, or in the middle of a crash."""
 
-# The fakes take the arguments under AWS's names.
-
 import gzip
 import json
 from datetime import UTC, datetime, timedelta
@@ -9,76 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
-from riskwatch_ml.core import clock
-from riskwatch_ml.storage import keys, labelled_rows
+from riskwatch_ml.storage import keys, labelled_objects, labelled_rows
 from riskwatch_ml.storage.bucket import Store
-from tests.support.bucket import Bucket
+from tests.support.labelled import T1, T2, T3, arrive, row
 
 NOW = datetime(2026, 11, 22, 12, 15, tzinfo=UTC)
 
 
-class Noted(Bucket):
-    """A bucket that notes what is read; writes of chosen keys can be made to fail."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gets: list[str] = []
-        self.broken = ""
-
-    def put_object(self, **asked):
-        if self.broken and self.broken in asked["Key"]:
-            raise ConnectionError("the machine went away")
-        super().put_object(**asked)
-
-    def get_object(self, **asked):
-        self.gets.append(asked["Key"])
-        return super().get_object(**asked)
-
-
-@pytest.fixture
-def bucket() -> Noted:
-    return Noted()
-
-
-@pytest.fixture
-def store(bucket) -> Store:
-    return Store(bucket, "b")
-
-
-def row(instance: str, minute: int, arrived: str, level: str = "Normal", hour: int = 11, **more) -> dict:
-    return {
-        "instance_id": instance,
-        "service": "shop",
-        "role": "web",
-        "timestamp": clock.iso(datetime(2026, 11, 22, hour, minute, tzinfo=UTC)),
-        "cpu_utilization": 12.5,
-        "latency_ms": None,
-        "score": 0.5,
-        "level": level,
-        "risk": level,
-        "unusual": False,
-        "alert": False,
-        "episode_id": None,
-        "context": True,
-        "model_id": "m-1",
-        "model_version": "3",
-        "reasons": [{"feature": "cpu_utilization", "share": 1.0}],
-        "arrived": arrived,
-        **more,
-    }
-
-
-def arrive(bucket: Bucket, name: str, rows: list[dict], hour: int = 11, day: int = 22) -> str:
-    key = f"labelled/arrived/dt=2026-11-{day:02d}/hh={hour:02d}/{name}.json.gz"
-    bucket.objects[key] = gzip.compress("\n".join(map(json.dumps, rows)).encode())
-    return key
-
-
 def rows_of(store: Store) -> pd.DataFrame:
     return labelled_rows.recent(store, NOW - timedelta(days=30), NOW + timedelta(days=1))
-
-
-T1, T2, T3 = (f"2026-11-22T11:0{minute}:00.000Z" for minute in (1, 2, 3))
 
 
 def test_rows_land_in_the_hour_of_the_event(bucket, store):
@@ -145,6 +82,47 @@ def test_a_second_run_reads_and_changes_nothing(bucket, store):
     assert bucket.gets == [keys.COMPACTION_MARK]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b'{"done": [], "since": "2026-11',
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"done": [], "since": 5}',
+        b'{"done": [1], "since": null}',
+        b'{"done": [], "since": "0001-01-01T00:00:00Z"}',
+        b'{"done": [], "since": "0001-01-01T00:00:00+14:00"}',
+    ],
+)
+def test_a_damaged_watermark_is_named_and_counts_as_none(bucket, store, caplog, damage):
+    # GIVEN a row that is in the table, one that is not, and a damaged watermark
+    arrive(bucket, "s0-1-1", [row("web-1", 0, T1)])
+    labelled_rows.compact(store, NOW)
+    arrive(bucket, "s0-2-2", [row("web-1", 5, T1)])
+    bucket.objects[keys.COMPACTION_MARK] = damage
+
+    # WHEN
+    result = labelled_rows.compact(store, NOW)
+
+    # THEN no row is lost and none is there twice
+    assert (result.rows_in, result.rows_out, result.duplicates) == (2, 1, 1)
+    assert "labelled/watermark.json cannot be read" in caplog.text
+    assert len(labelled_rows.newest(store, NOW - timedelta(hours=2), NOW).rows) == 2
+    assert labelled_rows.compact(store, NOW).objects == 0
+
+
+@pytest.mark.parametrize("since", ["2027-11-22T11:00:00.000Z", "2001-01-01T00:00:00.000Z"])
+def test_a_watermark_ahead_of_the_clock_or_of_long_ago_hides_no_object(bucket, store, since):
+    # GIVEN a watermark that a wrong clock has left
+    arrive(bucket, "s0-1-1", [row("web-1", 0, T1)])
+    store.put_json(keys.COMPACTION_MARK, {"since": since, "done": []})
+
+    # WHEN / THEN
+    assert labelled_rows.compact(store, NOW).rows_out == 1
+    assert store.get_json(keys.COMPACTION_MARK)["since"] == "2026-11-20T12:00:00.000Z"
+
+
 def test_a_late_object_of_an_old_hour_is_found(bucket, store):
     # GIVEN a compaction that has seen the hour 11
     arrive(bucket, "s0-1-1", [row("web-1", 0, T1)])
@@ -161,7 +139,7 @@ def test_a_late_object_of_an_old_hour_is_found(bucket, store):
 def test_the_first_run_reads_the_whole_backlog(bucket, store):
     # GIVEN no watermark, and an object that is ten days old
     arrive(bucket, "s0-1-1", [row("web-1", 0, T1)], day=12)
-    # THEN it is compacted; the run after it does not look back that far any more
+    # THEN it is compacted; the next run no longer lists its hour
     assert labelled_rows.compact(store, NOW).rows_out == 1
     bucket.gets.clear()
     assert labelled_rows.compact(store, NOW).objects == 0
@@ -236,92 +214,46 @@ def test_recent_without_rows_has_the_columns(store):
     assert {"level", "unusual", "reasons", "arrived"} <= set(frame.columns)
 
 
-# ---------------------------------------------------------------------------------------------------------- newest
+@pytest.mark.parametrize("mark", [b"{", b"[]", b'{"since": 5, "done": []}', b'{"since": "yesterday", "done": []}'])
+def test_a_damaged_watermark_means_none_and_doubles_nothing(store, bucket, mark):
+    # GIVEN two batches that are compacted, and a damaged watermark
+    for number in (1, 2):
+        arrive(bucket, f"shard-{number}-{number}", [row("a", number, T1)])
+    assert labelled_rows.compact(store, NOW).rows_out == 2
+    bucket.objects[keys.COMPACTION_MARK] = mark
 
-START, END = NOW - timedelta(hours=24), NOW
+    # WHEN compaction comes again THEN it reads all of them and gains nothing
+    again = labelled_rows.compact(store, NOW)
+    assert (again.objects, again.rows_in, again.rows_out) == (2, 2, 0)
 
 
-def verdicts(found: labelled_rows.Newest) -> list[tuple[str, str, str]]:
-    return [(item.instance_id, f"{item.timestamp:%H:%M}", item.level) for item in found.rows.itertuples()]
+def test_an_object_that_unpacks_without_end_is_left_out(store, bucket, monkeypatch):
+    # GIVEN a batch, and an object that unpacks to more than any batch has
+    monkeypatch.setattr(labelled_objects, "_OBJECT_BYTES", 10_000)
+    arrive(bucket, "shard-1-1", [row("a", 1, T1)])
+    bomb = "labelled/arrived/dt=2026-11-22/hh=11/shard-2-2.json.gz"
+    bucket.objects[bomb] = gzip.compress(b" " * 20_000)
+
+    # WHEN / THEN
+    found = labelled_rows.compact(store, NOW)
+    assert (found.rows_out, found.unreadable) == (1, (bomb,))
 
 
-@pytest.fixture
-def at_noon(monkeypatch):
-    monkeypatch.setattr(clock, "now", lambda: NOW)
-
-
-@pytest.mark.usefixtures("at_noon")
-def test_newest_joins_compacted_and_arrived_rows_and_the_first_verdict_wins(bucket, store):
-    # GIVEN a compacted row, and an object that repeats it with a later verdict and brings a new row
-    arrive(bucket, "s0-1-2", [row("web-1", 0, T1)])
+def test_a_damaged_hour_of_the_table_is_named_and_costs_the_other_rows_nothing(store, bucket):
+    # GIVEN a compacted hour that was damaged since, and rows of it and of another hour
+    arrive(bucket, "shard-1-1", [row("a", 1, T1)])
     labelled_rows.compact(store, NOW)
-    arrive(bucket, "s0-3-4", [row("web-1", 0, T2, level="Idle"), row("web-1", 5, T2)])
+    (hour,) = store.keys(keys.hours(keys.LABELLED_ROWS))
+    whole = bucket.objects[hour]
+    bucket.objects[hour] = b"PAR1"
+    arrive(bucket, "shard-2-2", [row("a", 2, T2), row("b", 1, T1, hour=10)])
 
-    # WHEN the newest rows are read
-    found = labelled_rows.newest(store, START, END)
+    # WHEN
+    found = labelled_rows.compact(store, NOW)
 
-    # THEN each row is there once, newest first, and the compacted verdict stands
-    assert verdicts(found) == [("web-1", "11:05", "Normal"), ("web-1", "11:00", "Normal")]
-    assert found.complete
-    assert found.since == START
-
-
-@pytest.mark.usefixtures("at_noon")
-def test_newest_does_not_read_a_compacted_object_again(bucket, store):
-    arrive(bucket, "s0-1-2", [row("web-1", 0, T1)])
-    labelled_rows.compact(store, NOW)
-    bucket.gets.clear()
-    assert len(labelled_rows.newest(store, START, END).rows) == 1
-    assert [key for key in bucket.gets if key.startswith("labelled/arrived/")] == []
-
-
-@pytest.mark.usefixtures("at_noon")
-def test_newest_keeps_to_the_interval_and_skips_what_it_cannot_read(bucket, store):
-    # GIVEN a row before the interval, one at its end, one inside, and an object that is none
-    day_before = clock.iso(START - timedelta(minutes=5))
-    rows = [row("old", 0, T1, timestamp=day_before), row("late", 0, T1, timestamp=clock.iso(END)), row("in", 0, T1)]
-    arrive(bucket, "s0-1-2", rows)
-    bucket.objects["labelled/arrived/dt=2026-11-22/hh=11/s0-8-9.json.gz"] = b"no gzip"
-    # THEN only the one inside is found
-    assert verdicts(labelled_rows.newest(store, START, END)) == [("in", "11:00", "Normal")]
-
-
-@pytest.mark.usefixtures("at_noon")
-def test_newest_stops_at_its_limit_and_says_so(bucket, store):
-    # GIVEN one row an hour for ten hours, compacted
-    arrive(bucket, "s0-1-2", [row("web-1", 0, T1, hour=hour) for hour in range(1, 11)])
-    labelled_rows.compact(store, NOW)
-    bucket.gets.clear()
-
-    # WHEN three rows are asked for
-    found = labelled_rows.newest(store, START, END, limit=3)
-
-    # THEN they are the newest three, it says from when they are, and not every hour was read
-    assert verdicts(found) == [("web-1", f"{hour}:00".zfill(5), "Normal") for hour in (10, 9, 8)]
-    assert not found.complete
-    assert found.since == datetime(2026, 11, 22, 8, tzinfo=UTC)
-    assert sum(key.startswith("labelled/rows/") for key in bucket.gets) < 10
-
-
-@pytest.mark.usefixtures("at_noon")
-def test_newest_bounds_the_objects_that_it_reads(bucket, store, monkeypatch):
-    # GIVEN three hundred objects and compaction that stands still
-    monkeypatch.setattr(labelled_rows, "FRESH_OBJECTS", 128)
-    for number in range(300):
-        minute, second = divmod(number, 60)
-        stamp = f"2026-11-22T11:{minute:02d}:{second:02d}.000Z"
-        arrive(bucket, f"s0-{number:05d}-{number:05d}", [row("web-1", 0, T1, timestamp=stamp)])
-    # WHEN the newest rows are read
-    found = labelled_rows.newest(store, START, END)
-    # THEN the newest objects were, and the answer says that there are more
-    assert len(found.rows) == 128
-    assert not found.complete
-    assert found.rows["timestamp"].iloc[0] == pd.Timestamp("2026-11-22T11:04:59Z")
-
-
-@pytest.mark.usefixtures("at_noon")
-def test_newest_of_an_empty_bucket_is_empty(store):
-    found = labelled_rows.newest(store, START, END)
-    assert found.rows.empty
-    assert found.complete
-    assert "risk" in found.rows.columns
+    # THEN the row of the other hour is there, and the object is named
+    assert (found.rows_out, found.unreadable) == (1, (hour,))
+    # AND WHEN it is restored THEN nothing is missing and nothing is there twice
+    bucket.objects[hour] = whole
+    assert labelled_rows.compact(store, NOW).rows_out == 1
+    assert len(rows_of(store)) == 3

@@ -1,7 +1,8 @@
-"""Packs and their way into Kinesis: context, gaps, sizes, order, partial failures."""
+"""Packs: context, gaps, missing values, sizes and order."""
 
 import base64
 import json
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -10,14 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from riskwatch_lambda.model.row_schema import Layout, RecordError
+from riskwatch_lambda.model.row_schema import RowSchema
 from riskwatch_lambda.scoring.records import decode
-from riskwatch_ml.schema.catalogue import Catalogue, unknown
+from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.inventory import Instance
-from riskwatch_ml.streaming import kinesis
+from riskwatch_ml.schema.metric import metric_without_entry
 from riskwatch_ml.streaming import packs as stream
-from riskwatch_ml.streaming.packs import Pack, Packer, StreamError
-from tests.support.contract import imitates
+from riskwatch_ml.streaming.packs import Packer, StreamError
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 MS = int(TEN.timestamp() * 1000)
@@ -43,9 +43,9 @@ def many(count, instances="a", step=5):
     return rows(*[(name, step * place, *rng.uniform(0, 100, 2)) for name in instances for place in range(count)])
 
 
-def packs(frame, context_rows=3, start=0, end=100_000, features=FEATURES):
-    metrics = Catalogue(tuple(replace(unknown(name, "Test"), lower=0.0) for name in features))
-    packer = Packer(frame, INVENTORY, context_rows, 1800, metrics)
+def packs(frame, context_rows=3, start=0, end=100_000, features=FEATURES, kind=None):
+    metrics = Catalogue(tuple(replace(metric_without_entry(name, "Test"), lower=0.0) for name in features))
+    packer = Packer(frame, INVENTORY, context_rows, 1800, metrics, kind)
     queues = packer.packs(TEN + timedelta(minutes=start), TEN + timedelta(minutes=end))
     return [pack for queue in queues for pack in queue]
 
@@ -53,6 +53,19 @@ def packs(frame, context_rows=3, start=0, end=100_000, features=FEATURES):
 def build(frame, **options):
     """The documents of the packs."""
     return [json.loads(pack.data) for pack in packs(frame, **options)]
+
+
+def test_a_pack_names_a_kind_that_is_not_the_first():
+    # GIVEN rows WHEN they are packed for the first kind, and for another one
+    frame = rows(("a", 0, 1.0, 2.0), ("c", 0, 1.0, 2.0))
+
+    # THEN each pack of the other kind names it, and is decoded as of that kind
+    assert [document.get("kind") for document in build(frame)] == [None, None]
+    for pack in packs(frame, kind="rds"):
+        schemas = {"rds": RowSchema(FEATURES, ((0, None),) * 2, 3, "rds")}
+        first = RowSchema(("other",), ((None, None),), 3, "ec2")
+        (record,), refused = decode(base64.b64encode(pack.data).decode(), first, None, schemas)
+        assert (record.resource_kind, record.rows, refused) == ("rds", ((1.0, 2.0),), ())
 
 
 def minutes(entry):
@@ -73,9 +86,9 @@ def test_context_comes_from_before_the_interval_and_is_cut_to_size():
     assert entry["columns"] == [[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]]
 
 
-def test_an_impossible_row_is_sent_and_is_nobodys_context():
-    # GIVEN six rows, the second and the fifth with a negative value where none can be
-    frame = rows(*[("a", 5 * place, -3 if place in (1, 4) else place, 1) for place in range(6)])
+def test_an_impossible_row_is_sent_and_is_not_context():
+    # GIVEN six rows, the second and the fifth without a possible value
+    frame = rows(*[("a", 5 * place, *((-3, -1) if place in (1, 4) else (place, 1))) for place in range(6)])
 
     # WHEN the three newest are to be labelled
     ((entry,),) = [document["instances"] for document in build(frame, start=15)]
@@ -85,9 +98,20 @@ def test_an_impossible_row_is_sent_and_is_nobodys_context():
     assert entry["columns"][0] == [0.0, 2.0, 3.0, -3.0, 5.0]
 
 
+def test_a_row_with_an_impossible_value_is_context():
+    # GIVEN a row with an impossible value before the rows to label, WHEN / THEN it is sent as it is
+    frame = rows(("a", 0, 0, 1), ("a", 5, -3, 1), ("a", 10, 2, 1), ("a", 15, 3, np.inf))
+    (pack,) = packs(frame, start=10)
+    (entry,) = json.loads(pack.data)["instances"]
+    assert minutes(entry) == ([0, 5], [10, 15])
+    # AND an infinite value is sent as the largest float, and counted
+    assert entry["columns"] == [[0.0, -3.0, 2.0, 3.0], [1.0, 1.0, 1.0, sys.float_info.max]]
+    assert (pack.rows, pack.values) == (2, 4)
+
+
 def test_an_impossible_row_at_the_start_leaves_the_next_its_context():
     # GIVEN three rows and an impossible one, then a possible one
-    frame = rows(("a", 0, 0, 1), ("a", 5, 1, 1), ("a", 10, 2, 1), ("a", 15, -1, 1), ("a", 20, 4, 1))
+    frame = rows(("a", 0, 0, 1), ("a", 5, 1, 1), ("a", 10, 2, 1), ("a", 15, -1, np.nan), ("a", 20, 4, 1))
 
     # WHEN / THEN
     ((entry,),) = [document["instances"] for document in build(frame, start=15)]
@@ -96,7 +120,7 @@ def test_an_impossible_row_at_the_start_leaves_the_next_its_context():
 
 def test_impossible_rows_alone_have_no_context():
     # GIVEN / WHEN / THEN
-    ((entry,),) = [document["instances"] for document in build(rows(("a", 0, 1, 1), ("a", 5, -1, 1)), start=5)]
+    ((entry,),) = [document["instances"] for document in build(rows(("a", 0, 1, 1), ("a", 5, -1, np.nan)), start=5)]
     assert minutes(entry) == ([], [5])
 
 
@@ -147,8 +171,7 @@ def test_features_are_in_the_order_of_the_model():
     ("frame", "arguments", "words"),
     [
         (rows(("a", 0, 1, 1)), {"features": ["mem"]}, "no mem, which the model needs"),
-        (rows(("a", 0, "hot", 1)), {}, "something that is no number: .*hot"),
-        (rows(("a", 0, 1, np.inf)), {}, "a has an infinite lat"),
+        (rows(("a", 0, "hot", 1)), {}, "a value that is not a number: .*hot"),
         (rows(("a", 0, 1, 1), ("a", 0, 2, 2)), {}, "a has two rows of 2026-11-22T10:00:00.000Z"),
         (rows(("a", 0, 1, 1)), {"context_rows": 0}, "context_rows is 0"),
     ],
@@ -161,7 +184,7 @@ def test_rows_that_cannot_be_streamed(frame, arguments, words):
 
 def test_a_row_that_the_function_would_not_take_is_named(monkeypatch):
     # GIVEN a function that takes less than a row has
-    monkeypatch.setattr(stream, "MOST_PACK_BYTES", 100)
+    monkeypatch.setattr(stream, "MAX_PACK_BYTES", 100)
 
     # WHEN / THEN
     with pytest.raises(StreamError, match=r"a row of a has .* bytes with its context"):
@@ -201,15 +224,16 @@ def test_rows_of_one_time_that_do_not_fit_are_cut_by_instance(monkeypatch):
 
 
 def test_the_function_reads_what_is_packed():
-    # GIVEN two weeks of one instance with a missing and an impossible value, cut into packs
+    # GIVEN two weeks of one instance with a missing and two impossible values, one of them alone, cut into packs
     frame = many(4_032)
     frame.loc[7, "cpu"] = np.nan
-    frame.loc[9, "cpu"] = -1.0
+    frame.loc[8, "cpu"] = -1.0
+    frame.loc[9, ["cpu", "lat"]] = [-1.0, np.nan]
     found = packs(frame)
 
     # WHEN the function decodes them
-    layout = Layout(FEATURES, ((0.0, None), (0.0, None)), 3)
-    decoded = [decode(base64.b64encode(pack.data).decode(), layout) for pack in found]
+    row_schema = RowSchema(FEATURES, ((0.0, None), (0.0, None)), 3)
+    decoded = [decode(base64.b64encode(pack.data).decode(), row_schema) for pack in found]
 
     # THEN every row is there once, to be labelled or refused, with two rows of context in every pack but the first
     records = [record for part in decoded for record in part.records]
@@ -217,145 +241,7 @@ def test_the_function_reads_what_is_packed():
     labelled = {ms: row for each in records for ms, row in list(zip(each.ts, each.rows, strict=True))[-each.newest :]}
     assert len(labelled) == 4_031
     assert labelled[MS + 7 * 300_000] == (None, frame.loc[7, "lat"])
+    assert labelled[MS + 8 * 300_000] == (None, frame.loc[8, "lat"])
+    kept = sum(value is not None for row in labelled.values() for value in row)
+    assert sum(pack.values for pack in found) == 2 * 4_032 - 2 == kept + 1 + 1
     assert [part.reason for each in decoded for part in each.refused] == ["cpu is -1, below its lower bound 0"]
-
-
-@imitates("kinesis")
-class Kinesis:
-    """A stream that refuses the records for which `refuses(call, place, key)` says so."""
-
-    def __init__(self, refuses=lambda call, place, key: False):
-        self.refuses = refuses
-        self.calls = []
-        self.taken = []
-
-    def put_records(self, **asked):
-        items = asked["Records"]
-        keys = [item["PartitionKey"] for item in items]
-        assert 0 < len(items) <= 500
-        assert all(1 <= len(key.encode("utf-16-le")) // 2 <= 256 for key in keys), "AWS refuses the whole call"
-        assert len(set(keys)) == len(keys), "a service has one pack at most on its way"
-        assert sum(len(item["Data"]) + len(item["PartitionKey"]) for item in items) <= 10 * 1024 * 1024
-        self.calls.append(len(items))
-        answers = []
-        for place, item in enumerate(items):
-            if self.refuses(len(self.calls), place, item["PartitionKey"]):
-                answers.append({"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": "slow"})
-            else:
-                self.taken.append((item["PartitionKey"], item["Data"][:1].decode()))
-                answers.append({"SequenceNumber": "1", "ShardId": "s"})
-        return {"Records": answers, "FailedRecordCount": sum("ErrorCode" in item for item in answers)}
-
-
-def queue(service, count=1, size=10, of=3):
-    """A service's packs, numbered from 1, of so many bytes and rows."""
-    return iter([Pack(service, str(place + 1).encode().ljust(size), of) for place in range(count)])
-
-
-def test_two_weeks_of_five_minutes_take_a_handful_of_calls():
-    # GIVEN 4,032 rows of ten metrics of one instance
-    rng = np.random.default_rng(1)
-    names = tuple(f"metric_{place}" for place in range(10))
-    frame = many(4_032)[["instance_id", "timestamp"]].assign(**{name: rng.uniform(0, 100, 4_032) for name in names})
-    packer = Packer(frame, INVENTORY, 12, 1800, Catalogue(tuple(unknown(name, "Test") for name in names)))
-    client = Kinesis()
-
-    # WHEN
-    sent = kinesis.put(client, "metrics", packer.packs(TEN, TEN + timedelta(days=14)))
-
-    # THEN
-    assert sent.rows == 4_032
-    assert sent.calls <= 8
-
-
-def test_calls_hold_at_most_500_records():
-    # GIVEN 1,001 services
-    client, told = Kinesis(), []
-
-    # WHEN
-    sent = kinesis.put(client, "metrics", [queue(f"s{place}") for place in range(1001)], progress=told.append)
-
-    # THEN rows are told as they go
-    assert client.calls == [500, 500, 1]
-    assert (sent.rows, sent.records, sent.calls, sent.retried) == (3003, 1001, 3, 0)
-    assert told == [1500, 3000, 3003]
-
-
-def test_calls_hold_at_most_ten_megabytes():
-    # GIVEN fifteen packs of 0.75 MiB
-    client = Kinesis()
-
-    # WHEN
-    sent = kinesis.put(client, "metrics", [queue(f"s{place:02}", size=786_432 - 3) for place in range(15)])
-
-    # THEN thirteen fit into 10 MiB
-    assert client.calls == [13, 2]
-    assert sent.records == 15
-
-
-def test_the_packs_of_a_service_go_one_after_the_other():
-    # GIVEN a service of three packs and one of one
-    client = Kinesis()
-
-    # WHEN
-    kinesis.put(client, "metrics", [queue("shop", 3), queue("bank")])
-
-    # THEN no call holds two of one service, and calls are shared
-    assert client.taken == [("shop", "1"), ("bank", "1"), ("shop", "2"), ("shop", "3")]
-    assert client.calls == [2, 1, 1]
-
-
-def test_only_refused_packs_are_sent_again_before_what_follows():
-    # GIVEN three services of two packs; the second service is refused twice
-    client = Kinesis(lambda call, place, key: key == "b" and call <= 2)
-    pauses = []
-
-    # WHEN
-    sent = kinesis.put(client, "metrics", [queue(name, 2) for name in "abc"], pause=pauses.append)
-
-    # THEN its first pack goes through before the second of anybody
-    assert client.calls == [3, 1, 1, 3]
-    assert client.taken == [("a", "1"), ("c", "1"), ("b", "1"), ("a", "2"), ("b", "2"), ("c", "2")]
-    assert (sent.rows, sent.records, sent.calls, sent.retried) == (18, 6, 4, 2)
-    assert len(pauses) == 2
-    assert 0.05 <= pauses[0] <= 0.1 <= pauses[1] <= 0.2
-
-
-def test_a_stream_that_keeps_refusing_is_an_error_with_counts():
-    # GIVEN one service that never goes through
-    client = Kinesis(lambda call, place, key: key == "b")
-
-    # WHEN / THEN
-    with pytest.raises(StreamError, match=r"1 of 3 records .*ProvisionedThroughput.* 6 rows are through"):
-        kinesis.put(client, "metrics", [queue(name, 2) for name in "abc"], pause=lambda seconds: None)
-    assert client.calls == [3, *[1] * 7]
-
-
-@pytest.mark.parametrize("service", ["s" * 300, "\U0001f600" * 200, "half of a pair: \ud83d"])
-def test_a_service_that_cannot_be_a_key_does_not_stop_the_others(service):
-    # GIVEN an instance whose service is too long for a partition key, or no text, and one of another service
-    known = {"a": Instance("a", "web", service), "b": INVENTORY["b"]}
-    metrics = Catalogue(tuple(unknown(name, "Test") for name in FEATURES))
-    frame = rows(("a", 0, 1, 1), ("b", 0, 2, 2))
-    packer = Packer(frame, known, 3, 1800, metrics)
-    client, taken = Kinesis(), []
-    put_records = client.put_records
-    client.put_records = lambda **asked: taken.extend(asked["Records"]) or put_records(**asked)
-
-    # WHEN
-    sent = kinesis.put(client, "metrics", packer.packs(TEN, TEN + timedelta(minutes=5)))
-
-    # THEN both go through, and the function labels the one and refuses the other with a reason
-    assert (sent.rows, sent.records) == (2, 2)
-    layout = Layout(FEATURES, ((None, None),) * 2, 3)
-    reasons = []
-    for item in taken:
-        try:
-            assert [each.instance_id for each in decode(base64.b64encode(item["Data"]).decode(), layout).records] == [
-                "b"
-            ]
-        except RecordError as error:
-            reasons.append((str(error), error.rows))
-    assert len(reasons) == 1
-    assert reasons[0][0].startswith("service ")
-    assert reasons[0][1] == 1

@@ -10,8 +10,12 @@ from riskwatch_lambda.model import document as served
 from riskwatch_lambda.scoring import scorer
 from riskwatch_lambda.scoring.records import decode
 from riskwatch_ml.artifact import archive
+from riskwatch_ml.features import rolling
+from riskwatch_ml.features.spaces import row_baselines
+from riskwatch_ml.features.table import as_table
 from riskwatch_ml.model import explain
 from riskwatch_ml.model.fit import Recipe
+from riskwatch_ml.model.fleet_model import FleetModel, score_rows
 from riskwatch_ml.schema import catalogue
 from riskwatch_ml.schema.inventory import Instance
 from riskwatch_ml.selection import candidate
@@ -53,29 +57,34 @@ def test_packs_get_the_verdicts_of_training(monkeypatch, trained, pack_bytes):
     values = rows[features].to_numpy(copy=True)
     values[rng.random(values.shape) < 0.05] = np.nan
     values[rng.random(len(values)) < 0.1, 0] = 100.0
-    impossible = rng.random(len(values)) < 0.05
-    values[impossible, 0] = 288.0
+    lost = rng.random(len(values)) < 0.05
+    values[lost, :6] = 1e16
+    single = rng.random(values.shape) < 0.02
+    values[single] = -1e16
     rows[features] = values
     keep = rng.random(len(rows)) > 0.2
     keep[60:75] = False
-    rows, impossible = rows[keep].reset_index(drop=True), impossible[keep]
+    rows, lost, single = rows[keep].reset_index(drop=True), lost[keep], single[keep]
 
-    # WHEN they are packed and scored as the function does, and by training without the impossible ones
+    # WHEN they are packed and scored as the function does, and by training without what is impossible
     monkeypatch.setattr(stream, "PACK_BYTES", pack_bytes)
     packer = stream.Packer(rows, INVENTORY, document["context_rows"], document["max_gap_s"], metrics)
     packs = [pack for queue in packer.packs(START, START + pd.Timedelta(days=9)) for pack in queue]
-    decoded = [decode(base64.b64encode(pack.data).decode(), model.layout) for pack in packs]
+    decoded = [decode(base64.b64encode(pack.data).decode(), model.row_schema) for pack in packs]
     got = {
         (record.instance_id, ms): verdict
         for part in decoded
         for record in part.records
         for ms, verdict in zip(record.ts[-record.newest :], scorer.verdicts(model, record), strict=True)
     }
-    table = explain.label_rows(document, arrays, rows[~impossible].reset_index(drop=True), INVENTORY)
+    possible = rows.assign(**rows[features].mask(single))[~lost].reset_index(drop=True)
+    table = explain.label_rows(document, arrays, possible, INVENTORY)
+    opening = decisive(document, arrays, possible)
 
-    # THEN every possible row has the same verdict, and every other one was refused
-    assert len(got) == len(table) == (~impossible).sum()
-    assert sum(part.rows for each in decoded for part in each.refused) == impossible.sum() > 0
+    # THEN every row has the same verdict, but those that their impossible values cost were refused
+    assert len(got) == len(table) == (~lost).sum()
+    assert sum(part.rows for each in decoded for part in each.refused) == lost.sum() > 0
+    assert single[~lost].any()
     for want in table.itertuples():
         verdict = got[want.instance_id, int(want.timestamp.timestamp() * 1000)]
         assert verdict.score == pytest.approx(want.score, abs=1e-9, nan_ok=True)
@@ -85,3 +94,15 @@ def test_packs_get_the_verdicts_of_training(monkeypatch, trained, pack_bytes):
             want.pages,
             want.context,
         )
+        assert not verdict.pages or set(verdict.decisive) == opening[want.Index]
+    assert sum(verdict.pages and bool(verdict.missing) for verdict in got.values()) > 5
+
+
+def decisive(document, arrays, rows):
+    """The metrics for which each row pages, in the order of the function: exhausted ones first."""
+    model = FleetModel.load(document, arrays)
+    table = as_table(rows, model.features, model.max_gap_s)
+    baseline = row_baselines(model.baselines, table, INVENTORY)
+    row_scores = score_rows(model, rolling.add_rolling_features(table, model.rolling_lengths), baseline)
+    mask = explain.decisive_metrics(model, table, baseline, row_scores, np.arange(len(table)))
+    return [{model.features[column] for column in np.flatnonzero(row)} for row in mask]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from riskwatch_lambda import arrival
 from riskwatch_ml.storage import keys
 from riskwatch_ml.storage.bucket import Store
 from riskwatch_ml.streaming import kinesis as streaming_kinesis
@@ -21,7 +22,7 @@ NOON = TEN + timedelta(hours=2)
 
 @imitates("kinesis")
 class Kinesis:
-    """Takes records, as long as it is not told to refuse them."""
+    """Accepts records unless `refuses` is set."""
 
     def __init__(self):
         self.records = []
@@ -97,7 +98,7 @@ def test_what_is_no_record_stays_with_its_reason(store, kinesis, data):
 
     # THEN
     assert done == Resent(3, 1, 2, {"data is not JSON": 1, "data has 2000000 base64 characters": 1})
-    assert list(resend.held(store, TEN, NOON)) == [(key, [broken, cut])]
+    assert list(resend.read_quarantined(store, TEN, NOON)) == [(key, [broken, cut])]
     # AND it does so again
     assert resend.send_again(store, kinesis, "metrics", TEN, NOON).left == 2
     assert len(kinesis.records) == 1
@@ -143,4 +144,18 @@ def test_an_object_that_the_function_did_not_write_is_named(store, content):
     key = refuse(store, "a")
     store.put_bytes(key, content)
     with pytest.raises(RefusedError, match=key):
-        list(resend.held(store, TEN, NOON))
+        list(resend.read_quarantined(store, TEN, NOON))
+
+
+def test_a_record_that_came_from_the_future_stays(store, kinesis):
+    # GIVEN a record refused for its time, and one refused for a bound, in one object
+    reason = arrival.refusal(arrival.TIME_ZONE)
+    key = refuse(store, "s0-1-2", document({"n": 1}, reason=reason), document({"n": 2}))
+
+    # WHEN they are sent again, long after the time of both
+    done = resend.send_again(store, kinesis, "stream", TEN, NOON)
+
+    # THEN only the second is sent: the time of the first is still wrong
+    assert done == Resent(2, 1, 1, {reason: 1})
+    assert [record["n"] for _, record in kinesis.records] == [2]
+    assert store.get_bytes(key) is not None

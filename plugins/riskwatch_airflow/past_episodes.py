@@ -1,0 +1,67 @@
+"""The episodes that matter to a training, from the table."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from riskwatch_airflow import clients
+from riskwatch_lambda.episodes.episode import BEHAVIOUR
+from riskwatch_ml.core import clock
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from riskwatch_lambda.episodes.episode import Episode
+    from riskwatch_lambda.items import DamagedItem
+    from riskwatch_ml.core.settings import Settings
+    from riskwatch_ml.features.left_out import PastEpisode
+
+SHARE_WORTH_LEARNING = 0.05  # a reason with a smaller share says little about what changed
+
+_log = logging.getLogger(__name__)
+
+
+def read(config: Settings, start: datetime, end: datetime) -> list[PastEpisode]:
+    """Return the open episodes, and those that opened in [start, end) and ended as the new normal.
+
+    Raises TableError if the table cannot be read; a later try may succeed.
+    """
+    return [_past(episode) for episode in _read(config, start, end) if episode.state.is_open or episode.new_normal]
+
+
+def instances(config: Settings, start: datetime, end: datetime) -> set[str]:
+    """Return the instances with an episode that is open or opened in [start, end): trainings may leave out their rows.
+
+    Raises TableError if the table cannot be read; a later try may succeed.
+    """
+    return {episode.instance_id for episode in _read(config, start, end)}
+
+
+def _read(config: Settings, start: datetime, end: datetime) -> list[Episode]:
+    from riskwatch_lambda.episodes.repository import EpisodeRepository
+    from riskwatch_lambda.table import Table
+
+    repository = EpisodeRepository(Table(clients.client(config, "dynamodb"), config.table), _warn)
+    unfinished = (episode for episode in repository.unfinished() if episode.kind == BEHAVIOUR)
+    episodes = {episode.episode_id: episode for episode in unfinished if episode.state.is_open}
+    day = clock.floor(start, clock.DAY_S)
+    while day < end:
+        episodes |= {episode.episode_id: episode for episode in repository.opened(f"{day:%Y-%m-%d}")}
+        day += timedelta(days=1)
+    return list(episodes.values())
+
+
+def _warn(item: DamagedItem) -> None:
+    _log.warning("an episode of the table cannot be read, its rows are learned as if it were none: %s", item)
+
+
+def _past(episode: Episode) -> PastEpisode:
+    from riskwatch_ml.features.left_out import PastEpisode
+
+    metrics = [reason["feature"] for reason in episode.reasons if reason["share"] >= SHARE_WORTH_LEARNING]
+    state = episode.state
+    return PastEpisode(
+        *(episode.instance_id, episode.since_ms, state.is_open, episode.episode_id), tuple(metrics), state.opened_by
+    )
