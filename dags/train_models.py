@@ -5,14 +5,17 @@ from datetime import timedelta
 from airflow.sdk import Param, TriggerRule, dag, get_current_context, task
 
 from riskwatch_airflow.assets import CANDIDATE_MODEL, RETRAIN_REQUEST
-from riskwatch_airflow.wiring import ALONE, common, heartbeat, moments_or
+from riskwatch_airflow.wiring import ALONE, common, heartbeat, kinds, moments_or, tasks_of
 
 LONGEST, LONGEST_RUN = timedelta(hours=4), timedelta(hours=6)
 
 DOC = """
 ### Train models
 
-**Owner**: riskwatch. **Reads** `validated/` (the newest `history_days`), `config/inventory.json`, the artifact of the
+**Owner**: riskwatch. Each kind of resource is trained on its own: the tasks of all kinds but the first are in a group
+with the name of the kind. A kind with too few rows is skipped, and a kind that fails stops no other.
+
+**Reads** `validated/` (the newest `history_days`), `config/inventory.json`, the artifact of the
 champion, the newest document under `contests/`, the episodes in the table.
 **Writes** `training/<id>/rows.parquet`, `candidates/<id>/<family>.zip` with its figures, one MLflow run per training
 with a child run per family, `contests/<id>.json` after a contest, and the next model to serve as a registered model
@@ -58,16 +61,38 @@ five families: pause this DAG if no model is ever to be promoted.
     params={
         "contest": Param(False, type="boolean", title="contest", description="fit all families, not the champion alone")
     },
+    # Two tasks at a time, whatever their kind; see `train`.
+    max_active_tasks=2,
     **common(LONGEST_RUN),
 )
 def train_models() -> None:
-    """Wire prepare, train (once per family), choose, request_contest and heartbeat."""
+    """Wire the training of each kind, the announcement of the challengers and the heartbeat."""
+
+    # One event for all kinds: a promotion then releases them together.
+    @task(outlets=[CANDIDATE_MODEL], trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
+    def announce(challengers: list[dict]) -> None:
+        from riskwatch_airflow.tasks import choose
+
+        choose.tell(get_current_context(), challengers)
+
+    names = kinds()
+    choices, requests = [], []
+    for kind in names:
+        with tasks_of(kind, names[0]):
+            choice, requested = one_kind(kind)
+        choices.append(choice)
+        requests.append(requested)
+    [*choices, *requests, announce(choices)] >> heartbeat()
+
+
+def one_kind(kind: str) -> tuple:
+    """Wire prepare, train (once per family), choose and request_contest of one kind; return the last two."""
 
     @task(**ALONE)
     def prepare() -> dict:
         from riskwatch_airflow.tasks import train
 
-        return train.prepare(get_current_context())
+        return train.prepare(get_current_context(), kind)
 
     @task
     def contestants(training: dict) -> list[str]:
@@ -82,7 +107,7 @@ def train_models() -> None:
         get_current_context()["family"] = family
         return train_task.train(training, family)
 
-    @task(outlets=[CANDIDATE_MODEL], trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, **ALONE)
+    @task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, **ALONE)
     def choose(training: dict, trained: list[dict]) -> dict:
         from riskwatch_airflow.tasks import choose as choose_task
 
@@ -98,7 +123,7 @@ def train_models() -> None:
     trained = train.partial(training=training).expand(family=contestants(training))
     choice, requested = choose(training, trained), request_contest()
     choice >> requested
-    [choice, requested] >> heartbeat()
+    return choice, requested
 
 
 train_models()

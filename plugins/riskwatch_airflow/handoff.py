@@ -115,14 +115,20 @@ class Published(TypedDict):
 
 
 class PromotionCandidate(TypedDict):
-    """The challenger to approve and release, XCom `candidate` of `promote_model.decide`.
+    """A challenger to approve and release; XComs of `promote_model.decide` are lists of them.
 
-    `version` is that of MLflow, `key` the S3 key of the artifact, `replaces` the champion, and `ledger`
-    the key of the entry that put it into service, empty if there is none. `ask` is the reason why even
-    a refresh waits for an approval, empty if it does not wait. `link` is the page of the version in MLflow.
+    `resource_kind` is the kind of its part, empty for a whole artifact, and `model_id` the id of its model. `version`
+    is that of MLflow, `key` the S3 key of the artifact, `replaces` the champion, `replaces_model` the id of the
+    champion's model of the kind, and `ledger` the key of the entry that put the champion into service; each is empty
+    if there is none. `ask` is the reason why even a refresh waits for an approval, empty if it does not wait. `link` is
+    the page of the version in MLflow.
     """
 
+    resource_kind: str
+    model_id: str
+    replaces_model: str
     version: str
+    run_id: str
     digest: str
     family: str
     training_id: str
@@ -180,10 +186,12 @@ class WatchSummary(TypedDict):
 class RetrainRequest(TypedDict):
     """Extra of the asset event `retrain_request`; `key` and `model_id` are those of a watch report.
 
-    `kind` is `refresh` if a refresh is enough; without it, the request is for a contest.
+    `kind` is `refresh` if a refresh is enough; without it, the request is for a contest. `resource_kinds` are the kinds
+    to train; without it, all of them.
     """
 
     reason: str
     kind: NotRequired[str]
+    resource_kinds: NotRequired[list[str]]
     key: NotRequired[str]
     model_id: NotRequired[str]

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from riskwatch_airflow import past_episodes
 from riskwatch_ml.core import clock
+from riskwatch_ml.schema import catalogue
 from riskwatch_ml.storage import keys, known_instances
 
 if TYPE_CHECKING:
     from riskwatch_ml.core.settings import Settings
     from riskwatch_ml.model.fleet_model import FleetModel
+    from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.selection.handoff import ChampionVersion, TrainingPlan
     from riskwatch_ml.selection.last_day import LastDay
     from riskwatch_ml.storage.bucket import Store
@@ -23,8 +25,9 @@ _log = logging.getLogger(__name__)
 def compared(config: Settings, store: Store, training: TrainingPlan, zip_bytes: bytes) -> tuple[str, LastDay | None]:
     """Return why the candidate of an artifact needs an approval, empty if it does not, and the comparison.
 
-    There is no comparison without a champion, or if its artifact cannot be read: then a person must approve. Raises
-    TableError if the open episodes cannot be read.
+    The artifact has one part, for the kind of the training, which is compared with the champion's part for it. There is
+    no comparison without a champion, or if its artifact cannot be read: then a person must approve. Raises TableError
+    if the open episodes cannot be read.
     """
     from riskwatch_ml.artifact import archive
     from riskwatch_ml.model.fleet_model import FleetModel
@@ -33,7 +36,9 @@ def compared(config: Settings, store: Store, training: TrainingPlan, zip_bytes: 
     if training["champion"] is None or "until" not in training:
         # A training that an earlier release began has no end of its rows.
         return "", None
-    champion = _champion(store, training["champion"])
+    kinds = catalogue.load_all(config.catalogue)
+    metrics = catalogue.of_kind(training.get("resource_kind", ""), kinds)
+    champion = _champion(store, training["champion"], metrics, kinds[0].kind)
     if champion is None:
         return f"the model in service cannot be read, so the last {last_day.HOURS} hours are not compared", None
     challenger = FleetModel.load(*archive.unpack(zip_bytes))
@@ -42,7 +47,10 @@ def compared(config: Settings, store: Store, training: TrainingPlan, zip_bytes: 
     start = clock.floor(end - timedelta(hours=last_day.HOURS) - context, clock.HOUR_S)
     new_normals = {entry["episode_id"] for entry in training.get("new_normals", [])}
     episodes = past_episodes.read(config, start, end)
-    rows = store.read_hours(keys.VALIDATED, start, end, damaged=[])
+    if len(kinds) > 1:
+        of_kind = catalogue.names_of_kind((episode.instance_id for episode in episodes), metrics, kinds)
+        episodes = [episode for episode in episodes if episode.instance_id in of_kind]
+    rows = store.read_hours(keys.of_kind(keys.VALIDATED, metrics), start, end, damaged=[])
     comparison = last_day.compare(
         champion,
         challenger,
@@ -60,15 +68,14 @@ def compared(config: Settings, store: Store, training: TrainingPlan, zip_bytes: 
     return comparison.ask, comparison
 
 
-def _champion(store: Store, champion: ChampionVersion) -> FleetModel | None:
-    """Return the model in service, None if its artifact is gone or of another version of Riskwatch."""
-    from riskwatch_ml.artifact import archive
+def _champion(store: Store, champion: ChampionVersion, metrics: Catalogue, first: str) -> FleetModel | None:
+    """Return the model of a kind in service, None if its artifact is gone or of another version of Riskwatch."""
+    from riskwatch_ml.artifact.archive import ArtifactError
     from riskwatch_ml.model.fleet_model import FleetModel
-    from riskwatch_ml.registry.champion import MissingArtifactError, artifact
+    from riskwatch_ml.registry.champion import MissingArtifactError, part
 
     try:
-        zip_bytes = artifact(store, version=champion["version"], checksum=champion["digest"], s3_key=champion["s3_key"])
-        return FleetModel.load(*archive.unpack(zip_bytes))
-    except (MissingArtifactError, archive.ArtifactError, KeyError) as error:
+        return FleetModel.load(*part(store, champion, metrics, first))
+    except (MissingArtifactError, ArtifactError, KeyError) as error:
         _log.warning("the artifact of the champion cannot be read: %s", error)
         return None

@@ -6,6 +6,7 @@ Nothing here is heavier than `airflow.sdk`: DAG files are parsed every few secon
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -15,15 +16,17 @@ from airflow.sdk import (
     CronDataIntervalTimetable,
     CronTriggerTimetable,
     Param,
+    TaskGroup,
     TriggerRule,
     get_current_context,
     task,
 )
 
 from riskwatch_ml.core import disk, settings
+from riskwatch_ml.schema import catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from airflow.sdk import Context
 
@@ -116,6 +119,24 @@ def moments_or(dag: str, asset: Asset) -> AssetOrTimeSchedule | list[Asset]:
     """Return a schedule by time and by events of the asset, or by the asset alone if the DAG is manual."""
     timetable = moments(dag)
     return [asset] if timetable is None else AssetOrTimeSchedule(timetable=timetable, assets=[asset])
+
+
+def kinds() -> list[str]:
+    """Return the kinds of resources of the installation, the first one first."""
+    return [metrics.kind for metrics in catalogue.load_all(settings.catalogues())]
+
+
+@contextmanager
+def tasks_of(kind: str, first: str) -> Iterator[None]:
+    """Put the tasks that are defined inside into a group with the name of their kind; those of the first are in none.
+
+    So the task ids of an installation with one kind are the names of the tasks alone.
+    """
+    if kind == first:
+        yield
+    else:
+        with TaskGroup(kind):
+            yield
 
 
 def heartbeat() -> Any:

@@ -4,8 +4,10 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment
 
 CANDIDATE = {
+    "resource_kind": "ec2",
     "version": "7",
     "digest": "ab" * 32,
     "family": "kmeans",
@@ -20,14 +22,14 @@ CANDIDATE = {
 
 
 class Pulled:
-    """A task instance with the decision `candidate`."""
+    """A task instance with the decision on a bundle."""
 
-    def __init__(self, candidate):
-        self.candidate = candidate
+    def __init__(self, *bundle):
+        self.bundle = list(bundle)
 
     def xcom_pull(self, task_ids, key):
-        assert (task_ids, key) == ("decide", "candidate")
-        return self.candidate
+        assert (task_ids, key) == ("decide", "ec2")
+        return self.bundle
 
 
 @pytest.mark.parametrize(
@@ -63,15 +65,19 @@ def test_the_approval_says_why_a_refresh_needs_one(dagbag):
     assert "kmeans stays. It needs an approval because 20.0% of the rows would change their level." in body
 
 
-def test_the_keys_of_the_decision_are_those_of_the_template():
-    from riskwatch_airflow.tasks import promote
-
-    # GIVEN / WHEN
+def test_an_approval_of_several_kinds_names_each():
+    # GIVEN the texts of one kind of several, whose first release takes all of them
     path = Path(__file__).parents[2] / "dags" / "promote_model.py"
     spec = importlib.util.spec_from_file_location("promote_model_file", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    subject, body = (text.replace("KIND", "ec2").replace("SEVERAL", "True") for text in (module.SUBJECT, module.BODY))
+    ti = Pulled(CANDIDATE, {**CANDIDATE, "resource_kind": "rds", "family": "dbscan", "version": "8"})
+
+    # WHEN
+    subject, body = (Environment().from_string(text).render(ti=ti) for text in (subject, body))
 
     # THEN
-    assert f"key='{promote.CANDIDATE}'" in module.SUBJECT
-    assert f"key='{promote.CANDIDATE}'" in module.BODY
+    assert subject == "Promote kmeans (ec2), dbscan (rds) to live?"
+    assert "Model version [7]" in body
+    assert "Model version [8]" in body

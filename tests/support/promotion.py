@@ -62,12 +62,14 @@ class World:
         self.monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", run.supervisor, raising=False)
         context = runs.context(runs.run(TEN, "manual"), name)
         context["params"] = {"action": run.action}
+        if name == "release_approved":
+            return promote.put_live(context, "ec2")
         return {"decide": promote.decide, "release": promote.put_live, "settle": promote.settle}[name](context)
 
     def promote(self):
         """Decide and release; return the run."""
         run = self.run()
-        assert self.task(run, "decide") == promote.RELEASE
+        assert self.task(run, "decide") == [promote.RELEASE]
         self.task(run, "release")
         return run
 

@@ -5,7 +5,7 @@ from functools import wraps
 
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.registry import ledger, mlflow_registry, release
-from riskwatch_ml.registry.mlflow_registry import Registered
+from riskwatch_ml.registry.registered import Registered
 from riskwatch_ml.registry.serving import AliasTarget, Serving
 from riskwatch_ml.storage import keys
 from riskwatch_ml.storage.bucket import Store
@@ -92,7 +92,7 @@ class Installation:
         """Return the actions of the ledger, oldest first."""
         return [entry["action"] for entry in ledger.newest_first(self.store)][::-1]
 
-    def _register(self, config, parent_run_id, training_id, ranking, winner, zip_bytes):
+    def _register(self, config, parent_run_id, training_id, ranking, winner, zip_bytes, metrics):
         version = str(len(self.versions) + 1)
         made = Registered(version, winner["digest"], parent_run_id, training_id, winner["family"], winner["s3_key"])
         self.versions.append(made)
@@ -105,8 +105,8 @@ class Installation:
         version = self.aliases.get(alias)
         return next((made for made in self.versions if made.version == version), None)
 
-    def _challenger(self, config):
-        return self._by_alias("challenger")
+    def _challenger(self, config, metrics):
+        return self._by_alias("challenger" if metrics.is_first else f"challenger-{metrics.kind}")
 
     def _champion(self, config):
         return self._by_alias("champion")

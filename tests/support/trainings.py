@@ -4,7 +4,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from riskwatch_ml.core import clock
-from riskwatch_ml.registry.mlflow_registry import Registered
+from riskwatch_ml.registry.registered import Registered
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
 GOOD = {

@@ -11,21 +11,20 @@ import json
 import subprocess
 import sys
 import zipfile
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from riskwatch_airflow.tasks import train
+from riskwatch_airflow import champion_model
 from riskwatch_dashboard import queries
 from riskwatch_lambda.events import selftest
 from riskwatch_lambda.model import document as documents
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.core import clock
 from riskwatch_ml.registry import champion, ledger
-from riskwatch_ml.registry.mlflow_registry import Registered
+from riskwatch_ml.registry.registered import Registered
 from riskwatch_ml.schema import catalogue
 from riskwatch_ml.selection import contest_log
 from riskwatch_ml.storage import keys, labelled_rows
@@ -99,7 +98,7 @@ def test_its_own_code_serves_after_a_rollback(tmp_path):
 
 def test_it_is_refreshed_with_its_settings_and_forces_no_contest(store, in_service):
     # GIVEN / WHEN
-    serving = train._champion_model(store, asdict(in_service), catalogue.load().names)
+    serving = champion_model.read(store, champion_model.version(in_service, catalogue.load()), catalogue.load(), "ec2")
 
     # THEN
     assert serving.unusable_because == ""

@@ -158,13 +158,22 @@ def _files(zip_bytes: bytes, names: Sequence[str]) -> dict[str, bytes]:
         raise ArtifactError(f"the artifact does not hold all of {', '.join(names)}: is it another zip?") from error
 
 
+def document(zip_bytes: bytes) -> Json:
+    """Return the document of an artifact as it is stored; nothing is checked.
+
+    Raises ArtifactError if the bytes are not a zip with a model.
+    """
+    stored: Json = json.loads(_files(zip_bytes, (DOCUMENT_FILE,))[DOCUMENT_FILE])
+    return stored
+
+
 def known_names(zip_bytes: bytes) -> KnownNames:
     """Return the instances and roles of all kinds of which the model of an artifact has a baseline.
 
     Raises ArtifactError if the bytes are not a zip with a model.
     """
-    document: Json = json.loads(_files(zip_bytes, (DOCUMENT_FILE,))[DOCUMENT_FILE])
-    baselines = [part["baselines"] for part in (document, *document.get(KINDS, {}).values())]
+    whole = document(zip_bytes)
+    baselines = [part["baselines"] for part in (whole, *whole.get(KINDS, {}).values())]
     names = (frozenset(name for part in baselines for name in part[group]) for group in KnownNames._fields)
     return KnownNames(*names)
 

@@ -43,6 +43,15 @@ def split(document: Mapping[str, object], arrays: Mapping[str, np.ndarray], firs
     return parts
 
 
+def documents(zip_bytes: bytes, first: str = "") -> dict[str, Mapping[str, object]]:
+    """Return the document of each part of an artifact by kind, the first one first; `first` as in `split`.
+
+    No array is read and nothing is checked. Raises ArtifactError if the bytes are not a zip with a model.
+    """
+    document = archive.document(zip_bytes)
+    return {str(document.get(KIND, first)): document, **_further(document)}
+
+
 def join(parts: Mapping[str, Part]) -> Part:
     """Return document and arrays of an artifact with these parts, the first one first; the opposite of `split`.
 

@@ -135,9 +135,7 @@ def load() -> Settings:
     for setting in fields(Settings):
         if setting.name == "schedules":
             continue
-        raw = os.environ.get(_variable(setting.name), table.get(setting.name))
-        if setting.name == "catalogue" and isinstance(raw, str) and _variable(setting.name) not in os.environ:
-            raw = [raw]  # one catalogue, as in files of earlier releases: its path may have a comma
+        raw = _raw(setting.name, table)
         if raw is not None and not (raw == "" and setting.name in _OPTIONAL):
             values[setting.name] = _convert(setting.name, raw)
         elif setting.default is MISSING:
@@ -172,6 +170,14 @@ def account_regions() -> tuple[AccountRegion, ...]:
     )
 
 
+def catalogues() -> tuple[str, ...]:
+    """Return the setting `catalogue`. No other setting is needed.
+
+    Raises SettingsError if the value is not a list of names.
+    """
+    return _names("catalogue", _raw("catalogue", _file()) or ())
+
+
 def learning() -> tuple[int, int]:
     """Return `history_days` and `new_normal_hours`. Nothing else has to be set.
 
@@ -182,6 +188,14 @@ def learning() -> tuple[int, int]:
         values.append(_convert(name, os.environ.get(_variable(name), _file().get(name, getattr(Settings, name)))))
         _check_learning(name, values[-1])
     return values[0], values[1]
+
+
+def _raw(name: str, table: Mapping[str, Any]) -> Any:
+    """Return the value of a setting in the environment or in the file, None if it has none."""
+    raw = os.environ.get(_variable(name), table.get(name))
+    if name == "catalogue" and isinstance(raw, str) and _variable(name) not in os.environ:
+        return [raw]  # one catalogue, as in files of earlier releases: its path may have a comma
+    return raw
 
 
 def _check_learning(name: str, value: int) -> None:

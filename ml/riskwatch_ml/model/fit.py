@@ -141,6 +141,7 @@ def _document(
     baselines = training_set.baselines
     return {
         "schema": SCHEMA,
+        "resource_kind": catalogue.kind,
         "family": recipe.family,
         "period_s": recipe.period_s,
         "features": list(catalogue.names),

@@ -8,6 +8,9 @@ from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
+    from riskwatch_ml.artifact.parts import Part
+    from riskwatch_ml.schema.catalogue import Catalogue
+    from riskwatch_ml.selection.handoff import ChampionVersion
     from riskwatch_ml.storage.bucket import Store
 
 
@@ -31,3 +34,15 @@ def artifact(store: Store, *, version: str, checksum: str, s3_key: str) -> bytes
         f"the artifact of the champion, version {version}, is neither under artifacts/ nor {s3_key}: "
         "restore it from the bucket's versions, or promote another model"
     )
+
+
+def part(store: Store, champion: ChampionVersion, metrics: Catalogue, first: str) -> Part:
+    """Return the part of the champion for a kind; `first` is the first kind of the installation.
+
+    Raises MissingArtifactError as `artifact` does, ArtifactError if the artifact is damaged or of another version of
+    Riskwatch, and KeyError if it has no such part.
+    """
+    from riskwatch_ml.artifact import archive, parts
+
+    zip_bytes = artifact(store, version=champion["version"], checksum=champion["digest"], s3_key=champion["s3_key"])
+    return parts.split(*archive.unpack(zip_bytes), first)[metrics.kind]

@@ -45,7 +45,8 @@ class LedgerEntry(TypedDict, total=False):
     """One decision; only entries that were read have their `key`.
 
     `at` is its time (ISO 8601, UTC). `version` is the version in MLflow, `function_version` the Lambda version that has
-    the alias from then on. `by` is the user or policy that approved it, `golden` the outcome of the self-test.
+    the alias from then on. `by` is the user or policy that approved it, `golden` the outcome of the self-test. In an
+    installation with several kinds, `kinds` has the model id of each part, and `resource_kinds` the promoted kinds.
     """
 
     key: str
@@ -67,6 +68,8 @@ class LedgerEntry(TypedDict, total=False):
     model_id: str
     golden: GoldenOutcome
     reason: str
+    kinds: dict[str, str]
+    resource_kinds: list[str]
 
 
 def write(store: Store, entry: Mapping[str, object]) -> str:

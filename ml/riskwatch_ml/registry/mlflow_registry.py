@@ -11,9 +11,10 @@ in a mode for language models unless the link selects another: use `experiment_u
 
 from __future__ import annotations
 
+import json
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,18 @@ from typing import TYPE_CHECKING, Any
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.core import clock
 from riskwatch_ml.registry.mlflow_client import TrackingError, as_curves, as_metrics, connect, experiment_id, log
+from riskwatch_ml.registry.registered import (
+    DECISION,
+    DIGEST,
+    FAMILY,
+    KEY,
+    KIND,
+    KINDS,
+    MODEL_ID,
+    TRAINING,
+    described_families,
+    from_version,
+)
 from riskwatch_ml.selection import comparison
 
 if TYPE_CHECKING:
@@ -29,37 +42,16 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from riskwatch_ml.core.settings import Settings
+    from riskwatch_ml.registry.registered import Registered, RegisteredPart
+    from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.selection.candidate import Candidate
     from riskwatch_ml.selection.handoff import RankedCandidate, Winner
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 
-_TRAINING, _FAMILY, _DIGEST, _KEY = "training_id", "family", "digest", "s3_key"
 _ROLE = "riskwatch.role"
 _VETOES = "vetoes"
 MAX_TEXT = 1_000  # characters of a reason: tags are limited, a list of vetoes can be long
-_DECISION = ("kind", "why", "refreshes", "ask")
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A registered version.
-
-    ``digest`` is the SHA-256 of its zip in hexadecimal, ``s3_key`` the key of the zip. ``kind`` is refresh or change,
-    ``why`` the reason for the choice. ``refreshes`` is the digest of the champion that a refresh was made for, ``ask``
-    the reason why even a refresh waits for an approval; both may be empty.
-    """
-
-    version: str
-    digest: str
-    run_id: str
-    training_id: str
-    family: str
-    s3_key: str
-    kind: str = ""
-    why: str = ""
-    refreshes: str = ""
-    ask: str = ""
 
 
 def open_training(settings: Settings, training_id: str, params: Mapping[str, object]) -> str:
@@ -67,11 +59,11 @@ def open_training(settings: Settings, training_id: str, params: Mapping[str, obj
     client = connect(settings)
     experiment = experiment_id(client, settings.experiment)
     runs = client.search_runs(
-        [experiment], f"tags.{_TRAINING} = '{training_id}' and tags.`{_ROLE}` = 'training'", max_results=1
+        [experiment], f"tags.{TRAINING} = '{training_id}' and tags.`{_ROLE}` = 'training'", max_results=1
     )
     if runs:
         return str(runs[0].info.run_id)
-    tags = {_TRAINING: training_id, _ROLE: "training"}
+    tags = {TRAINING: training_id, _ROLE: "training"}
     run = client.create_run(experiment, run_name=f"training {training_id}", tags=tags)
     log(client, run.info.run_id, params=params)
     return str(run.info.run_id)
@@ -87,14 +79,14 @@ def log_candidate(settings: Settings, parent_run_id: str, candidate: Candidate, 
 
     client = connect(settings)
     parent = client.get_run(parent_run_id)
-    for old in _children(client, parent, f" and tags.{_FAMILY} = '{candidate.family}'"):
+    for old in _children(client, parent, f" and tags.{FAMILY} = '{candidate.family}'"):
         client.delete_run(old.info.run_id)
     tags = {
         "mlflow.parentRunId": parent_run_id,
-        _TRAINING: parent.data.tags.get(_TRAINING, ""),
+        TRAINING: parent.data.tags.get(TRAINING, ""),
         _ROLE: "candidate",
-        _FAMILY: candidate.family,
-        _DIGEST: archive.checksum(zip_bytes),
+        FAMILY: candidate.family,
+        DIGEST: archive.checksum(zip_bytes),
     }
     # Without a start time MLflow would show the duration of the logging, not of the fit.
     start = clock.epoch_ms(clock.now()) - round(1000 * candidate.figures.get("fit_seconds", 0.0))
@@ -117,11 +109,12 @@ def register(
     ranking: Sequence[RankedCandidate],
     winner: Winner,
     zip_bytes: bytes,
+    metrics: Catalogue,
 ) -> str:
-    """Register the winner of a training as challenger and return the version.
+    """Register the winner of a training as challenger of its kind and return the version.
 
     This ends the run of the training. ``ranking`` has all candidates, best first; ``winner`` is one of them, with the
-    decision. ``zip_bytes`` is its artifact.
+    decision. ``zip_bytes`` is its artifact, ``metrics`` the catalogue of its kind.
 
     Raises TrackingError if the digest of the artifact is not that of ``winner``.
     """
@@ -137,17 +130,49 @@ def register(
         # The version gets all tags at its creation, so that no reader sees it without its digest.
         uri = _log_model(settings, parent_run_id, zip_bytes)
         tags = {
-            _DIGEST: digest,
-            _KEY: str(winner["s3_key"]),
-            _TRAINING: training_id,
-            _FAMILY: str(winner["family"]),
+            DIGEST: digest,
+            KEY: str(winner["s3_key"]),
+            TRAINING: training_id,
+            FAMILY: str(winner["family"]),
+            KIND: metrics.kind,
+            MODEL_ID: str(winner.get("model_id", "")),
             "candidate_run_id": str(winner["run_id"]),
             **{name: text[:MAX_TEXT] for name, text in _decision(winner).items()},
         }
-        registered = _create_version(client, settings.model_name, uri, parent_run_id, tags, ranking, winner)
-    client.set_registered_model_alias(settings.model_name, CHALLENGER, registered)
+        described = comparison.describe(ranking, winner)
+        registered = _create_version(client, settings.model_name, uri, parent_run_id, tags, described)
+    client.set_registered_model_alias(settings.model_name, _challenger_alias(metrics), registered)
     close_training(settings, parent_run_id, ranking, winner)
     return registered
+
+
+def register_assembled(
+    settings: Settings, candidate: Registered, zip_bytes: bytes, s3_key: str, kinds: Mapping[str, RegisteredPart]
+) -> Registered:
+    """Register the artifact of a release with parts for several kinds and return the version.
+
+    ``candidate`` gives run, training and decision, ``s3_key`` is the key of the artifact, ``kinds`` are its parts by
+    kind. An artifact that this release has registered before keeps its version.
+    """
+    client = connect(settings)
+    digest = archive.checksum(zip_bytes)
+    version = _registered_before(client, settings.model_name, candidate.training_id, digest)
+    family = described_families(kinds)
+    if version is None:
+        tags = {
+            DIGEST: digest,
+            KEY: s3_key,
+            TRAINING: candidate.training_id,
+            FAMILY: family,
+            KINDS: json.dumps({kind: part._asdict() for kind, part in kinds.items()}),
+            **{name: text for name in ("kind", "why") if (text := getattr(candidate, name)[:MAX_TEXT])},
+        }
+        uri = _log_model(settings, candidate.run_id, zip_bytes)
+        described = f"Assembled for a release: {family}."
+        version = _create_version(client, settings.model_name, uri, candidate.run_id, tags, described)
+    return replace(
+        candidate, version=version, digest=digest, family=family, s3_key=s3_key, resource_kind="", kinds=dict(kinds)
+    )
 
 
 def close_training(
@@ -181,12 +206,12 @@ def close_training(
 def _decision(winner: Winner) -> dict[str, str]:
     """Return the fields of the decision that are not empty."""
     fields = (winner.get("kind"), winner.get("why"), winner.get("refreshes"), winner.get("ask"))
-    return {name: str(value) for name, value in zip(_DECISION, fields, strict=True) if value}
+    return {name: str(value) for name, value in zip(DECISION, fields, strict=True) if value}
 
 
-def challenger(settings: Settings) -> Registered | None:
-    """Return the version that waits for its promotion, or None."""
-    return _by_alias(settings, CHALLENGER)
+def challenger(settings: Settings, metrics: Catalogue) -> Registered | None:
+    """Return the version that waits for its promotion as the model of a kind, or None."""
+    return _by_alias(settings, _challenger_alias(metrics))
 
 
 def champion(settings: Settings) -> Registered | None:
@@ -196,9 +221,9 @@ def champion(settings: Settings) -> Registered | None:
 
 def by_checksum(settings: Settings, checksum: str) -> Registered | None:
     """Return the newest version with an artifact, by its SHA-256 in hexadecimal, or None."""
-    condition = f"name = '{settings.model_name}' and tags.{_DIGEST} = '{checksum}'"
+    condition = f"name = '{settings.model_name}' and tags.{DIGEST} = '{checksum}'"
     versions = connect(settings).search_model_versions(condition)
-    return _registered(settings, max(versions, key=lambda version: int(version.version))) if versions else None
+    return from_version(settings, max(versions, key=lambda version: int(version.version))) if versions else None
 
 
 def set_champion(settings: Settings, version: str) -> None:
@@ -221,6 +246,10 @@ def version_url(settings: Settings, version: str) -> str:
     """
     base = settings.mlflow_uri.rstrip("/")
     return f"{base}/#/models/{settings.model_name}/versions/{version}?workflowType=machine_learning"
+
+
+def _challenger_alias(metrics: Catalogue) -> str:
+    return CHALLENGER if metrics.is_first else f"{CHALLENGER}-{metrics.kind}"
 
 
 def _children(client: MlflowClient, parent: Any, further: str = "") -> Iterable[Any]:
@@ -270,8 +299,7 @@ def _create_version(
     uri: str,
     parent_run_id: str,
     tags: dict[str, str],
-    ranking: Sequence[RankedCandidate],
-    winner: Winner,
+    description: str,
 ) -> str:
     from mlflow.exceptions import MlflowException
 
@@ -289,15 +317,15 @@ def _create_version(
         location,
         run_id=parent_run_id,
         tags=tags,
-        description=comparison.describe(ranking, winner),
+        description=description,
         model_id=model_id,
     )
     return str(created.version)
 
 
 def _registered_before(client: MlflowClient, name: str, training_id: str, digest: str) -> str | None:
-    condition = f"name = '{name}' and tags.{_TRAINING} = '{training_id}'"
-    versions = [v for v in client.search_model_versions(condition) if v.tags.get(_DIGEST) == digest]
+    condition = f"name = '{name}' and tags.{TRAINING} = '{training_id}'"
+    versions = [v for v in client.search_model_versions(condition) if v.tags.get(DIGEST) == digest]
     return str(max(versions, key=lambda v: int(v.version)).version) if versions else None
 
 
@@ -312,18 +340,4 @@ def _by_alias(settings: Settings, alias: str) -> Registered | None:
         if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
             return None
         raise
-    return _registered(settings, version, f", alias {alias!r}")
-
-
-def _registered(settings: Settings, version: Any, alias: str = "") -> Registered:
-    tags = version.tags
-    missing = [tag for tag in (_DIGEST, _TRAINING, _FAMILY, _KEY) if not tags.get(tag)]
-    if missing:
-        raise TrackingError(
-            f"version {version.version} of {settings.model_name!r}{alias}, has no tag {', '.join(missing)}: "
-            "it was not registered by a training; point the alias to a version that was"
-        )
-    decision = {name: tags.get(name, "") for name in _DECISION}
-    return Registered(
-        str(version.version), tags[_DIGEST], str(version.run_id), tags[_TRAINING], tags[_FAMILY], tags[_KEY], **decision
-    )
+    return from_version(settings, version, f", alias {alias!r}")

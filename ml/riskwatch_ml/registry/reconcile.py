@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.core.errors import UserInputError
-from riskwatch_ml.registry import champion, ledger, mlflow_registry, release
+from riskwatch_ml.registry import assembly, champion, ledger, mlflow_registry, release
+from riskwatch_ml.registry.registered import Registered
+from riskwatch_ml.schema import catalogue
 from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
@@ -14,14 +16,13 @@ if TYPE_CHECKING:
 
     from riskwatch_ml.core.settings import Settings
     from riskwatch_ml.registry.ledger import LedgerEntry
-    from riskwatch_ml.registry.mlflow_registry import Registered
     from riskwatch_ml.registry.release import SelfTest
     from riskwatch_ml.registry.serving import Serving
     from riskwatch_ml.selection.handoff import Winner
     from riskwatch_ml.storage.bucket import Store
 
 # What a new entry takes over from the entry that put the same artifact into service.
-_KEPT = ("digest", "version", "family", "training_id", "figures", "kind", "why", "code_sha256")
+_KEPT = ("digest", "version", "family", "training_id", "figures", "kind", "why", "code_sha256", "kinds")
 
 
 class ReconcileError(UserInputError):
@@ -127,6 +128,11 @@ def _register_again(settings: Settings, entry: LedgerEntry, zip_bytes: bytes) ->
     checksum = archive.checksum(zip_bytes)
     training_id = entry.get("training_id", "")
     run_id = mlflow_registry.open_training(settings, training_id, {"registered again": checksum})
+    metrics = catalogue.load_all(settings.catalogue)[0]
+    kinds = assembly.registered_parts(zip_bytes, metrics.kind)
+    if len(kinds) > 1:
+        lost = Registered("", checksum, run_id, training_id, entry.get("family", ""), keys.artifact(checksum))
+        return mlflow_registry.register_assembled(settings, lost, zip_bytes, lost.s3_key, kinds)
     winner: Winner = {
         "family": entry.get("family", ""),
         "training_id": training_id,
@@ -144,8 +150,8 @@ def _register_again(settings: Settings, entry: LedgerEntry, zip_bytes: bytes) ->
         "refreshes": "",
         "ask": "",
     }
-    version = mlflow_registry.register(settings, run_id, training_id, [winner], winner, zip_bytes)
-    return mlflow_registry.Registered(version, checksum, run_id, training_id, winner["family"], winner["s3_key"])
+    version = mlflow_registry.register(settings, run_id, training_id, [winner], winner, zip_bytes, metrics)
+    return Registered(version, checksum, run_id, training_id, winner["family"], winner["s3_key"])
 
 
 def _write(

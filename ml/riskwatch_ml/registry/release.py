@@ -64,7 +64,7 @@ class GoldenOutcome(TypedDict):
 
 
 class SelfTest(TypedDict):
-    """The answer of a Lambda version to a self-test."""
+    """The answer of a Lambda version to a self-test; `model_id` is the id of the first part."""
 
     model_id: str
     golden: GoldenOutcome
@@ -114,7 +114,7 @@ def promote(
     ReleaseConflictError
         Another user deployed at the same time. The alias points to that user's version.
     """
-    model_id = _model_id(zip_bytes)
+    model_id, *further = _model_ids(zip_bytes)
     checksum, code_sha256 = artifact.checksum(zip_bytes), artifact.code_sha256(zip_bytes)
 
     with translate_lambda_errors(function, alias):
@@ -124,12 +124,12 @@ def promote(
             raise _moved_meanwhile(function, alias, current, only_from)
         serving = lambda_client.get_function_configuration(FunctionName=function, Qualifier=current)
         if current != "$LATEST" and serving["CodeSha256"] == code_sha256:
-            selftest = _selftest(lambda_client, function, current, model_id)
+            selftest = _selftest(lambda_client, function, current, [model_id, *further])
             return Release(current, checksum, code_sha256, _before(held), selftest, moved=False)
 
         _upload(lambda_client, function, zip_bytes, code_sha256)
         version = _publish(lambda_client, function, code_sha256, f"{model_id}; approved by {approved_by}")
-        selftest = _selftest(lambda_client, function, version, model_id)
+        selftest = _selftest(lambda_client, function, version, [model_id, *further])
         # The revision id was read first: if another user has moved the alias since then, Lambda refuses this call.
         lambda_client.update_alias(
             FunctionName=function,
@@ -199,7 +199,7 @@ def selftest(lambda_client: Any, function: str, version: str, zip_bytes: bytes) 
                 f"version {version} of {function!r} runs another artifact than {artifact.checksum(zip_bytes)[:12]}: "
                 "the function was created again. Promote the artifact again."
             )
-        return _selftest(lambda_client, function, version, _model_id(zip_bytes))
+        return _selftest(lambda_client, function, version, _model_ids(zip_bytes))
 
 
 def _moved_meanwhile(function: str, alias: str, current: str, expected: str) -> ReleaseConflictError:
@@ -209,18 +209,25 @@ def _moved_meanwhile(function: str, alias: str, current: str, expected: str) -> 
     )
 
 
-def _model_id(zip_bytes: bytes) -> str:
+def _model_ids(zip_bytes: bytes) -> list[str]:
+    """Return the model ids of the parts of an artifact, that of the first part first."""
     if len(zip_bytes) > MAX_ZIP_BYTES:
         raise ReleaseError(
             f"the artifact has {len(zip_bytes)} bytes; Lambda takes at most {MAX_ZIP_BYTES} in a request"
         )
     try:
         with zipfile.ZipFile(io.BytesIO(zip_bytes)) as archive:
-            return str(json.loads(archive.read("model/model.json"))["model_id"])
+            return _ids(json.loads(archive.read("model/model.json")))
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
         raise ReleaseError(
             f"this is not an artifact (no readable model/model.json with a model_id): {error}"
         ) from error
+
+
+def _ids(whole: Mapping[str, Any]) -> list[str]:
+    """Return the model ids in a document or in the answer to a self-test: the first part, then the kinds in order."""
+    first, further = whole["model_id"], whole.get("kinds", {})
+    return [str(first), *(str(further[kind]["model_id"]) for kind in sorted(further))]
 
 
 def _before(held: Mapping[str, Any]) -> str:
@@ -279,10 +286,10 @@ def _publish(client: Any, function: str, code_sha256: str, description: str) -> 
     return version
 
 
-def _selftest(client: Any, function: str, version: str, model_id: str) -> SelfTest:
+def _selftest(client: Any, function: str, version: str, expected: list[str]) -> SelfTest:
     response = client.invoke(FunctionName=function, Qualifier=version, Payload=b'{"selftest":{}}')
     text = response["Payload"].read().decode("utf-8", "replace")
-    problem = _problem(response.get("FunctionError"), text, model_id)
+    problem = _problem(response.get("FunctionError"), text, expected)
     if problem:
         raise ReleaseError(
             f"version {version} of {function!r} failed its self-test: {problem}. "
@@ -291,17 +298,17 @@ def _selftest(client: Any, function: str, version: str, model_id: str) -> SelfTe
     return cast("SelfTest", json.loads(text))
 
 
-def _problem(function_error: str | None, text: str, model_id: str) -> str | None:
-    """Return what is wrong with the answer to a self-test, or None."""
+def _problem(function_error: str | None, text: str, expected: list[str]) -> str | None:
+    """Return what is wrong with the answer to a self-test of the parts with the expected ids, or None."""
     if function_error:
         return f"it raised ({function_error}): {text[:500]}"
     try:
         answer = json.loads(text)
-        running, rows, differences = answer["model_id"], answer["golden"]["rows"], answer["golden"]["differences"]
+        running, rows, differences = _ids(answer), answer["golden"]["rows"], answer["golden"]["differences"]
     except (ValueError, KeyError, TypeError):
         return f"it answered {text[:200]!r}"
-    if running != model_id:
-        return f"it runs model {running!r}, not {model_id!r}"
+    if running != expected:
+        return f"it runs model {', '.join(running)}, not {', '.join(expected)}"
     if not isinstance(rows, int) or rows < 1:
         return f"it scored {rows!r} golden rows"
     if differences != 0:

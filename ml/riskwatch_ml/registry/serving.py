@@ -18,7 +18,7 @@ from riskwatch_ml.storage import keys
 if TYPE_CHECKING:
     from riskwatch_ml.core.settings import Settings
     from riskwatch_ml.registry.ledger import LedgerEntry
-    from riskwatch_ml.registry.mlflow_registry import Registered
+    from riskwatch_ml.registry.registered import Registered
     from riskwatch_ml.storage.bucket import Store
 
 PLACEHOLDER, ALIAS, LEDGER, CHAMPION = "placeholder", "alias", "ledger", "champion"

@@ -179,6 +179,18 @@ def of_instance(instance_id: str, catalogues: Sequence[Catalogue]) -> Catalogue:
     return catalogues[0]
 
 
+def of_kind(kind: str, catalogues: Sequence[Catalogue]) -> Catalogue:
+    """Return the catalogue of a kind, that of the first kind for an empty text.
+
+    Raises CatalogueError if the installation does not have the kind.
+    """
+    found = next((catalogue for catalogue in catalogues if kind in ("", catalogue.kind)), None)
+    if found is None:
+        known = ", ".join(catalogue.kind for catalogue in catalogues)
+        raise CatalogueError(f"the kind {kind!r} is none of this installation: use one of {known}")
+    return found
+
+
 def names_of_kind(names: Iterable[str], metrics: Catalogue, catalogues: Sequence[Catalogue]) -> set[str]:
     """Return the ids among `names` that are of a kind."""
     return {name for name in names if of_instance(name, catalogues).kind == metrics.kind}

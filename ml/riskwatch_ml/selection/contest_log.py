@@ -51,12 +51,14 @@ class ContestEntry(TypedDict):
 
 
 def read(store: Store, training_id: str, champion: str | None, dag_run: str) -> ContestState:
-    """Return the state of the contests before a training.
+    """Return the state of the contests of its kind before a training.
 
     Documents of the same DAG run do not count: an earlier try may have written one, or an earlier training of a run
     that was cleared after its end.
     """
-    before = sorted(key for key in store.keys(keys.CONTESTS) if key < keys.contest(training_id))
+    kind = keys.training_kind(training_id)
+    of_kind = (key for key in store.keys(keys.CONTESTS) if keys.training_kind(keys.contest_training(key)) == kind)
+    before = sorted(key for key in of_kind if key < keys.contest(training_id))
     entries = (store.get_state(key, _entry) for key in reversed(before))
     newest = next((entry for entry in entries if entry and entry["dag_run"] != dag_run), None)
     if newest is None:

@@ -7,7 +7,7 @@ listed and accepted: an autoscaled fleet changes daily.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from riskwatch_ml.artifact import archive
@@ -17,8 +17,10 @@ from riskwatch_ml.features.baselines import suffices
 from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
 
+    from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.storage.bucket import Store
 
 RECENT = timedelta(hours=24)  # an instance with a row in this time reports
@@ -105,37 +107,42 @@ def learnable_until(training_id: str, now: datetime) -> datetime:
     for its release is compared with what a daily refresh would know.
     """
     try:
-        began = datetime.strptime(training_id, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        began = keys.training_started(training_id)
     except ValueError:
         return now - RECENT
     return max(began - SETTLED, now - RECENT)
 
 
-def read_seen(store: Store, start: datetime, end: datetime) -> dict[str, Seen]:
-    """Return the validated rows of [start, end), both aware, by instance."""
+def read_seen(store: Store, kinds: Sequence[Catalogue], start: datetime, end: datetime) -> dict[str, Seen]:
+    """Return the validated rows of some kinds in [start, end), both aware, by instance."""
     seen: dict[str, Seen] = {}
     while start < end:
         stop = min(start + _READ, end)
-        rows = store.read_hours(keys.VALIDATED, start, stop, columns=(), damaged=[])
-        by_instance = rows.groupby("instance_id")["timestamp"].agg(["size", "min", "max"])
-        for name, size, first, last in by_instance.itertuples():
-            first_ms, last_ms = (clock.epoch_ms(moment.to_pydatetime()) for moment in (first, last))
-            before = seen.get(str(name), Seen(0, first_ms, first_ms))
-            seen[str(name)] = Seen(before.rows + int(size), before.first_ms, last_ms)
+        for metrics in kinds:
+            layer = keys.of_kind(keys.VALIDATED, metrics)
+            rows = store.read_hours(layer, start, stop, columns=(), damaged=[])
+            by_instance = rows.groupby("instance_id")["timestamp"].agg(["size", "min", "max"])
+            for name, size, first, last in by_instance.itertuples():
+                first_ms, last_ms = (clock.epoch_ms(moment.to_pydatetime()) for moment in (first, last))
+                before = seen.get(str(name), Seen(0, first_ms, first_ms))
+                seen[str(name)] = Seen(before.rows + int(size), before.first_ms, last_ms)
         start = stop
     return seen
 
 
-def of_artifact(store: Store, zip_bytes: bytes, training_id: str, now: datetime) -> Coverage:
-    """Return the coverage of an artifact at ``now`` (aware), from the validated rows.
+def of_artifact(
+    store: Store, zip_bytes: bytes, training_id: str, now: datetime, kinds: Sequence[Catalogue]
+) -> Coverage:
+    """Return the coverage of an artifact with parts for some kinds at ``now`` (aware), from the validated rows.
 
     Nothing is missing if no instance reports. Raises ArtifactError if the artifact cannot be read.
     """
-    recent = read_seen(store, now - RECENT, now)
+    recent = read_seen(store, kinds, now - RECENT, now)
     if not recent:
         return Coverage()
     until = learnable_until(training_id, now)
-    return compare(archive.known_names(zip_bytes).instances, recent, read_seen(store, until - EARLIER, until))
+    earlier = read_seen(store, kinds, until - EARLIER, until)
+    return compare(archive.known_names(zip_bytes).instances, recent, earlier)
 
 
 def _counted(names: tuple[str, ...]) -> str:

@@ -6,28 +6,24 @@ Times are ISO 8601 in UTC, digests the SHA-256 of an artifact in hexadecimal.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from riskwatch_ml.model.document import NewNormal
 
 
 class ChampionVersion(TypedDict):
-    """The version in service when a training starts.
+    """The version in service when a training starts, and its part for the kind of the training.
 
-    It has the fields of `registry.mlflow_registry.Registered`.
+    `digest` is that of the whole artifact at `s3_key`. `family` and `model_id` are those of the part; a version of an
+    earlier release has no `model_id`.
     """
 
     version: str
     digest: str
-    run_id: str
-    training_id: str
     family: str
+    model_id: NotRequired[str]
     s3_key: str
-    kind: str
-    why: str
-    refreshes: str
-    ask: str
 
 
 class FitPlan(TypedDict):
@@ -52,10 +48,11 @@ class FitPlan(TypedDict):
 class TrainingPlan(FitPlan):
     """The training plan, XCom of the task `prepare`.
 
-    `key` is the S3 key of the training rows, `run_id` the id of the run in MLflow. `until` is the end of the rows,
-    `new_normals` are the open episodes that are learned as normal.
+    `resource_kind` is the kind that is trained. `key` is the S3 key of the training rows, `run_id` the id of the run in
+    MLflow. `until` is the end of the rows, `new_normals` are the open episodes that are learned as normal.
     """
 
+    resource_kind: str
     training_id: str
     run_id: str
     key: str
@@ -126,7 +123,7 @@ class DecisionEntry(TypedDict):
 class Winner(RankedCandidate):
     """The ranked candidate that was chosen, with the decision.
 
-    `refreshes` is the digest of the champion that a refresh was made for, empty for a change. `ask` is the reason why
+    `refreshes` is the id of the model that a refresh was made for, empty for a change. `ask` is the reason why
     even a refresh waits for an approval, empty if it does not wait.
     """
 
@@ -159,9 +156,10 @@ class RankingDocument(DecisionEntry):
 class Challenger(TypedDict):
     """The challenger: XCom of the task `choose` and extra of its asset event.
 
-    `key` is the S3 key of its artifact.
+    `resource_kind` is the kind of its part, `key` the S3 key of its artifact.
     """
 
+    resource_kind: str
     training_id: str
     family: str
     version: str

@@ -19,7 +19,7 @@ Prefixes end with a slash, names of layers do not.
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from riskwatch_lambda import keys as of_the_function
@@ -41,6 +41,7 @@ REPORTED_HEALTH = "health/reported.json"
 INVENTORY, TAGGED = "config/inventory.json", "inventory/"
 CONTESTS, LEDGER, REPORTS, DATA_DOCS = "contests/", "ledger/", "watch/", "docs/validation/"
 
+_STARTED = "%Y%m%dT%H%M%SZ"
 _HOUR = re.compile(r"(?P<layer>.+)/dt=(?P<day>\d{4}-\d{2}-\d{2})/hh=(?P<hour>\d{2})/part-(?P<part>.+)\.parquet")
 
 
@@ -65,6 +66,26 @@ def of_kind(layer: str, metrics: Catalogue) -> str:
 def part_of_kind(part: str, metrics: Catalogue) -> str:
     """Return the name of a part and kind in keys that have no layer; the first kind has the name of the part."""
     return part if metrics.is_first else f"{part}.{metrics.kind}"
+
+
+def training_id(started: datetime, metrics: Catalogue) -> str:
+    """Return the id of a training of a kind, by the time (UTC) at which its run started.
+
+    For example `20261122T033000Z`; the id of a further kind ends with the kind, `20261122T033000Z-rds`. The ids of one
+    kind sort by time.
+    """
+    moment = f"{clock.utc(started):{_STARTED}}"
+    return moment if metrics.is_first else f"{moment}-{metrics.kind}"
+
+
+def training_kind(training: str) -> str:
+    """Return the kind in the id of a training, empty for the first kind."""
+    return training.partition("-")[2]
+
+
+def training_started(training: str) -> datetime:
+    """Return the time (UTC) at which the run of a training started; raises ValueError for another text."""
+    return datetime.strptime(training.partition("-")[0], _STARTED).replace(tzinfo=UTC)
 
 
 def day_prefix(prefix: str, day: datetime) -> str:
@@ -173,6 +194,11 @@ def ranking(training_id: str) -> str:
 def contest(training_id: str) -> str:
     """Return the key of the decision of a contest."""
     return f"{CONTESTS}{training_id}.json"
+
+
+def contest_training(key: str) -> str:
+    """Return the id of the training in the key of a decision."""
+    return key.removeprefix(CONTESTS).removesuffix(".json")
 
 
 def artifact(checksum: str) -> str:

@@ -12,6 +12,7 @@ from riskwatch_airflow import agreement, clients, last_day
 from riskwatch_airflow.assets import CANDIDATE_MODEL, RETRAIN_REQUEST, announce
 from riskwatch_airflow.tasks.train import finite
 from riskwatch_ml.core import clock, settings
+from riskwatch_ml.schema import catalogue
 from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 def choose(context: Context, training: TrainingPlan, trained: Sequence[TrainedFamily | None]) -> Challenger:
-    """Decide what serves next by the policy of `selection.contest`, register it as challenger and announce it.
+    """Decide what serves next by the policy of `selection.contest`, and register it as challenger of its kind.
 
     A family that failed to train is None or absent and does not take part.
 
@@ -75,9 +76,15 @@ def choose(context: Context, training: TrainingPlan, trained: Sequence[TrainedFa
         context["ti"].xcom_push(key=AGAIN, value=f"the guards vetoed the refresh of the champion: {error}")
         raise AirflowSkipException(f"what serves stays, and a contest follows: {error}") from error
     decision = _decide(store, training, Contest(figures, choice, unusable_because=unusable_because))
-    challenger = _register(config, store, training, _ranked(choice, summaries), decision)
-    announce(context, CANDIDATE_MODEL, challenger)
-    return challenger
+    return _register(config, store, training, _ranked(choice, summaries), decision)
+
+
+def tell(context: Context, challengers: Sequence[Challenger | None]) -> None:
+    """Announce the challengers of all kinds with one event, so that one run of promote_model decides on them.
+
+    A kind without a challenger is None or absent.
+    """
+    announce(context, CANDIDATE_MODEL, {"challengers": [challenger for challenger in challengers if challenger]})
 
 
 def request(context: Context) -> RetrainRequest:
@@ -135,12 +142,10 @@ def _ranked(choice: Choice, summaries: Mapping[str, CandidateSummary]) -> list[R
     return rows
 
 
-def _register(
-    config: Settings, store: Store, training: TrainingPlan, ranked: list[RankedCandidate], decision: Decision
-) -> Challenger:
-    """Write the ranking, register the family of the decision as challenger and return it."""
-    from riskwatch_ml.registry import mlflow_registry
-
+def _chosen(
+    config: Settings, store: Store, ranked: Sequence[RankedCandidate], decision: Decision
+) -> tuple[RankedCandidate, bytes]:
+    """Return the candidate of the decision and its artifact; fail if it did not train, or its artifact is gone."""
     row = next((row for row in ranked if row["family"] == decision.family), None)
     if row is None:
         raise AirflowFailException(f"{decision.why}: see the log of its task train, and trigger again with contest")
@@ -150,6 +155,16 @@ def _register(
         raise AirflowFailException(
             f"s3://{config.bucket}/{row['s3_key']} is gone: clear the tasks train to write it again"
         )
+    return row, zip_bytes
+
+
+def _register(
+    config: Settings, store: Store, training: TrainingPlan, ranked: list[RankedCandidate], decision: Decision
+) -> Challenger:
+    """Write the ranking, register the family of the decision as challenger and return it."""
+    from riskwatch_ml.registry import mlflow_registry
+
+    row, zip_bytes = _chosen(config, store, ranked, decision)
     changes, comparison = last_day.compared(config, store, training, zip_bytes)
     ask = "; ".join(filter(None, (_ask(decision, row["figures"]), changes)))
     document: RankingDocument = {
@@ -168,10 +183,16 @@ def _register(
         "refreshes": _refreshes(training, decision),
         "ask": ask,
     }
+    metrics = catalogue.of_kind(training.get("resource_kind", ""), catalogue.load_all(config.catalogue))
     version = mlflow_registry.register(
-        config, training["run_id"], training["training_id"], ranking=ranked, winner=winner, zip_bytes=zip_bytes
+        *(config, training["run_id"], training["training_id"]),
+        ranking=ranked,
+        winner=winner,
+        zip_bytes=zip_bytes,
+        metrics=metrics,
     )
     return {
+        "resource_kind": metrics.kind,
         "training_id": training["training_id"],
         "family": winner["family"],
         "version": version,
@@ -195,10 +216,16 @@ def _ask(decision: Decision, figures: Mapping[str, float]) -> str:
 
 
 def _refreshes(training: TrainingPlan, decision: Decision) -> str:
-    """Return the digest of the model that this one refreshes, or an empty text for a change."""
+    """Return the id of the model that this one refreshes, or an empty text for a change.
+
+    A champion of an earlier release is known by its digest alone.
+    """
     from riskwatch_ml.selection.contest import REFRESH
 
-    return training["champion"]["digest"] if training["champion"] and decision.kind == REFRESH else ""
+    champion = training["champion"]
+    if champion is None or decision.kind != REFRESH:
+        return ""
+    return champion.get("model_id") or champion["digest"]
 
 
 def _figures(summary: CandidateSummary) -> dict[str, float]:

@@ -38,7 +38,7 @@ def test_a_refresh_does_not_undo_a_rollback_by_hand(world):
     # WHEN it is confirmed THEN it serves by all three facts, and the refresh is a change that asks
     world.task(world.run("confirm"), "settle")
     assert (world.read().texts, world.read().serving_champion.version) == ([], "1")
-    assert world.task(world.run(), "decide") == promote.APPROVAL
+    assert world.task(world.run(), "decide") == [promote.APPROVAL]
 
 
 def test_restore_undoes_a_move_by_hand(world):
@@ -155,7 +155,7 @@ def test_a_release_that_was_undone_is_not_done_again_by_clearing_it(world):
     world.use("auto")
     world.installed.register("m-3")
     run = world.run()
-    assert world.task(run, "decide") == promote.RELEASE
+    assert world.task(run, "decide") == [promote.RELEASE]
     world.task(run, "release")
     world.installed.functions.move("3", "by hand")
     world.task(world.run("confirm"), "settle")

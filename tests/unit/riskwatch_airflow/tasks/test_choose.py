@@ -30,7 +30,9 @@ def test_the_best_of_those_that_trained_is_registered(aws, training_run, recorde
     assert recorded["zip_bytes"] == b"ensemble"
     assert [row["family"] for row in recorded["ranking"]] == ["ensemble", "kmeans", "dbscan"]
     assert [bool(row["vetoes"]) for row in recorded["ranking"]] == [False, False, True]
-    assert training_run["outlet_events"][CANDIDATE_MODEL].extra == chosen
+    # AND it is announced together with those of other kinds
+    choose.tell(training_run, [chosen, None])
+    assert training_run["outlet_events"][CANDIDATE_MODEL].extra == {"challengers": [chosen]}
 
 
 def test_nothing_may_serve(aws, training_run, recorded):

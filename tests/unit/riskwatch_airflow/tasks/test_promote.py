@@ -12,7 +12,7 @@ from riskwatch_airflow.assets import LIVE_MODEL
 from riskwatch_airflow.tasks import promote
 from riskwatch_ml.registry import ledger as ledger_module
 from riskwatch_ml.registry import mlflow_registry, release, serving
-from riskwatch_ml.registry.mlflow_registry import Registered
+from riskwatch_ml.registry.registered import Registered
 from riskwatch_ml.registry.release import Release
 from tests.support import runs
 from tests.support.serving import agreeing
@@ -22,6 +22,7 @@ from tests.unit.riskwatch_airflow.conftest import stand_in
 ZIP = b"an artifact"
 DIGEST = hashlib.sha256(ZIP).hexdigest()
 CHALLENGER = Registered("7", DIGEST, "run", "T1", "kmeans", "candidates/T1/kmeans.zip")
+BUNDLES = {"approval": "ec2", "release": "release"}
 CHAMPION = Registered("6", "ab" * 32, "old", "T0", "dbscan", "candidates/T0/dbscan.zip")
 
 
@@ -31,7 +32,7 @@ def registry(aws, monkeypatch):
     aws.store.put_bytes(CHALLENGER.s3_key, ZIP)
     aws.store.put_json("candidates/T1/kmeans.json", {"figures": {"injected_vus_pr": 0.5}})
     aws.released, aws.restored, aws.crowned, aws.moved = [], [], [], True
-    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config: CHALLENGER)
+    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config, metrics: CHALLENGER)
     aws.serving = agreeing(CHAMPION)
     for name in ("read", "read_without_mlflow"):
         stand_in(monkeypatch, serving, name, lambda *given: aws.serving)
@@ -58,8 +59,8 @@ def test_the_mode_names_the_next_task(registry, context, mode, next_task):
     registry.use(promotion=mode)
 
     # WHEN / THEN
-    assert promote.decide(context) == next_task
-    handed = context["ti"].xcom_pull("decide", key="candidate")
+    assert promote.decide(context) == [next_task]
+    (handed,) = context["ti"].xcom_pull("decide", key=BUNDLES[next_task])
     assert (handed["version"], handed["digest"], handed["figures"]) == ("7", DIGEST, {"injected_vus_pr": 0.5})
     assert handed["replaces"] == {"version": "6", "digest": "ab" * 32}
 
@@ -79,30 +80,35 @@ def test_a_refresh_goes_live_without_an_approval_unless_labels_churn(
     # GIVEN
     registry.use(promotion=mode)
     stand_in(
-        monkeypatch, mlflow_registry, "challenger", lambda config: replace(CHALLENGER, refreshes=refreshes, ask=ask)
+        monkeypatch,
+        mlflow_registry,
+        "challenger",
+        lambda config, metrics: replace(CHALLENGER, refreshes=refreshes, ask=ask),
     )
 
     # WHEN / THEN
-    assert promote.decide(context) == next_task
-    assert context["ti"].xcom_pull("decide", key="candidate")["ask"] == ask
+    assert promote.decide(context) == [next_task]
+    assert context["ti"].xcom_pull("decide", key=BUNDLES[next_task])[0]["ask"] == ask
 
 
 @pytest.mark.parametrize("mode", ["approval", "auto"])
 def test_a_refresh_of_a_model_that_was_replaced_meanwhile_asks(registry, context, monkeypatch, mode):
     # GIVEN a refresh that waited behind a change
     registry.use(promotion=mode)
-    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config: replace(CHALLENGER, refreshes="cd" * 32))
+    stand_in(
+        monkeypatch, mlflow_registry, "challenger", lambda config, metrics: replace(CHALLENGER, refreshes="cd" * 32)
+    )
 
     # WHEN / THEN who approves reads that it goes back
-    assert promote.decide(context) == "approval"
-    assert "would replace version 6" in context["ti"].xcom_pull("decide", key="candidate")["ask"]
+    assert promote.decide(context) == ["approval"]
+    assert "would replace version 6" in context["ti"].xcom_pull("decide", key="ec2")[0]["ask"]
 
 
 def test_the_ledger_names_the_policy_that_let_a_refresh_through(registry, context, monkeypatch):
     # GIVEN a refresh in mode approval
     registry.use(promotion="approval")
     refresh = replace(CHALLENGER, kind="refresh", why="kmeans stays", refreshes=CHAMPION.digest)
-    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config: refresh)
+    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config, metrics: refresh)
     promote.decide(context)
 
     # WHEN
@@ -132,7 +138,7 @@ def test_nothing_waits_or_it_serves_already(registry, context, monkeypatch):
     registry.serving = agreeing(CHALLENGER)
     with pytest.raises(AirflowSkipException, match="version 7 is the champion already"):
         promote.decide(context)
-    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config: None)
+    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config, metrics: None)
     with pytest.raises(AirflowSkipException, match="no challenger"):
         promote.decide(context)
 
@@ -146,7 +152,7 @@ def test_an_approved_version_goes_live_under_the_name_of_who_approved(registry, 
     approval["ti"].xcom_push("return_value", operator.execute_complete(approval, event.as_resume_event_payload()))
 
     # WHEN
-    recorded = promote.put_live(context)
+    recorded = promote.put_live(context, "ec2")
 
     # THEN release, artifact, registry, ledger and asset agree
     assert registry.released == [("risk", "live", ZIP, "ada")]
@@ -168,7 +174,7 @@ def test_a_challenger_that_comes_later_does_not_slip_in(registry, context, monke
     # GIVEN a decision on version 7, and version 8 afterwards
     registry.use(promotion="auto")
     promote.decide(context)
-    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config: pytest.fail("looked up again"))
+    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config, metrics: pytest.fail("looked up again"))
 
     # WHEN / THEN
     assert promote.put_live(context)["version"] == "7"
@@ -182,7 +188,7 @@ def test_a_changed_object_is_refused(registry, context):
 
     # WHEN / THEN
     with pytest.raises(AirflowFailException, match="the object was changed"):
-        promote.put_live(context)
+        promote.put_live(context, "ec2")
     assert registry.released == []
 
 
@@ -197,7 +203,7 @@ def test_the_alias_goes_back_when_the_registry_cannot_be_told(registry, context,
 
     # WHEN / THEN
     with pytest.raises(ConnectionError):
-        promote.put_live(context)
+        promote.put_live(context, "ec2")
     assert registry.restored == [(("risk", "live", "3"), {"only_from": "4"})]
     # AND the ledger has both steps, with the reason for the second
     promoted, restored = sorted(ledger(registry), key=lambda entry: entry["action"])
@@ -219,7 +225,7 @@ def test_a_champion_stays_when_its_release_is_cleared_and_a_record_fails(registr
 
     # WHEN the task is tried again, THEN it fails and the alias is left where it is
     with pytest.raises(ConnectionError):
-        promote.put_live(context)
+        promote.put_live(context, "ec2")
     assert registry.restored == []
     assert [entry["action"] for entry in ledger(registry)] == ["promote"] * (step == "set_champion")
 
@@ -230,12 +236,12 @@ def test_a_release_that_died_after_its_entry_writes_no_second_one(registry, cont
     with monkeypatch.context() as dying:
         stand_in(dying, mlflow_registry, "set_champion", _dies)
         with pytest.raises(SystemExit):
-            promote.put_live(context)
+            promote.put_live(context, "ec2")
     assert [entry["action"] for entry in ledger(registry)] == ["promote"]
 
     # WHEN the task is tried again, and finds the alias moved
     registry.moved = False
-    recorded = promote.put_live(context)
+    recorded = promote.put_live(context, "ec2")
 
     # THEN the entry of the first try is the one
     (entry,) = ledger(registry)
@@ -252,8 +258,8 @@ def test_an_artifact_that_served_before_can_serve_again_when_its_candidate_is_de
     promote.decide(context)
     registry.s3.delete_object(Bucket=registry.config.bucket, Key=CHALLENGER.s3_key)
     with pytest.raises(AirflowFailException, match="is gone"):
-        promote.put_live(context)
+        promote.put_live(context, "ec2")
 
     # WHEN / THEN
     registry.store.put_bytes(f"artifacts/{DIGEST}.zip", ZIP)
-    assert promote.put_live(context)["digest"] == DIGEST
+    assert promote.put_live(context, "ec2")["digest"] == DIGEST

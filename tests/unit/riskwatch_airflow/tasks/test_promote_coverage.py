@@ -13,7 +13,7 @@ from riskwatch_ml.artifact import archive
 from riskwatch_ml.core.threads import one_thread
 from riskwatch_ml.model.fit import Recipe
 from riskwatch_ml.registry import ledger, mlflow_registry, release, serving
-from riskwatch_ml.registry.mlflow_registry import Registered
+from riskwatch_ml.registry.registered import Registered
 from riskwatch_ml.registry.release import Release
 from riskwatch_ml.selection.candidate import fit_candidate
 from riskwatch_ml.selection.guards import vetoes
@@ -43,7 +43,7 @@ def taken_over(aws, lab, monkeypatch):
     aws.store.put_bytes(made.s3_key, zip_bytes)
     aws.released, aws.challenger, aws.serving = [], made, agreeing(CHAMPION)
     report(aws.store, FLEET, days=3)
-    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config: aws.challenger)
+    stand_in(monkeypatch, mlflow_registry, "challenger", lambda config, metrics: aws.challenger)
     stand_in(monkeypatch, mlflow_registry, "set_champion", lambda config, version: None)
     stand_in(monkeypatch, mlflow_registry, "version_url", lambda config, version: "http://mlflow")
     for name in ("read", "read_without_mlflow"):
@@ -121,7 +121,7 @@ def test_a_fleet_that_grew_by_a_new_instance_and_lost_one_is_released(taken_over
     report(taken_over.store, ["web-lab-1", "web-new"], days=1 / 24)
 
     # WHEN
-    assert promote.decide(context) == "release"
+    assert promote.decide(context) == ["release"]
     promote.put_live(context)
 
     # THEN the log names both
@@ -139,7 +139,7 @@ def test_an_instance_with_an_episode_does_not_block_the_refresh_that_left_out_it
 
     # WHEN its episode is in the table, THEN it is released, and the log names the instance
     taken_over.in_episode = {"web-slow"}
-    assert promote.decide(context) == "release"
+    assert promote.decide(context) == ["release"]
     assert "1 instance (web-slow) without a baseline after an episode" in caplog.text
 
 
@@ -149,7 +149,7 @@ def test_a_model_that_has_served_before_asks_instead(taken_over, context):
     ledger.write(taken_over.store, entry)
 
     # WHEN promote_model decides in mode auto, THEN a person is asked, with the reason
-    assert promote.decide(context) == promote.APPROVAL
+    assert promote.decide(context) == [promote.APPROVAL]
     candidate = context["ti"].xcom_pull(task_ids="decide", key=promote.CANDIDATE)
     assert "it has no baseline of 12 instances" in candidate["ask"]
 
@@ -162,5 +162,5 @@ def test_an_hour_that_cannot_be_read_does_not_stop_a_release(taken_over, context
     taken_over.store.put_bytes(key, b"PAR1")
 
     # WHEN / THEN
-    assert promote.decide(context) == promote.APPROVAL
+    assert promote.decide(context) == [promote.APPROVAL]
     assert key in caplog.text

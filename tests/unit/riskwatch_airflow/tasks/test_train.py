@@ -1,12 +1,13 @@
 """Tasks prepare and train of train_models: which rows are taken, which families are fitted, and how."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import pandas as pd
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from riskwatch_airflow import champion_model
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_airflow.tasks import train
 from riskwatch_lambda.table import TableError
@@ -200,7 +201,7 @@ def test_a_champion_that_cannot_be_refreshed_is_contested(aws, training_run, rec
     found = train.prepare(training_run)
     assert sorted(found["families"]) == sorted(FIVE)
     assert why in found["why"]
-    assert train._champion_model(aws.store, asdict(CHAMPION), CATALOGUE.names).settings == {}
+    assert champion_model.read(aws.store, champion_model.version(CHAMPION, CATALOGUE), CATALOGUE, "ec2").settings == {}
 
 
 def test_a_vetoed_champion_is_fitted_again_with_settings_of_its_own_choice(aws, training_run, kept, monkeypatch):

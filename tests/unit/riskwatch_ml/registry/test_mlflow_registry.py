@@ -14,6 +14,7 @@ import pytest
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.core.settings import Settings
 from riskwatch_ml.registry import mlflow_registry
+from riskwatch_ml.schema import catalogue
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -118,7 +119,7 @@ def train(settings: Settings, training_id: str, zip_bytes: bytes) -> tuple[str, 
     decision = {"kind": "refresh", "why": "kmeans stays", "refreshes": "ab" * 32, "ask": ""}
     key = f"candidates/{training_id}/kmeans.zip"
     winner = {**ranking[0], **decision, "s3_key": key, "digest": digest_of(zip_bytes)}
-    return parent, mlflow_registry.register(settings, parent, training_id, ranking, winner, zip_bytes)
+    return parent, mlflow_registry.register(settings, parent, training_id, ranking, winner, zip_bytes, catalogue.load())
 
 
 def digest_of(data: bytes) -> str:
@@ -175,13 +176,13 @@ def test_a_retried_candidate_replaces_the_first_attempt(mine, client):
 
 def test_registered_becomes_challenger_and_crowned_becomes_champion(mine, client):
     # GIVEN nothing registered
-    assert mlflow_registry.challenger(mine) is None
+    assert mlflow_registry.challenger(mine, catalogue.load()) is None
     assert mlflow_registry.champion(mine) is None
     # WHEN a training registers its winner
     data = scoring_zip()
     parent, version = train(mine, "t-1", data)
     # THEN it is the challenger, with all that promotion needs; there is no champion yet
-    found = mlflow_registry.challenger(mine)
+    found = mlflow_registry.challenger(mine, catalogue.load())
     assert found == mlflow_registry.Registered(
         version=version,
         digest=digest_of(data),
@@ -213,7 +214,7 @@ def test_registered_becomes_challenger_and_crowned_becomes_champion(mine, client
     assert len(client.search_model_versions(f"name = '{mine.model_name}'")) == 1
     # WHEN the next training registers THEN the champion stays
     assert train(mine, "t-2", scoring_zip("m-2"))[1] != version
-    assert mlflow_registry.challenger(mine).training_id == "t-2"
+    assert mlflow_registry.challenger(mine, catalogue.load()).training_id == "t-2"
     assert mlflow_registry.champion(mine) == found
 
 
@@ -251,8 +252,10 @@ def test_a_zip_that_is_not_the_chosen_one_is_not_registered(mine):
     parent = mlflow_registry.open_training(mine, "t-1", {})
     row = ranked("kmeans", "r", 0.8)
     with pytest.raises(mlflow_registry.TrackingError, match="digest"):
-        mlflow_registry.register(mine, parent, "t-1", [row], {**row, "s3_key": "k", "digest": "0" * 64}, b"zip")
-    assert mlflow_registry.challenger(mine) is None
+        mlflow_registry.register(
+            mine, parent, "t-1", [row], {**row, "s3_key": "k", "digest": "0" * 64}, b"zip", catalogue.load()
+        )
+    assert mlflow_registry.challenger(mine, catalogue.load()) is None
 
 
 def test_a_training_without_a_winner_says_so(mine, client):

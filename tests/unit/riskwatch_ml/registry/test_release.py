@@ -64,7 +64,7 @@ def test_a_retry_after_a_crash_before_the_move_publishes_no_second_version(aws):
         ({"answer": {"golden": {"rows": 0, "differences": 0}}}, "scored 0 golden rows"),
         ({"answer": {"golden": {"rows": 24, "differences": None}}}, "golden rows"),
         ({"answer": {"golden": None}}, "answered"),
-        ({"answer": {"model_id": "m-0"}}, "runs model 'm-0', not 'm-1'"),
+        ({"answer": {"model_id": "m-0"}}, "runs model m-0, not m-1"),
         ({"answer": {"model_id": None}}, "runs model None"),
         ({"error": {"errorMessage": "no module"}}, "it raised.*no module"),
     ],

@@ -7,6 +7,7 @@ import pytest
 
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.artifact.archive import KnownNames
+from riskwatch_ml.schema import catalogue
 from riskwatch_ml.selection import coverage
 from riskwatch_ml.selection.coverage import Coverage, Seen
 from riskwatch_ml.storage.bucket import Store
@@ -87,7 +88,7 @@ def test_rows_that_came_after_the_training_do_not_block_its_release(store, monke
     report(store, ["web-2"], TEN - timedelta(hours=25), TEN)
 
     # WHEN the model is released, THEN web-2 does not block
-    found = coverage.of_artifact(store, artifact_of(monkeypatch, "web-1"), "20261122T070000Z", NOW)
+    found = coverage.of_artifact(store, artifact_of(monkeypatch, "web-1"), "20261122T070000Z", NOW, [catalogue.load()])
     assert found == Coverage(too_new=("web-2",))
 
 
@@ -96,7 +97,7 @@ def test_a_model_that_waited_is_compared_with_what_a_training_of_the_day_before_
     report(store, ["web-2"], TEN - timedelta(hours=50), TEN)
 
     # WHEN it is released now, THEN web-2 is missing
-    found = coverage.of_artifact(store, artifact_of(monkeypatch, "web-1"), "20261119T080730Z", NOW)
+    found = coverage.of_artifact(store, artifact_of(monkeypatch, "web-1"), "20261119T080730Z", NOW, [catalogue.load()])
     assert found == Coverage(missing=("web-2",), left=("web-1",))
 
 
@@ -106,10 +107,10 @@ def test_rows_of_all_sources_count_together_and_only_the_last_day_reports(store,
     report(store, ["web-2"], TEN - timedelta(days=3), TEN)
 
     # WHEN a model of neither is compared, THEN only web-2 is missing
-    found = coverage.of_artifact(store, artifact_of(monkeypatch), "20261122T100000Z", NOW)
+    found = coverage.of_artifact(store, artifact_of(monkeypatch), "20261122T100000Z", NOW, [catalogue.load()])
     assert found == Coverage(missing=("web-2",))
 
 
 def test_without_a_row_in_the_last_day_nothing_is_compared(store):
     # GIVEN an empty bucket, WHEN / THEN even bytes that are no artifact are not read
-    assert coverage.of_artifact(store, b"no zip", "T1", NOW) == Coverage()
+    assert coverage.of_artifact(store, b"no zip", "T1", NOW, [catalogue.load()]) == Coverage()
