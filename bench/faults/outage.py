@@ -24,7 +24,7 @@ AT_ONCE = 2  # of three tasks that the demo runs at a time
 
 def stalled_aws(world: World) -> list[Outcome]:
     """F10: stop the embedded AWS by SIGSTOP while an export, a stream, a release and a compaction run."""
-    digest = release.challenger(world)
+    model_id = release.challenger(world)
     missing = MissingHours.delete(world, *hours_before(world.demo.source.cut, 40, 36))
     airflow = world.airflow
     runs = {"export_metrics": missing.export()}
@@ -52,7 +52,7 @@ def stalled_aws(world: World) -> list[Outcome]:
     for dag, run in runs.items():
         airflow.wait(dag, run, RUN_S)
     seconds = time.monotonic() - resumed
-    different, differ = missing.different(), release.disagreements(world, digest)
+    different, differ = missing.different(), release.disagreements(world, model_id)
     moment = f"{', '.join(names)} running, stopped for {resumed - stopped:.0f} s"
     healing = Healing.NOT if differ else Healing.ITSELF
     message = "; ".join(differ) or f"page: {text}"

@@ -11,9 +11,10 @@ from bench.faults.outcome import Healing, Outcome
 from bench.faults.world import RUN_S, NotHealedError
 from riskwatch_local.services import mlflow_server
 from riskwatch_local.services.supervisor import answers
-from riskwatch_ml.artifact import archive
+from riskwatch_ml.artifact import archive, parts
 from riskwatch_ml.core import aws, clock, settings
 from riskwatch_ml.registry import champion, ledger, mlflow_registry, serving
+from riskwatch_ml.schema import catalogue
 from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ MLFLOW_S = 180.0
 
 
 def challenger(world: World) -> str:
-    """Register the live model under another id as challenger and return its checksum.
+    """Register the live model of the first kind under another id as challenger and return the id.
 
     It labels as the live model does, so a release needs no training.
     """
@@ -38,14 +39,16 @@ def challenger(world: World) -> str:
     if live is None:
         raise NotHealedError("MLflow has no champion")
     served = champion.artifact(store, version=live.version, checksum=live.digest, s3_key=live.s3_key)
-    document, arrays = archive.unpack(served)
-    training_id = f"{clock.now():%Y%m%dT%H%M%SZ}"
-    model_id = f"{training_id}-{live.family}"
+    metrics = catalogue.load_all(config.catalogue)[0]
+    document, arrays = parts.split(*archive.unpack(served), metrics.kind)[metrics.kind]
+    family, trained = str(document["family"]), str(document["training_id"])
+    training_id = keys.training_id(clock.now(), metrics)
+    model_id = f"{training_id}-{family}"
     zip_bytes = archive.pack({**document, "training_id": training_id, "model_id": model_id}, arrays)
-    key = keys.candidate(training_id, live.family)
+    key = keys.candidate(training_id, family)
     digest = archive.checksum(zip_bytes)
     summary = {
-        **store.get_json(keys.candidate_summary(live.s3_key)),
+        **store.get_json(keys.candidate_summary(keys.candidate(trained, family))),
         **{"training_id": training_id, "model_id": model_id, "s3_key": key, "digest": digest},
     }
     store.put_bytes(key, zip_bytes)
@@ -53,8 +56,8 @@ def challenger(world: World) -> str:
     run = mlflow_registry.open_training(config, training_id, {})
     decision = {"vetoes": [], "kind": "change", "why": "a campaign of faults", "refreshes": "", "ask": ""}
     winner = cast("Winner", {**summary, **decision})
-    mlflow_registry.register(config, run, training_id, [winner], winner, zip_bytes)
-    return digest
+    mlflow_registry.register(config, run, training_id, [winner], winner, zip_bytes, metrics)
+    return model_id
 
 
 def _wait_for_mlflow(world: World) -> None:
@@ -69,17 +72,17 @@ def live_version() -> str:
     return str(answer["FunctionVersion"])
 
 
-def disagreements(world: World, digest: str) -> list[str]:
-    """Return how alias, MLflow and ledger differ from each other and from the artifact that was to be released."""
+def disagreements(world: World, model_id: str) -> list[str]:
+    """Return how alias, MLflow and ledger differ from each other and from the model that was to be released."""
     _wait_for_mlflow(world)
     now = serving.read(settings.load(), aws.client("lambda"), world.store)
-    served = now.target.checksum
-    return [*now.texts, *([] if served == digest else [f"the alias serves {served}, not {digest}"])]
+    served = now.model_id
+    return [*now.texts, *([] if served == model_id else [f"the alias serves {served}, not {model_id}"])]
 
 
 def _release(world: World, fault: Callable[[int], None]) -> tuple[str, float, str]:
-    """Promote a challenger and cause a fault right after the alias has moved; return checksum, seconds and run."""
-    digest = challenger(world)
+    """Promote a challenger and cause a fault right after the alias has moved; return model id, seconds and run."""
+    model_id = challenger(world)
     before = live_version()
     run = world.airflow.trigger(PROMOTE)
     pid = world.running_pid(PROMOTE, run, RELEASE, RUN_S)
@@ -87,11 +90,11 @@ def _release(world: World, fault: Callable[[int], None]) -> tuple[str, float, st
     began = time.monotonic()
     fault(pid)
     world.airflow.wait(PROMOTE, run, RUN_S)
-    return digest, time.monotonic() - began, run
+    return model_id, time.monotonic() - began, run
 
 
-def _entries(world: World, digest: str) -> list[str]:
-    return [entry["action"] for entry in reversed(ledger.read(world.store, 20)) if entry["digest"] == digest]
+def _entries(world: World, model_id: str) -> list[str]:
+    return [entry["action"] for entry in reversed(ledger.read(world.store, 20)) if entry.get("model_id") == model_id]
 
 
 def release_task(world: World) -> list[Outcome]:
@@ -100,8 +103,8 @@ def release_task(world: World) -> list[Outcome]:
     def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
-    digest, seconds, run = _release(world, kill)
-    differ, entries = disagreements(world, digest), _entries(world, digest)
+    model_id, seconds, run = _release(world, kill)
+    differ, entries = disagreements(world, model_id), _entries(world, model_id)
     moment = f"right after the alias moved; ledger: {', '.join(entries)}"
     # One promotion, one entry: a second one would say that the model was put into service twice.
     healing = Healing.NOT if differ or entries.count("promote") != 1 else Healing.ITSELF
@@ -117,23 +120,23 @@ def mlflow_in_release(world: World) -> list[Outcome]:
         nonlocal said
         said = world.wait_restarted(world.kill(MLFLOW))
 
-    digest, seconds, _ = _release(world, kill)
-    differ = disagreements(world, digest)
-    moment = f"between alias and registry; ledger: {', '.join(_entries(world, digest))}"
+    model_id, seconds, _ = _release(world, kill)
+    differ = disagreements(world, model_id)
+    moment = f"between alias and registry; ledger: {', '.join(_entries(world, model_id))}"
     healing = Healing.NOT if differ else Healing.RESTART
     return [Outcome("F5 MLflow kill -9", moment, healing, seconds, "; ".join(differ) or said, unit="models")]
 
 
 def mlflow_before_release(world: World) -> list[Outcome]:
     """F6: kill MLflow when the promotion begins to decide."""
-    digest = challenger(world)
+    model_id = challenger(world)
     dead = world.kill(MLFLOW)
     killed = time.monotonic()
     run = world.airflow.trigger(PROMOTE)
     said = world.wait_restarted(dead)
     world.airflow.wait(PROMOTE, run, RUN_S)
     seconds = time.monotonic() - killed
-    differ = disagreements(world, digest)
+    differ = disagreements(world, model_id)
     healing = Healing.NOT if differ else Healing.RESTART
     moment = "the promotion decides"
     return [Outcome("F6 MLflow kill -9", moment, healing, seconds, "; ".join(differ) or said, unit="models")]

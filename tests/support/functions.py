@@ -121,6 +121,8 @@ class Lambda:
         with zipfile.ZipFile(io.BytesIO(self.versions[Qualifier]["code"])) as archive:
             model = json.loads(archive.read("model/model.json"))
         answer = {"model_id": model["model_id"], "golden": {"rows": 24, "differences": 0}, "labels": []}
+        answer["kinds"] = {kind: {"model_id": part["model_id"]} for kind, part in model.get("kinds", {}).items()}
+        model.setdefault("behaviour", {})
         answer |= model["behaviour"].get("answer", {}) | ({"model_id": "another"} if Qualifier in self.fails else {})
         error = {"FunctionError": "Unhandled"} if "error" in model["behaviour"] else {}
         said = model["behaviour"].get("error", answer)

@@ -14,6 +14,8 @@ from tests.support.functions import FUNCTION
 from tests.support.serving import Installation
 from tests.support.trainings import TEN
 
+APPROVED = "release_approved"
+
 
 class Topic:
     """Takes messages."""
@@ -62,9 +64,10 @@ class World:
         self.monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", run.supervisor, raising=False)
         context = runs.context(runs.run(TEN, "manual"), name)
         context["params"] = {"action": run.action}
-        if name == "release_approved":
-            return promote.put_live(context, "ec2")
-        return {"decide": promote.decide, "release": promote.put_live, "settle": promote.settle}[name](context)
+        if name.endswith(APPROVED):
+            return promote.put_live(context, name.removesuffix(APPROVED).rstrip(".") or "ec2")
+        tasks = {"release": promote.put_live, "complete": promote.complete, "settle": promote.settle}
+        return {"decide": promote.decide, **tasks}[name](context)
 
     def promote(self):
         """Decide and release; return the run."""
