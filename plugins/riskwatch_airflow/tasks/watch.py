@@ -189,14 +189,9 @@ def _report(
     moment: datetime, parts: Mapping[str, KindReport], alerts: RecentAlerts, reason: str, findings: list[str]
 ) -> WatchReport:
     first, *further = parts
-    report: WatchReport = {
-        "at": clock.iso(moment),
-        **parts[first],
-        "alerts": alerts,
-        "reason": reason,
-        "findings": findings,
-    }
-    return {**report, "kinds": {kind: parts[kind] for kind in further}} if further else report
+    common = {"at": clock.iso(moment), "alerts": alerts, "reason": reason, "findings": findings}
+    kinds = {"kinds": {kind: parts[kind] for kind in further}} if further else {}
+    return cast("WatchReport", {**parts[first], **common, **kinds})
 
 
 def _summary(key: str, report: WatchReport, wanted: _Wanted, *, names_kinds: bool) -> WatchSummary:
