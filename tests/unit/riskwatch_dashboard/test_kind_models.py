@@ -36,6 +36,23 @@ def test_a_new_promotion_is_seen(store, promote, two_kinds):
     assert (models["rds"].promoted, models["rds"].family) == (datetime(2026, 11, 21, 4, tzinfo=UTC), "")
 
 
+def test_a_promotion_that_was_undone_is_not_that_of_the_model_before(store, promote, two_kinds):
+    # GIVEN a promotion of instances, and a restore of what served before
+    promote("4", 5, model_id="m-9", by="eve", kinds={"ec2": "m-9", "rds": "d-2"}, resource_kinds=["ec2"])
+    promote("3", 6, action="restore")
+
+    # WHEN / THEN
+    assert (shown(store)["ec2"].model_id, shown(store)["ec2"].by) == ("m-1", "bob")
+
+
+def test_what_the_artifact_says_of_another_model_is_not_shown(store, promote, two_kinds):
+    # GIVEN a ledger that names another model for databases than the artifact has
+    promote("3", 5, digest=two_kinds, model_id="m-1", kinds={"ec2": "m-1", "rds": "d-9"}, resource_kinds=["rds"])
+
+    # WHEN / THEN
+    assert [(part.model_id, part.family) for part in shown(store).values()] == [("m-1", "kmeans"), ("d-9", "")]
+
+
 def test_the_model_of_an_earlier_release_was_promoted_for_the_first_kind(store, promote, monkeypatch):
     # GIVEN a promotion of one kind without its name, whose artifact got a part for databases later
     monkeypatch.setattr(served_parts, "_cache", served_parts._Cache())

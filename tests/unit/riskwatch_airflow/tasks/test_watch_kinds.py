@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,13 +17,15 @@ from riskwatch_ml.monitoring import alert_volume
 from riskwatch_ml.registry import serving
 from riskwatch_ml.schema import catalogue
 from riskwatch_ml.storage import keys, labelled_rows
-from tests.support import runs
+from tests.support import kinds, runs, tiny
+from tests.support.labelled import arrive, row
 from tests.support.serving import agreeing
 from tests.support.trainings import CHAMPION
 from tests.unit.riskwatch_airflow.conftest import stand_in
 
 RUN = datetime(2026, 11, 22, 10, 5, tzinfo=UTC)
 EVEN = {"levels": {"Idle": 0.5, "Normal": 0.5}, "unusual": 0.0}
+ARRIVED = "2026-11-22T09:50:00.000Z"
 NORMAL = {"levels": {"Normal": 1.0}, "unusual": 0.0}
 EC2, RDS = catalogue.load_all(("ec2", "rds"))
 
@@ -213,6 +216,35 @@ def test_a_model_of_one_part_asks_for_its_kind_alone(two_kinds, context):
     # THEN
     assert extra["resource_kinds"] == ["ec2"]
     assert "kinds" not in two_kinds.store.get_json(extra["key"])
+
+
+def test_parts_and_rows_are_read_as_they_are_stored(aws, context, monkeypatch):
+    # GIVEN an artifact of two kinds, and rows: of an earlier release, which name no kind, and of both kinds
+    aws.use(catalogue=("ec2", "rds"))
+    changed = {"resource_kind": "ec2", "model_id": "m-1", "reference": NORMAL}
+    document = tiny.document(**changed, kinds={"rds": {**kinds.DOCUMENT, "model_id": "d-1", "reference": EVEN}})
+    arrays = {**tiny.ARRAYS, **{f"rds/{name}": values for name, values in kinds.ARRAYS.items()}}
+    zip_bytes = archive.pack(document, {name: np.array(values, np.float32) for name, values in arrays.items()})
+    aws.store.put_bytes("artifacts/d.zip", zip_bytes)
+    for name in ("read", "read_without_mlflow"):
+        stand_in(monkeypatch, serving, name, lambda *given: agreeing(replace(CHAMPION, digest="d")))
+    arrive(aws.s3, "1", [row("a", 5, ARRIVED, hour=8, model_id="old"), row("a", 10, ARRIVED, hour=8)], hour=9)
+    databases = {"resource_kind": "rds", "model_id": "d-1", "connections": 41.0}
+    arrive(aws.s3, "2", [row("rds/orders", 5, ARRIVED, hour=9, **databases)], hour=9)
+    arrive(aws.s3, "3", [row("a", 5, ARRIVED, hour=9, resource_kind="ec2")], hour=9)
+    labelled_rows.compact(aws.store, RUN)
+    oldest = keys.hour_key(keys.LABELLED_ROWS, RUN.replace(hour=8, minute=0))
+    aws.store.put_frame(oldest, aws.store.get_frame(oldest).drop(columns="resource_kind"))
+    stand_in(monkeypatch, alert_volume, "count", lambda client, table, days, kinds: {"episodes": 0})
+    context["dag_run"] = runs.run(RUN)
+
+    # WHEN
+    report = aws.store.get_json(watch.measure(context)["key"])
+
+    # THEN
+    databases = report["kinds"]["rds"]
+    assert (report["model_id"], report["rows"], databases["model_id"], databases["rows"]) == ("m-1", 2, "d-1", 1)
+    assert databases["distribution"]["reference_levels"]["Idle"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -55,16 +55,16 @@ def test_refused_rows_of_a_kind_stay_with_it(two_kinds, run):
 
 
 def test_an_import_again_without_some_rows_removes_them_from_the_layers_of_the_kind(two_kinds, run):
-    # GIVEN rows of two days
-    days = HEAD + "2025-02-17T00:00:00Z,a,20,40\n2025-02-18T00:00:00Z,a,21,40\n2025-02-19T00:00:00Z,a,22,40\n"
+    # GIVEN rows of three days, too far apart to be validated together
+    days = HEAD + "".join(f"2025-02-{day}T00:00:00Z,a,{day},40\n" for day in (17, 21, 25))
     run("import", days, "--kind", "rds")
 
     # WHEN the file comes again without the day between
-    run("import", "".join(line + "\n" for line in days.splitlines() if "18T" not in line), "--kind", "rds")
+    run("import", "".join(line + "\n" for line in days.splitlines() if "-21T" not in line), "--kind", "rds")
 
     # THEN
-    rows = two_kinds.store.read_hours("validated/kind=rds", DAY[0], datetime(2025, 2, 20, tzinfo=UTC))
-    assert rows["cpu_utilization"].tolist() == [20, 22]
+    rows = two_kinds.store.read_hours("validated/kind=rds", DAY[0], datetime(2025, 2, 26, tzinfo=UTC))
+    assert rows["cpu_utilization"].tolist() == [17, 25]
 
 
 def test_the_first_kind_is_the_default(two_kinds, run):
