@@ -17,12 +17,16 @@ DOC = """
 **Writes** `labelled/rows/` (one row per instance and time; the first verdict counts) and a report under `watch/`.
 **Updates the asset** `retrain_request`, which starts `train_models`, in three cases. First, if two of the last three
 reports, including the newest, show that the mix of levels moved away from the training; this happens at most once a day
-for all models together. Second, at once with the parameter `retrain`. Third, for a refresh of the champion, once for
-each episode that has been open for `new_normal_hours`: the refresh learns it as the new normal of its instance. A model
-with rows for less than 20 hours of the day is not evaluated.
+for all models of a kind together. Second, at once and for all kinds with the parameter `retrain`. Third, for a refresh
+of the champion, once for each episode that has been open for `new_normal_hours`: the refresh learns it as the new
+normal of its instance. A model with rows for less than 20 hours of the day is not evaluated.
+
+With several kinds of resource, each part of the model is measured by itself. The report has the first kind at its top
+level and the others under `kinds`; a request names the kinds that it concerns.
 
 `measure` also compares alias, MLflow and ledger. An alias on the placeholder goes back to the model that the ledger
-names; any other disagreement, and a model that labelled no row of the last 24 hours, is a finding of the report.
+names. Any other disagreement is a finding of the report, and so is a model that labelled no row of the last 24 hours,
+unless no instance of its kind reports and another kind has rows.
 
 **When it is skipped**: no model is in service yet (`measure`), or no retrain is requested (`request_retrain`).
 

@@ -168,10 +168,25 @@ class CompactionCounts(TypedDict):
     unreadable: int
 
 
-class WatchSummary(TypedDict):
+class RequestedKinds(TypedDict):
+    """The kinds of resource that a watch report requests a training for.
+
+    `resource_kinds` are the kinds of the request itself: those to retrain by a contest, or, if no kind needs a contest,
+    those to refresh. `refresh_kinds` are the further kinds for which a refresh is enough, beside a contest of others.
+    Without `resource_kinds` the request is for all kinds of the installation, and without `refresh_kinds` there are no
+    further ones: so are requests of earlier releases, of an operator, and of an installation with one kind.
+    """
+
+    resource_kinds: NotRequired[list[str]]
+    refresh_kinds: NotRequired[list[str]]
+
+
+class WatchSummary(RequestedKinds):
     """The outcome of a watch report, XCom of `watch_model.measure`; `key` is the S3 key of the whole report.
 
-    `refresh` are the episodes for which a refresh is requested, because a training may learn them from now on.
+    `model_id` and `rows` are those of the first part of the model, `findings` those of all parts. `retrain` is true if
+    a contest of any kind is requested. `refresh` are the episodes of all kinds for which a refresh is requested,
+    because a training may learn them from now on.
     """
 
     key: str
@@ -183,15 +198,14 @@ class WatchSummary(TypedDict):
     refresh: NotRequired[list[str]]
 
 
-class RetrainRequest(TypedDict):
+class RetrainRequest(RequestedKinds):
     """Extra of the asset event `retrain_request`; `key` and `model_id` are those of a watch report.
 
-    `kind` is `refresh` if a refresh is enough; without it, the request is for a contest. `resource_kinds` are the kinds
-    to train; without it, all of them.
+    `kind` is `refresh` if a refresh of `resource_kinds` is enough; without it, the request is for a contest of
+    `resource_kinds`, and for a refresh of `refresh_kinds`.
     """
 
     reason: str
     kind: NotRequired[str]
-    resource_kinds: NotRequired[list[str]]
     key: NotRequired[str]
     model_id: NotRequired[str]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from riskwatch_dashboard import formatting
+from riskwatch_dashboard import formatting, kind_models
 from riskwatch_dashboard.filters import EVERYTHING
 from riskwatch_lambda.scoring.labelled_row import CRITICAL, RISKS
 from riskwatch_ml.core import clock
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from riskwatch_dashboard.filters import Filters, Selection
+    from riskwatch_dashboard.kind_models import KindModel
     from riskwatch_ml.storage.bucket import Store
 
 SPAN = timedelta(hours=24)
@@ -36,7 +37,8 @@ class Model:
 
     `version` is the model version in MLflow, `function_version` the version of the Lambda function, `digest` the
     checksum of the artifact, `promoted` a time in UTC, and `by` the user or setting that approved it. With
-    `relative_levels`, its levels are relative to the fleet.
+    `relative_levels`, its levels are relative to the fleet. `kinds` are the models of the kinds if there are several,
+    `promoted_kinds` those that this promotion changed.
     """
 
     family: str
@@ -47,6 +49,17 @@ class Model:
     promoted: datetime
     by: str
     relative_levels: bool = False
+    kinds: tuple[KindModel, ...] = ()
+    promoted_kinds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UnexpectedModel:
+    """The model of the newest row, of a `kind` if there are several, if the ledger says that another one `serves`."""
+
+    model_id: str
+    serves: str
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,14 +190,14 @@ def read(store: Store, now: datetime, selection: Selection = EVERYTHING, first_k
         rows.reset_index(drop=True),
         newest.since,
         newest.complete and start <= requested,
-        model_in_service(store),
+        model_in_service(store, first_kind),
         until,
         selection,
         _last_seen(store) if rows.empty and selection == EVERYTHING else None,
     )
 
 
-def model_in_service(store: Store) -> Model | None:
+def model_in_service(store: Store, first_kind: str | None = None) -> Model | None:
     """Return the model in service by the ledger; None before the first promotion."""
     from riskwatch_ml.registry import ledger
 
@@ -200,20 +213,30 @@ def model_in_service(store: Store) -> Model | None:
         promoted=clock.parse(entry["at"]),
         by=str(entry.get("by", "")),
         relative_levels=(entry.get("figures") or {}).get("relative_levels") == 1,
+        kinds=kind_models.of_entry(store, entry, first_kind),
+        promoted_kinds=kind_models.promoted_kinds(entry),
     )
 
 
-def unexpected_model(reading: RecentRows) -> str | None:
-    """Return the model id of the newest row if the ledger names another model.
+def unexpected_model(reading: RecentRows) -> UnexpectedModel | None:
+    """Return the model of the newest row if the ledger names another model.
 
-    Rows from before the promotion have the id of the model before, so only later ones count. The ledger names the model
-    of the first kind: with several kinds, it must have labelled the newest row of one of them.
+    Rows from before the promotion have the id of the model before, so only later ones count. If the ledger names the
+    model of each kind, the newest row of each must be of that model. Else it names that of the first kind: with several
+    kinds, it must have labelled the newest row of one of them.
     """
-    if reading.rows.empty or reading.model is None or not reading.model.model_id:
+    model = reading.model
+    if reading.rows.empty or model is None or not model.model_id:
         return None
     newest = reading.rows[~reading.rows["resource_kind"].duplicated()]
-    later = newest.loc[newest["timestamp"] > reading.model.promoted, "model_id"]
-    return None if later.empty or (later == reading.model.model_id).any() else str(later.iloc[0])
+    later = newest[newest["timestamp"] > model.promoted]
+    if model.kinds:
+        serving = {entry.kind: entry.model_id for entry in model.kinds}
+        pairs = zip(later["resource_kind"].fillna(model.kinds[0].kind), later["model_id"], strict=True)
+        differing = (UnexpectedModel(by, serving.get(kind, "none"), kind) for kind, by in pairs)
+        return next((found for found in differing if found.model_id != found.serves), None)
+    ids = later["model_id"]
+    return None if ids.empty or (ids == model.model_id).any() else UnexpectedModel(str(ids.iloc[0]), model.model_id)
 
 
 def distribution(reading: RecentRows) -> tuple[Share, ...]:

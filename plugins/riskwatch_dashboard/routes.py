@@ -23,6 +23,7 @@ from riskwatch_ml.core import clock
 if TYPE_CHECKING:
     from riskwatch_dashboard.alert_state import AlertState
     from riskwatch_dashboard.filters import Filters, Selection
+    from riskwatch_dashboard.kind_models import KindModel
     from riskwatch_dashboard.snapshot import Snapshot, Snapshots
 
 _FOLDER = Path(__file__).parent
@@ -187,14 +188,25 @@ def _document(look: Snapshot, filters: Filters) -> RowsDocument:
         "newest_age_s": None if newest is None else round((clock.now() - newest).total_seconds()),
         "distribution": {share.risk: share.count for share in queries.distribution(reading)},
         **_quiet_document(quiet),
-        "model": None
-        if reading.model is None
-        else {**asdict(reading.model), "promoted": clock.iso(reading.model.promoted)},
+        "model": None if reading.model is None else _model_document(reading.model),
         "disagreements": list(look.disagreements),
         "new_instance": None
         if look.new_instance is None
         else {**asdict(look.new_instance), "learnable": clock.iso(look.new_instance.learnable)},
     }
+
+
+def _model_document(model: queries.Model) -> dict[str, object]:
+    """Return the model as JSON; kinds are named only if there are several."""
+    fields = {**asdict(model), "promoted": clock.iso(model.promoted)}
+    if not model.kinds:
+        return {name: value for name, value in fields.items() if name not in ("kinds", "promoted_kinds")}
+    return {**fields, "kinds": [_kind_document(part) for part in model.kinds]}
+
+
+def _kind_document(part: KindModel) -> dict[str, object]:
+    times = {"trained": part.trained, "promoted": part.promoted}
+    return {**asdict(part), **{name: None if at is None else clock.iso(at) for name, at in times.items()}}
 
 
 def _row_document(row: queries.Row) -> dict[str, object]:

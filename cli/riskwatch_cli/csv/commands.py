@@ -38,13 +38,20 @@ _Name = Annotated[
         "the only instance to read.",
     ),
 ]
+_Kind = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="The kind of resource that the file is about, one of those in the setting catalogue (default: the first).",
+    ),
+]
 
 
 @app.command("import")
-def import_csv(csv: _File, instance: _Name = None) -> None:
+def import_csv(csv: _File, instance: _Name = None, kind: _Kind = None) -> None:
     """Import the rows of a CSV file into the bucket and validate them like an export."""
     with report_errors(Path(STATE), "stopped halfway: run the same import again to complete it"):
-        if not _import(csv, instance):
+        if not _import(csv, instance, kind):
             raise typer.Exit(1)
 
 
@@ -59,6 +66,7 @@ def stream_csv(
         typer.Option(min=0.001, help="Multiple of real time: 300 sends five minutes of the file per second."),
     ] = None,
     instance: _Name = None,
+    kind: _Kind = None,
 ) -> None:
     """Send the rows of a CSV file through the stream to the live model.
 
@@ -67,19 +75,20 @@ def stream_csv(
     if rate is not None and speed is not None:
         raise typer.BadParameter("give --rate or --speed, not both")
     with report_errors(Path(STATE), "stopped: the rows sent so far are still labelled"):
-        if not _stream(csv, rate, speed, instance):
+        if not _stream(csv, rate, speed, instance, kind):
             raise typer.Exit(1)
 
 
-def _import(path: Path, instance: str | None) -> bool:
+def _import(path: Path, instance: str | None, kind: str | None) -> bool:
+    from riskwatch_cli.csv import kinds as of_kind
     from riskwatch_ml.core import aws, settings
-    from riskwatch_ml.ingest import csv_reader
     from riskwatch_ml.schema import catalogue
     from riskwatch_ml.storage.bucket import Store
 
     config = settings.load()
-    metrics = catalogue.load_all(config.catalogue)[0]
-    csv_rows = csv_reader.read(path, metrics, instance=instance)
+    kinds = catalogue.load_all(config.catalogue)
+    metrics = of_kind.select(kinds, kind)
+    csv_rows = of_kind.read(path, config, kinds, metrics, instance)
     _announce(path, csv_rows)
     from riskwatch_cli.csv import import_rows
 
@@ -106,31 +115,36 @@ def _import(path: Path, instance: str | None) -> bool:
     return result.validated > 0
 
 
-def _stream(path: Path, rate: float | None, speed: float | None, instance: str | None) -> bool:
+def _stream(path: Path, rate: float | None, speed: float | None, instance: str | None, kind: str | None) -> bool:
+    from riskwatch_cli.csv import kinds as of_kind
     from riskwatch_cli.csv import stream_rows
     from riskwatch_ml.core import aws, settings
-    from riskwatch_ml.ingest import csv_reader
     from riskwatch_ml.schema import catalogue
     from riskwatch_ml.storage import known_instances
     from riskwatch_ml.storage.bucket import Store
     from riskwatch_ml.streaming import live_model, packs
 
     config = settings.load()
-    metrics = catalogue.load_all(config.catalogue)[0]
-    csv_rows = csv_reader.read(path, metrics, instance=instance)
+    kinds = catalogue.load_all(config.catalogue)
+    metrics = of_kind.select(kinds, kind)
+    csv_rows = of_kind.read(path, config, kinds, metrics, instance)
     _announce(path, csv_rows)
     store = Store(aws.client("s3"), config.bucket)
     model = live_model.ask(aws.client("lambda"), config.function, config.alias)
-    features = live_model.select_metrics(metrics, model.features)
+    part = of_kind.live_part(model, kinds, metrics)
+    features = live_model.select_metrics(metrics, part.features)
     selection = stream_rows.select(csv_rows.rows, features)
     if selection.rows.empty:
         print_error(f"{path.name}: no row has a value of {', '.join(features.names)}, which the live model needs")
         return False
     known = known_instances.load(config.inventory, store)
-    packer = packs.Packer(selection.rows, known, model.context_rows, model.max_gap_s, features)
+    packer = packs.Packer(
+        *(selection.rows, known, part.context_rows, part.max_gap_s, features),
+        kind=None if part is model else metrics.kind,
+    )
     keys = stream_rows.row_keys(selection.rows)
     sent, verdicts = _send(config, store, packer, keys, rate, speed)
-    _show_verdicts(len(csv_rows.rows), selection, verdicts, model.model_id)
+    _show_verdicts(len(csv_rows.rows), selection, verdicts, part.model_id)
     if sent != len(keys):
         print_error(f"{sent:,} of {len(keys):,} rows were sent")
     stream_rows.check_complete(keys, verdicts, config.function)

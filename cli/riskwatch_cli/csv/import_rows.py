@@ -1,7 +1,8 @@
 """Import of a CSV file: write the rows to `raw/` and validate them.
 
-All CSV files share one part of each layer. An import replaces the rows that earlier imports wrote for the same
-instances between its first and its last row. It does not change other instances or the rows of the export.
+All CSV files about one kind of resource share one part of each layer of the kind. An import replaces the rows that
+earlier imports wrote for the same instances between its first and its last row. It does not change other instances or
+the rows of the export.
 """
 
 from __future__ import annotations
@@ -60,23 +61,25 @@ def bring_in(
 ) -> Imported:
     """Write metric rows to `raw/` and split them into `validated/` and `quarantine/`.
 
-    `rows` has the columns of the catalogue and at least one row, and may repeat an (instance, time). `period_s` is the
-    period of the rows in seconds. `progress` is called with the number of days done and their total.
+    The layers are those of the kind of the catalogue. `rows` has its columns and at least one row, and may repeat an
+    (instance, time). `period_s` is the period of the rows in seconds. `progress` is called with the number of days done
+    and their total.
     """
+    raw, *results = (keys.of_kind(layer, catalogue) for layer in (keys.RAW, *RESULTS))
     first, last = rows["timestamp"].min(), rows["timestamp"].max()
     instances = set(rows["instance_id"])
-    spans = _spans({*_days(rows["timestamp"]), *_written(store, first, last)})
+    spans = _spans({*_days(rows["timestamp"]), *_written(store, raw, first, last)})
     total = sum((end - start) // _DAY for start, end in spans)
     tally = _Tally()
     done = 0
     for start, end in spans:
         progress(done, total)
         fresh = rows[(rows["timestamp"] >= start) & (rows["timestamp"] < end)]
-        old = store.read_hours(keys.RAW, start, end, part=CSV_PART)
+        old = store.read_hours(raw, start, end, part=CSV_PART)
         replaced = old["instance_id"].isin(instances) & old["timestamp"].between(first, last)
         others = old[~replaced]
         merged = fresh if others.empty else pd.concat([fresh, others], ignore_index=True)
-        store.write_hours(keys.RAW, merged, start, end, CSV_PART)
+        store.write_hours(raw, merged, start, end, CSV_PART)
         if not merged.empty:
             outcome = split_interval(store, catalogue, Interval(start, end, period_s), CSV_PART)
             tally.add(
@@ -86,7 +89,7 @@ def bring_in(
                 )
             )
         else:
-            for layer in RESULTS:
+            for layer in results:
                 store.write_hours(layer, merged, start, end, CSV_PART)
         done += (end - start) // _DAY
     return Imported(
@@ -130,9 +133,9 @@ def _days(stamps: pd.Series) -> Iterable[datetime]:
     return [moment.to_pydatetime() for moment in stamps.dt.floor("D").unique()]
 
 
-def _written(store: Store, first: pd.Timestamp, last: pd.Timestamp) -> Iterable[datetime]:
-    """Return the days from `first` to `last` that have rows of an earlier import."""
-    hours = map(keys.parse_hour, store.keys(keys.hours(keys.RAW)))
+def _written(store: Store, raw: str, first: pd.Timestamp, last: pd.Timestamp) -> Iterable[datetime]:
+    """Return the days from `first` to `last` that have rows of an earlier import in the layer."""
+    hours = map(keys.parse_hour, store.keys(keys.hours(raw)))
     days = {hour.day for hour in hours if hour is not None and hour.part == CSV_PART}
     return [day for day in days if first.floor("D") <= day <= last]
 

@@ -64,7 +64,7 @@ def prepare(context: Context, kind: str = "") -> TrainingPlan:
     training_id = keys.training_id(intervals.started(context), metrics)
     key = keys.training_rows(training_id)
     store.put_frame(key, rows)
-    plan = _plan(context, store, training_id, champion, metrics, kinds[0].kind, _asked(context, requests))
+    plan = _plan(context, store, training_id, champion, metrics, kinds[0].kind, _asked(context, requests, metrics))
     params = {
         **_facts(rows, metrics, config),
         "kind": plan["kind"],
@@ -143,19 +143,27 @@ def _requests(context: Context, metrics: Catalogue) -> list[RetrainRequest]:
     """Return the retrain requests that started the run and concern a kind; skip if all of them concern others."""
     events = (context.get("triggering_asset_events") or {}).get(RETRAIN_REQUEST, [])
     requests = [cast("RetrainRequest", event.extra or {}) for event in events]
-    concerned = [each for each in requests if metrics.kind in each.get("resource_kinds", [metrics.kind])]
+    concerned = [
+        each
+        for each in requests
+        if metrics.kind in {*each.get("resource_kinds", [metrics.kind]), *each.get("refresh_kinds", ())}
+    ]
     if requests and not concerned:
         raise AirflowSkipException(f"the retrain was requested for other kinds than {metrics.kind}")
     return concerned
 
 
-def _asked(context: Context, requests: Sequence[RetrainRequest]) -> str:
-    """Return who requests a contest and why, or an empty text; a request for a refresh requests none."""
+def _asked(context: Context, requests: Sequence[RetrainRequest], metrics: Catalogue) -> str:
+    """Return who requests a contest of a kind and why, or an empty text; a request for a refresh requests none."""
     from riskwatch_ml.selection.contest import REFRESH
 
     if (context.get("params") or {}).get("contest"):
         return "asked for by an operator"
-    reasons = [str(request.get("reason", "")) for request in requests if request.get("kind") != REFRESH]
+    reasons = [
+        str(request.get("reason", ""))
+        for request in requests
+        if request.get("kind") != REFRESH and metrics.kind not in request.get("refresh_kinds", ())
+    ]
     return f"a retrain was requested: {', '.join(filter(None, reasons)) or 'no reason given'}" if reasons else ""
 
 

@@ -1,11 +1,14 @@
-"""Tasks of watch_model: compaction of labelled rows, the report on drift and alert volume, the retrain request."""
+"""Tasks of watch_model: compaction of labelled rows, the report on drift and alert volume, the retrain request.
+
+The report measures each part of the model that serves. In an installation with one kind of resource there is one.
+"""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
@@ -17,6 +20,7 @@ from riskwatch_ml.schema import catalogue
 from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     import pandas as pd
@@ -25,8 +29,9 @@ if TYPE_CHECKING:
     from riskwatch_airflow.handoff import CompactionCounts, RetrainRequest, WatchSummary
     from riskwatch_ml.core.settings import Settings
     from riskwatch_ml.model.document import ModelDocument
-    from riskwatch_ml.monitoring.retrain import WatchReport
+    from riskwatch_ml.monitoring.watch_report import DatedReport, KindReport, RecentAlerts, WatchReport
     from riskwatch_ml.registry.serving import Serving
+    from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.storage.bucket import Store
 
 UNREADABLE = "Riskwatch: labelled rows cannot be read"
@@ -57,71 +62,156 @@ def compact() -> CompactionCounts:
     return cast("CompactionCounts", {**asdict(compacted), "unreadable": len(compacted.unreadable)})
 
 
+class _Wanted(NamedTuple):
+    """The requests of a run: the kinds to retrain, and the episodes to learn as normal by the kind to refresh."""
+
+    retrain: list[str]
+    refresh: dict[str, list[str]]
+
+
 def measure(context: Context) -> WatchSummary:
     """Compare the labels of the last 24 hours with the training of what serves, count alerts; write `watch/`.
 
-    The model is the one behind the alias. Disagreements about what serves, and a model that labelled no row, are
-    findings of the report.
+    The model is the one behind the alias; each of its parts is measured by itself. Disagreements about what serves, and
+    a part that labelled no row although its kind reports, are findings of the report.
 
     The report belongs to the run: a retry, or a run that is cleared later, writes the same report about the same 24
     hours again. It requests a retrain if an operator does, or as `retrain_wanted` decides, and a refresh if an episode
     has been open for `new_normal_hours`. Raises AirflowSkipException if no model is in service.
     """
-    from riskwatch_ml.monitoring import alert_volume, drift, retrain
-    from riskwatch_ml.storage import labelled_rows
+    from riskwatch_ml.monitoring import watch_report
 
     config = settings.load()
-    store = clients.store(config)
+    store, kinds = clients.store(config), catalogue.load_all(config.catalogue)
     serving = agreement.checked(config, store)
-    model = _model(store, serving)
+    models = _models(store, serving, kinds[0].kind)
     moment = intervals.due(context)
     key = keys.report(moment)
-    rows = labelled_rows.recent(store, moment - retrain.SPAN, moment, columns=("level", "unusual", "model_id"))
+    rows = _rows_by_kind(store, moment, list(models))
+    ends = {metrics.kind: store.end_of_rows(keys.of_kind(keys.VALIDATED, metrics), moment) for metrics in kinds}
     # Rows that an earlier model labelled have another reference.
-    model_rows = rows[rows["model_id"] == model["model_id"]]
-    days = [f"{moment - timedelta(days=back):%Y-%m-%d}" for back in (1, 0)]
-    alerts = alert_volume.count(clients.client(config, "dynamodb"), config.table, days)
-    by_hand = bool((context.get("params") or {}).get("retrain"))
-    report: WatchReport = {
-        "at": clock.iso(moment),
-        "model_id": model["model_id"],
-        "rows": len(model_rows),
-        "distribution": drift.report(model_rows, model["reference"]),
-        "alerts": {"days": days, **alerts},
-        "retrain": by_hand,
-        "reason": "asked for by an operator" if by_hand else "label distribution",
-        "findings": [*serving.texts, *_without_rows(serving, model["model_id"], rows["model_id"])],
+    parts = {
+        kind: watch_report.measure(rows[kind][rows[kind]["model_id"] == model["model_id"]], model)
+        for kind, model in models.items()
     }
-    for finding in report["findings"]:
+    findings = [*serving.texts, *_without_rows(serving, parts, rows, _reporting(ends, moment))]
+    for finding in findings:
         _log.warning("%s", finding)
-    others = retrain.other_reports(store, key, moment)
-    if not by_hand:
-        report["retrain"] = retrain.retrain_wanted(report, others)
-    report["to_learn"] = _to_learn(config, store, moment)
+    to_learn = _to_learn(config, kinds, ends, moment)
+    for kind, part in parts.items():
+        part["to_learn"] = to_learn.get(kind, [])
+    by_hand = bool((context.get("params") or {}).get("retrain"))
+    reason = "asked for by an operator" if by_hand else "label distribution"
+    wanted = _decide(clock.iso(moment), parts, watch_report.others(store, key, moment), list(ends), by_hand=by_hand)
+    report = _report(moment, parts, _alerts(config, kinds, moment), reason, findings)
     store.put_json(key, report)
     _log.info("%s: %s", key, report)
-    summary = {name: report[name] for name in ("model_id", "rows", "retrain", "reason", "findings")}
-    return cast("WatchSummary", {"key": key, **summary, "refresh": retrain.new_to_learn(report, others)})
+    return _summary(key, report, wanted, names_kinds=len(kinds) > 1 and not by_hand)
 
 
-def _to_learn(config: Settings, store: Store, moment: datetime) -> list[str]:
-    """Return the open episodes that a training at a time would learn as normal, sorted.
+def _rows_by_kind(store: Store, moment: datetime, kinds: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Return the labelled rows of the last 24 hours by kind; a row without a kind is of the first one."""
+    from riskwatch_ml.monitoring import watch_report
+    from riskwatch_ml.storage import labelled_rows
 
-    A training judges at the end of its rows, and trains the first kind.
+    start = moment - watch_report.SPAN
+    if len(kinds) == 1:
+        return {kinds[0]: labelled_rows.recent(store, start, moment, columns=watch_report.COLUMNS)}
+    rows = labelled_rows.recent(store, start, moment, columns=(*watch_report.COLUMNS, "resource_kind"))
+    names = rows["resource_kind"].fillna(kinds[0])
+    return {kind: rows[names == kind] for kind in kinds}
+
+
+def _alerts(config: Settings, kinds: Sequence[Catalogue], moment: datetime) -> RecentAlerts:
+    from riskwatch_ml.monitoring import alert_volume
+
+    days = [f"{moment - timedelta(days=back):%Y-%m-%d}" for back in (1, 0)]
+    dynamodb = clients.client(config, "dynamodb")
+    volume = alert_volume.count(dynamodb, config.table, days, [metrics.kind for metrics in kinds])
+    return cast("RecentAlerts", {"days": days, **volume})
+
+
+def _reporting(ends: Mapping[str, datetime | None], moment: datetime) -> set[str]:
+    """Return the kinds with validated rows of the last 24 hours."""
+    from riskwatch_ml.monitoring import watch_report
+
+    return {kind for kind, end in ends.items() if end is not None and end > moment - watch_report.SPAN}
+
+
+def _to_learn(
+    config: Settings, kinds: Sequence[Catalogue], ends: Mapping[str, datetime | None], moment: datetime
+) -> dict[str, list[str]]:
+    """Return the open episodes that a training at a time would learn as normal, by kind and sorted.
+
+    A training of a kind judges at the end of the kind's rows, which `ends` has.
     """
     from riskwatch_ml.features.left_out import is_learned
 
-    end = store.end_of_rows(keys.VALIDATED, moment)
-    if end is None:
-        return []
-    kinds, end_ms = catalogue.load_all(config.catalogue), clock.epoch_ms(end)
-    return sorted(
-        episode.episode_id
-        for episode in past_episodes.read(config, moment, moment)
-        if episode.is_open
-        and is_learned(episode, end_ms, config.new_normal_hours)
-        and catalogue.of_instance(episode.instance_id, kinds).is_first
-    )
+    to_learn: dict[str, list[str]] = {}
+    if not any(ends.values()):
+        return to_learn
+    for episode in past_episodes.read(config, moment, moment):
+        kind = catalogue.of_instance(episode.instance_id, kinds).kind
+        end = ends[kind]
+        if episode.is_open and end and is_learned(episode, clock.epoch_ms(end), config.new_normal_hours):
+            to_learn.setdefault(kind, []).append(episode.episode_id)
+    return {kind: sorted(episodes) for kind, episodes in to_learn.items()}
+
+
+def _decide(
+    at: str,
+    parts: Mapping[str, KindReport],
+    earlier: Sequence[WatchReport],
+    trained: Sequence[str],
+    *,
+    by_hand: bool,
+) -> _Wanted:
+    """Decide for each part whether a retrain is requested, note it there, and return what the run requests.
+
+    `earlier` are the reports of other runs, `trained` the kinds of the installation: a part of no such kind cannot be
+    trained, so nothing is requested for it.
+    """
+    from riskwatch_ml.monitoring import retrain, watch_report
+
+    wanted = _Wanted([], {})
+    for position, (kind, part) in enumerate(parts.items()):
+        others = watch_report.of_kind(earlier, kind) if position else earlier
+        dated: DatedReport = {**part, "at": at}
+        part["retrain"] = by_hand or (kind in trained and retrain.retrain_wanted(dated, others))
+        if part["retrain"]:
+            wanted.retrain.append(kind)
+        if episodes := retrain.new_to_learn(dated, others):
+            wanted.refresh[kind] = episodes
+    return wanted
+
+
+def _report(
+    moment: datetime, parts: Mapping[str, KindReport], alerts: RecentAlerts, reason: str, findings: list[str]
+) -> WatchReport:
+    first, *further = parts
+    common = {"at": clock.iso(moment), "alerts": alerts, "reason": reason, "findings": findings}
+    kinds = {"kinds": {kind: parts[kind] for kind in further}} if further else {}
+    return cast("WatchReport", {**parts[first], **common, **kinds})
+
+
+def _summary(key: str, report: WatchReport, wanted: _Wanted, *, names_kinds: bool) -> WatchSummary:
+    """Return the outcome of a report, with the kinds that its request concerns if it names them."""
+    summary: WatchSummary = {
+        "key": key,
+        "model_id": report["model_id"],
+        "rows": report["rows"],
+        "retrain": bool(wanted.retrain),
+        "reason": report["reason"],
+        "findings": report["findings"],
+        "refresh": [name for names in wanted.refresh.values() for name in names],
+    }
+    if not names_kinds or not (wanted.retrain or wanted.refresh):
+        return summary
+    if not wanted.retrain:
+        return {**summary, "resource_kinds": list(wanted.refresh)}
+    summary |= {"reason": f"{report['reason']} of {', '.join(wanted.retrain)}", "resource_kinds": wanted.retrain}
+    beside = [kind for kind in wanted.refresh if kind not in wanted.retrain]
+    return {**summary, "refresh_kinds": beside} if beside else summary
 
 
 def request(context: Context, report: WatchSummary) -> RetrainRequest:
@@ -132,16 +222,24 @@ def request(context: Context, report: WatchSummary) -> RetrainRequest:
     if not report["retrain"] and not to_learn:
         raise AirflowSkipException("no retrain is requested")
     retrain_request: RetrainRequest = {"key": report["key"], "model_id": report["model_id"], "reason": report["reason"]}
+    if "resource_kinds" in report:
+        retrain_request["resource_kinds"] = report["resource_kinds"]
+    if "refresh_kinds" in report:
+        retrain_request["refresh_kinds"] = report["refresh_kinds"]
     if not report["retrain"]:
-        named = some(to_learn, NAMES)
-        retrain_request |= {"kind": REFRESH, "reason": f"open for long enough to be learned as normal: {named}"}
+        of_kinds = f" ({', '.join(report['resource_kinds'])})" if "resource_kinds" in report else ""
+        reason = f"open for long enough to be learned as normal{of_kinds}: {some(to_learn, NAMES)}"
+        retrain_request |= {"kind": REFRESH, "reason": reason}
     announce(context, RETRAIN_REQUEST, retrain_request)
     return retrain_request
 
 
-def _model(store: Store, serving: Serving) -> ModelDocument:
-    """Return the model that serves; skip if there is none, fail if its artifact is gone."""
-    from riskwatch_ml.artifact import archive
+def _models(store: Store, serving: Serving, first: str) -> dict[str, ModelDocument]:
+    """Return the parts of the model that serves by kind; skip if there is none, fail if its artifact is gone.
+
+    A model with one part is that of `first`, the first kind of the installation.
+    """
+    from riskwatch_ml.artifact import archive, parts
     from riskwatch_ml.registry import champion
 
     checksum, registered = serving.target.checksum, serving.serving_champion
@@ -154,17 +252,29 @@ def _model(store: Store, serving: Serving) -> ModelDocument:
         zip_bytes = champion.artifact(store, version=version, checksum=checksum, s3_key=s3_key)
     except champion.MissingArtifactError as error:
         raise AirflowFailException(str(error)) from error
-    document, _ = archive.unpack(zip_bytes)
-    return cast("ModelDocument", document)
+    documents = {kind: part.document for kind, part in parts.split(*archive.unpack(zip_bytes), first).items()}
+    names = documents if len(documents) > 1 else (first,)
+    return cast("dict[str, ModelDocument]", dict(zip(names, documents.values(), strict=True)))
 
 
-def _without_rows(serving: Serving, model_id: str, labelled_by: pd.Series) -> list[str]:
-    """Return the finding that the model that serves has labelled no row, if so."""
-    if (labelled_by == model_id).any():
-        return []
-    others = labelled_by.value_counts()
-    labelled = ", ".join(f"{count} by {other}" for other, count in others.items()) or "none by any other"
-    return [
-        f"nothing was measured: model {model_id}, which serves as function version {serving.target.function_version}, "
-        f"has labelled no row of the last 24 hours ({labelled})"
-    ]
+def _without_rows(
+    serving: Serving, parts: Mapping[str, KindReport], rows: Mapping[str, pd.DataFrame], reporting: set[str]
+) -> list[str]:
+    """Return a finding for each part of the model that has labelled no row, if rows are expected of it.
+
+    A model with one part must have rows. Of several, a part must if another model labelled rows of its kind, or if the
+    kind has validated rows: its instances report. Without any labelled row, the first part must.
+    """
+    is_only, nothing_labelled = len(parts) == 1, all(labelled.empty for labelled in rows.values())
+    texts = []
+    for position, (kind, part) in enumerate(parts.items()):
+        others = rows[kind]["model_id"].value_counts()
+        is_expected = is_only or len(others) or kind in reporting or (nothing_labelled and position == 0)
+        if part["rows"] or not is_expected:
+            continue
+        labelled = ", ".join(f"{count} by {other}" for other, count in others.items()) or "none by any other"
+        texts.append(
+            f"nothing was measured{'' if is_only else f' of {kind}'}: model {part['model_id']}, which serves as "
+            f"function version {serving.target.function_version}, has labelled no row of the last 24 hours ({labelled})"
+        )
+    return texts

@@ -22,6 +22,7 @@ class Function:
     def __init__(self, s3):
         self.s3 = s3
         self.model_id = "m-1"
+        self.kinds = {}
         self.records = []
         self.seen = self.loses = 0
 
@@ -30,6 +31,7 @@ class Function:
         if self.model_id:
             features = ["cpu_utilization", "latency_ms"]
             answer |= {"features": features, "context_rows": 3, "max_gap_s": 1800, "period_s": 300}
+            answer["kinds"] = {kind: {**answer, **part} for kind, part in self.kinds.items()}
         return {"Payload": body(json.dumps(answer).encode())}
 
     def put_records(self, **asked):
@@ -74,7 +76,10 @@ def cloud(monkeypatch, tmp_path):
     config = settings.Settings(
         bucket="bucket", stream="metrics", table="table", function="risk", mlflow_uri="http://mlflow"
     )
-    monkeypatch.setattr(settings, "load", lambda: config)
+    made.use = lambda **changes: monkeypatch.setattr(
+        settings, "load", lambda: settings.Settings(**{**vars(config), **changes})
+    )
+    made.use()
     monkeypatch.chdir(tmp_path)
     return made
 

@@ -6,15 +6,19 @@ import os
 import tempfile
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 # Airflow reads this when it is first imported, which is earlier than any fixture.
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="riskwatch-airflow-"))
 
+from riskwatch_dashboard import kind_models, served_parts
+from riskwatch_ml.artifact import archive
 from riskwatch_ml.core import clock
 from riskwatch_ml.registry import ledger
-from riskwatch_ml.storage import labelled_rows
+from riskwatch_ml.storage import keys, labelled_rows
 from riskwatch_ml.storage.bucket import Store
+from tests.support import kinds, tiny
 from tests.support.bucket import Bucket
 
 NOW = datetime(2026, 11, 22, 12, 2, tzinfo=UTC)
@@ -90,6 +94,29 @@ def promote(store):
         ledger.write(store, {**entry, **more})
 
     return write
+
+
+@pytest.fixture
+def two_kinds(store, promote, monkeypatch):
+    """A model of instances and databases in service: a refresh of databases, after a promotion of both."""
+    monkeypatch.setattr(served_parts, "_cache", served_parts._Cache())
+    monkeypatch.setattr(kind_models, "_cache", kind_models._Cache())
+    refreshed = {"model_id": "d-2", "family": "kmedoids", "trained_at": "2026-11-22T03:30:00.000Z"}
+    zip_bytes = artifact_of_two({"model_id": "m-1", "trained_at": "2026-11-21T03:30:00.000Z"}, refreshed)
+    digest = archive.checksum(zip_bytes)
+    store.put_bytes(keys.artifact(digest), zip_bytes)
+    promote("2", 1, model_id="m-1", by="bob", kinds={"rds": "d-1", "ec2": "m-1"}, resource_kinds=["ec2", "rds"])
+    changes = {"model_id": "m-1", "kinds": {"rds": "d-2", "ec2": "m-1"}, "resource_kinds": ["rds"]}
+    promote("3", 4, digest=digest, **changes)
+    return digest
+
+
+def artifact_of_two(instances, databases):
+    """Return an artifact of the tiny models of two kinds, with some values of their documents replaced."""
+    first = {"resource_kind": "ec2", "level": {**tiny.DOCUMENT["level"], "relative": False}, **instances}
+    document = tiny.document(**first, kinds={"rds": {**kinds.DOCUMENT, **databases}})
+    arrays = {**tiny.ARRAYS, **{f"rds/{name}": values for name, values in kinds.ARRAYS.items()}}
+    return archive.pack(document, {name: np.array(values, np.float32) for name, values in arrays.items()})
 
 
 @pytest.fixture

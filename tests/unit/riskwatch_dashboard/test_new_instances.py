@@ -5,7 +5,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from riskwatch_dashboard import app as app_module
-from riskwatch_dashboard import new_instances, queries
+from riskwatch_dashboard import new_instances, queries, served_parts
 from riskwatch_dashboard.filters import Selection
 from riskwatch_dashboard.snapshot import Snapshot
 from riskwatch_ml.artifact import archive
@@ -21,7 +21,7 @@ def serving(store, promote, monkeypatch):
     digest = archive.checksum(zip_bytes)
     store.put_bytes(keys.artifact(digest), zip_bytes)
     promote("3", 2, digest=digest)
-    monkeypatch.setattr(new_instances, "_cache", new_instances._Cache())
+    monkeypatch.setattr(served_parts, "_cache", served_parts._Cache())
     return digest
 
 
@@ -46,6 +46,22 @@ def test_an_instance_without_a_baseline_is_new_until_it_has_rows_for_one(found, 
     # AND a part of a name, or an instance without rows, is not judged
     assert found("web-9", exact=False) is None
     assert found("web-8") is None
+
+
+@pytest.mark.usefixtures("two_kinds")
+def test_the_role_of_an_instance_is_one_of_the_model_of_its_kind(found, fill, row, at):
+    # GIVEN new databases of roles of which the model of databases, or that of instances, has a baseline
+    rows = [row("rds/new", at(5), role="db"), row("rds/other", at(5), role="web"), row("rds/orders", at(5), role="db")]
+    fill([{**item, "resource_kind": "rds"} for item in rows] + [row("web-9", at(5)), row("web-8", at(5), role="db")])
+
+    # WHEN / THEN
+    assert found("rds/orders") is None
+    assert {name: found(name).role for name in ("rds/new", "rds/other", "web-9", "web-8")} == {
+        "rds/new": "db",
+        "rds/other": "",
+        "web-9": "web",
+        "web-8": "",
+    }
 
 
 def test_without_a_readable_artifact_nothing_is_said(found, fill, row, at, store, serving):

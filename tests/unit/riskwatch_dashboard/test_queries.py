@@ -172,7 +172,7 @@ def test_rows_of_another_model_than_the_ledgers_are_noticed(store, fill, row, pr
     # GIVEN rows that another model labelled after the promotion of m-3
     promote("3", 2)
     fill([row("a", at(5), model_id="m-2")])
-    assert queries.unexpected_model(queries.read(store, NOW)) == "m-2"
+    assert queries.unexpected_model(queries.read(store, NOW)) == queries.UnexpectedModel("m-2", "m-3")
 
     # WHEN the newest is of the ledger's model THEN older rows do not matter
     fill([row("a", at(0), model_id="m-3")], name="s0-1-3")
@@ -191,4 +191,15 @@ def test_the_model_of_another_kind_is_not_unexpected(store, fill, row, promote, 
 
     # WHEN no kind has rows of the ledger's model THEN that of the newest row is named
     fill([row("a", at(1), model_id="m-2", resource_kind="ec2")], name="s0-1-3")
-    assert queries.unexpected_model(queries.read(store, NOW)) == "d-1"
+    assert queries.unexpected_model(queries.read(store, NOW)) == queries.UnexpectedModel("d-1", "m-3")
+
+
+def test_the_newest_row_of_each_kind_is_of_the_model_that_the_ledger_names_for_it(store, fill, row, at, two_kinds):
+    # GIVEN rows of both kinds by the models of the ledger
+    fill([row("rds/orders", at(5), model_id="d-2", resource_kind="rds"), row("a", at(5), model_id="m-1")])
+    assert queries.unexpected_model(queries.read(store, NOW, first_kind="ec2")) is None
+
+    # WHEN a row of databases has the model of instances THEN it is noticed, though instances have theirs
+    fill([row("rds/orders", at(0), model_id="m-1", resource_kind="rds")], name="s0-1-3")
+    found = queries.unexpected_model(queries.read(store, NOW, first_kind="ec2"))
+    assert found == queries.UnexpectedModel("m-1", "d-2", "rds")

@@ -146,6 +146,63 @@ def test_one_kind_is_not_shown(visit, fill, row, at, named):
         assert '<select id="kind"' not in text
 
 
+def test_the_model_of_each_kind_is_shown_if_there_are_several(visit, two_kinds):
+    # GIVEN a model of two kinds WHEN the view is opened
+    text = visit.get("/").text
+
+    # THEN each kind has its family, training and promotion, and the newest promotion names what it changed
+    table = text.partition('<table class="kinds">')[2].partition("</table>")[0]
+    instances, databases = table.partition("<tbody>")[2].split("<tr>")[1:]
+    for part in ("ec2</th>", "<td>kmeans</td>", "m-1</code>", ">2026-11-21 03:30<", ">2026-11-21 01:00</time> by bob"):
+        assert part in instances
+    for part in (
+        "rds</th>",
+        "<td>kmedoids</td>",
+        "d-2</code>",
+        ">2026-11-22 03:30<",
+        ">2026-11-21 04:00</time> by ada",
+    ):
+        assert part in databases
+    assert "<dt>Family</dt>" not in text
+    assert "UTC by ada: rds</dd>" in text
+    assert "Levels of rds are relative to this fleet" in text
+    assert "Levels of ec2" not in text
+    # AND so does the JSON
+    document = visit.get("/api/rows").json()["model"]
+    assert document["promoted_kinds"] == ["rds"]
+    assert document["kinds"][1] == {
+        "kind": "rds",
+        "model_id": "d-2",
+        "family": "kmedoids",
+        "trained": "2026-11-22T03:30:00.000Z",
+        "promoted": "2026-11-21T04:00:00.000Z",
+        "by": "ada",
+        "relative_levels": True,
+    }
+
+
+@pytest.mark.parametrize("named", [{}, {"kinds": {"ec2": "m-3"}, "resource_kinds": ["ec2"]}])
+def test_the_model_of_one_kind_is_shown_without_it(visit, promote, named):
+    promote("3", 2, **named)
+    text, document = visit.get("/").text, visit.get("/api/rows").json()["model"]
+    assert "<dt>Family</dt><dd>kmeans</dd>" in text
+    assert 'class="kinds"' not in text
+    assert "UTC by ada</dd>" in text
+    assert {"kinds", "promoted_kinds"}.isdisjoint(document)
+
+
+def test_the_names_of_kinds_and_their_models_are_escaped(visit, promote, fill, row, at):
+    # GIVEN a ledger with markup, and a row of another model
+    promote("3", 2, kinds={HOSTILE: HOSTILE, "ec2": "m-3"}, resource_kinds=[HOSTILE], by=HOSTILE)
+    fill([row("web-1", at(5), resource_kind=HOSTILE, model_id="m-9")])
+
+    # WHEN / THEN
+    text = visit.get("/").text
+    assert "<script" not in text
+    assert "labelled the newest row of &#34;&gt;&lt;script&gt;" in text
+    assert '<th scope="row">&#34;&gt;&lt;script&gt;' in text
+
+
 def test_names_and_reasons_are_escaped(visit, fill, row, at):
     # GIVEN an instance, a service and a reason that contain markup
     reason = {"feature": HOSTILE, "value": 1, "low": 2, "high": 3, "share": 1}

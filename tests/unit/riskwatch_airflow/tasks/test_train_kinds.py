@@ -15,11 +15,12 @@ from riskwatch_ml.artifact import archive
 from riskwatch_ml.registry import assembly, mlflow_registry
 from riskwatch_ml.registry.registered import RegisteredPart
 from riskwatch_ml.schema import catalogue
-from riskwatch_ml.selection import contest_log
+from riskwatch_ml.selection import contest, contest_log
 from riskwatch_ml.storage import keys
 from tests.support import runs
 from tests.support.kind_promotion import packed
 from tests.support.trainings import CHAMPION, FIVE, TEN
+from tests.unit.riskwatch_airflow.conftest import stand_in
 
 KINDS = ("ec2", "rds")
 EC2, RDS = catalogue.load_all(KINDS)
@@ -102,11 +103,11 @@ def test_a_refresh_keeps_the_family_of_the_part(champion, databases, training_ru
         *(databases.store, "20261121T033000Z-rds"), dag_run="x", at=at, champion="kmeans", wins=wins, decision={}
     )
 
-    # WHEN the part of the champion was fitted to other metrics, a contest is due for that reason
+    # WHEN a contest is due, because the tiny part of the champion cannot be refreshed
     found = train.prepare(training_run, "rds")
 
     # THEN
-    assert found["why"].startswith("the champion and the catalogue differ in the metrics")
+    assert "packed by another version of Riskwatch" in found["why"]
     assert (found["champion"]["family"], found["champion"]["model_id"]) == ("kmeans", "rds-1")
     assert found["wins"] == wins
     # AND wins of another kind do not count
@@ -124,7 +125,7 @@ def test_a_kind_with_too_few_rows_is_skipped_and_told(databases, training_run, r
         train.prepare(training_run, "rds")
 
 
-def test_a_kind_without_rows_is_no_failure_even_by_hand(databases, context):
+def test_a_kind_without_rows_is_no_failure_even_by_hand(databases, recorded, context):
     # GIVEN no rows of EC2 WHEN / THEN the first kind fails by hand
     with pytest.raises(AirflowFailException, match="validated/ has no rows"):
         train.prepare(context)
@@ -133,16 +134,26 @@ def test_a_kind_without_rows_is_no_failure_even_by_hand(databases, context):
         train.prepare(context, "alb")
 
 
-@pytest.mark.parametrize(("asked", "is_trained"), [(["rds"], True), (["ec2"], False), (None, True)])
-def test_a_request_trains_the_kinds_that_it_names(databases, training_run, recorded, asked, is_trained):
-    # GIVEN
-    extra = {"reason": "label distribution", **({"resource_kinds": asked} if asked else {})}
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, "a retrain was requested: label distribution"),
+        ({"resource_kinds": ["rds"]}, "a retrain was requested: label distribution"),
+        ({"resource_kinds": ["ec2"], "refresh_kinds": ["rds"]}, "there is no champion"),
+        ({"resource_kinds": ["ec2"]}, None),
+        ({"resource_kinds": ["ec2"], "kind": "refresh"}, None),
+    ],
+)
+def test_a_request_trains_the_kinds_that_it_names(databases, training_run, recorded, monkeypatch, asked, expected):
+    # GIVEN a request as watch_model announces it
+    extra = {"reason": "label distribution", **asked}
     requested = runs.run(TEN, "asset_triggered", requests=[(RETRAIN_REQUEST, extra)])
     run = {**training_run, "triggering_asset_events": runs.context(requested)["triggering_asset_events"]}
+    stand_in(monkeypatch, contest, "contest_due", lambda champion, since_s, asked: asked or "there is no champion")
 
     # WHEN / THEN
-    if is_trained:
-        assert train.prepare(run, "rds")["kind"] == "contest"
+    if expected is not None:
+        assert train.prepare(run, "rds")["why"] == expected
     else:
         with pytest.raises(AirflowSkipException, match="for other kinds than rds"):
             train.prepare(run, "rds")

@@ -109,7 +109,7 @@ def champion(aws, context, monkeypatch):
             (aws.rows["timestamp"] >= start) & (aws.rows["timestamp"] < end), ["timestamp", *columns]
         ],
     )
-    stand_in(monkeypatch, alert_volume, "count", lambda client, table, days: {"episodes": len(days)})
+    stand_in(monkeypatch, alert_volume, "count", lambda client, table, days, kinds: {"episodes": len(days)})
     aws.store.put_bytes("artifacts/d.zip", b"zip")
     context["dag_run"] = runs.run(RUN)
     return aws

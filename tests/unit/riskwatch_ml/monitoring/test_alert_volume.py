@@ -21,9 +21,10 @@ class Table:
             yield {"Items": found[start : start + 2]}
 
 
-def episode(service: str, instance: str, notified: str, message_id: str | None = None) -> dict:
+def episode(service: str, instance: str, notified: str, message_id: str | None = None, kind: str = "") -> dict:
     item = {"sk": {"S": f"t#{instance}"}, "service": {"S": service}, "notified": {"S": notified}}
-    return item | ({"message_id": {"S": message_id}} if message_id else {})
+    more = {"message_id": message_id, "resource_kind": kind}
+    return item | {name: {"S": value} for name, value in more.items() if value}
 
 
 def test_episodes_announced_together_are_one_message():
@@ -43,6 +44,34 @@ def test_episodes_announced_together_are_one_message():
     # THEN six episodes made three messages; a day without episodes counts nothing
     volume = alert_volume.count(table, "t", ["2026-11-20", "2026-11-21", "2026-11-22"])
     assert volume == {"episodes": 6, "messages": 3, "by_service": {"billing": 1, "shop": 5}}
+
+
+def test_episodes_and_messages_are_counted_for_each_kind():
+    # GIVEN a message about an instance and a database of the shop, one about the instance alone, a database in
+    # cool-down, and an episode of a kind that was removed since
+    table = Table(
+        {
+            "episodes#2026-11-22": [
+                episode("shop", "web-1", "sent", "m-1"),
+                episode("shop", "rds/orders", "sent", "m-1", "rds"),
+                episode("shop", "web-1", "sent", "m-2", "ec2"),
+                episode("shop", "rds/carts", "cooldown", kind="rds"),
+                episode("shop", "sqs/jobs", "sent", "m-3", "sqs"),
+            ]
+        }
+    )
+
+    # WHEN they are counted THEN an episode without a kind is of the first one, and the message of two kinds is of both
+    volume = alert_volume.count(table, "t", ["2026-11-22"], ["ec2", "rds", "alb"])
+    assert (volume["episodes"], volume["messages"]) == (5, 3)
+    assert volume["kinds"] == {
+        "ec2": {"episodes": 2, "messages": 2},
+        "rds": {"episodes": 2, "messages": 1},
+        "alb": {"episodes": 0, "messages": 0},
+        "sqs": {"episodes": 1, "messages": 1},
+    }
+    # AND an installation with one kind has no counts of kinds
+    assert "kinds" not in alert_volume.count(table, "t", ["2026-11-22"], ["ec2"])
 
 
 def test_a_damaged_episode_is_named_and_does_not_count(caplog):
