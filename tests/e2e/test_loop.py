@@ -17,6 +17,7 @@ from riskwatch_local.demo.run import DAGS
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.core import clock
 from riskwatch_ml.model.explain import label_rows
+from riskwatch_ml.selection import contest_log
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
 
@@ -187,10 +188,30 @@ def test_a_report_with_an_older_logical_date_is_about_now(loop, airflow):
     )
 
 
+def test_a_training_with_an_older_logical_date_is_the_newest_all_the_same(loop, airflow):
+    # GIVEN a contest on record, so that the training is a refresh, and promote_model switched off
+    demo, summary = loop
+    before = summary["training"]["id"]
+    contest_log.write(
+        *(demo.system.store, before), dag_run="seeded", at=clock.now(), champion="kmedoids", wins={}, decision={}
+    )
+    airflow.pause("promote_model")
+
+    # WHEN a training is made by hand for yesterday
+    run = airflow.trigger("train_models", logical_date=clock.now() - timedelta(days=1))
+    airflow.wait("train_models", run, 300)
+
+    # THEN its id comes after that of the one before
+    trained = airflow.returned("train_models", run, "prepare")
+    assert trained["kind"] == "refresh"
+    assert trained["training_id"] > before
+
+
 def test_all_runs_are_green(loop):
     demo, _ = loop
     airflow = demo.system.airflow()
-    states = {dag: {run["state"] for run in airflow.runs(dag)} for dag in DAGS - {"train_models"}}
+    states = {dag: {run["state"] for run in airflow.runs(dag)} for dag in DAGS - {"promote_model"}}
+    states["promote_model"] = {run["state"] for run in airflow.runs("promote_model")} - {"queued"}
     airflow.close()
     assert set.union(*states.values()) == {"success"}
 

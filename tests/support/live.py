@@ -18,6 +18,7 @@ from riskwatch_local.services.supervisor import Supervisor
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.core import aws, clock, settings
 from riskwatch_ml.registry import mlflow_registry
+from riskwatch_ml.schema import catalogue
 from riskwatch_ml.storage import keys
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "upgrade"
@@ -56,7 +57,7 @@ class Seeded(Demo):
         store.put_json(keys.candidate_summary(key), summary)
         run = mlflow_registry.open_training(config, training_id, {})
         winner = {**summary, "vetoes": [], "kind": "change", "why": "seeded"}
-        version = mlflow_registry.register(config, run, training_id, [winner], winner, zip_bytes)
+        version = mlflow_registry.register(config, run, training_id, [winner], winner, zip_bytes, catalogue.load())
         return {"id": training_id, "model_version": version}
 
 

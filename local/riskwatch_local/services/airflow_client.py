@@ -114,6 +114,10 @@ class AirflowClient:
         """Let the scheduler run `dag_id`."""
         self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
 
+    def pause(self, dag_id: str) -> None:
+        """Let the scheduler start no task of `dag_id`."""
+        self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": True})
+
     def parse_again(self, dag_id: str) -> None:
         """Ask the DAG processor to parse the file of `dag_id` again.
 
