@@ -10,9 +10,7 @@ STATE = Path(__file__).parents[2] / ".riskwatch"
 
 pytestmark = [
     pytest.mark.demo,
-    pytest.mark.skipif(
-        not (STATE / "demo.json").exists(), reason="no demo has run in this folder: run make demo EXIT=1"
-    ),
+    pytest.mark.skipif(not (STATE / "demo.json").exists(), reason="no demo has run here: make demo EXIT=1"),
 ]
 
 
