@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PLACEHOLDER, ALIAS, LEDGER, CHAMPION = "placeholder", "alias", "ledger", "champion"
 HOW_TO_END = (
     "trigger promote_model with action = confirm (what the alias serves becomes the champion) or restore (the alias "
-    "goes back to what the ledger says); answer an approval that waits first"
+    "goes back to what the ledger says)"
 )
 
 
