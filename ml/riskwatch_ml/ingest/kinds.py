@@ -60,6 +60,7 @@ def section(name: str) -> str:
             f"| load | {_load(metrics)} |",
             f"| dimensions | {_dimensions(metrics.metrics[0])} |",
             f"| roles and services | {tags} |",
+            f"| missing data | {_missing_data(metrics)} |",
             f"| price of an instance and month | ${price.dollars:.2f} (exports ${price.exports.dollars:.2f}, stream "
             f"${price.streaming.dollars:.2f}) |\n",
             "| feature | metric | statistic | unit | bounds | exhausted | harmful | absent |",
@@ -68,6 +69,12 @@ def section(name: str) -> str:
             "",
         )
     )
+
+
+def _missing_data(metrics: Catalogue) -> str:
+    if metrics.silent_when_idle:
+        return "not reported: CloudWatch has no datapoint of an instance without work"
+    return "reported after three periods"
 
 
 def _paragraphs(name: str) -> list[str]:

@@ -23,6 +23,7 @@ PROFILES: Mapping[str, Path] = MappingProxyType(
     {path.stem: path for path in sorted((Path(__file__).parent / "catalogues").glob("*.toml"))}
 )
 _TEXTS_OF_KIND = ("kind", "title", "resource_type", "arn")
+_SILENT = "silent_when_idle"
 # The kind and the load metrics of a catalogue file that does not state them.
 DEFAULT_KIND = "ec2"
 LOAD_METRICS = (("cpu_utilization",), ("latency_ms", "active_connections"))
@@ -38,6 +39,8 @@ class Catalogue:
     show the load, the best first: the first group that the rows report gives the level. `resource_type` is the type of
     the resources in the tagging API. `arn` is a regular expression for the last part of their ARN, behind the account;
     its group is the instance's name. Without both, roles and services come from the inventory file alone.
+    `silent_when_idle` is true if CloudWatch has no datapoint of an instance without work, so that rows that stop mean
+    nothing by themselves.
 
     The first kind of an installation has plain instance ids. An id of any other kind begins with the kind and a slash,
     such as `rds/orders`, so that ids of two kinds never collide. EC2 ids are globally unique, so they are always plain.
@@ -49,6 +52,7 @@ class Catalogue:
     load_metrics: tuple[tuple[str, ...], ...] = LOAD_METRICS
     resource_type: str = ""
     arn: str = ""
+    silent_when_idle: bool = False
     is_first: bool = True
 
     def __post_init__(self) -> None:
@@ -124,11 +128,13 @@ def load(source: str | Path | None = None) -> Catalogue:
     entries = document.pop("metrics", None)
     if not isinstance(entries, list) or not all(map(_is_table, entries)):
         raise CatalogueError(f"catalogue {path}: expected [[metrics]] tables, one for each metric")
-    unknown_keys = sorted(set(document) - {*_TEXTS_OF_KIND, "load_metrics"})
+    unknown_keys = sorted(set(document) - {*_TEXTS_OF_KIND, "load_metrics", _SILENT})
     if unknown_keys:
-        raise CatalogueError(
-            f"catalogue {path}: unknown key {unknown_keys[0]!r}: use {', '.join(_TEXTS_OF_KIND)}, load_metrics"
-        )
+        known = ", ".join((*_TEXTS_OF_KIND, "load_metrics", _SILENT))
+        raise CatalogueError(f"catalogue {path}: unknown key {unknown_keys[0]!r}: use {known}")
+    is_silent = document.pop(_SILENT, False)
+    if not isinstance(is_silent, bool):
+        raise CatalogueError(f"catalogue {path}: {_SILENT} is {is_silent!r}: write true or false")
     groups = _load_metrics(document.pop("load_metrics", [list(names) for names in LOAD_METRICS]), path)
     values = {key: metric_entry.typed(value, key, f"catalogue {path}") for key, value in document.items()}
     metrics = tuple(metric_entry.read(entry, path) for entry in entries)
@@ -137,7 +143,7 @@ def load(source: str | Path | None = None) -> Catalogue:
         # A file of an earlier release says nothing of its kind.
         values |= zip(("resource_type", "arn"), _TAGGED_BY.get(named_by.pop()[0], ("", "")), strict=True)
     try:
-        return Catalogue(metrics, load_metrics=groups, **values)
+        return Catalogue(metrics, load_metrics=groups, silent_when_idle=is_silent, **values)
     except CatalogueError as error:
         raise CatalogueError(f"catalogue {path}: {error}") from error
 
@@ -215,6 +221,8 @@ def dumps(catalogue: Catalogue) -> str:
     """Return a catalogue as TOML; `load` reads an equal catalogue from it."""
     head = [f"{key} = {json.dumps(getattr(catalogue, key), ensure_ascii=False)}" for key in _TEXTS_OF_KIND]
     head.append(f"load_metrics = {json.dumps(catalogue.load_metrics)}")
+    if catalogue.silent_when_idle:
+        head.append(f"{_SILENT} = true")
     return "\n".join(("\n".join(head) + "\n", *(metric_entry.dumps(metric) for metric in catalogue.metrics)))
 
 

@@ -114,17 +114,22 @@ def tick(published: Published, *, daily_summary: bool = False) -> dict[str, int]
     """Send the live function a tick: up to when rows were published and which instances are overdue.
 
     The time is the end of the published interval, so that no episode changes ahead of the rows that are still to be
-    sent. Only instances of the inventory are overdue; after a run by hand none is. `daily_summary` requests the digest
-    now instead of at its hour. Returns the answer of the function, its counts of messages and episodes. Raises
-    LiveError.
+    sent. Only instances of the inventory are overdue, and of kinds that always send rows; after a run by hand none is.
+    `daily_summary` requests the digest now instead of at its hour. Returns the answer of the function, its counts of
+    messages and episodes. Raises LiveError.
     """
     config = settings.load()
     event: dict[str, Any] = {"now": clock.epoch_ms(clock.parse(published["end"]))}
     if not published["by_hand"]:
         store = clients.store(config)
-        known = known_instances.load(config.inventory, store)
+        kinds_known = catalogue.load_all(config.catalogue)
+        known = {
+            name: instance
+            for name, instance in known_instances.load(config.inventory, store).items()
+            if not catalogue.of_instance(name, kinds_known).silent_when_idle
+        }
         event["overdue"] = last_seen.overdue(store, known)
-        if kinds := _further_kinds(config, event["overdue"]):
+        if kinds := _further_kinds(kinds_known, event["overdue"]):
             event["kinds"] = kinds
     if daily_summary:
         event["digest"] = True
@@ -133,9 +138,8 @@ def tick(published: Published, *, daily_summary: bool = False) -> dict[str, int]
     return cast("dict[str, int]", answer)
 
 
-def _further_kinds(config: Settings, overdue: Sequence[Sequence[str | int]] | None) -> dict[str, str]:
+def _further_kinds(kinds: Sequence[Catalogue], overdue: Sequence[Sequence[str | int]] | None) -> dict[str, str]:
     """Return the kind of each overdue instance that is not of the first kind."""
-    kinds = catalogue.load_all(config.catalogue)
     found = {str(name): catalogue.of_instance(str(name), kinds) for name, *_ in overdue or ()}
     return {name: metrics.kind for name, metrics in found.items() if not metrics.is_first}
 

@@ -70,6 +70,25 @@ def test_a_model_of_other_kinds_is_an_error(two_kinds, context):
         stream.publish(context)
 
 
+def test_an_idle_function_is_not_reported_as_without_data(two_kinds, context):
+    # GIVEN an instance and a function without rows for hours
+    two_kinds.use(catalogue=("ec2", "lambda"))
+    inventory = {name: {"service": "shop"} for name in ("a", "b", "lambda/checkout")}
+    two_kinds.store.put_json("config/inventory.json", {"instances": inventory})
+    published = runs.handed_on(stream.publish(context))
+    state = two_kinds.store.get_json("stream/seen.json")
+    late = {name: clock.epoch_ms(TEN - timedelta(hours=3)) for name in ("b", "lambda/checkout")}
+    two_kinds.store.put_json("stream/seen.json", {**state, "last": {**state["last"], **late}})
+    two_kinds.function.answers["tick"] = {}
+
+    # WHEN
+    stream.tick(published)
+
+    # THEN CloudWatch has nothing of a function that does not run: its silence says nothing
+    (tick,) = ticked(two_kinds)
+    assert [name for name, *_ in tick["overdue"]] == ["b"]
+
+
 def test_a_tick_names_the_kind_of_overdue_instances(two_kinds, context, at):
     # GIVEN databases and instances of the inventory, one of each kind silent for long
     inventory = {name: {"service": "shop"} for name in ("a", "b", "c", "rds/orders", "rds/users")}

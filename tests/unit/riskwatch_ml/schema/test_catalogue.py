@@ -140,6 +140,7 @@ def test_a_catalogue_needs_tables_of_metrics(tmp_path, text):
     ("head", "words"),
     [
         ("colour = 1", "unknown key 'colour'"),
+        ('silent_when_idle = "yes"', "silent_when_idle is .yes.: write true or false"),
         ("title = 1", "title is 1"),
         ('kind = "RDS"', "kind is 'RDS'"),
         ('load_metrics = ["cpu"]', "load_metrics is"),
