@@ -41,7 +41,6 @@ REPORTED_HEALTH = "health/reported.json"
 INVENTORY, TAGGED = "config/inventory.json", "inventory/"
 CONTESTS, LEDGER, REPORTS, DATA_DOCS = "contests/", "ledger/", "watch/", "docs/validation/"
 
-_STARTED = "%Y%m%dT%H%M%SZ"
 _HOUR = re.compile(r"(?P<layer>.+)/dt=(?P<day>\d{4}-\d{2}-\d{2})/hh=(?P<hour>\d{2})/part-(?P<part>.+)\.parquet")
 
 
@@ -74,7 +73,7 @@ def training_id(started: datetime, metrics: Catalogue) -> str:
     For example `20261122T033000Z`; the id of a further kind ends with the kind, `20261122T033000Z-rds`. The ids of one
     kind sort by time.
     """
-    moment = f"{clock.utc(started):{_STARTED}}"
+    moment = f"{clock.utc(started):%Y%m%dT%H%M%SZ}"
     return moment if metrics.is_first else f"{moment}-{metrics.kind}"
 
 
@@ -85,7 +84,7 @@ def training_kind(training: str) -> str:
 
 def training_started(training: str) -> datetime:
     """Return the time (UTC) at which the run of a training started; raises ValueError for another text."""
-    return datetime.strptime(training.partition("-")[0], _STARTED).replace(tzinfo=UTC)
+    return datetime.strptime(training.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def day_prefix(prefix: str, day: datetime) -> str:
