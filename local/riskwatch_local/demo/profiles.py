@@ -203,13 +203,13 @@ _API = Role(
 _JOB = Role(
     rhythm.BATCHES,
     {
-        "invocations": Course(3, 900, 0.1, power=3),
+        "invocations": Course(0, 60, 0.1),
         "errors": Course(0.001, 0.002, 0.1, of="invocations"),
         "throttles": _NEVER,
         "duration_ms": Course(900, 2600, 0.08),
         "duration_p99_ms": Course(1.8, 2.4, of="duration_ms"),
         "duration_max_ms": Course(1.4, 1.8, of="duration_p99_ms"),
-        "concurrent_executions": Course(2, 30, 0.1),
+        "concurrent_executions": Course(1, 12, 0.1),
         "dead_letter_errors": _NEVER,
     },
 )
