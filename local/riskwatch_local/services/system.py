@@ -257,7 +257,7 @@ def start(
     _adopt(environment)
     parameters = {"EndpointUrl": embedded.endpoint, "Link": f"{airflow_url}/"}
     outputs = deploy(aws.client("cloudformation"), aws.client("lambda"), parameters=parameters, poll_s=0.2)
-    catalogues = _write_catalogues(state, kinds)
+    catalogues = write_catalogues(state, kinds)
     _write_environment(state / "env", embedded.client_settings)
     system = System(
         state=state,
@@ -275,7 +275,7 @@ def start(
     return system
 
 
-def _write_catalogues(state: Path, kinds: Sequence[Catalogue]) -> list[str]:
+def write_catalogues(state: Path, kinds: Sequence[Catalogue]) -> list[str]:
     """Write a file for each kind and return the paths."""
     paths = []
     for metrics in kinds:
