@@ -216,7 +216,6 @@ _JOB = Role(
 _LAMBDA = Fleet(
     resources={
         "shop-search": ("api", "shop"),
-        "shop-thumbnails": ("job", "shop"),
         "billing-quotes": ("api", "billing"),
         "billing-invoices": ("job", "billing"),
     },

@@ -116,6 +116,8 @@ def samples(statistics: Mapping[str, float]) -> dict[str, list[float]]:
     low = (SAMPLES * statistics["Average"] - 3 * high - highest) / (SAMPLES - 4)
     if not 0 <= low <= high <= highest:
         raise ValueError(f"{dict(statistics)} are no statistics of {SAMPLES} samples above 0")
+    if highest == high:
+        return {"Values": [low, high], "Counts": [SAMPLES - 4.0, 4.0]}
     return {"Values": [low, high, highest], "Counts": [SAMPLES - 4.0, 3.0, 1.0]}
 
 

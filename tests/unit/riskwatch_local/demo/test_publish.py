@@ -115,6 +115,13 @@ def test_statistics_of_one_metric_are_the_samples_of_one_datum():
     assert (samples.mean(), np.percentile(samples, 99), samples.max()) == pytest.approx((80, 250, 900))
 
 
+def test_average_and_p99_take_two_samples():
+    datum = publish.samples({"Average": 40.0, "p99": 160.0})
+    samples = np.repeat(datum["Values"], np.array(datum["Counts"], dtype=int))
+    assert len(datum["Values"]) == 2
+    assert (samples.mean(), np.percentile(samples, 99)) == pytest.approx((40, 160))
+
+
 def test_statistics_that_no_samples_have_are_refused():
     with pytest.raises(ValueError, match="no statistics of 200 samples"):
         publish.samples({"Average": 10.0, "p99": 900.0})
