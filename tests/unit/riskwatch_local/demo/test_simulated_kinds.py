@@ -89,6 +89,7 @@ def test_incidents_stand_out_at_any_hour(kind, hour):
     simulation = simulated_kinds.simulate(KINDS[kind], end)
     assert 1 <= len(simulation.incidents) <= 2
     for incident in simulation.incidents:
+        assert set(incident.metrics) <= set(KINDS[kind].names)
         # WHEN its rows are compared with the resource's own past, hour by hour, on its clearest metric
         metric = incident.metrics[0]
         past = simulation.rows[simulation.rows["timestamp"] < end - timedelta(hours=6)]
