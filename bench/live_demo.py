@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from riskwatch_local.demo.data import DemoData
+    from riskwatch_local.demo.figures import Summary
     from riskwatch_local.demo.schedule import Schedule
-    from riskwatch_local.demo.summary import Summary
     from riskwatch_local.services.system import System
 
 DAYS = 2
@@ -45,10 +45,10 @@ def live_demo(folder: Path, console: Console) -> Iterator[LiveDemo]:
     The caller calls `schedule.poll` every few seconds, which restarts components that have died. `console` gets the
     lines that the demo prints.
     """
-    source = data.simulated(clock.now(), data.STREAM_HOURS_SIMULATED, DAYS)
+    source = data.simulated(clock.now(), data.STREAM_HOURS_SIMULATED, DAYS, further_kinds=())
     options = {"history_days": 1 + -(-(source.cut - source.start) // timedelta(days=1))}
     with system.session(
-        folder, source.catalogue, source.inventory, period_s=source.period_s, overrides=options
+        folder, source.catalogues, source.inventory, period_s=source.period_s, overrides=options
     ) as running:
         summary = Demo(source, running, console).run()
         with on_schedule(source, running, console) as schedule:

@@ -75,10 +75,10 @@ def _is_clear(world: World, settled_s: int) -> bool:
 
 def fleet_rows(world: World) -> set[tuple[str, int]]:
     """Return the rows that the fleet has sent and the stream must have labelled: up to its watermark."""
-    source = world.demo.source
-    streamed = identities(source.newest())
-    if source.ahead is None:
+    source, ahead = world.demo.source, world.demo.source.first.ahead
+    streamed = set().union(*(identities(part.rows) for part in source.newest()))
+    if ahead is None:
         return streamed
     mark = clock.parse(world.store.get_json(keys.STREAM_MARK)["end"])
     end = min(mark, clock.now())
-    return streamed | identities(source.ahead[source.ahead["timestamp"] < end])
+    return streamed | identities(ahead[ahead["timestamp"] < end])

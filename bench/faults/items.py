@@ -47,7 +47,7 @@ def _clones(world: World, form: Form) -> tuple[dict[str, Item], list[tuple[str, 
     source, following, wanted = world.demo.source, [], set()
     for place, alert in enumerate(world.demo.summary["alerts"]["list"][:EPISODES]):
         since, original = clock.parse(alert["since"]), alert["instance_id"]
-        own = source.rows[source.rows["instance_id"] == original]
+        own = source.first.rows[source.first.rows["instance_id"] == original]
         first = own[(own["timestamp"] >= since - BEFORE) & (own["timestamp"] <= since + OPENED)]
         whole = own[(own["timestamp"] >= since - BEFORE) & (own["timestamp"] <= since + AFTER)]
         role = source.inventory[original].role

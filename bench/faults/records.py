@@ -62,7 +62,7 @@ class Form:
         """Ask the live function, and take the medians of the streamed rows as usual values."""
         config = settings.load()
         features = live_model.ask(aws.client("lambda"), config.function, config.alias).features
-        medians = world.demo.source.rows[list(features)].median()
+        medians = world.demo.source.first.rows[list(features)].median()
         return cls(features, tuple(float(medians[name]) for name in features))
 
 

@@ -38,7 +38,8 @@ BOMB_DAYS = 9000
 def _csv(world: World, path: Path, first: int) -> set[Row]:
     """Write the rows of a quiet instance under many names and return their identities."""
     source = world.demo.source
-    rows = source.rows[(source.rows["instance_id"] == "cache-1") & (source.rows["timestamp"] < source.cut)]
+    rows = source.first.rows
+    rows = rows[(rows["instance_id"] == "cache-1") & (rows["timestamp"] < source.cut)]
     rows = rows.dropna().tail(SENDER_ROWS)
     names = [f"load-{number:03d}" for number in range(first, first + SENDER_INSTANCES)]
     whole = pd.concat([rows.assign(instance_id=name) for name in names], ignore_index=True)

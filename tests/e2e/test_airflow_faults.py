@@ -37,7 +37,7 @@ def running(tmp_path_factory, restored_environment):
     """Airflow as the demo starts it, with a DAG of one short task."""
     folder = tmp_path_factory.mktemp("dags")
     (folder / "many.py").write_text(DAG)
-    with system.session(tmp_path_factory.mktemp("triggers"), catalogue.load(), {}) as started:
+    with system.session(tmp_path_factory.mktemp("triggers"), [catalogue.load()], {}) as started:
         started.environment["AIRFLOW__CORE__DAGS_FOLDER"] = str(folder)
         started.migrate_airflow()
         wait_for_mlflow = started.start_mlflow()

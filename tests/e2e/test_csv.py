@@ -80,7 +80,7 @@ def story(tmp_path_factory, restored_environment):
     impossible = write_fleets(path)
     with system.state_folder(folder / "state") as state, Supervisor() as supervisor:
         metrics = catalogue.load()
-        running = system.start(supervisor, state, metrics, {})
+        running = system.start(supervisor, state, [metrics], {})
         imported = CliRunner().invoke(app, ["import", "--csv", str(path)])
         rows = running.store.read_hours("validated", datetime_utc(2025, 2, 1), datetime_utc(2025, 3, 31))
         refused = running.store.read_hours("quarantine", datetime_utc(2025, 2, 1), datetime_utc(2025, 3, 31))

@@ -83,13 +83,13 @@ class Story:
 
 def small_fleet(now):
     """Return a few of the simulated instances with a row a minute."""
-    whole = sources.simulated(now, stream_hours=1, days=2, period_s=60)
-    end = whole.end
-    rows = pd.concat([whole.rows, whole.late])
+    whole = sources.simulated(now, stream_hours=1, days=2, period_s=60, further_kinds=())
+    end, instances = whole.end, whole.first
+    rows = pd.concat([instances.rows, instances.late])
     keep = rows["instance_id"].isin(INSTANCES) & (rows["timestamp"] >= end - timedelta(hours=HISTORY_HOURS))
-    ahead = whole.ahead[whole.ahead["instance_id"].isin(INSTANCES)]
+    ahead = instances.ahead[instances.ahead["instance_id"].isin(INSTANCES)]
     inventory = {name: whole.inventory[name] for name in INSTANCES}
-    return replace(whole, rows=rows[keep], late=rows.iloc[:0], ahead=ahead, inventory=inventory)
+    return replace(whole, kinds=(sources.KindData(instances.catalogue, inventory, rows[keep], rows.iloc[:0], ahead),))
 
 
 @pytest.fixture
@@ -106,14 +106,14 @@ def story(tmp_path, restored_environment):
     overrides = {"settle_s": 5, "reread_hours": HISTORY_HOURS, "reread_days": 0, "history_days": 2}
     options = {"period_s": source.period_s, "overrides": overrides, "schedules": schedules}
     with (
-        system.session(tmp_path / "state", source.catalogue, source.inventory, **options) as running,
+        system.session(tmp_path / "state", source.catalogues, source.inventory, **options) as running,
         ExitStack() as stack,
     ):
         running.environment["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] = "False"
-        fleet = LiveFleet(source.ahead, source.catalogue, source.period_s)
+        fleet = LiveFleet(source.ahead(), source.period_s)
 
         def send():
-            publish.publish(publish.client(), source.rows, source.catalogue)
+            publish.publish(publish.client(), source.first.rows, source.first.catalogue)
             stack.enter_context(fleet)
 
         running.start_services(send, airflow_last=True)
@@ -122,7 +122,8 @@ def story(tmp_path, restored_environment):
 
 def another_day(source):
     """Return a row every ten minutes of the last day, on which every instance does at night what it does by day."""
-    day = source.rows[source.rows["timestamp"] >= source.end - timedelta(hours=24)].copy()
+    rows = source.first.rows
+    day = rows[rows["timestamp"] >= source.end - timedelta(hours=24)].copy()
     loads = day.groupby("instance_id")[list(simulator.METRICS)].transform(lambda column: column.quantile(0.97))
     day[list(simulator.METRICS)] = loads
     # Not the times at which rows were streamed already.
@@ -179,7 +180,7 @@ def test_everything_runs_unattended_and_survives_an_outage_of_the_scheduler(time
     (last, *_) = reversed(story.ended("export_metrics", "scheduled", back))
     until = clock.parse(last["data_interval_end"])
     exported = story.system.store.read_hours("raw", story.source.start, until)
-    sent = pd.concat([story.source.rows, story.source.ahead])
+    sent = pd.concat([story.source.first.rows, story.source.first.ahead])
     assert identities(exported) == identities(sent[sent["timestamp"] < pd.Timestamp(until)])
     assert not exported.duplicated(["instance_id", "timestamp"]).any()
     # ... and every row since the first labelled one was labelled once

@@ -85,7 +85,7 @@ def fleet(database, tmp_path_factory, restored_environment):
         running = system.start(
             supervisor,
             folder,
-            catalogue.load(),
+            [catalogue.load()],
             fleet.inventory,
             database_url=f"postgresql+psycopg2://{database('backfill')}",
             overrides=SETTINGS,

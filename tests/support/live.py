@@ -63,14 +63,15 @@ class Seeded(Demo):
 
 @contextmanager
 def running(kind, folder, days):
-    """Start a system on some days of the simulated fleet, run the loop of `kind` once, and give (demo, its summary).
+    """Start a system on some days of simulated instances, run the loop of `kind` once, and give (demo, its summary).
 
-    Everything stays up within the context. This process is a client of the system only `within` it.
+    The instances are of EC2, the kind of the fixed model. Everything stays up within the context. This process is a
+    client of the system only `within` it.
     """
-    source = sources.simulated(clock.now(), stream_hours=STREAM_HOURS, days=days)
+    source = sources.simulated(clock.now(), stream_hours=STREAM_HOURS, days=days, further_kinds=())
     with restored(), system.state_folder(folder) as state, Supervisor() as supervisor:
         before = dict(os.environ)
-        started = system.start(supervisor, state, source.catalogue, source.inventory, overrides={"history_days": 3})
+        started = system.start(supervisor, state, source.catalogues, source.inventory, overrides={"history_days": 3})
         demo = kind(source, started, Console(quiet=True))
         summary = demo.run()
         demo.environment = {name: value for name, value in os.environ.items() if before.get(name) != value}

@@ -1,7 +1,7 @@
 """The metrics that the demo publishes, simulated or the user's own.
 
-A source has two parts: the history, which training reads, and the newest hours, which are streamed. Only the summary
-knows the incidents; no DAG reads them.
+A source has rows of one or several kinds, and two parts: the history, which training reads, and the newest hours, which
+are streamed. Only the summary knows the incidents; no DAG reads them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from riskwatch_local.demo import own_data, simulator
+from riskwatch_local.demo import own_data, profiles, simulated_kinds, simulator
+from riskwatch_local.demo.publish import KindRows
 from riskwatch_ml.core import clock
 from riskwatch_ml.schema import catalogue
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -40,62 +42,101 @@ class KnownIncident:
 
 
 @dataclass(frozen=True)
+class KindData:
+    """The metric rows of one kind.
+
+    `late` has rows that are published after the others. `ahead` has the rows after the end of the demo's data, which a
+    simulated fleet sends when their periods end; None for data without further rows.
+    """
+
+    catalogue: Catalogue
+    inventory: dict[str, Instance]
+    rows: pd.DataFrame
+    late: pd.DataFrame
+    ahead: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
 class DemoData:
     """The metric rows of a demo: history before `cut`, streamed rows after it.
 
-    `end` is the end of the newest period. `notes` are assumptions made when reading a file. `incidents` is None if they
-    are unknown. `ahead` has the rows after `end`, which a simulated fleet sends when their periods end; None for data
-    without further rows.
+    `kinds` begins with the first kind of the installation. `end` is the end of the newest period. `incidents` is None
+    if they are unknown. `notes` are assumptions made when reading a file.
     """
 
     name: str
-    rows: pd.DataFrame
-    late: pd.DataFrame
-    catalogue: Catalogue
-    inventory: dict[str, Instance]
+    kinds: tuple[KindData, ...]
     period_s: int
     start: datetime
     cut: datetime
     end: datetime
     incidents: list[KnownIncident] | None
     notes: tuple[str, ...] = ()
-    ahead: pd.DataFrame | None = None
 
-    def history(self) -> pd.DataFrame:
+    @property
+    def first(self) -> KindData:
+        """The data of the first kind."""
+        return self.kinds[0]
+
+    @property
+    def catalogues(self) -> tuple[Catalogue, ...]:
+        """The catalogues of all kinds."""
+        return tuple(kind.catalogue for kind in self.kinds)
+
+    @property
+    def inventory(self) -> dict[str, Instance]:
+        """The expected instances of all kinds."""
+        return {name: item for kind in self.kinds for name, item in kind.inventory.items()}
+
+    def history(self) -> list[KindRows]:
         """Return the rows before the cut that are published in time."""
-        return self.rows[self.rows["timestamp"] < self.cut]
+        return [KindRows(kind.catalogue, kind.rows[kind.rows["timestamp"] < self.cut]) for kind in self.kinds]
 
-    def late_history(self) -> pd.DataFrame:
-        """Return the rows before the cut that are published after the others."""
-        return self.late[self.late["timestamp"] < self.cut]
+    def late_history(self) -> list[KindRows]:
+        """Return the rows before the cut that are published after the others, of the kinds that have some."""
+        late = [KindRows(kind.catalogue, kind.late[kind.late["timestamp"] < self.cut]) for kind in self.kinds]
+        return [part for part in late if not part.rows.empty]
 
-    def newest(self) -> pd.DataFrame:
+    def newest(self) -> list[KindRows]:
         """Return the rows to stream."""
-        return self.rows[self.rows["timestamp"] >= self.cut]
+        return [KindRows(kind.catalogue, kind.rows[kind.rows["timestamp"] >= self.cut]) for kind in self.kinds]
+
+    def ahead(self) -> list[KindRows]:
+        """Return the rows after the end, of the kinds that have some."""
+        return [KindRows(kind.catalogue, kind.ahead) for kind in self.kinds if kind.ahead is not None]
 
 
-def simulated(now: datetime, stream_hours: float, days: int, period_s: int = 300) -> DemoData:
-    """Return the simulated fleet with its rows until shortly before `now`.
+def simulated(
+    now: datetime,
+    stream_hours: float,
+    days: int,
+    period_s: int = 300,
+    further_kinds: Sequence[str] = tuple(profiles.FLEETS),
+) -> DemoData:
+    """Return the simulated fleet with its rows until shortly before `now`: EC2 instances and `further_kinds`.
 
     The rows end early enough for the first scheduled run of the stream to find a settled period after them. `ahead` has
     the rows after them.
     """
-    metrics = catalogue.load()
+    ec2, *others = catalogue.load_all([catalogue.DEFAULT_KIND, *further_kinds])
     end = clock.floor(now, period_s) - timedelta(seconds=SCHEDULED_PERIODS * period_s)
     simulation = simulator.simulate(end, days=days, stream_hours=stream_hours, period_s=period_s)
-    incidents = [KnownIncident(i.instance_id, i.kind, i.start, i.end) for i in simulation.incidents]
+    ahead = simulator.continuation(simulation, end, AHEAD_HOURS, period_s=period_s)
+    kinds = [KindData(ec2, dict(simulation.inventory), simulation.rows, simulation.late, ahead)]
+    incidents = list(simulation.incidents)
+    for metrics in others:
+        further = simulated_kinds.simulate(metrics, end, days=days, stream_hours=stream_hours, period_s=period_s)
+        ahead = simulated_kinds.continuation(further, end, AHEAD_HOURS, period_s=period_s)
+        kinds.append(KindData(metrics, further.inventory, further.rows, further.rows.iloc[:0], ahead))
+        incidents += further.incidents
     return DemoData(
-        name=f"simulated fleet of {len(simulation.inventory)} instances",
-        rows=simulation.rows,
-        late=simulation.late,
-        catalogue=metrics,
-        inventory=dict(simulation.inventory),
+        name=f"simulated fleet: {', '.join(f'{len(kind.inventory)} {kind.catalogue.title}' for kind in kinds)}",
+        kinds=tuple(kinds),
         period_s=period_s,
         start=end - timedelta(days=days),
         cut=end - timedelta(hours=stream_hours),
         end=end,
-        incidents=incidents,
-        ahead=simulator.continuation(simulation, end, AHEAD_HOURS, period_s=period_s),
+        incidents=[KnownIncident(item.instance_id, item.kind, item.start, item.end) for item in incidents],
     )
 
 
@@ -111,10 +152,7 @@ def own(path: Path, now: datetime, stream_hours: float, days: float, until: date
     incidents = None if fleet.labels is None else label_incidents(fleet.labels, step)
     return DemoData(
         name=f"{path} ({fleet.rows['instance_id'].nunique()} instances, {len(fleet.catalogue.metrics)} metrics)",
-        rows=fleet.rows,
-        late=fleet.rows.iloc[:0],
-        catalogue=fleet.catalogue,
-        inventory={},
+        kinds=(KindData(fleet.catalogue, {}, fleet.rows, fleet.rows.iloc[:0]),),
         period_s=fleet.step_s,
         start=start,
         cut=end - timedelta(hours=stream_hours),

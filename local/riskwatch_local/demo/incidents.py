@@ -35,7 +35,7 @@ class Kind:
     """A kind of incident: the metrics that it changes, and its effect.
 
     The effect changes `values` (metric -> (n,) values during the incident, before bounds) in place; `shape` (n,) is the
-    strength of the incident at each point, which rises to 1 within a few points and falls again.
+    `strength` of the incident at each point.
     """
 
     metrics: tuple[str, ...]
@@ -169,7 +169,11 @@ def apply(kind: str, values: Values, random: np.random.Generator) -> None:
 
     `values` has (n,) values during the incident for each metric.
     """
-    size = len(next(iter(values.values())))
+    KINDS[kind].effect(values, strength(len(next(iter(values.values())))), random)
+
+
+def strength(size: int) -> NDArray[np.float64]:
+    """Return the strength (size,) of an incident: it rises to 1 within a few points and falls again."""
     position = np.arange(1, size + 1)
-    shape = np.minimum(1.0, np.minimum(position / 2, (size + 1 - position) / 1.5))
-    KINDS[kind].effect(values, shape, random)
+    shape: NDArray[np.float64] = np.minimum(1.0, np.minimum(position / 2, (size + 1 - position) / 1.5))
+    return shape

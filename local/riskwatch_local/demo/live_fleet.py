@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Self
 from botocore.exceptions import BotoCoreError, ClientError
 
 from riskwatch_local.demo import publish
+from riskwatch_local.demo.publish import KindRows
 from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from riskwatch_ml.schema.catalogue import Catalogue
+    from collections.abc import Sequence
 
 POLL_S = 1.0
 
@@ -30,13 +29,15 @@ class LiveFleet:
     Rows of periods that are over already are published at once. A failed call is repeated.
     """
 
-    def __init__(self, rows: pd.DataFrame, catalogue: Catalogue, period_s: int, cloudwatch: Any = None) -> None:
-        """Take metric rows and the length of their periods in seconds.
+    def __init__(self, kinds: Sequence[KindRows], period_s: int, cloudwatch: Any = None) -> None:
+        """Take metric rows of each kind and the length of their periods in seconds.
 
         `timestamp` is the start of a period, UTC. `cloudwatch` is a boto3 client; default: a new one.
         """
-        self._waiting = rows.sort_values("timestamp", kind="stable", ignore_index=True)
-        self._catalogue, self._period_ms = catalogue, period_s * 1000
+        self._waiting = [
+            part._replace(rows=part.rows.sort_values("timestamp", kind="stable", ignore_index=True)) for part in kinds
+        ]
+        self._period_ms = period_s * 1000
         self._cloudwatch = cloudwatch or publish.client()
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._run, name="live-fleet", daemon=True)
@@ -53,12 +54,13 @@ class LiveFleet:
 
     def send_what_is_over(self) -> None:
         """Publish the rows of all periods that have ended."""
-        starts = self._waiting["timestamp"].astype("int64")
-        count = int(starts.searchsorted(clock.epoch_ms(clock.now()) - self._period_ms, side="right"))
-        if count:
-            publish.publish(self._cloudwatch, self._waiting.iloc[:count], self._catalogue)
-            self._waiting = self._waiting.iloc[count:]
-            self.sent += count
+        over = clock.epoch_ms(clock.now()) - self._period_ms
+        for place, (metrics, rows) in enumerate(self._waiting):
+            count = int(rows["timestamp"].astype("int64").searchsorted(over, side="right"))
+            if count:
+                publish.publish(self._cloudwatch, rows.iloc[:count], metrics)
+                self._waiting[place] = KindRows(metrics, rows.iloc[count:])
+                self.sent += count
 
     def _run(self) -> None:
         while not self._left.wait(POLL_S):

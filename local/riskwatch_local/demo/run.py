@@ -6,18 +6,17 @@ alert queue), and the summary shows those counts. A stage without the expected r
 
 from __future__ import annotations
 
-import gzip
-import json
 import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from riskwatch_local.demo import checks, publish, summary, values
+from riskwatch_local.demo import alerts, arrivals, checks, per_kind, publish, summary, values
+from riskwatch_local.demo.figures import Figures
 from riskwatch_local.demo.schedule import on_schedule
 from riskwatch_local.services import system
 from riskwatch_ml.core import aws, clock, settings
@@ -27,20 +26,19 @@ from riskwatch_ml.registry import ledger, mlflow_registry
 from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    import pandas as pd
     from rich.console import Console
 
     from riskwatch_local.demo.data import DemoData
-    from riskwatch_local.demo.summary import Candidate, Figures, Summary
+    from riskwatch_local.demo.figures import Candidate, KindFigures, Summary
+    from riskwatch_local.demo.publish import KindRows
     from riskwatch_local.services.airflow_client import AirflowClient
     from riskwatch_local.services.system import System
 
 DAGS = {"export_metrics", "stream_metrics", "train_models", "promote_model", "watch_model"}
 RUN_S = 600.0
-ARRIVAL_S = 180.0
 SCHEDULE_S = 300
 # A demo that ends by itself waits for a scheduled run of each of these.
 SCHEDULED = {"export_metrics", "stream_metrics"}
@@ -57,7 +55,7 @@ class Demo:
     source: DemoData
     system: System
     console: Console
-    figures: Figures = field(default_factory=lambda: summary.Figures())
+    figures: Figures = field(default_factory=lambda: Figures())
     stages: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -87,15 +85,19 @@ class Demo:
             airflow.close()
         return self._finish(started)
 
-    def _publish(self, rows: pd.DataFrame, name: str) -> None:
-        columns = (TextColumn(f"  {name}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    def _publish(self, kinds: Sequence[KindRows], name: str) -> dict[str, int]:
+        """Publish the rows of each kind and return the numbers of rows with a value, by kind."""
+        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        published = {}
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
-            task = progress.add_task(name, total=None)
+            for metrics, rows in kinds:
+                task = progress.add_task(f"{name} ({metrics.kind})", total=None)
 
-            def show(done: int, total: int) -> None:
-                progress.update(task, completed=done, total=total)
+                def show(done: int, total: int, task: TaskID = task) -> None:
+                    progress.update(task, completed=done, total=total)
 
-            publish.publish(publish.client(), rows, self.source.catalogue, progress=show)
+                published[metrics.kind] = publish.publish(publish.client(), rows, metrics, progress=show).rows
+        return published
 
     def _loop(self, airflow: AirflowClient) -> None:
         airflow.wait_for_dags(DAGS, RUN_S)
@@ -104,7 +106,7 @@ class Demo:
         with self.stage("Exporting and validating (export_metrics: one bulk interval, then the hours of late points)"):
             self._export(airflow)
         promotions = {run["dag_run_id"] for run in airflow.runs("promote_model")}
-        with self.stage("Training five families (train_models)"):
+        with self.stage("Training five families of each kind (train_models)"):
             self._train(airflow)
         with self.stage("Promoting the best (promote_model, started by the candidate)"):
             run = airflow.wait_for_a_run("promote_model", promotions, RUN_S)
@@ -124,28 +126,35 @@ class Demo:
         interval = (self.source.start, self.source.cut)
         self._run(airflow, "export_metrics", _conf(*interval))
         late = self.source.late_history()
-        if not late.empty:
+        if late:
             # These points arrive after their hours were exported: a second export replaces those hours.
             self._publish(late, "late points")
-            first = clock.floor(late["timestamp"].min().to_pydatetime(), 3600)
+            first = clock.floor(min(part.rows["timestamp"].min().to_pydatetime() for part in late), 3600)
             self._run(airflow, "export_metrics", _conf(first, self.source.cut))
-        store = self.system.store
-        rows: summary.RowCounts = {
-            "exported": len(store.read_hours(keys.RAW, *interval)),
-            "validated": len(store.read_hours(keys.VALIDATED, *interval)),
-            "quarantined": len(store.read_hours(keys.QUARANTINE, *interval)),
-        }
-        if not rows["exported"] or rows["exported"] != rows["validated"] + rows["quarantined"]:
-            raise DemoError(f"validated and quarantined rows do not add up to the exported rows: {rows}")
-        self.figures["rows"] = rows
-        self.figures["values"] = values.exported(store, *interval)
+        kinds: dict[str, KindFigures] = {}
+        for metrics in self.source.catalogues:
+            rows = per_kind.exported(self.system.store, metrics, *interval)
+            if not rows["exported"] or rows["exported"] != rows["validated"] + rows["quarantined"]:
+                raise DemoError(
+                    f"{metrics.kind}: validated and quarantined rows do not add up to the exported rows: {rows}"
+                )
+            kinds[metrics.kind] = {"rows": rows, "values": values.exported(self.system.store, metrics, *interval)}
+        self.figures["kinds"] = kinds
+        self.figures["rows"] = per_kind.total(kind["rows"] for kind in kinds.values())
+        self.figures["values"] = values.total(kind["values"] for kind in kinds.values())
 
     def _train(self, airflow: AirflowClient) -> None:
         run = self._run(airflow, "train_models")
-        winner = airflow.returned("train_models", run, "choose")
-        ranking = self.system.store.get_json(keys.ranking(winner["training_id"]))["ranking"]
-        self.figures["candidates"] = [_candidate(row, winner["family"]) for row in ranking]
-        self.figures["training"] = {"id": winner["training_id"], "model_version": winner["version"]}
+        for metrics in self.source.catalogues:
+            task = "choose" if metrics.is_first else f"{metrics.kind}.choose"
+            winner = airflow.returned("train_models", run, task)
+            if not winner:
+                raise DemoError(f"train_models has succeeded, but its task {task} has returned no winner")
+            self.figures["kinds"][metrics.kind]["family"] = winner["family"]
+            if metrics.is_first:
+                ranking = self.system.store.get_json(keys.ranking(winner["training_id"]))["ranking"]
+                self.figures["candidates"] = [_candidate(row, winner["family"]) for row in ranking]
+                self.figures["training"] = {"id": winner["training_id"], "model_version": winner["version"]}
 
     def _check_promotion(self) -> None:
         entries = ledger.read(self.system.store, 1)
@@ -164,16 +173,19 @@ class Demo:
             "digest": entry["digest"],
             "model_id": entry["model_id"],
             "selftest": f"{test['rows']} rows, {test['differences']} differences",
+            "kinds": dict(cast("Mapping[str, str]", entry.get("kinds", {}))),
         }
 
     def _stream(self, airflow: AirflowClient) -> None:
-        self._publish(self.source.newest(), "newest hours")
+        newest = self.source.newest()
+        sent = self._publish(newest, "newest hours")
         triggered = clock.now()
         run_id = airflow.trigger("stream_metrics", _conf(self.source.cut, self.source.end))
         run = airflow.wait("stream_metrics", run_id, RUN_S)
         published = airflow.returned("stream_metrics", run_id, "publish")
-        labelled, refused = self._wait_for_rows(int(published["rows"]))
-        alerts, messages = summary.receive(aws.client("sqs"), self.system.outputs.alert_queue_url)
+        labelled, refused = arrivals.wait_for_rows(self.system, int(published["rows"]))
+        of_kinds = per_kind.streamed(newest, sent, labelled, refused)
+        counts = values.total(kind["values"] for kind in of_kinds.values())
         self.figures["stream"] = {
             "sent": int(published["rows"]),
             "records": published["records"],
@@ -181,46 +193,33 @@ class Demo:
             "run_s": round(run["duration"] or 0.0, 1),
             "labelled": len(labelled),
             "quarantined": sum(part["rows"] for part in refused),
-            "values": values.streamed(int(published["values"]), labelled, refused, self.source.catalogue),
+            "values": {**counts, "received": int(published["values"])},
             "risk": dict(Counter(row["risk"] for row in labelled).most_common()),
         }
+        for kind, counted in of_kinds.items():
+            self.figures["kinds"][kind]["stream"] = counted
+        put = {(row["instance_id"], row["timestamp"]): clock.parse(row["arrived"]) for row in labelled}
+        self._receive(put, triggered)
+
+    def _receive(self, put: Mapping[tuple[str, str], datetime], triggered: datetime) -> None:
+        """Receive the alerts; `put` are the times at which rows were put into the stream, by instance and timestamp."""
+        received, messages = alerts.receive(aws.client("sqs"), self.system.outputs.alert_queue_url)
         self.figures["alerts"] = {
             "messages": len(messages),
-            "episodes": len(alerts),
-            "list": [{"instance_id": alert.instance_id, "since": clock.iso(alert.since)} for alert in alerts],
+            "episodes": len(received),
+            "list": [{"instance_id": alert.instance_id, "since": clock.iso(alert.since)} for alert in received],
         }
-        incidents = self.source.incidents
-        self.figures["incidents"] = (
-            None if incidents is None else summary.match_incidents(incidents, alerts, self.source.cut, self.source.end)
-        )
+        known = self.source.incidents
+        matched = None if known is None else alerts.match_incidents(known, received, self.source.cut, self.source.end)
+        self.figures["incidents"] = matched
+        kinds = self.source.catalogues
+        episodes = per_kind.instances((alert.instance_id for alert in received), kinds)
+        for kind, counts in per_kind.incidents(matched, kinds).items():
+            self.figures["kinds"][kind] |= {"episodes": episodes[kind], "incidents": counts}
         configuration = settings.load()
         schedule_s = max(SCHEDULE_S, configuration.period_s)
-        put = {(row["instance_id"], row["timestamp"]): clock.parse(row["arrived"]) for row in labelled}
-        deliveries = [(put[alert.instance_id, clock.iso(alert.since)], alert.sent) for alert in alerts]
-        self.figures["delay"] = summary.delays(deliveries, triggered, configuration.settle_s, schedule_s)
-
-    def _wait_for_rows(self, sent: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Wait for the streamed rows; return the labelled ones and the refused records."""
-        store = self.system.store
-        seen: dict[str, list[dict[str, Any]]] = {}  # lines of the objects read so far, by key
-        deadline = time.monotonic() + ARRIVAL_S
-        while True:
-            for key in (*store.keys(keys.ARRIVED), *store.keys(keys.REFUSED)):
-                if key not in seen:
-                    seen[key] = _json_lines(store.get_bytes(key) or b"")
-            labelled = [row for key, rows in seen.items() if key.startswith(keys.ARRIVED) for row in rows]
-            refused = [part for key, parts in seen.items() if key.startswith(keys.REFUSED) for part in parts]
-            quarantined = sum(part["rows"] for part in refused)
-            if len(labelled) + quarantined >= sent:
-                return labelled, refused
-            self.system.supervisor.ensure_alive()
-            if time.monotonic() > deadline:
-                log = self.system.state / "logs" / "embedded-aws.log"
-                raise DemoError(
-                    f"{sent} rows were streamed, but after {ARRIVAL_S:.0f} s only {len(labelled)} are labelled and "
-                    f"{quarantined} quarantined; the log of the Lambda function is in {log}"
-                )
-            time.sleep(0.5)
+        deliveries = [(put[alert.instance_id, clock.iso(alert.since)], alert.sent) for alert in received]
+        self.figures["delay"] = alerts.delays(deliveries, triggered, configuration.settle_s, schedule_s)
 
     def _watch(self, airflow: AirflowClient) -> None:
         self._run(airflow, "watch_model")
@@ -284,10 +283,6 @@ def _conf(start: datetime, end: datetime) -> dict[str, str]:
     return {"start": clock.iso(start), "end": clock.iso(end)}
 
 
-def _json_lines(data: bytes) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in gzip.decompress(data).splitlines() if line]
-
-
 def run(
     source: DemoData,
     state: Path,
@@ -307,7 +302,7 @@ def run(
     history_days = -(-(source.cut - source.start) // timedelta(days=1))
     with system.session(
         state,
-        source.catalogue,
+        source.catalogues,
         source.inventory,
         period_s=source.period_s,
         airflow_port=airflow_port,
@@ -326,7 +321,7 @@ def run(
         with on_schedule(source, running, console) as schedule:
             if hold is not None:
                 hold(schedule.poll)
-            elif source.ahead is not None:
+            elif source.ahead():
                 schedule.wait_for(SCHEDULED, RUN_S)
     return result
 

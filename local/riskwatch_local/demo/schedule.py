@@ -106,12 +106,13 @@ def on_schedule(source: DemoData, system: System, console: Console) -> Iterator[
     airflow = system.airflow()
     schedule = Schedule(system, airflow, console)
     try:
-        if source.ahead is None:
+        ahead = source.ahead()
+        if not ahead:
             console.print("\nThe schedules stay off: these metrics have no further rows.")
             yield schedule
             return
         system.store.put_json(keys.STREAM_MARK, {"end": clock.iso(source.end)})
-        with LiveFleet(source.ahead, source.catalogue, source.period_s):
+        with LiveFleet(ahead, source.period_s):
             console.print("\nThe fleet keeps sending and the schedules are on. First scheduled runs:")
             schedule.switch_on()
             yield schedule

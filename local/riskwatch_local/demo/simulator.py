@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from riskwatch_local.demo import incidents as incident_module
+from riskwatch_local.demo import rhythm
 from riskwatch_ml.core import clock
 from riskwatch_ml.schema import catalogue
 from riskwatch_ml.schema.inventory import Instance
@@ -39,8 +40,6 @@ METRICS = (
 # Relative noise of each metric.
 _NOISE = np.array([0.05, 0.012, 0.14, 0.12, 0.09, 0.09, 0.08, 0.18, 0.015, 0.06])
 IDLE_BELOW, HIGH_FROM = 25.0, 60.0  # CPU percent
-PASSAGE_H = 1 / 6
-
 
 # Numbers of rows with an impossible value, which costs the value.
 MISREPORTED_PAST = 8
@@ -59,32 +58,22 @@ class _Role:
     full: tuple[float, ...]
 
 
-# The day of a role has a few regimes of several hours, with short passages between them. Their CPU differs from the
-# bounds of the regimes by more than the noise; otherwise the rows would not show the true regime.
-_DAY = (0.12, 0.10, 0.09, 0.09, 0.10, 0.12, 0.36, 0.42, 0.46, 0.82, 0.86, 0.88)
-_EVENING = (0.86, 0.87, 0.87, 0.85, 0.83, 0.82, 0.82, 0.84, 0.81, 0.46, 0.38, 0.14)
-# A database serves the same users and is never idle: at night it runs maintenance.
-_HOUSE = (0.42, 0.40, 0.38, 0.38, 0.38, 0.40, 0.42, 0.45, 0.48, 0.90, 0.93, 0.95)
-_SERVE = (0.93, 0.94, 0.94, 0.92, 0.90, 0.89, 0.89, 0.91, 0.90, 0.48, 0.45, 0.43)
-# Workers run batches at night: full load is normal for them then.
-_BATCH_NIGHT = (0.42, 0.93, 0.96, 0.96, 0.95, 0.90, 0.40, 0.12, 0.13, 0.14, 0.15, 0.15)
-_BATCH_DAY = (0.15, 0.14, 0.13, 0.12, 0.11, 0.10, 0.08, 0.08, 0.08, 0.08, 0.10, 0.38)
 ROLES: dict[str, _Role] = {
     "web": _Role(
-        _DAY + _EVENING, (6, 38, 2, 8, 40, 80, 12, 0.05, 110, 30), (92, 62, 18, 60, 900, 2400, 42, 0.6, 190, 650)
+        rhythm.USERS, (6, 38, 2, 8, 40, 80, 12, 0.05, 110, 30), (92, 62, 18, 60, 900, 2400, 42, 0.6, 190, 650)
     ),
     "worker": _Role(
-        _BATCH_NIGHT + _BATCH_DAY,
+        rhythm.BATCHES,
         (3, 30, 5, 5, 5, 4, 20, 0.05, 90, 8),
         (97, 74, 700, 500, 260, 140, 90, 3, 140, 40),
     ),
     "database": _Role(
-        _HOUSE + _SERVE,
+        rhythm.DATABASE,
         (8, 62, 30, 60, 30, 60, 2, 0.2, 140, 20),
         (80, 74, 900, 700, 500, 1200, 14, 4, 180, 220),
     ),
     "cache": _Role(
-        _DAY + _EVENING, (2, 55, 0.2, 0.5, 60, 120, 0.4, 0.01, 80, 60), (44, 70, 1, 3, 1500, 3600, 1.6, 0.05, 88, 900)
+        rhythm.USERS, (2, 55, 0.2, 0.5, 60, 120, 0.4, 0.01, 80, 60), (44, 70, 1, 3, 1500, 3600, 1.6, 0.05, 88, 900)
     ),
 }
 SERVICES = {
@@ -124,7 +113,7 @@ def regimes() -> dict[tuple[str, int], str]:
     """Return the true load regime by (role, hour of day in UTC)."""
     result = {}
     for name, role in ROLES.items():
-        cpu = role.idle[0] + (role.full[0] - role.idle[0]) * _rhythm(role, np.arange(0.5, 24.0))
+        cpu = role.idle[0] + (role.full[0] - role.idle[0]) * rhythm.rhythm(role.load, np.arange(0.5, 24.0))
         for hour, value in enumerate(cpu):
             result[name, hour] = "Idle" if value < IDLE_BELOW else "Normal" if value < HIGH_FROM else "High Load"
     return result
@@ -149,15 +138,15 @@ def simulate(end: datetime, days: float = 4, stream_hours: float = 6, seed: int 
     start = stop - timedelta(seconds=round(days * 86400 / period_s) * period_s)
     stream_start = stop - timedelta(hours=stream_hours)
     random = np.random.default_rng(seed)
-    times, hours = _times(start, stop, period_s)
+    times, hours = rhythm.periods(start, stop, period_s)
     fleet = inventory()
     planned = incident_module.schedule(start, stream_start, stop)
-    shared = {service: _autoregressive(random, len(times), 0.97, 0.05) for service in SERVICES}
+    shared = rhythm.service_noise(random, SERVICES, len(times))
 
     frames, traits = [], {}
     for name in sorted(fleet):
         role = ROLES[fleet[name].role]
-        load = _load(role, hours, shared[fleet[name].service], random)
+        load = rhythm.load(role.load, hours, shared[fleet[name].service], random)
         # Every instance differs from the others.
         traits[name] = np.exp(random.normal(0, [0.05, 0.03, *[0.08] * 8]))
         values = _metrics(role, load, traits[name], random)
@@ -180,57 +169,14 @@ def continuation(
     The instances are those of `simulation`; `start` is aware, UTC, on the grid.
     """
     random = np.random.default_rng(seed)
-    times, of_day = _times(start, start + timedelta(hours=hours), period_s)
-    shared = {service: _autoregressive(random, len(times), 0.97, 0.05) for service in SERVICES}
+    times, of_day = rhythm.periods(start, start + timedelta(hours=hours), period_s)
+    shared = rhythm.service_noise(random, SERVICES, len(times))
     frames = []
     for name, item in sorted(simulation.inventory.items()):
         role = ROLES[item.role]
-        load = _load(role, of_day, shared[str(item.service)], random)
+        load = rhythm.load(role.load, of_day, shared[str(item.service)], random)
         frames.append(_frame(name, times, _metrics(role, load, simulation.traits[name], random)))
     return pd.concat(frames, ignore_index=True)
-
-
-def _times(start: datetime, stop: datetime, period_s: int) -> tuple[pd.DatetimeIndex, NDArray[np.float64]]:
-    """Return the starts of the periods in [start, stop) and their hours in UTC."""
-    times = pd.date_range(start, stop, freq=f"{period_s}s", inclusive="left", tz="UTC").as_unit("ms")
-    return times, (times.hour + times.minute / 60 + times.second / 3600).to_numpy(dtype=float)
-
-
-def _load(
-    role: _Role, hours: NDArray[np.float64], shared: NDArray[np.float64], random: np.random.Generator
-) -> NDArray[np.float64]:
-    """Return the load (0..1) of an instance at `hours` of the day.
-
-    It is the rhythm of its role, with the noise of its service and its own.
-    """
-    load = _rhythm(role, hours) * np.exp(shared + _autoregressive(random, len(hours), 0.85, 0.06))
-    return np.clip(load, 0.02, 1.05)
-
-
-def _rhythm(role: _Role, hours: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the load of a role at `hours` of the day.
-
-    Around each full hour the load passes within ten minutes from one hourly value to the next.
-    """
-    knots = np.arange(-1, 25)[:, None] + [PASSAGE_H / 2, 1 - PASSAGE_H / 2]
-    levels = np.array([role.load[-1], *role.load, role.load[0]])
-    load: NDArray[np.float64] = np.interp(hours, knots.ravel(), np.repeat(levels, 2))
-    return load
-
-
-def _autoregressive(random: np.random.Generator, size: int, memory: float, deviation: float) -> NDArray[np.float64]:
-    """Return (size,) noise with the given standard deviation.
-
-    It keeps the share `memory` of itself from point to point.
-    """
-    steps = random.normal(0, deviation * np.sqrt(1 - memory**2), size)
-    steps[0] = random.normal(0, deviation)
-    noise = np.empty(size)
-    state = 0.0
-    for index, step in enumerate(steps):
-        state = memory * state + step
-        noise[index] = state
-    return noise
 
 
 def _metrics(

@@ -11,7 +11,7 @@ from riskwatch_ml.schema import metric_rows
 from riskwatch_ml.storage import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from riskwatch_ml.schema.catalogue import Catalogue
@@ -30,13 +30,13 @@ class ValueCounts(TypedDict):
     refused_alone: int
 
 
-def exported(store: Store, start: datetime, end: datetime) -> ValueCounts:
-    """Count the values of the exported rows with start <= timestamp < end, as the bucket has them."""
+def exported(store: Store, metrics: Catalogue, start: datetime, end: datetime) -> ValueCounts:
+    """Count the values of the exported rows of a kind with start <= timestamp < end, as the bucket has them."""
     counts = {
-        layer: metric_rows.count_values(store.read_hours(layer, start, end))
+        layer: metric_rows.count_values(store.read_hours(keys.of_kind(layer, metrics), start, end))
         for layer in (keys.RAW, keys.VALIDATED, keys.QUARANTINE)
     }
-    alone = len(store.read_hours(keys.REFUSED_VALUES, start, end))
+    alone = len(store.read_hours(keys.of_kind(keys.REFUSED_VALUES, metrics), start, end))
     return {
         "received": counts[keys.RAW],
         "kept": counts[keys.VALIDATED],
@@ -48,13 +48,24 @@ def exported(store: Store, start: datetime, end: datetime) -> ValueCounts:
 def streamed(
     sent: int, labelled: Sequence[Mapping[str, Any]], refused: Sequence[Mapping[str, Any]], catalogue: Catalogue
 ) -> ValueCounts:
-    """Count the values of the streamed rows: `sent` by the publisher, the others as the function stored them."""
+    """Count the values of the streamed rows of a kind: `sent` to the stream, the others as the function stored them."""
     alone = sum(len(row["refused_values"]) for row in labelled)
     return {
         "received": sent,
         "kept": sum(row.get(name) is not None for row in labelled for name in catalogue.names),
         "refused": alone + sum(record["values"] for record in refused),
         "refused_alone": alone,
+    }
+
+
+def total(counts: Iterable[ValueCounts]) -> ValueCounts:
+    """Return the sums of the counts of several kinds."""
+    every = list(counts)
+    return {
+        "received": sum(item["received"] for item in every),
+        "kept": sum(item["kept"] for item in every),
+        "refused": sum(item["refused"] for item in every),
+        "refused_alone": sum(item["refused_alone"] for item in every),
     }
 
 

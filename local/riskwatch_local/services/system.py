@@ -31,7 +31,7 @@ from riskwatch_ml.storage import keys
 from riskwatch_ml.storage.bucket import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from riskwatch_ml.schema.catalogue import Catalogue
@@ -42,7 +42,7 @@ READY_S = 180.0
 OWN = ".riskwatch-state"
 ERROR_LOG = "error.log"  # the command line may write it before a run has taken the folder
 
-Value = str | int | float
+Value = str | int | float | list[str]
 
 
 class StateFolderError(UserInputError):
@@ -214,7 +214,7 @@ class Options(TypedDict, total=False):
 
 @contextmanager
 def session(
-    state: Path, metrics: Catalogue, instances: Mapping[str, Instance], **options: Unpack[Options]
+    state: Path, kinds: Sequence[Catalogue], instances: Mapping[str, Instance], **options: Unpack[Options]
 ) -> Iterator[System]:
     """Start a system in the folder `state` for the duration of a context.
 
@@ -222,13 +222,13 @@ def session(
     errors and those of `state_folder`.
     """
     with state_folder(state) as folder, Supervisor() as supervisor:
-        yield start(supervisor, folder, metrics, instances, **options)
+        yield start(supervisor, folder, kinds, instances, **options)
 
 
 def start(
     supervisor: Supervisor,
     state: Path,
-    metrics: Catalogue,
+    kinds: Sequence[Catalogue],
     instances: Mapping[str, Instance],
     *,
     period_s: int = 300,
@@ -241,7 +241,8 @@ def start(
     """Start the embedded AWS and deploy the stack; return the system.
 
     The settings are written, and this process's environment is set to use them. MLflow and Airflow get their ports and
-    settings here; `System.start_services` starts them. `period_s` is the length of a period in seconds. `database_url`
+    settings here; `System.start_services` starts them. `kinds` are the catalogues, the first kind first, and
+    `instances` the expected instances of all kinds. `period_s` is the length of a period in seconds. `database_url`
     is Airflow's database, None for SQLite in the state folder. `overrides` are further settings. Without `schedules`
     (DAG id -> cron expression) all DAGs run by hand only. Raises PortTakenError, EmbeddedAwsError, ProcessError and
     DeployError.
@@ -256,7 +257,7 @@ def start(
     _adopt(environment)
     parameters = {"EndpointUrl": embedded.endpoint, "Link": f"{airflow_url}/"}
     outputs = deploy(aws.client("cloudformation"), aws.client("lambda"), parameters=parameters, poll_s=0.2)
-    (state / "catalogue.toml").write_text(catalogue.dumps(metrics), encoding="utf-8")
+    catalogues = write_catalogues(state, kinds)
     _write_environment(state / "env", embedded.client_settings)
     system = System(
         state=state,
@@ -267,11 +268,21 @@ def start(
         airflow_url=airflow_url,
         environment=environment,
         login=Login.create(home),
-        settings={**_settings(state, outputs, mlflow_url, period_s), **(overrides or {})},
+        settings={**_settings(catalogues, outputs, mlflow_url, period_s), **(overrides or {})},
     )
     system.write_settings(schedules or dict.fromkeys(settings.DEFAULT_SCHEDULES, settings.MANUAL))
     system.store.put_bytes(keys.INVENTORY, inventory.dumps(instances).encode())
     return system
+
+
+def write_catalogues(state: Path, kinds: Sequence[Catalogue]) -> list[str]:
+    """Write a file for each kind and return the paths."""
+    paths = []
+    for metrics in kinds:
+        path = state / ("catalogue.toml" if metrics.is_first else f"catalogue-{metrics.kind}.toml")
+        path.write_text(catalogue.dumps(metrics), encoding="utf-8")
+        paths.append(str(path))
+    return paths
 
 
 def _adopt(environment: Mapping[str, str]) -> None:
@@ -287,7 +298,7 @@ def _adopt(environment: Mapping[str, str]) -> None:
     aws.clear_clients()
 
 
-def _settings(state: Path, outputs: Outputs, mlflow_url: str, period_s: int) -> dict[str, Value]:
+def _settings(catalogues: list[str], outputs: Outputs, mlflow_url: str, period_s: int) -> dict[str, Value]:
     return {
         "bucket": outputs.bucket,
         "stream": outputs.stream,
@@ -295,7 +306,7 @@ def _settings(state: Path, outputs: Outputs, mlflow_url: str, period_s: int) -> 
         "function": outputs.function,
         "operations_topic_arn": outputs.operations_topic_arn,
         "mlflow_uri": mlflow_url,
-        "catalogue": str(state / "catalogue.toml"),
+        "catalogue": catalogues,
         "period_s": period_s,
         "promotion": "auto",
     }

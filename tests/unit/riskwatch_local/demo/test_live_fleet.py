@@ -6,8 +6,9 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from riskwatch_local.demo import simulator
+from riskwatch_local.demo import data, simulator
 from riskwatch_local.demo.live_fleet import LiveFleet
+from riskwatch_local.demo.publish import KindRows
 from riskwatch_ml.core import clock
 from riskwatch_ml.schema import catalogue
 from tests.unit.riskwatch_local.demo.test_simulator import END
@@ -20,9 +21,11 @@ class CloudWatch:
 
     def __init__(self):
         self.moments = []
+        self.metrics = set()
 
     def put_metric_data(self, **asked):
         self.moments += [datum["Timestamp"] for datum in asked["MetricData"]]
+        self.metrics |= {datum["MetricName"] for datum in asked["MetricData"]}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def test_a_row_is_sent_once_when_its_period_is_over(simulation, monkeypatch):
     rows, sent = simulator.continuation(simulation, START, hours=2), CloudWatch()
     now = [START + timedelta(minutes=15)]
     monkeypatch.setattr(clock, "now", lambda: now[0])
-    fleet = LiveFleet(rows, catalogue.load(), 300, sent)
+    fleet = LiveFleet([KindRows(catalogue.load(), rows)], 300, sent)
 
     # WHEN it sends, and again four and five minutes later
     counts = []
@@ -72,6 +75,18 @@ def test_a_row_is_sent_once_when_its_period_is_over(simulation, monkeypatch):
 def test_the_context_sends_in_the_background_and_ends(simulation):
     # GIVEN rows that are over WHEN the context is entered and left THEN all are sent
     rows, sent = simulator.continuation(simulation, START, hours=1), CloudWatch()
-    with LiveFleet(rows, catalogue.load(), 300, sent) as fleet:
+    with LiveFleet([KindRows(catalogue.load(), rows)], 300, sent) as fleet:
         pass
     assert fleet.sent == len(rows)
+
+
+def test_every_kind_is_sent():
+    # GIVEN rows of two kinds that are over
+    source, sent = data.simulated(END - timedelta(days=3), stream_hours=1, days=1, further_kinds=["rds"]), CloudWatch()
+    kinds = [part._replace(rows=part.rows[:10]) for part in source.ahead()]
+
+    # WHEN / THEN
+    with LiveFleet(kinds, 300, sent) as fleet:
+        pass
+    assert fleet.sent == 20
+    assert {"CPUUtilization", "DatabaseConnections"} <= sent.metrics

@@ -2,7 +2,9 @@
 
 import math
 import threading
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -11,6 +13,8 @@ from riskwatch_ml.schema import catalogue
 from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.metric import Metric
 from tests.support.contract import imitates
+
+LAMBDA = replace(catalogue.load("lambda"), is_first=False)
 
 
 @imitates("cloudwatch")
@@ -90,6 +94,50 @@ def test_every_instance_is_published_with_its_own_times():
         ("AWS/EC2", "NetworkIn", "web-1", "2026-11-22T10:05:00+00:00"): pytest.approx(2e6),
         ("AWS/EC2", "NetworkIn", "web-2", "2026-11-23T10:00:00+00:00"): pytest.approx(3e6),
     }
+
+
+def test_statistics_of_one_metric_are_the_samples_of_one_datum():
+    # GIVEN a period of a function
+    times = pd.DatetimeIndex(["2026-11-22T10:00Z"]).as_unit("ms")
+    durations = {"duration_ms": 80.0, "duration_p99_ms": 250.0, "duration_max_ms": 900.0}
+    frame = pd.DataFrame({"instance_id": "lambda/search", "timestamp": times, **durations})
+    cloudwatch = FakeCloudWatch()
+
+    # WHEN
+    counts = publish.publish(cloudwatch, frame, LAMBDA)
+
+    # THEN its samples have the three statistics
+    assert counts == publish.Counts(points=1, rows=1, calls=1)
+    ((namespace, (datum,)),) = cloudwatch.calls
+    assert (namespace, datum["MetricName"], datum["Unit"]) == ("AWS/Lambda", "Duration", "Milliseconds")
+    assert datum["Dimensions"] == [{"Name": "FunctionName", "Value": "search"}]
+    samples = np.repeat(datum["Values"], np.array(datum["Counts"], dtype=int))
+    assert (samples.mean(), np.percentile(samples, 99), samples.max()) == pytest.approx((80, 250, 900))
+
+
+def test_average_and_p99_take_two_samples():
+    datum = publish.samples({"Average": 40.0, "p99": 160.0})
+    samples = np.repeat(datum["Values"], np.array(datum["Counts"], dtype=int))
+    assert len(datum["Values"]) == 2
+    assert (samples.mean(), np.percentile(samples, 99)) == pytest.approx((40, 160))
+
+
+def test_statistics_that_no_samples_have_are_refused():
+    with pytest.raises(ValueError, match="no statistics of 200 samples"):
+        publish.samples({"Average": 10.0, "p99": 900.0})
+    with pytest.raises(ValueError, match="use Average, p99 and Maximum"):
+        publish.samples({"Average": 10.0, "Maximum": 20.0})
+
+
+def test_what_is_absent_has_no_datum():
+    # GIVEN a function that ran without an error
+    times = pd.DatetimeIndex(["2026-11-22T10:00Z"]).as_unit("ms")
+    frame = pd.DataFrame({"instance_id": "lambda/search", "timestamp": times, "invocations": 7.0, "errors": 0.0})
+    cloudwatch = FakeCloudWatch()
+
+    # WHEN / THEN
+    publish.publish(cloudwatch, frame, LAMBDA)
+    assert [datum["MetricName"] for _, data in cloudwatch.calls for datum in data] == ["Invocations"]
 
 
 def test_an_error_of_the_service_reaches_the_caller():

@@ -36,7 +36,7 @@ def store():
 
 
 def test_the_values_of_an_export_are_counted_in_the_bucket(store):
-    counts = values.exported(store, TEN, ELEVEN)
+    counts = values.exported(store, METRICS, TEN, ELEVEN)
     assert counts == {"received": 5, "kept": 3, "refused": 2, "refused_alone": 1}
     assert values.adds_up(counts)
     assert values.line(counts) == "5 = 3 kept + 2 refused, 1 of them without their row"
@@ -48,7 +48,7 @@ def test_a_value_that_was_lost_is_found(store):
         store.delete(key)
 
     # WHEN / THEN
-    assert not values.adds_up(values.exported(store, TEN, ELEVEN))
+    assert not values.adds_up(values.exported(store, METRICS, TEN, ELEVEN))
 
 
 def test_the_values_of_the_stream_are_counted_in_what_the_function_stored():

@@ -7,7 +7,9 @@ import threading
 
 import pytest
 
-from riskwatch_local.services.system import StateFolderError, System, state_folder
+from riskwatch_local.services.system import StateFolderError, System, state_folder, write_catalogues
+from riskwatch_ml.core import settings
+from riskwatch_ml.schema import catalogue
 
 
 def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path):
@@ -65,6 +67,23 @@ def test_two_runs_cannot_share_a_folder(tmp_path):
         state_folder(tmp_path / "state"),
     ):
         pass
+
+
+def test_the_settings_name_the_catalogues_of_all_kinds(tmp_path, monkeypatch):
+    # GIVEN the catalogues of two kinds, written for a system
+    kinds = catalogue.load_all(["ec2", "rds"])
+    names = ("bucket", "stream", "table", "function", "mlflow_uri")
+    running = Services()
+    running.state = tmp_path
+    running.settings = {**dict.fromkeys(names, "x"), "catalogue": write_catalogues(tmp_path, kinds)}
+
+    # WHEN
+    running.write_settings({})
+
+    # THEN components read the same catalogues
+    monkeypatch.setenv("RISKWATCH_CONFIG", str(tmp_path / "riskwatch.toml"))
+    assert catalogue.load_all(settings.load().catalogue) == kinds
+    settings.load.cache_clear()
 
 
 class Services(System):

@@ -1,10 +1,10 @@
-"""The demo's counting of incidents and delays, worked out by hand."""
+"""The counting of incidents and delays, worked out by hand."""
 
 import json
 from datetime import UTC, datetime, timedelta
 
+from riskwatch_local.demo.alerts import Alert, delays, match_incidents, parse_message, receive
 from riskwatch_local.demo.data import KnownIncident
-from riskwatch_local.demo.summary import Alert, delays, match_incidents, parse_message, receive
 from tests.support.contract import imitates
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
