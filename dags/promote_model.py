@@ -51,18 +51,17 @@ names a model, is put back without a question.
   `release`.
 
 **To roll back** to an earlier model, move the alias `challenger` of the model in MLflow to its model version and
-trigger this DAG. If that takes too long, point the alias `live` of the function to the `previous_version` in the newest
-entry under `ledger/` (`aws lambda update-alias`), then trigger this DAG with `action` = `confirm`. No refresh undoes
-the change in between.
-"""
+trigger this DAG. For one further kind alone, move `challenger-<kind>` to a candidate of it. If that takes too long,
+point the alias `live` of the function to the `previous_version` in the newest entry under `ledger/` (`aws lambda
+update-alias`), then trigger this DAG with `action` = `confirm`. No refresh undoes the change in between."""
 # KIND stands for the kind of the bundle, SEVERAL for whether the installation has several kinds.
 SUBJECT = """\
-{% set bundle = ti.xcom_pull(task_ids='decide', key='KIND') -%}
+{% set bundle = ti.xcom_pull(task_ids='decide', key='bundle:KIND') -%}
 Promote {% for c in bundle -%}
 {{ c['family'] }}{{ ' (' ~ c['resource_kind'] ~ ')' if SEVERAL else '' }}{{ '' if loop.last else ', ' }}
 {%- endfor %} to live?"""
 BODY = """
-{% for c in ti.xcom_pull(task_ids='decide', key='KIND') %}
+{% for c in ti.xcom_pull(task_ids='decide', key='bundle:KIND') %}
 Model version [{{ c['version'] }}]({{ c['link'] }}), family **{{ c['family'] }}**, training {{ c['training_id'] }},
 checksum `{{ c['digest'][:12] }}`,
 replaces {{ 'model version ' ~ c['replaces']['version'] if c['replaces'] else 'nothing' }}.

@@ -8,6 +8,7 @@ from riskwatch_airflow.assets import CANDIDATE_MODEL, RETRAIN_REQUEST
 from riskwatch_airflow.wiring import ALONE, common, heartbeat, kinds, moments_or, tasks_of
 
 LONGEST, LONGEST_RUN = timedelta(hours=4), timedelta(hours=6)
+NAMES = kinds()
 
 DOC = """
 ### Train models
@@ -15,12 +16,12 @@ DOC = """
 **Owner**: riskwatch. Each kind of resource is trained on its own: the tasks of all kinds but the first are in a group
 with the name of the kind. A kind with too few rows is skipped, and a kind that fails stops no other.
 
-**Reads** `validated/` (the newest `history_days`), `config/inventory.json`, the artifact of the
-champion, the newest document under `contests/`, the episodes in the table.
-**Writes** `training/<id>/rows.parquet`, `candidates/<id>/<family>.zip` with its figures, one MLflow run per training
-with a child run per family, `contests/<id>.json` after a contest, and the next model to serve as a registered model
-version with the alias `challenger`. **Updates the asset** `candidate_model`. Runs daily, and when `retrain_request` is
-updated.
+**Reads** `validated/` (the newest `history_days`), `config/inventory.json`, the artifact of the champion, the newest
+document under `contests/`, the episodes in the table. **Writes** `training/<id>/rows.parquet`,
+`candidates/<id>/<family>.zip` with its figures, one MLflow run per training with a child run per family,
+`contests/<id>.json` after a contest, and the next model to serve as a registered model version with the alias
+`challenger` (a further kind: `challenger-<kind>`). **Updates the asset** `candidate_model`. Runs daily, and when
+`retrain_request` is updated.
 
 If the history does not fit into the 4.5 GB of a `train` task, `prepare` omits whole days, evenly and different days for
 each instance. It also omits the rows of open episodes, and learns an episode that is open for `new_normal_hours` as the
@@ -61,24 +62,23 @@ five families: pause this DAG if no model is ever to be promoted.
     params={
         "contest": Param(False, type="boolean", title="contest", description="fit all families, not the champion alone")
     },
-    # Two tasks at a time, whatever their kind; see `train`.
+    # Two tasks at a time in a run, whatever their kind; see `train`.
     max_active_tasks=2,
-    **common(LONGEST_RUN),
+    **common(LONGEST_RUN * len(NAMES)),
 )
 def train_models() -> None:
     """Wire the training of each kind, the announcement of the challengers and the heartbeat."""
 
     # One event for all kinds: a promotion then releases them together.
-    @task(outlets=[CANDIDATE_MODEL], trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
+    @task(outlets=[CANDIDATE_MODEL], trigger_rule=TriggerRule.ALL_DONE)
     def announce(challengers: list[dict]) -> None:
         from riskwatch_airflow.tasks import choose
 
         choose.tell(get_current_context(), challengers)
 
-    names = kinds()
     choices, requests = [], []
-    for kind in names:
-        with tasks_of(kind, names[0]):
+    for kind in NAMES:
+        with tasks_of(kind, NAMES[0]):
             choice, requested = one_kind(kind)
         choices.append(choice)
         requests.append(requested)
@@ -98,8 +98,9 @@ def one_kind(kind: str) -> tuple:
     def contestants(training: dict) -> list[str]:
         return training["families"]
 
-    # Two at a time: a family uses one core and, as `python -m bench.fit` measures, half a gigabyte for a million rows
-    # of ten metrics (28 days of 120 instances). 4.5 GB is the limit: `prepare` omits days of a longer history.
+    # Two at a time in a run: a family uses one core and, as `python -m bench.fit` measures, half a gigabyte for a
+    # million rows of ten metrics (28 days of 120 instances). 4.5 GB is the limit: `prepare` omits days of a longer
+    # history.
     @task(map_index_template="{{ family }}", max_active_tis_per_dag=2, execution_timeout=LONGEST)
     def train(training: dict, family: str) -> dict:
         from riskwatch_airflow.tasks import train as train_task
@@ -117,7 +118,7 @@ def one_kind(kind: str) -> tuple:
     def request_contest() -> dict:
         from riskwatch_airflow.tasks import choose
 
-        return choose.request(get_current_context())
+        return choose.request(get_current_context(), kind, NAMES[0])
 
     training = prepare()
     trained = train.partial(training=training).expand(family=contestants(training))

@@ -9,7 +9,6 @@ takes all kinds together.
 from __future__ import annotations
 
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow.sdk.exceptions import AirflowFailException
@@ -31,16 +30,21 @@ AT_ONCE = "release"
 """Name of the bundle of the challengers that need no approval; the other bundles are named after their kind."""
 
 
+def key(name: str) -> str:
+    """Return the key of the XCom of a bundle."""
+    return f"bundle:{name}"
+
+
 class Assembled(NamedTuple):
     """The artifact of a release, and the digest of what it replaces, None if nothing serves.
 
-    `serving` has the model ids of the parts of what it replaces by kind; it is empty for a whole artifact.
+    `version` is its version in MLflow if an earlier try of the release has written the ledger, else empty.
     """
 
     zip_bytes: bytes
     digest: str
     replaces: str | None
-    serving: Mapping[str, str] = MappingProxyType({})
+    version: str = ""
 
 
 def bundled(
@@ -101,7 +105,7 @@ def assemble(config: Settings, store: Store, bundle: Sequence[PromotionCandidate
     if recorded is not None and released_by(bundle, recorded.get("kinds", {})):
         served, before = recorded["digest"], recorded.get("replaces")
         zip_bytes = champion.artifact(store, version="?", checksum=served, s3_key=keys.artifact(served))
-        return Assembled(zip_bytes, served, None if before is None else before["digest"])
+        return Assembled(zip_bytes, served, None if before is None else before["digest"], recorded.get("version", ""))
     base = None
     if recorded is not None:
         version, digest = recorded.get("version", "?"), recorded["digest"]
@@ -111,11 +115,7 @@ def assemble(config: Settings, store: Store, bundle: Sequence[PromotionCandidate
         zip_bytes = assembly.assemble(base, parts, kinds[0].kind)
     except assembly.AssemblyError as error:
         raise AirflowFailException(str(error)) from error
-    if recorded is None or base is None:
-        return Assembled(zip_bytes, archive.checksum(zip_bytes), None)
-    serving_parts = assembly.registered_parts(base, kinds[0].kind)
-    serving_ids = {kind: part.model_id for kind, part in serving_parts.items()}
-    return Assembled(zip_bytes, archive.checksum(zip_bytes), recorded["digest"], serving_ids)
+    return Assembled(zip_bytes, archive.checksum(zip_bytes), None if recorded is None else recorded["digest"])
 
 
 def released_by(bundle: Sequence[PromotionCandidate], kinds: Mapping[str, str]) -> bool:
@@ -124,19 +124,24 @@ def released_by(bundle: Sequence[PromotionCandidate], kinds: Mapping[str, str]) 
 
 
 def registered(config: Settings, bundle: Sequence[PromotionCandidate], assembled: Assembled) -> Registered:
-    """Return the version of MLflow for the artifact of a release: the candidate's, or a new one if it is another."""
+    """Return the version of MLflow for the artifact of a release: the candidate's, or a new one if it is another.
+
+    In an installation with several kinds it names its parts.
+    """
     from riskwatch_ml.registry import assembly, mlflow_registry
-    from riskwatch_ml.registry.registered import Registered
+    from riskwatch_ml.registry.registered import Registered, described_families
 
     candidate = bundle[0]
     challenger = Registered(
         *(candidate["version"], candidate["digest"], candidate["run_id"], candidate["training_id"]),
         *(candidate["family"], candidate["key"], candidate["kind"]),
     )
+    catalogues = catalogue.load_all(config.catalogue)
+    kinds = assembly.registered_parts(assembled.zip_bytes, catalogues[0].kind) if len(catalogues) > 1 else {}
     if assembled.digest == challenger.digest:
-        return challenger
-    first = catalogue.load_all(config.catalogue)[0].kind
-    kinds = assembly.registered_parts(assembled.zip_bytes, first)
+        return replace(challenger, kinds=kinds)
+    if assembled.version:
+        return replace(challenger, version=assembled.version, family=described_families(kinds), kinds=kinds)
     why = "; ".join(f"{each['resource_kind']}: {each['why']}" for each in bundle)
     return mlflow_registry.register_assembled(
         config, replace(challenger, why=why), assembled.zip_bytes, keys.artifact(assembled.digest), kinds

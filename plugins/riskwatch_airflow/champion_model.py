@@ -24,11 +24,13 @@ class ChampionModel:
     """The level settings that a refresh keeps, and the model in service; empty if there is none to use.
 
     `unusable_because` is the reason why the champion cannot be refreshed and a contest must follow, empty if it can.
+    `model_id` is the id of the model.
     """
 
     settings: Params = field(default_factory=dict)
     model: FleetModel | None = None
     unusable_because: str = ""
+    model_id: str = ""
 
 
 def read(store: Store, champion: ChampionVersion | None, metrics: Catalogue, first: str) -> ChampionModel:
@@ -55,7 +57,7 @@ def read(store: Store, champion: ChampionVersion | None, metrics: Catalogue, fir
     if model.features != metrics.names:
         changed = ", ".join(sorted(set(model.features) ^ set(metrics.names))) or "their order"
         return ChampionModel(unusable_because=f"the champion and the catalogue differ in the metrics: {changed}")
-    return ChampionModel(level, model)
+    return ChampionModel(level, model, model_id=str(document["model_id"]))
 
 
 def version(registered: Registered | None, metrics: Catalogue) -> ChampionVersion | None:

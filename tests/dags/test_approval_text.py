@@ -28,7 +28,7 @@ class Pulled:
         self.bundle = list(bundle)
 
     def xcom_pull(self, task_ids, key):
-        assert (task_ids, key) == ("decide", "ec2")
+        assert (task_ids, key) == ("decide", "bundle:ec2")
         return self.bundle
 
 

@@ -6,6 +6,7 @@ from airflow.sdk.execution_time import task_runner
 from botocore.exceptions import ClientError
 
 from riskwatch_airflow import agreement, clients
+from riskwatch_airflow.assets import CANDIDATE_MODEL
 from riskwatch_airflow.tasks import promote
 from riskwatch_ml.core import settings as configuration
 from riskwatch_ml.registry import serving
@@ -55,15 +56,19 @@ class World:
         )
         self.monkeypatch.setattr(configuration, "load", lambda: self.config)
 
-    def run(self, action="promote"):
-        """Return a new run of promote_model."""
-        return SimpleNamespace(supervisor=runs.Supervisor(), action=action)
+    def run(self, action="promote", announced=None):
+        """Return a new run of promote_model, started by a person or by the announcement of some challengers."""
+        return SimpleNamespace(supervisor=runs.Supervisor(), action=action, announced=announced)
 
     def task(self, run, name):
         """Run one task of a run and return its result."""
         self.monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", run.supervisor, raising=False)
         context = runs.context(runs.run(TEN, "manual"), name)
         context["params"] = {"action": run.action}
+        if run.announced is not None:
+            extra = {"challengers": [{"version": challenger.version} for challenger in run.announced]}
+            asked = runs.run(TEN, "asset_triggered", requests=[(CANDIDATE_MODEL, extra)])
+            context["triggering_asset_events"] = runs.context(asked)["triggering_asset_events"]
         if name.endswith(APPROVED):
             return promote.put_live(context, name.removesuffix(APPROVED).rstrip(".") or "ec2")
         tasks = {"release": promote.put_live, "complete": promote.complete, "settle": promote.settle}

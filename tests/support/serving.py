@@ -12,7 +12,16 @@ from riskwatch_ml.storage.bucket import Store
 from tests.support.bucket import Bucket
 from tests.support.functions import ALIAS, FUNCTION, Lambda, artifact
 
-REPLACED = ("challenger", "champion", "set_champion", "by_checksum", "version_url", "open_training", "register")
+REPLACED = (
+    "challenger",
+    "drop_challenger",
+    "champion",
+    "set_champion",
+    "by_checksum",
+    "version_url",
+    "open_training",
+    "register",
+)
 
 
 def agreeing(champion):
@@ -107,6 +116,9 @@ class Installation:
 
     def _challenger(self, config, metrics):
         return self._by_alias("challenger" if metrics.is_first else f"challenger-{metrics.kind}")
+
+    def _drop_challenger(self, config, metrics):
+        del self.aliases["challenger" if metrics.is_first else f"challenger-{metrics.kind}"]
 
     def _champion(self, config):
         return self._by_alias("champion")

@@ -128,15 +128,23 @@ def _checked(entry: object, key: str) -> LedgerEntry:
     return cast("LedgerEntry", {**fields, "key": key})
 
 
-def in_service(entries: Iterable[LedgerEntry]) -> LedgerEntry | None:
-    """Return the entry that put the current model into service.
+def put_into_service(entries: Iterable[LedgerEntry]) -> Iterator[LedgerEntry]:
+    """Yield the entries that put a model into service, newest first, without those that were undone.
 
-    ``entries`` are sorted newest first. The result is None before the first promotion.
+    ``entries`` are sorted newest first. A ``restore`` undoes the entries back to that of its function version.
     """
     undone_to: str | None = None
     for entry in entries:
         if entry["action"] == RESTORE:
             undone_to = undone_to or str(entry["function_version"])
         elif entry["action"] in INTO_SERVICE and undone_to in (None, str(entry["function_version"])):
-            return entry
-    return None
+            undone_to = None
+            yield entry
+
+
+def in_service(entries: Iterable[LedgerEntry]) -> LedgerEntry | None:
+    """Return the entry that put the current model into service; None before the first promotion.
+
+    ``entries`` are sorted newest first.
+    """
+    return next(put_into_service(entries), None)

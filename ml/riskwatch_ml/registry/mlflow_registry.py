@@ -214,6 +214,11 @@ def challenger(settings: Settings, metrics: Catalogue) -> Registered | None:
     return _by_alias(settings, _challenger_alias(metrics))
 
 
+def drop_challenger(settings: Settings, metrics: Catalogue) -> None:
+    """Take the alias of the challenger of a kind away."""
+    connect(settings).delete_registered_model_alias(settings.model_name, _challenger_alias(metrics))
+
+
 def champion(settings: Settings) -> Registered | None:
     """Return the version in service, or None."""
     return _by_alias(settings, CHAMPION)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from riskwatch_ml.storage.bucket import Store
 
 # What a new entry takes over from the entry that put the same artifact into service.
-_KEPT = ("digest", "version", "family", "training_id", "figures", "kind", "why", "code_sha256", "kinds")
+_KEPT = ("digest", "version", "family", "training_id", "figures", "kind", "why", "code_sha256")
 
 
 class ReconcileError(UserInputError):
@@ -59,6 +59,7 @@ def confirm(settings: Settings, lambda_client: Any, store: Store, serving: Servi
     }
     previous = version if serving.recorded is None else serving.recorded["function_version"]
     versions: LedgerEntry = {"function_version": version, "previous_version": previous}
+    versions |= _kinds(settings, zip_bytes)
     return _write(store, {**(serving.entry or {}), **known}, versions, ledger.CONFIRM, selftest, by, serving)
 
 
@@ -103,11 +104,21 @@ def _restored(
         names = (settings.function, settings.alias)
         released = release.promote(lambda_client, *names, zip_bytes, approved_by=by, only_from=current)
         versions: LedgerEntry = {"function_version": released.function_version, "previous_version": current}
+        versions |= _kinds(settings, zip_bytes)
         return _write(store, recorded, versions, ledger.ROLLBACK, released.selftest, by, serving)
     if not is_served:
         release.restore(lambda_client, settings.function, settings.alias, version, only_from=current)
-    versions = {"function_version": version, "previous_version": current}
+    versions = {"function_version": version, "previous_version": current, **_kinds(settings, zip_bytes)}
     return _write(store, recorded, versions, ledger.RESTORE, selftest, by, serving)
+
+
+def _kinds(settings: Settings, zip_bytes: bytes) -> LedgerEntry:
+    """Return what an entry says of the parts of an artifact; nothing in an installation with one kind."""
+    kinds = catalogue.load_all(settings.catalogue)
+    if len(kinds) == 1:
+        return {}
+    parts = assembly.registered_parts(zip_bytes, kinds[0].kind)
+    return {"kinds": {kind: part.model_id for kind, part in parts.items()}}
 
 
 def _set_champion(

@@ -82,17 +82,23 @@ def choose(context: Context, training: TrainingPlan, trained: Sequence[TrainedFa
 def tell(context: Context, challengers: Sequence[Challenger | None]) -> None:
     """Announce the challengers of all kinds with one event, so that one run of promote_model decides on them.
 
-    A kind without a challenger is None or absent.
+    A kind without a challenger is None or absent. Raises AirflowSkipException if no kind has one.
     """
-    announce(context, CANDIDATE_MODEL, {"challengers": [challenger for challenger in challengers if challenger]})
+    chosen = [challenger for challenger in challengers if challenger]
+    if not chosen:
+        raise AirflowSkipException("no kind has a new challenger")
+    announce(context, CANDIDATE_MODEL, {"challengers": chosen})
 
 
-def request(context: Context) -> RetrainRequest:
-    """Announce a retrain request if the refresh was vetoed, which starts a contest at once; skip otherwise."""
-    reason = context["ti"].xcom_pull(task_ids="choose", key=AGAIN)
+def request(context: Context, kind: str, first: str) -> RetrainRequest:
+    """Announce a retrain request for a kind if its refresh was vetoed, which starts a contest at once; skip otherwise.
+
+    `first` is the first kind, the tasks of which are in no group.
+    """
+    reason = context["ti"].xcom_pull(task_ids="choose" if kind == first else f"{kind}.choose", key=AGAIN)
     if not reason:
         raise AirflowSkipException("no contest must follow")
-    retrain_request: RetrainRequest = {"reason": reason}
+    retrain_request: RetrainRequest = {"reason": reason, "resource_kinds": [kind]}
     announce(context, RETRAIN_REQUEST, retrain_request)
     return retrain_request
 

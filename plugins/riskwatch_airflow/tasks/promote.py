@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from itertools import dropwhile, takewhile
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from riskwatch_airflow import agreement, bundles, challengers, clients, coverage, release_record
-from riskwatch_airflow.assets import LIVE_MODEL, announce
+from riskwatch_airflow.assets import CANDIDATE_MODEL, LIVE_MODEL, announce
 from riskwatch_ml.core import settings
 from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.core.listing import some
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from riskwatch_airflow.handoff import LiveRelease, PromotionCandidate
     from riskwatch_ml.core.settings import Settings
-    from riskwatch_ml.registry.ledger import LedgerEntry
     from riskwatch_ml.registry.serving import Serving
+    from riskwatch_ml.storage.bucket import Store
 
 APPROVAL, RELEASE, SETTLE, COMPLETE = "approval", "release", "settle", "complete"
 PROMOTE, CONFIRM = "promote", "confirm"
@@ -42,7 +43,7 @@ def decide(context: Context) -> str | list[str]:
 
     Raises AirflowSkipException if there is no challenger, each serves already, or the mode is off or dry_run; a dry run
     is recorded. Raises AirflowFailException if the challengers lack baselines of instances that report; if those of
-    other kinds can be released, `complete` fails after them. Raises DisagreementError if alias, MLflow and ledger
+    other kinds can be released, `complete` fails beside them. Raises DisagreementError if alias, MLflow and ledger
     disagree, unless an operator asks to end that.
     """
     from riskwatch_ml.registry import ledger
@@ -57,7 +58,7 @@ def decide(context: Context) -> str | list[str]:
     store = clients.store(config)
     serving = agreement.checked(config, store)
     serving.require_agreement()
-    found = challengers.find(config, store, serving)
+    found = challengers.find(config, store, serving, _announced(context))
     if config.promotion == "dry_run":
         for candidate in found.candidates:
             ledger.write(
@@ -69,7 +70,7 @@ def decide(context: Context) -> str | list[str]:
     first = catalogue.load_all(config.catalogue)[0].kind
     decided = bundles.bundled(found.candidates, found.waits, first)
     for name, bundle in decided.items():
-        context["ti"].xcom_push(key=name, value=bundle)
+        context["ti"].xcom_push(key=bundles.key(name), value=bundle)
     following = [RELEASE if name == bundles.AT_ONCE else approval_of(name, first) for name in decided]
     if not found.refused:
         return following
@@ -93,18 +94,20 @@ def put_live(context: Context, name: str = bundles.AT_ONCE) -> LiveRelease:
     Raises AirflowFailException if an artifact is gone or is not the approved one, if it lacks baselines of instances
     that report, or if champion, alias or mode are not what was decided on.
     """
-    from riskwatch_ml.registry import release, serving
+    from riskwatch_ml.registry import mlflow_registry, release, serving
 
     config = settings.load()
     store, kinds = clients.store(config), catalogue.load_all(config.catalogue)
-    bundle: list[PromotionCandidate] = context["ti"].xcom_pull(task_ids="decide", key=name)
+    bundle: list[PromotionCandidate] | None = context["ti"].xcom_pull(task_ids="decide", key=bundles.key(name))
+    if bundle is None:
+        raise AirflowFailException("this run was decided on by an earlier release: trigger promote_model again")
     is_at_once = name == bundles.AT_ONCE
     answer = None if is_at_once else context["ti"].xcom_pull(task_ids=approval_of(name, kinds[0].kind))
     approver = _approver(answer, bundle[0]["mode"])
     functions = clients.client(config, "lambda")
     now = serving.read(config, functions, store)
     assembled = bundles.assemble(config, store, bundle, now)
-    _require_unchanged(config, bundle, now, assembled)
+    _require_unchanged(config, store, bundle, now, assembled)
     if now.target.checksum != assembled.digest:  # else an earlier try has released it
         for candidate in bundle:
             zip_bytes = bundles.artifact(config, store, candidate)
@@ -126,6 +129,9 @@ def put_live(context: Context, name: str = bundles.AT_ONCE) -> LiveRelease:
         "by": approver,
         "ledger": release_record.write(config, store, functions, entry, bundle[0]["ledger"], released, approver),
     }
+    if version.kinds and not bundle[0]["resource_kind"]:
+        # Else the next run by hand would take it for new once another kind is refreshed.
+        mlflow_registry.drop_challenger(config, kinds[0])
     _log.info("live: %s", live)
     announce(context, LIVE_MODEL, live)
     return live
@@ -173,25 +179,51 @@ def settle(context: Context) -> LiveRelease:
     return live
 
 
+def _announced(context: Context) -> set[str] | None:
+    """Return the versions of the challengers that started the run; None if a person or an earlier release did."""
+    events = (context.get("triggering_asset_events") or {}).get(CANDIDATE_MODEL, [])
+    extras = [event.extra or {} for event in events]
+    if not extras or any("challengers" not in extra for extra in extras):
+        return None
+    return {str(challenger["version"]) for extra in extras for challenger in extra["challengers"]}
+
+
 def _action(context: Context) -> str:
     """Return what the operator who triggered the run asks for; `promote` if nobody did."""
     return str((context.get("params") or {}).get("action") or PROMOTE)
 
 
 def _require_unchanged(
-    config: Settings, bundle: Sequence[PromotionCandidate], now: Serving, assembled: bundles.Assembled
+    config: Settings,
+    store: Store,
+    bundle: Sequence[PromotionCandidate],
+    now: Serving,
+    assembled: bundles.Assembled,
 ) -> None:
-    """Fail if something is no longer as it was when a bundle was decided on."""
-    changes = _changes(config, bundle, now, assembled)
-    if changes:
-        raise AirflowFailException(
-            f"version {', '.join(candidate['version'] for candidate in bundle)} was not released, because it was "
-            f"decided on before this change: {'; '.join(changes)}. Trigger promote_model instead of clearing this task"
-        )
+    """Fail if something is no longer as it was when a bundle was decided on.
+
+    If alias, MLflow and ledger disagree, the error is one that Airflow tries again: another release may be under way.
+    """
+    from riskwatch_ml.registry import serving
+
+    changes = _changes(config, store, bundle, now, assembled)
+    if not changes:
+        return
+    message = (
+        f"version {', '.join(candidate['version'] for candidate in bundle)} was not released, because it was decided "
+        f"on before this change: {'; '.join(changes)}. Trigger promote_model instead of clearing this task"
+    )
+    if now.disagreements:
+        raise serving.DisagreementError(message)
+    raise AirflowFailException(message)
 
 
 def _changes(
-    config: Settings, bundle: Sequence[PromotionCandidate], now: Serving, assembled: bundles.Assembled
+    config: Settings,
+    store: Store,
+    bundle: Sequence[PromotionCandidate],
+    now: Serving,
+    assembled: bundles.Assembled,
 ) -> list[str]:
     """Return what is no longer as it was when a bundle was decided on, in words.
 
@@ -207,26 +239,40 @@ def _changes(
     changes = []
     if facts not in ((old, old, old), (new, old, old), (new, new, old), (new, new, new)):
         changes += now.texts or [f"another model serves: {now.described}"]
-    elif recorded == old and now.recorded is not None and not _is_unchanged(bundle, now.recorded, assembled.serving):
+    elif recorded == old and now.recorded is not None and not _is_unchanged(store, bundle):
         changes.append(f"what serves was put into service again: {now.described}")
     if bundle[0]["mode"] != config.promotion:
         changes.append(f"the setting promotion has changed from {bundle[0]['mode']} to {config.promotion}")
     return changes
 
 
-def _is_unchanged(bundle: Sequence[PromotionCandidate], entry: LedgerEntry, serving: Mapping[str, str]) -> bool:
-    """Return whether what serves still has the parts that a bundle was to replace, or has its own already.
+def _is_unchanged(store: Store, bundle: Sequence[PromotionCandidate]) -> bool:
+    """Return whether what a bundle was to replace still serves, or the bundle already does.
 
-    `entry` put it into service, `serving` are the model ids of its parts by kind.
+    Newer entries of the ledger may have released other kinds. An entry that changed a part of the bundle and was
+    changed back, or that a person made, stops the release.
     """
     from riskwatch_ml.registry import ledger
 
-    if entry["key"] == bundle[0]["ledger"]:
-        return True
-    return entry["action"] == ledger.PROMOTE and all(
-        serving.get(each["resource_kind"], "") in (each["replaces_model"], each["model_id"]) and each["resource_kind"]
-        for each in bundle
+    effective = ledger.put_into_service(ledger.newest_first(store, ledger.SERVING))
+    newer = [*takewhile(lambda entry: entry["key"] > bundle[0]["ledger"], effective)][::-1]
+    if any(entry["action"] != ledger.PROMOTE or "kinds" not in entry for entry in newer):
+        return False
+    return all(
+        _is_kept(candidate, [entry["kinds"].get(candidate["resource_kind"], "") for entry in newer])
+        for candidate in bundle
     )
+
+
+def _is_kept(candidate: PromotionCandidate, model_ids: Sequence[str]) -> bool:
+    """Return whether the models that served the kind of a candidate since its decision, oldest first, let it go on.
+
+    They are the one that it replaces, and then its own. A whole artifact replaces all kinds: nothing may have changed.
+    """
+    if not candidate["resource_kind"]:
+        return not model_ids
+    since = dropwhile(lambda model_id: model_id == candidate["replaces_model"], model_ids)
+    return all(model_id == candidate["model_id"] for model_id in since)
 
 
 def _approver(answer: Mapping[str, Any] | None, mode: str) -> str:

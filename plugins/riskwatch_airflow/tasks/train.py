@@ -118,6 +118,8 @@ def _plan(
     champion = champion_model.version(registered, metrics)
     family = None if champion is None else champion["family"]
     serving = champion_model.read(store, champion, metrics, first)
+    if champion is not None and serving.model_id:
+        champion["model_id"] = serving.model_id  # a version of an earlier release does not name it
     run_id = str(context["dag_run"].run_id)
     before = contest_log.read(store, training_id, family, run_id)
     # Contests are weekly by the schedule, not by the seconds that runs waited for a slot.

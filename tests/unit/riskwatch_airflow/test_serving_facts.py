@@ -78,7 +78,7 @@ def test_a_cleared_release_does_not_undo_a_move_by_hand(world):
     world.installed.functions.move("3")
 
     # WHEN / THEN
-    with pytest.raises(AirflowFailException, match="moved by hand"):
+    with pytest.raises(serving.DisagreementError, match="moved by hand"):
         world.task(done, "release")
     assert world.installed.alias == "3"
 

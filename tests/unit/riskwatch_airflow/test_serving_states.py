@@ -80,7 +80,7 @@ class Operations(RuleBasedStateMachine):
     def release(self, which, meanwhile):
         """Release any decided run: first, again or cleared; with a move by hand or a dead registry in between."""
         run = self.decided[which % len(self.decided)]
-        (candidate,) = run.supervisor.xcoms["decide", "release"]
+        (candidate,) = run.supervisor.xcoms["decide", "bundle:release"]
         before, facts = self.installed.alias, self.world.read()
         if meanwhile == "mlflow":
             self.installed.fails.add("set_champion")

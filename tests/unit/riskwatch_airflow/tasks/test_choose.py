@@ -77,7 +77,7 @@ def test_a_vetoed_refresh_is_followed_by_a_contest(aws, training_run, recorded):
         choose.choose(training_run, training("refresh", CHAMPION), trained)
     assert "noise" in recorded["closed"][0]["vetoes"][0]
     assert training_run["outlet_events"] == {}
-    asked = choose.request(training_run)
+    asked = choose.request(training_run, "ec2", "ec2")
     assert training_run["outlet_events"][RETRAIN_REQUEST].extra == asked
     assert "50.0% of the rows are noise" in asked["reason"]
 
@@ -104,7 +104,7 @@ def test_a_contest_in_vain_is_not_repeated_daily(aws, training_run, recorded, su
 def test_a_sound_refresh_asks_for_no_contest(training_run):
     # GIVEN / WHEN / THEN
     with pytest.raises(AirflowSkipException, match="no contest"):
-        choose.request(training_run)
+        choose.request(training_run, "ec2", "ec2")
 
 
 def test_wins_are_kept_and_the_third_in_a_row_changes_the_family(aws, training_run, recorded):

@@ -22,7 +22,7 @@ from tests.unit.riskwatch_airflow.conftest import stand_in
 ZIP = b"an artifact"
 DIGEST = hashlib.sha256(ZIP).hexdigest()
 CHALLENGER = Registered("7", DIGEST, "run", "T1", "kmeans", "candidates/T1/kmeans.zip")
-BUNDLES = {"approval": "ec2", "release": "release"}
+BUNDLES = {"approval": "bundle:ec2", "release": "bundle:release"}
 CHAMPION = Registered("6", "ab" * 32, "old", "T0", "dbscan", "candidates/T0/dbscan.zip")
 
 
@@ -101,7 +101,7 @@ def test_a_refresh_of_a_model_that_was_replaced_meanwhile_asks(registry, context
 
     # WHEN / THEN who approves reads that it goes back
     assert promote.decide(context) == ["approval"]
-    assert "would replace version 6" in context["ti"].xcom_pull("decide", key="ec2")[0]["ask"]
+    assert "would replace version 6" in context["ti"].xcom_pull("decide", key="bundle:ec2")[0]["ask"]
 
 
 def test_the_ledger_names_the_policy_that_let_a_refresh_through(registry, context, monkeypatch):

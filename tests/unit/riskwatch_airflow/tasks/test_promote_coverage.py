@@ -150,7 +150,7 @@ def test_a_model_that_has_served_before_asks_instead(taken_over, context):
 
     # WHEN promote_model decides in mode auto, THEN a person is asked, with the reason
     assert promote.decide(context) == [promote.APPROVAL]
-    (candidate,) = context["ti"].xcom_pull(task_ids="decide", key="ec2")
+    (candidate,) = context["ti"].xcom_pull(task_ids="decide", key="bundle:ec2")
     assert "it has no baseline of 12 instances" in candidate["ask"]
 
 

@@ -212,3 +212,104 @@ def test_a_dry_run_records_the_challenger_of_each_kind(serving):
         decided(serving, "dry_run")
     assert serving.installed.actions()[-2:] == ["dry_run", "dry_run"]
     assert promote.approval_of("alb", "ec2") == "alb.approval"
+
+
+def test_what_was_released_and_rolled_back_is_not_released_again(serving):
+    # GIVEN two changes of RDS that wait; the later one is released, and all kinds go back
+    before = serving.read().champion.version
+    serving.candidate("rds", "rds-2")
+    run, _ = decided(serving, "approval")
+    same, _ = decided(serving)
+    serving.task(run, "rds.release_approved")
+    serving.installed.aliases["challenger"] = before
+    back, following = decided(serving)
+    assert following == ["approval"]
+    serving.task(back, "release_approved")
+    assert serving.served() == {"ec2": "ec2-1", "rds": "rds-1"}
+
+    # WHEN the second approval comes, or the task of the first is cleared THEN nothing is undone
+    for late in (same, run):
+        with pytest.raises(AirflowFailException, match="put into service again"):
+            serving.task(late, "rds.release_approved")
+    assert serving.served()["rds"] == "rds-1"
+    # AND the version that was gone back to is no challenger any more, but the part that was left is
+    assert "challenger" not in serving.installed.aliases
+
+
+@pytest.mark.parametrize("dies", ["write", "set_champion"])
+def test_a_first_release_of_the_first_kind_alone_is_finished_by_a_retry(world, monkeypatch, dies):
+    # GIVEN
+    from riskwatch_ml.registry import mlflow_registry
+
+    world.candidate("ec2", "ec2-1")
+    run, _ = decided(world)
+    with monkeypatch.context() as dying:
+        module = ledger if dies == "write" else mlflow_registry
+        dying.setattr(module, dies, lambda *given: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            world.task(run, "release")
+
+    # WHEN
+    world.task(run, "release")
+
+    # THEN the entry names its only part
+    (entry,) = ledger.newest_first(world.installed.store)
+    assert (entry["kinds"], entry["resource_kinds"]) == ({"ec2": "ec2-1"}, ["ec2"])
+    assert world.read().texts == []
+
+
+def test_a_second_approval_of_a_release_registers_no_other_version(serving):
+    # GIVEN two runs that wait for an approval of the same change
+    serving.candidate("rds", "rds-2")
+    first, _ = decided(serving, "approval")
+    second, _ = decided(serving)
+    serving.task(first, "rds.release_approved")
+    versions = len(serving.installed.versions)
+
+    # WHEN
+    serving.task(second, "rds.release_approved")
+
+    # THEN
+    assert len(serving.installed.versions) == versions
+    assert serving.read().champion.version == next(ledger.newest_first(serving.installed.store))["version"]
+
+
+def test_a_run_decides_on_the_challengers_that_started_it(serving):
+    # GIVEN a challenger of RDS that somebody rejected, and a new one of EC2 that starts a run
+    serving.candidate("rds", "rds-2")
+    announced = serving.candidate("ec2", "ec2-2", refreshes="ec2-1")
+    run = serving.run(announced=[announced])
+
+    # WHEN / THEN
+    serving.use("approval")
+    assert serving.task(run, "decide") == ["release"]
+    with pytest.raises(AirflowSkipException, match="did not start this run"):
+        serving.task(serving.run(announced=[]), "decide")
+    # AND a person decides on all of them
+    assert serving.task(serving.run(), "decide") == ["release", "rds.approval"]
+
+
+def test_an_alias_of_another_kind_is_refused(serving):
+    # GIVEN the challenger of EC2 under the alias of RDS
+    made = serving.candidate("ec2", "ec2-2")
+    del serving.installed.aliases["challenger"]
+    serving.installed.aliases["challenger-rds"] = made.version
+
+    # WHEN / THEN
+    with pytest.raises(AirflowFailException, match="is the challenger of rds in MLflow, but it has no part"):
+        decided(serving)
+
+
+def test_a_confirmed_artifact_is_recorded_with_its_parts(serving):
+    # GIVEN a rollback by hand from a release of RDS
+    serving.candidate("rds", "rds-2", refreshes="rds-1")
+    serving.promote()
+    serving.installed.functions.move(str(int(serving.installed.alias) - 1))
+
+    # WHEN
+    serving.task(serving.run("confirm"), "settle")
+
+    # THEN
+    entry = next(ledger.newest_first(serving.installed.store))
+    assert (entry["action"], entry["kinds"]) == ("confirm", {"ec2": "ec2-1", "rds": "rds-1"})
+    assert serving.read().texts == []

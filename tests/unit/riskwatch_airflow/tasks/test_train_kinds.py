@@ -162,3 +162,19 @@ def test_a_request_trains_the_kinds_that_it_names(databases, training_run, recor
 def test_a_kind_that_the_installation_lacks_is_named(databases, training_run):
     with pytest.raises(catalogue.CatalogueError, match="use one of ec2, rds"):
         train.prepare(training_run, "alb")
+
+
+def test_a_vetoed_refresh_of_a_kind_is_followed_by_a_contest_of_this_kind(supervisor, training_run):
+    # GIVEN the reason that choose of RDS left
+    supervisor.xcoms["rds.choose", choose.AGAIN] = "the guards vetoed the refresh"
+
+    # WHEN / THEN
+    asked = choose.request(training_run, "rds", "ec2")
+    assert asked == {"reason": "the guards vetoed the refresh", "resource_kinds": ["rds"]}
+    with pytest.raises(AirflowSkipException, match="no contest"):
+        choose.request(training_run, "ec2", "ec2")
+
+
+def test_without_a_challenger_nothing_is_announced(training_run):
+    with pytest.raises(AirflowSkipException, match="no kind has a new challenger"):
+        choose.tell(training_run, [None, None])
