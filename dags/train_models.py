@@ -34,8 +34,9 @@ all five families. It runs weekly, on a retrain request, with the parameter `con
 champion cannot be refreshed (the catalogue has other metrics, or another version of Riskwatch packed it). A challenger
 takes over after three contests won in a row, or at once if there is no champion that can continue. A champion that the
 guards veto takes part with new settings; if it wins, that is a change and waits for an approval like any other. The
-logs of `prepare` and `choose` and the training in MLflow say which kind a run was, and why. A family that fails does
-not stop the others; if it is the family of the champion, the model in service stays.
+logs of `prepare` and `choose` and the training in MLflow say which kind a run was, and why. Families have a task each,
+or one together if there are at most 5,000 rows. A family that fails does not stop the others; if it is the family of
+the champion, the model in service stays.
 
 Wins count against the champion in service and in a row: a contest without a clear lead resets them, and so does an
 approval that is not given. With promotion `off` or `dry_run` there is no champion, so every daily run is a contest of
@@ -86,7 +87,7 @@ def train_models() -> None:
 
 
 def one_kind(kind: str) -> tuple:
-    """Wire prepare, train (once per family), choose and request_contest of one kind; return the last two."""
+    """Wire prepare, train (once per group of families), choose and request_contest of one kind; return the last two."""
 
     @task(**ALONE)
     def prepare() -> dict:
@@ -95,18 +96,19 @@ def one_kind(kind: str) -> tuple:
         return train.prepare(get_current_context(), kind)
 
     @task
-    def contestants(training: dict) -> list[str]:
-        return training["families"]
+    def contestants(training: dict) -> list[list[str]]:
+        return training["groups"]
 
     # Two at a time in a run: a family uses one core and, as `python -m bench.fit` measures, half a gigabyte for a
     # million rows of ten metrics (28 days of 120 instances). 4.5 GB is the limit: `prepare` omits days of a longer
     # history.
-    @task(map_index_template="{{ family }}", max_active_tis_per_dag=2, execution_timeout=LONGEST)
-    def train(training: dict, family: str) -> dict:
+    @task(map_index_template="{{ families }}", max_active_tis_per_dag=2, execution_timeout=LONGEST)
+    def train(training: dict, group: list[str]) -> list[dict]:
         from riskwatch_airflow.tasks import train as train_task
 
-        get_current_context()["family"] = family
-        return train_task.train(training, family)
+        context = get_current_context()
+        context["families"] = ", ".join(group)
+        return train_task.train(context, training, group)
 
     @task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, **ALONE)
     def choose(training: dict, trained: list[dict]) -> dict:
@@ -121,7 +123,7 @@ def one_kind(kind: str) -> tuple:
         return choose.request(get_current_context(), kind, NAMES[0])
 
     training = prepare()
-    trained = train.partial(training=training).expand(family=contestants(training))
+    trained = train.partial(training=training).expand(group=contestants(training))
     choice, requested = choose(training, trained), request_contest()
     choice >> requested
     return choice, requested

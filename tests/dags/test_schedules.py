@@ -63,7 +63,7 @@ def test_the_families_are_those_that_the_run_decides_on(dagbag):
     tasks = dagbag.dags["train_models"].task_dict
 
     # WHEN / THEN a refresh maps over one family, a contest over five, and a vetoed refresh asks for a contest
-    assert tasks["train"].map_index_template == "{{ family }}"
+    assert tasks["train"].map_index_template == "{{ families }}"
     assert tasks["train"].upstream_task_ids == {"prepare", "contestants"}
     assert tasks["announce"].upstream_task_ids == {"choose"}
     assert tasks["heartbeat"].upstream_task_ids == {"announce", "choose", "request_contest"}

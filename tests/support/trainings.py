@@ -42,7 +42,7 @@ def training(kind="contest", champion=None, **more):
 
 
 def candidate(aws, family, **figures):
-    """Store a candidate as the task train does and return what that task returns."""
+    """Store a candidate as the task train does and return what that task returns: its families."""
     key = f"candidates/T1/{family}"
     aws.store.put_bytes(f"{key}.zip", family.encode())
     figures = {**GOOD, **figures}
@@ -55,4 +55,4 @@ def candidate(aws, family, **figures):
         "params": {},
     }
     aws.store.put_json(f"{key}.json", summary)
-    return {"family": family, "key": f"{key}.json", "run_id": family}
+    return [{"family": family, "key": f"{key}.json", "run_id": family}]

@@ -29,14 +29,16 @@ class ChampionVersion(TypedDict):
 class FitPlan(TypedDict):
     """The families to fit: the champion's for a refresh, all for a contest.
 
-    `kind` is `refresh` or `contest`. `given_up` is the reason why the champion cannot be refreshed, empty if it can.
-    `in_vain` is true if the guards vetoed every family of the last contest. `wins` counts the contests in a row that
-    each challenger has won. `at` is the time that the run was due.
+    `kind` is `refresh` or `contest`. `groups` are the families by the task that fits them. `given_up` is the reason
+    why the champion cannot be refreshed, empty if it can.     `in_vain` is true if the guards vetoed every family
+    of the last contest. `wins` counts the contests in a row that     each challenger has won. `at` is the time that
+    the run was due.
     """
 
     kind: str
     why: str
     families: list[str]
+    groups: list[list[str]]
     champion: ChampionVersion | None
     given_up: str
     in_vain: bool

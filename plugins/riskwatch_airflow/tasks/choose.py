@@ -41,10 +41,11 @@ AGAIN = "again"  # XCom of choose: why a contest must follow this refresh
 _log = logging.getLogger(__name__)
 
 
-def choose(context: Context, training: TrainingPlan, trained: Sequence[TrainedFamily | None]) -> Challenger:
+def choose(context: Context, training: TrainingPlan, trained: Sequence[Sequence[TrainedFamily] | None]) -> Challenger:
     """Decide what serves next by the policy of `selection.contest`, and register it as challenger of its kind.
 
-    A family that failed to train is None or absent and does not take part.
+    `trained` has the families of each task; a task that failed is None or absent, and so is a family that failed. They
+    do not take part.
 
     Raises AirflowSkipException if the guards veto a refresh; the reason is left for `request`, because a contest must
     follow. Raises AirflowFailException if no family may serve, with every veto in MLflow, or if the champion's own
@@ -57,7 +58,8 @@ def choose(context: Context, training: TrainingPlan, trained: Sequence[TrainedFa
     config = settings.load()
     store = clients.store(config)
     agreement.required(config, store)
-    summaries: dict[str, CandidateSummary] = {item["family"]: store.get_json(item["key"]) for item in trained if item}
+    candidates = [candidate for group in trained if group for candidate in group]
+    summaries: dict[str, CandidateSummary] = {item["family"]: store.get_json(item["key"]) for item in candidates}
     figures = {family: _figures(summary) for family, summary in summaries.items()}
     if not figures:
         raise AirflowFailException("no family was trained: the logs of the tasks train say why; what serves stays")

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     )
     from riskwatch_ml.storage.bucket import Store
 
+FEW_ROWS = 5_000
+
 _log = logging.getLogger(__name__)
 
 
@@ -65,6 +67,7 @@ def prepare(context: Context, kind: str = "") -> TrainingPlan:
     key = keys.training_rows(training_id)
     store.put_frame(key, rows)
     plan = _plan(context, store, training_id, champion, metrics, kinds[0].kind, _asked(context, requests, metrics))
+    plan["groups"] = _groups(plan["families"], len(rows))
     params = {
         **_facts(rows, metrics, config),
         "kind": plan["kind"],
@@ -132,6 +135,7 @@ def _plan(
         "kind": REFRESH if why is None else "contest",
         "why": why or f"{family} is refreshed: the last contest is less than a week ago",
         "families": families,
+        "groups": [families],
         "champion": champion,
         "given_up": serving.unusable_because,
         "in_vain": before.all_vetoed,
@@ -139,6 +143,14 @@ def _plan(
         "at": clock.iso(due),
         "dag_run": run_id,
     }
+
+
+def _groups(families: list[str], rows: int) -> list[list[str]]:
+    """Return the families by the task that fits them: one task for all if the rows are few, else one for each.
+
+    To start a task takes about as long as to fit a family to a few thousand rows.
+    """
+    return [families] if rows <= FEW_ROWS else [[family] for family in families]
 
 
 def _requests(context: Context, metrics: Catalogue) -> list[RetrainRequest]:
@@ -169,7 +181,27 @@ def _asked(context: Context, requests: Sequence[RetrainRequest], metrics: Catalo
     return f"a retrain was requested: {', '.join(filter(None, reasons)) or 'no reason given'}" if reasons else ""
 
 
-def train(training: TrainingPlan, family: str) -> TrainedFamily:
+def train(context: Context, training: TrainingPlan, families: Sequence[str]) -> list[TrainedFamily]:
+    """Train some families, one after another; one that fails does not stop the others.
+
+    The task is tried again if one fails; its last try goes on without it. Raises the error of the first one that fails
+    before the last try, or if all fail.
+    """
+    trained: list[TrainedFamily] = []
+    failure: Exception | None = None
+    for family in families:
+        try:
+            trained.append(train_family(training, family))
+        except Exception as error:
+            _log.exception("%s failed to train", family)
+            failure = failure or error
+    ti = context["ti"]
+    if failure is not None and (not trained or ti.try_number <= ti.max_tries):
+        raise failure
+    return trained
+
+
+def train_family(training: TrainingPlan, family: str) -> TrainedFamily:
     """Fit one family, write its artifact and summary under `candidates/`, and log it in MLflow.
 
     The champion's family keeps the champion's settings; every family is compared with the champion's levels. In a

@@ -136,7 +136,7 @@ def test_a_vetoed_champion_gives_way_at_once(aws, training_run, recorded):
 
 def test_the_champion_that_wins_with_new_settings_is_a_change(aws, training_run, recorded):
     # GIVEN a contest in which the champion's family had to choose its settings anew
-    summary = aws.store.get_json(candidate(aws, "kmeans")["key"])
+    summary = aws.store.get_json(candidate(aws, "kmeans")[0]["key"])
     aws.store.put_json("candidates/T1/kmeans.json", {**summary, "given_up": "it was all noise"})
     trained = [{"family": "kmeans", "key": "candidates/T1/kmeans.json", "run_id": "kmeans"}]
 

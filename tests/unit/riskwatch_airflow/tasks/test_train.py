@@ -163,7 +163,7 @@ def test_the_artifact_of_the_champion_must_be_there(aws, training_run):
 
     # WHEN / THEN
     with pytest.raises(AirflowFailException, match="restore it from the bucket's versions"):
-        train.train(training("refresh", CHAMPION, key="training/T1/rows.parquet"), "kmeans")
+        train.train_family(training("refresh", CHAMPION, key="training/T1/rows.parquet"), "kmeans")
 
 
 def packed_otherwise(aws, served):
@@ -218,7 +218,7 @@ def test_a_vetoed_champion_is_fitted_again_with_settings_of_its_own_choice(aws, 
     monkeypatch.setattr("riskwatch_ml.selection.guards.vetoes", vetoed)
 
     # WHEN
-    done = train.train(training("contest", CHAMPION, key="training/T1/rows.parquet"), "kmeans")
+    done = train.train_family(training("contest", CHAMPION, key="training/T1/rows.parquet"), "kmeans")
 
     # THEN the second fit is the candidate
     summary = aws.store.get_json(done["key"])

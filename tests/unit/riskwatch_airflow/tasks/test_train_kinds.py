@@ -72,10 +72,10 @@ def test_a_kind_is_trained_on_its_own_rows_and_registered_as_its_own_challenger(
 
     # WHEN
     training = runs.handed_on(train.prepare(training_run, "rds"))
-    trained = train.train(training, "kmeans")
-    chosen = choose.choose(training_run, training, [trained])
+    trained = train.train(training_run, training, ["kmeans"])
+    chosen = choose.choose(training_run, training, [trained, None])
 
-    # THEN the ids name the kind, all families take part, and what is registered is the part of RDS
+    # THEN few rows make one task for all families, the ids name the kind, and what is registered is the part of RDS
     assert (training["training_id"], training["key"]) == (
         "20261122T033000Z-rds",
         "training/20261122T033000Z-rds/rows.parquet",
@@ -178,3 +178,30 @@ def test_a_vetoed_refresh_of_a_kind_is_followed_by_a_contest_of_this_kind(superv
 def test_without_a_challenger_nothing_is_announced(training_run):
     with pytest.raises(AirflowSkipException, match="no kind has a new challenger"):
         choose.tell(training_run, [None, None])
+
+
+@pytest.mark.parametrize("tries_left", [True, False])
+def test_a_family_that_fails_beside_others_is_tried_again_and_then_left_out(training_run, monkeypatch, tries_left):
+    # GIVEN three families in one task, one of which fails
+    def trained(training, family):
+        if family == "dbscan":
+            raise ValueError("no space left")
+        return {"family": family, "key": f"{family}.json", "run_id": family}
+
+    stand_in(monkeypatch, train, "train_family", trained)
+    ti = training_run["ti"]
+    monkeypatch.setattr(ti, "max_tries", ti.try_number if tries_left else ti.try_number - 1)
+
+    # WHEN / THEN
+    if tries_left:
+        with pytest.raises(ValueError, match="no space left"):
+            train.train(training_run, {}, ["kmeans", "dbscan", "ensemble"])
+    else:
+        done = train.train(training_run, {}, ["kmeans", "dbscan", "ensemble"])
+        assert [item["family"] for item in done] == ["kmeans", "ensemble"]
+        with pytest.raises(ValueError, match="no space left"):
+            train.train(training_run, {}, ["dbscan"])
+
+
+def test_many_rows_make_a_task_for_each_family():
+    assert train._groups(["kmeans", "dbscan"], train.FEW_ROWS + 1) == [["kmeans"], ["dbscan"]]
