@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
@@ -249,8 +250,9 @@ def _float32(name: str, values: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def _code() -> dict[str, bytes]:
-    """Return the minified modules of the function, by their names in the zip."""
+@cache
+def _code() -> Mapping[str, bytes]:
+    """Return the minified modules of the function, by their names in the zip; they are read once per process."""
     package = Path(riskwatch_lambda.__path__[0])
     return {
         f"{CODE_PACKAGE}/{path.relative_to(package).as_posix()}": shipped(path.read_text(encoding="utf-8")).encode()
