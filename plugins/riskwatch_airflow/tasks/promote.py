@@ -98,12 +98,7 @@ def put_live(context: Context, name: str = bundles.AT_ONCE) -> LiveRelease:
 
     config = settings.load()
     store, kinds = clients.store(config), catalogue.load_all(config.catalogue)
-    bundle: list[PromotionCandidate] | None = context["ti"].xcom_pull(task_ids="decide", key=bundles.key(name))
-    if bundle is None:
-        raise AirflowFailException("this run was decided on by an earlier release: trigger promote_model again")
-    is_at_once = name == bundles.AT_ONCE
-    answer = None if is_at_once else context["ti"].xcom_pull(task_ids=approval_of(name, kinds[0].kind))
-    approver = _approver(answer, bundle[0]["mode"])
+    bundle, approver = _decided(context, name, kinds[0].kind)
     functions = clients.client(config, "lambda")
     now = serving.read(config, functions, store)
     assembled = bundles.assemble(config, store, bundle, now)
@@ -135,6 +130,16 @@ def put_live(context: Context, name: str = bundles.AT_ONCE) -> LiveRelease:
     _log.info("live: %s", live)
     announce(context, LIVE_MODEL, live)
     return live
+
+
+def _decided(context: Context, name: str, first: str) -> tuple[list[PromotionCandidate], str]:
+    """Return a bundle as it was decided on, and who approved it; fail if an earlier release of Riskwatch decided."""
+    bundle: list[PromotionCandidate] | None = context["ti"].xcom_pull(task_ids="decide", key=bundles.key(name))
+    if bundle is None:
+        raise AirflowFailException("this run was decided on by an earlier release: trigger promote_model again")
+    is_at_once = name == bundles.AT_ONCE
+    answer = None if is_at_once else context["ti"].xcom_pull(task_ids=approval_of(name, first))
+    return bundle, _approver(answer, bundle[0]["mode"])
 
 
 def complete(context: Context) -> None:

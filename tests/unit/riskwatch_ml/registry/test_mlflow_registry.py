@@ -14,8 +14,11 @@ import pytest
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.core.settings import Settings
 from riskwatch_ml.registry import mlflow_registry
+from riskwatch_ml.registry.registered import Registered, RegisteredPart
 from riskwatch_ml.schema import catalogue
+from riskwatch_ml.schema.catalogue import Catalogue
 
+EC2 = catalogue.load()
 ROOT = Path(__file__).resolve().parents[4]
 
 
@@ -109,7 +112,7 @@ def ranked(family: str, run_id: str, score: float, *vetoes: str) -> dict:
     return {"family": family, "run_id": run_id, "figures": {"injected_vus_pr": score}, "vetoes": list(vetoes)}
 
 
-def train(settings: Settings, training_id: str, zip_bytes: bytes) -> tuple[str, str]:
+def train(settings: Settings, training_id: str, zip_bytes: bytes, metrics: Catalogue = EC2) -> tuple[str, str]:
     """One training with two candidates; returns the run of the training and the registered version."""
     parent = mlflow_registry.open_training(settings, training_id, {"rows": 100})
     best = mlflow_registry.log_candidate(settings, parent, candidate("kmeans"), zip_bytes)
@@ -119,7 +122,7 @@ def train(settings: Settings, training_id: str, zip_bytes: bytes) -> tuple[str, 
     decision = {"kind": "refresh", "why": "kmeans stays", "refreshes": "ab" * 32, "ask": ""}
     key = f"candidates/{training_id}/kmeans.zip"
     winner = {**ranking[0], **decision, "s3_key": key, "digest": digest_of(zip_bytes)}
-    return parent, mlflow_registry.register(settings, parent, training_id, ranking, winner, zip_bytes, catalogue.load())
+    return parent, mlflow_registry.register(settings, parent, training_id, ranking, winner, zip_bytes, metrics)
 
 
 def digest_of(data: bytes) -> str:
@@ -183,7 +186,7 @@ def test_registered_becomes_challenger_and_crowned_becomes_champion(mine, client
     parent, version = train(mine, "t-1", data)
     # THEN it is the challenger, with all that promotion needs; there is no champion yet
     found = mlflow_registry.challenger(mine, catalogue.load())
-    assert found == mlflow_registry.Registered(
+    assert found == Registered(
         version=version,
         digest=digest_of(data),
         run_id=parent,
@@ -193,6 +196,7 @@ def test_registered_becomes_challenger_and_crowned_becomes_champion(mine, client
         kind="refresh",
         why="kmeans stays",
         refreshes="ab" * 32,
+        resource_kind="ec2",
     )
     assert mlflow_registry.champion(mine) is None
     # THEN the training run is closed and can be read without opening its children
@@ -287,3 +291,33 @@ def test_links_open_the_view_for_models(mine, client):
     assert mlflow_registry.version_url(mine, "3").endswith(
         f"/models/{mine.model_name}/versions/3?workflowType=machine_learning"
     )
+
+
+def test_an_artifact_of_several_kinds_is_registered_once_and_names_its_parts(mine, client):
+    # GIVEN a challenger of each kind
+    ec2, rds = catalogue.load_all(("ec2", "rds"))
+    parent, version = train(mine, "t-1", scoring_zip())
+    _, other = train(mine, "t-1-rds", scoring_zip("m-2"), rds)
+    assert [mlflow_registry.challenger(mine, metrics).version for metrics in (ec2, rds)] == [version, other]
+    candidate_of_ec2 = mlflow_registry.challenger(mine, ec2)
+
+    # WHEN an artifact with parts for both is registered twice
+    kinds = {"ec2": RegisteredPart("m-1", "kmeans"), "rds": RegisteredPart("m-2", "dbscan")}
+    whole = scoring_zip("m-3")
+    made = [
+        mlflow_registry.register_assembled(mine, candidate_of_ec2, whole, "artifacts/x.zip", kinds) for _ in range(2)
+    ]
+
+    # THEN it is one version, which tells its parts, and no challenger has moved
+    assert made[0] == made[1]
+    mlflow_registry.set_champion(mine, made[0].version)
+    champion = mlflow_registry.champion(mine)
+    assert (champion.family, champion.kinds) == ("kmeans (ec2), dbscan (rds)", kinds)
+    assert (champion.part(ec2), champion.part(rds)) == (kinds["ec2"], kinds["rds"])
+    assert champion.part(catalogue.load("alb")) is None
+    assert (champion.training_id, champion.run_id, champion.digest) == ("t-1", parent, digest_of(whole))
+    assert mlflow_registry.challenger(mine, rds).version == other
+
+    # AND a challenger that was gone back to is none any more
+    mlflow_registry.drop_challenger(mine, ec2)
+    assert mlflow_registry.challenger(mine, ec2) is None
