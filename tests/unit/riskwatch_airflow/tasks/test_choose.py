@@ -138,7 +138,7 @@ def test_the_champion_that_wins_with_new_settings_is_a_change(aws, training_run,
     # GIVEN a contest in which the champion's family had to choose its settings anew
     summary = aws.store.get_json(candidate(aws, "kmeans")[0]["key"])
     aws.store.put_json("candidates/T1/kmeans.json", {**summary, "given_up": "it was all noise"})
-    trained = [{"family": "kmeans", "key": "candidates/T1/kmeans.json", "run_id": "kmeans"}]
+    trained = [[{"family": "kmeans", "key": "candidates/T1/kmeans.json", "run_id": "kmeans"}]]
 
     # WHEN / THEN it refreshes nothing, so that it waits for an approval
     chosen = choose.choose(training_run, training("contest", CHAMPION), trained)
