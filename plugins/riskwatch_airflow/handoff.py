@@ -118,10 +118,10 @@ class PromotionCandidate(TypedDict):
     """A challenger to approve and release; XComs of `promote_model.decide` are lists of them.
 
     `resource_kind` is the kind of its part, empty for a whole artifact, and `model_id` the id of its model. `version`
-    is that of MLflow, `key` the S3 key of the artifact, `replaces` the champion, `replaces_model` the id of the
-    champion's model of the kind, and `ledger` the key of the entry that put the champion into service; each is empty
-    if there is none. `ask` is the reason why even a refresh waits for an approval, empty if it does not wait. `link` is
-    the page of the version in MLflow.
+    and `run_id` are those of MLflow, `key` is the S3 key of the artifact. `replaces` is the champion, `replaces_model`
+    the id of its model of the kind, and `ledger` the key of the entry that put it into service; each is empty if there
+    is none. `ask` is the reason why even a refresh waits for an approval, empty if it does not wait. `link` is the page
+    of the version in MLflow.
     """
 
     resource_kind: str

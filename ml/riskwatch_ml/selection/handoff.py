@@ -29,16 +29,14 @@ class ChampionVersion(TypedDict):
 class FitPlan(TypedDict):
     """The families to fit: the champion's for a refresh, all for a contest.
 
-    `kind` is `refresh` or `contest`. `groups` are the families by the task that fits them. `given_up` is the reason
-    why the champion cannot be refreshed, empty if it can.     `in_vain` is true if the guards vetoed every family
-    of the last contest. `wins` counts the contests in a row that     each challenger has won. `at` is the time that
-    the run was due.
+    `kind` is `refresh` or `contest`. `given_up` is the reason why the champion cannot be refreshed, empty if it can.
+    `in_vain` is true if the guards vetoed every family of the last contest. `wins` counts the contests in a row that
+    each challenger has won. `at` is the time that the run was due.
     """
 
     kind: str
     why: str
     families: list[str]
-    groups: list[list[str]]
     champion: ChampionVersion | None
     given_up: str
     in_vain: bool
@@ -50,14 +48,16 @@ class FitPlan(TypedDict):
 class TrainingPlan(FitPlan):
     """The training plan, XCom of the task `prepare`.
 
-    `resource_kind` is the kind that is trained. `key` is the S3 key of the training rows, `run_id` the id of the run in
-    MLflow. `until` is the end of the rows, `new_normals` are the open episodes that are learned as normal.
+    `resource_kind` is the kind that is trained, `groups` are the families by the task that fits them. `key` is the S3
+    key of the training rows, `run_id` the id of the run in MLflow. `until` is the end of the rows, `new_normals` are
+    the open episodes that are learned as normal.
     """
 
     resource_kind: str
     training_id: str
     run_id: str
     key: str
+    groups: list[list[str]]
     rows: int
     instances: int
     until: str

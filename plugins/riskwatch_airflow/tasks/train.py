@@ -67,7 +67,6 @@ def prepare(context: Context, kind: str = "") -> TrainingPlan:
     key = keys.training_rows(training_id)
     store.put_frame(key, rows)
     plan = _plan(context, store, training_id, champion, metrics, kinds[0].kind, _asked(context, requests, metrics))
-    plan["groups"] = _groups(plan["families"], len(rows))
     params = {
         **_facts(rows, metrics, config),
         "kind": plan["kind"],
@@ -82,6 +81,7 @@ def prepare(context: Context, kind: str = "") -> TrainingPlan:
         "training_id": training_id,
         "run_id": run_id,
         "key": key,
+        "groups": _groups(plan["families"], len(rows)),
         "rows": len(rows),
         "instances": int(rows["instance_id"].nunique()),
         "until": clock.iso(end),
@@ -135,7 +135,6 @@ def _plan(
         "kind": REFRESH if why is None else "contest",
         "why": why or f"{family} is refreshed: the last contest is less than a week ago",
         "families": families,
-        "groups": [families],
         "champion": champion,
         "given_up": serving.unusable_because,
         "in_vain": before.all_vetoed,
