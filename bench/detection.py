@@ -1,7 +1,7 @@
 """Detection on labelled incidents: the backtest beside common methods.
 
-    python -m bench.detection DATA_ROOT [--json FILE] [--family F] [--budget B] [--refit-hours H] [--sets a,b]
-        [--seed N] [--new-normal-hours H|off]
+    python -m bench.detection DATA_ROOT [--json FILE] [--family F] [--refit-hours H] [--sets a,b] [--seed N]
+        [--pages-per-instance-day X] [--ordinary-days] [--new-normal-hours H|off]
 
 DATA_ROOT/<set>/ has history.parquet and replay.parquet (instance_id, timestamp in UTC, any numeric metrics) and
 labels.parquet (instance_id, timestamp, label 0 or 1, for the replay rows). The other methods are fitted once to the
@@ -24,6 +24,7 @@ import pandas as pd
 from bench.figures import COUNTS, FIGURES, of_replay, pooled
 from bench.long_incident import learning
 from riskwatch_ml.backtest.replay import backtest
+from riskwatch_ml.model.page_budget import PageBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--family", default="auto")
-    parser.add_argument("--budget", type=float, default=1.0)
+    parser.add_argument("--pages-per-instance-day", type=float, default=1.0)
+    parser.add_argument("--ordinary-days", action="store_true", help="leave out the busiest fifth of instance-days")
     parser.add_argument("--refit-hours", type=float, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--new-normal-hours", help="off: learn every row; the setting without it")
@@ -79,7 +81,7 @@ def run_set(folder: Path, options: argparse.Namespace) -> pd.DataFrame:
             history,
             replay,
             family=options.family,
-            budget=options.budget,
+            budget=PageBudget(options.pages_per_instance_day, options.ordinary_days),
             refit_hours=options.refit_hours,
             seed=options.seed,
             new_normal_hours=new_normal_hours,

@@ -66,7 +66,7 @@ def answer(event: Any, model: Model, outputs_of: Callable[[], Outputs], version:
     """
     if not isinstance(event, Mapping):
         raise EventError(f"the event is a {type(event).__name__}, expected an object")
-    model_context = ModelContext(model.model_id, version, now_ms, model.new_normals)
+    model_context = ModelContext(model.model_id, version, now_ms, model.new_normals, model.trained)
     # A cold start imports only the modules that a batch needs.
     if "selftest" in event:
         from riskwatch_lambda.events import selftest

@@ -28,6 +28,7 @@ from riskwatch_lambda.episodes.episode import (
     Episode,
     NotificationState,
 )
+from riskwatch_lambda.episodes.openings import read_held_state, read_openings
 from riskwatch_lambda.items import DamagedItemError, choice, count, moment, optional, real, required
 from riskwatch_lambda.table import number
 
@@ -75,7 +76,7 @@ def list_key(episode: Episode) -> Attributes:
 
 def facts(episode: Episode) -> Changes:
     """Return the attributes that describe the episode itself."""
-    state = episode.state
+    state, threshold = episode.state, episode.paging_threshold
     return {
         "instance_id": {"S": episode.instance_id},
         "service": {"S": episode.service},
@@ -94,6 +95,8 @@ def facts(episode: Episode) -> Changes:
         "model_id": {"S": episode.model_id},
         "model_version": {"S": episode.model_version},
         "new_normal": None if episode.new_normal is None else {"S": _compact(episode.new_normal)},
+        "opened_ms": number(episode.opened_ms),
+        "paging_threshold": None if threshold is None else {"N": f"{threshold:.4f}"},
     }
 
 
@@ -174,6 +177,10 @@ def _episode(item: Attributes) -> Episode:
         notice=_notice(item),
         revision=item.get("revision"),
         resource_kind=optional(item, "resource_kind"),
+        held=read_held_state(item),
+        openings=read_openings(item),
+        opened_ms=moment(item, "opened_ms"),
+        paging_threshold=real(item, "paging_threshold"),
     )
 
 

@@ -60,10 +60,11 @@ def cut_back(episode: Episode, clock_ms: int) -> Change | None:
     closed_ms = state.closed_ms if was_over else clock_ms
     last_ms = closed_ms if was_over else state.since_ms if is_past else None
     closed = state._replace(is_open=False, last_ms=last_ms, closed_ms=closed_ms, recent=())
-    ended = replace(episode, state=closed, notice=notice)
+    openings = episode.openings and tuple(item for item in episode.openings if not is_ahead(item.since_ms, clock_ms))
+    ended = replace(episode, state=closed, notice=notice, held=None, openings=openings)
     # The key of a list item contains the opening: an episode that opened ahead of the clock leaves the state only.
     forgotten = NotificationState(reported_since_ms=notice.reported_since_ms)
-    after = ended if is_past else replace(episode, state=NO_EPISODE, notice=forgotten)
+    after = ended if is_past else replace(ended, state=NO_EPISODE, notice=forgotten)
     return Change(episode, after, listed=() if state.since_ms is None else (ended,), closed=int(state.is_open))
 
 

@@ -10,9 +10,12 @@ from riskwatch_lambda.clock import iso
 from riskwatch_lambda.episode_rule import NO_EPISODE, EpisodeState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from riskwatch_lambda.episodes.openings import HeldOpening
     from riskwatch_lambda.model.document import MetricChange
+    from riskwatch_lambda.model.trained_openings import OpeningDocument
+    from riskwatch_lambda.paging_rule import Held, Opening
     from riskwatch_lambda.scoring.labelled_row import ReasonDocument
     from riskwatch_lambda.scoring.records import Record
     from riskwatch_lambda.scoring.scorer import Verdict
@@ -72,6 +75,10 @@ class Episode:
     ``revision`` is the number of writes of the stored state as it was read: None if the item has none, and possibly not
     a number if the item is damaged. The next write expects to find it. ``resource_kind`` is the kind of the instance,
     empty for the first kind of an installation if the model or the item of an earlier release does not name it.
+
+    ``held`` is the opening of the instance that goes on and has not paged. ``openings`` are those that it remembers,
+    None if it has no memory yet. ``opened_ms`` is the row at which the episode opened: an opening that was held at
+    first pages later. ``paging_threshold`` is that of the page. Episodes of earlier releases have neither.
     """
 
     instance_id: str
@@ -86,6 +93,10 @@ class Episode:
     notice: NotificationState = NOT_NOTIFIED
     revision: AttributeValue | None = None
     resource_kind: str = ""
+    held: Held | None = None
+    openings: tuple[Opening, ...] | None = None
+    opened_ms: int | None = None
+    paging_threshold: float | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -119,13 +130,15 @@ class Scored(NamedTuple):
 class ModelContext(NamedTuple):
     """Model id, function version, and wall clock (epoch ms) of an invocation.
 
-    ``new_normals`` has the episodes that the model learned as normal, by id.
+    ``new_normals`` has the episodes that the model learned as normal, by id. ``trained`` has the openings in the
+    training rows by instance.
     """
 
     model_id: str
     model_version: str
     now_ms: int
     new_normals: Mapping[str, tuple[MetricChange, ...]] = MappingProxyType({})
+    trained: Mapping[str, Sequence[OpeningDocument]] = MappingProxyType({})
 
 
 class Change(NamedTuple):
@@ -133,7 +146,8 @@ class Change(NamedTuple):
 
     ``before`` and ``after`` are its stored and its new episode. ``rows`` are the rows that caused the change;
     ``episode_ids`` has one entry per row, None if the row is no alert. ``listed`` are the episodes to write to the
-    list, ``opened`` and ``escalated`` the ids of those that opened or escalated, ``closed`` the number that closed.
+    list, ``held`` the held openings. ``opened`` and ``escalated`` are the ids of those that opened or escalated,
+    ``closed`` is the number that closed.
     """
 
     before: Episode | None
@@ -141,6 +155,7 @@ class Change(NamedTuple):
     rows: tuple[Scored, ...] = ()
     episode_ids: tuple[str | None, ...] = ()
     listed: tuple[Episode, ...] = ()
+    held: tuple[HeldOpening, ...] = ()
     opened: frozenset[str] = frozenset()
     escalated: frozenset[str] = frozenset()
     closed: int = 0

@@ -10,9 +10,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from riskwatch_lambda.arrival import is_old
-from riskwatch_lambda.episode_rule import NO_EPISODE, Metrics, advance, in_cooldown, is_escalation
+from riskwatch_lambda.episode_rule import Metrics, in_cooldown, is_escalation
 from riskwatch_lambda.episodes.endings import become_normal, cut_back
-from riskwatch_lambda.episodes.episode import COOLDOWN, PENDING, SENT, Change, Episode, NotificationState
+from riskwatch_lambda.episodes.episode import COOLDOWN, MAINTENANCE, PENDING, SENT, Change, Episode, NotificationState
+from riskwatch_lambda.episodes.openings import HeldOpening
+from riskwatch_lambda.paging_rule import (
+    COOLING,
+    FAMILIAR,
+    PAGED,
+    InstanceState,
+    Row,
+    follow_row,
+    read_trained,
+)
 from riskwatch_lambda.scoring.labelled_row import reason_document
 
 if TYPE_CHECKING:
@@ -20,8 +30,11 @@ if TYPE_CHECKING:
 
     from riskwatch_lambda.episode_rule import EpisodeState, Rule
     from riskwatch_lambda.episodes.episode import ModelContext, Scored
+    from riskwatch_lambda.paging_rule import Held, InstanceStep, Opening
     from riskwatch_lambda.scoring.records import Record
     from riskwatch_lambda.scoring.scorer import Verdict
+
+HELD = (FAMILIAR, COOLING)
 
 
 def follow(
@@ -44,6 +57,7 @@ def follow(
     repair = None if before is None else cut_back(before, clock_ms)
     current = before if repair is None else repair.after
     listed = {} if repair is None else {episode.episode_id: episode for episode in repair.listed}
+    held: dict[int, HeldOpening] = {}
     opened: set[str] = set()
     escalated: set[str] = set()
     closed = 0 if repair is None else repair.closed
@@ -58,6 +72,7 @@ def follow(
         effect = _apply(current, scored, rule, model_context)
         current = effect.episode
         listed |= {episode.episode_id: episode for episode in effect.listed}
+        held |= {opening.opening.since_ms: opening for opening in effect.held}
         if current is not None and effect.opened:
             opened.add(current.episode_id)
         if current is not None and effect.escalated:
@@ -70,6 +85,7 @@ def follow(
         rows=tuple(rows),
         episode_ids=tuple(episode_ids),
         listed=tuple(listed.values()),
+        held=tuple(held.values()),
         opened=frozenset(opened),
         escalated=frozenset(escalated),
         closed=closed,
@@ -77,10 +93,14 @@ def follow(
 
 
 class _Effect(NamedTuple):
-    """Effect of one row: the episode after it, the episodes to list, and what happened; ``closed`` is a number."""
+    """Effect of one row: the episode after it, the episodes and held openings to list, and what happened.
+
+    ``closed`` is a number.
+    """
 
     episode: Episode | None
     listed: tuple[Episode, ...]
+    held: tuple[HeldOpening, ...]
     alert: bool
     opened: bool
     escalated: bool
@@ -93,16 +113,16 @@ def _apply(current: Episode | None, scored: Scored, rule: Rule, model_context: M
     normal = None if current is None else become_normal(current, record.ts[-1], model_context)
     ended = () if normal is None else (normal,)
     previous = normal or current
-    state = NO_EPISODE if previous is None else previous.state
-    metrics = Metrics(verdict.missing, verdict.decisive)
-    step = advance(state, record.ts[-1], verdict.pages, verdict.score, rule, metrics)
+    before = _instance_state(previous, record, model_context)
+    step = follow_row(before, _row(record, verdict), rule)
+    after = step.state
     episode, escalated = previous, False
     if step.opened:
-        episode = _open(previous, step.state, record, verdict, rule, model_context)
-    elif step.state is not state:
+        episode = _open(previous, after, record, verdict, rule, model_context)
+    elif after is not before:
         new = Episode(record.instance_id, record.service, resource_kind=record.resource_kind)
-        episode = replace(previous or new, state=step.state)
-        episode = _judged(episode, state, verdict, model_context)
+        episode = replace(previous or new, state=after.episode, held=after.held, openings=after.openings)
+        episode = _judged(episode, before.episode, verdict, model_context)
         if step.closed:
             # The message about the end contains the peak, so an unsent escalation is obsolete.
             episode = replace(episode, notice=episode.notice._replace(escalated=""))
@@ -111,11 +131,54 @@ def _apply(current: Episode | None, scored: Scored, rule: Rule, model_context: M
             escalated = True
     is_listed = episode is not None and (step.closed or step.opened or escalated)
     listed = (*ended, episode) if is_listed and episode is not None else ended
-    return _Effect(episode, listed, step.alert, step.opened, escalated, len(ended) + step.closed)
+    held = _held(before, step, record, rule)
+    return _Effect(episode, listed, held, step.alert, step.opened, escalated, len(ended) + step.closed)
+
+
+def _instance_state(episode: Episode | None, record: Record, model_context: ModelContext) -> InstanceState:
+    """Return the state of an instance as the paging rule sees it.
+
+    An instance without a memory begins with that of the training rows. A muted page of a maintenance window is not
+    remembered: what happens in it is no sign of what is usual.
+    """
+    if episode is None or episode.openings is None:
+        openings = read_trained(model_context.trained.get(record.instance_id, ()))
+        return InstanceState(openings=openings) if episode is None else InstanceState(episode.state, None, openings)
+    openings = episode.openings
+    is_muted = episode.notice.notified == MAINTENANCE and not episode.state.is_open
+    if is_muted and openings and openings[-1].outcome == PAGED and openings[-1].since_ms <= episode.since_ms:
+        openings = openings[:-1]
+    return InstanceState(episode.state, episode.held, openings)
+
+
+def _row(record: Record, verdict: Verdict) -> Row:
+    metrics = Metrics(verdict.missing, verdict.decisive)
+    return Row(
+        *(record.ts[-1], verdict.score, verdict.severity, verdict.opens, verdict.exhausted, verdict.signature, metrics)
+    )
+
+
+def _held(before: InstanceState, step: InstanceStep, record: Record, rule: Rule) -> tuple[HeldOpening, ...]:
+    """Return the openings for the list: one that ends or pages at a row, and one that the row begins."""
+    after = step.state
+    changed: list[tuple[Opening, Held]] = []
+    if before.held is not None and before.openings[-1].outcome in HELD and _began(before) != _began(after):
+        changed += [(opening, before.held) for opening in after.openings if opening.since_ms == _began(before)]
+    if step.held in HELD and after.held is not None:
+        changed.append((after.openings[-1], after.held))
+    names = record.instance_id, record.service, record.resource_kind
+    return tuple(
+        HeldOpening(*names, opening, rule.paging_threshold, *(held.familiar[2:] if held.familiar else ()))
+        for opening, held in changed
+    )
+
+
+def _began(state: InstanceState) -> int | None:
+    return None if state.held is None else state.held.state.since_ms
 
 
 def new_notification(previous: Episode | None, since_ms: int, rule: Rule, now_ms: int) -> NotificationState:
-    """Return the notice of a new episode.
+    """Return the notice of a new episode without data.
 
     Its page is claimed, unless the instance is in cool-down.
     """
@@ -127,24 +190,34 @@ def new_notification(previous: Episode | None, since_ms: int, rule: Rule, now_ms
 
 def _open(
     previous: Episode | None,
-    state: EpisodeState,
+    state: InstanceState,
     record: Record,
     verdict: Verdict,
     rule: Rule,
     model_context: ModelContext,
 ) -> Episode:
-    """Return a new episode, opened by the newest row of the record."""
+    """Return a new episode, paged by the newest row of the record."""
+    reported_since = None if previous is None else previous.notice.reported_since_ms
+    notice = NotificationState(
+        PENDING,
+        claimed_ms=model_context.now_ms,
+        reported_since_ms=record.ts[-1],
+        reported_before_ms=reported_since,
+    )
     return Episode(
         instance_id=record.instance_id,
         service=record.service,
-        state=state,
+        state=state.episode,
         level=verdict.level,
         reasons=tuple(reason_document(reason) for reason in verdict.reasons),
         model_id=model_context.model_id,
         model_version=model_context.model_version,
-        notice=new_notification(previous, record.ts[-1], rule, model_context.now_ms),
+        notice=notice,
         revision=None if previous is None else previous.revision,
         resource_kind=record.resource_kind,
+        openings=state.openings,
+        opened_ms=state.openings[-1].since_ms,
+        paging_threshold=rule.paging_threshold,
     )
 
 
@@ -155,7 +228,7 @@ def _judged(episode: Episode, before: EpisodeState, verdict: Verdict, model_cont
     """
     if not before.is_open:
         return episode
-    if verdict.pages:
+    if verdict.opens:
         model_id, model_version = model_context.model_id, model_context.model_version
         return replace(episode, model_id=model_id, model_version=model_version, new_normal=None)
     is_swapped = before.below == 0 and episode.model_id != model_context.model_id
@@ -168,7 +241,7 @@ def _escalates(episode: Episode, verdict: Verdict, rule: Rule) -> bool:
     if (
         notice.notified != SENT
         or notice.escalated
-        or not verdict.pages
+        or not verdict.opens
         or notice.reported_ms is None
         or last_ms is None
     ):

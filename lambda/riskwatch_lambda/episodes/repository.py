@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from riskwatch_lambda.clock import DAY_MS
 from riskwatch_lambda.episodes.attributes import (
     CLOSED,
     OPEN,
@@ -26,8 +27,16 @@ from riskwatch_lambda.episodes.attributes import (
     state_key,
 )
 from riskwatch_lambda.episodes.episode import BEHAVIOUR, Change, Episode, NotificationState
+from riskwatch_lambda.episodes.openings import (
+    HeldOpening,
+    held_key,
+    held_partition,
+    held_values,
+    memory_values,
+    read_held,
+)
 from riskwatch_lambda.items import log_damaged, parse_item, parse_items
-from riskwatch_lambda.table import TRANSACTION_LIMIT, ConflictError, Table, number, update
+from riskwatch_lambda.table import EXPIRES, TRANSACTION_LIMIT, ConflictError, Table, number, update
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
     from riskwatch_lambda.table import Attributes, AttributeValue, Changes, Update
 
 UNFINISHED, YES = "unfinished", "yes"
+LISTED_MS = 400 * DAY_MS  # an episode stays in the list, so that a year can be compared with the last
 
 
 class States(NamedTuple):
@@ -99,6 +109,13 @@ class EpisodeRepository:
         listed = parse_items(self._table.find("pk", list_partition(day)), read_listed, self._report)
         return [episode for episode in listed if episode.kind == BEHAVIOUR]
 
+    def held(self, day: str) -> list[HeldOpening]:
+        """Return the openings of a UTC day that were held, oldest first.
+
+        ``day`` is ``YYYY-MM-DD``. Raises TableError.
+        """
+        return list(parse_items(self._table.find("pk", held_partition(day)), read_held, self._report))
+
     def write(self, change: Change) -> None:
         """Write a change if the stored state is still the one that the change is based on.
 
@@ -110,9 +127,9 @@ class EpisodeRepository:
             return
         state = _state_update(change.before, after)
         items = [
-            update(list_key(episode), {**facts(episode), **notification(episode.notice), UNFINISHED: {"S": YES}})
-            for episode in change.listed
+            update(list_key(episode), {**_listed_values(episode), UNFINISHED: {"S": YES}}) for episode in change.listed
         ]
+        items += [update(held_key(held), held_values(held)) for held in change.held]
         # The last chunk has room for the state. A second try writes the earlier chunks again, with equal content.
         room = TRANSACTION_LIMIT - 1
         chunks = [items[start : start + room] for start in range(0, len(items), room)] or [[]]
@@ -125,8 +142,7 @@ class EpisodeRepository:
 
         Raises ConflictError if the listed episode is no longer open, TableError if the table cannot be written.
         """
-        values: Changes = {**facts(episode), **notification(episode.notice)}
-        self._table.update(update(list_key(episode), values, {"status": {"S": OPEN}}))
+        self._table.update(update(list_key(episode), _listed_values(episode), {"status": {"S": OPEN}}))
 
     def claim(self, episode: Episode, now_ms: int) -> None:
         """Claim the due message about an episode.
@@ -172,6 +188,11 @@ class EpisodeRepository:
             self._table.update(list_update)
 
 
+def _listed_values(episode: Episode) -> Changes:
+    expires_s = (episode.since_ms + LISTED_MS) // 1000
+    return {**facts(episode), **notification(episode.notice), EXPIRES: number(expires_s)}
+
+
 def _primary(item: Attributes) -> tuple[str, str]:
     return item["pk"]["S"], item["sk"]["S"]
 
@@ -183,5 +204,6 @@ def _state_update(before: Episode | None, after: Episode) -> Update:
         **notification(after.notice),
         "recent": {"S": "".join("1" if pages else "0" for pages in after.state.recent)},
         "revision": number(next_revision(revision)),
+        **memory_values(after.held, after.openings),
     }
     return update(state_key(*after.key), values, {"revision": revision})

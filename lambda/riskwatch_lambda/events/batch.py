@@ -136,7 +136,10 @@ def process(
 def _judges(model: Model, first: ModelContext) -> dict[str, Judge]:
     return {
         kind: Judge(
-            part, first if part is model else first._replace(model_id=part.model_id, new_normals=part.new_normals)
+            part,
+            first
+            if part is model
+            else first._replace(model_id=part.model_id, new_normals=part.new_normals, trained=part.trained),
         )
         for kind, part in model.parts.items()
     }

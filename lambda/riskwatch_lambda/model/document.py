@@ -18,6 +18,7 @@ from riskwatch_lambda.model.kinds import KindError, read_kind, read_parts
 from riskwatch_lambda.model.new_normals import NewNormalError, read_new_normals
 from riskwatch_lambda.model.prototype_map import MapError, PrototypeMap, project_axes, read_map
 from riskwatch_lambda.model.row_schema import MAGNITUDE_LIMIT, RowSchema
+from riskwatch_lambda.model.trained_openings import TrainedOpeningError, read_trained_openings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,7 +91,7 @@ class Model:
     Use ``load`` or ``from_files``, which convert every error to a ModelError. ``row_schema`` is the schema of rows,
     ``baselines`` are the expected values, ``members`` and ``level`` score rows, ``rule`` opens episodes. ``document``
     is the whole document. ``new_normals`` are the episodes that training learned as normal, by id, with the metrics
-    that changed. ``rolling_lengths`` are the lengths in rows of the trailing features, ``width`` is the number of
+    that changed. ``trained`` has the openings in the last days of the training rows by instance. ``rolling_lengths`` are the lengths in rows of the trailing features, ``width`` is the number of
     values of a row with its trailing features. ``parts`` are the models of all kinds by kind, this one included.
     """
 
@@ -106,6 +107,7 @@ class Model:
         self.rule = Rule.of(_typed(document, "rule", dict))
         self.golden = _read_golden(document)
         self.new_normals = read_new_normals(document)
+        self.trained = read_trained_openings(document)
         self.rolling_lengths = _read_rolling_lengths(document)
         metrics = len(self.row_schema.features)
         self.width = metrics * (2 + 2 * len(self.rolling_lengths)) if self.rolling_lengths else metrics
@@ -157,7 +159,10 @@ def from_files(files: Mapping[str, bytes]) -> Model:
     _check_schema(values)
     try:
         return Model(values, ArrayFile(_typed(values, "arrays", dict), files[ARRAYS_FILE]))
-    except (ArrayError, BaselineError, KindError, MapError, NewNormalError, RuleError) as error:
+    except (
+        *(ArrayError, BaselineError, KindError, MapError),
+        *(NewNormalError, RuleError, TrainedOpeningError),
+    ) as error:
         raise ModelError(str(error)) from error
 
 

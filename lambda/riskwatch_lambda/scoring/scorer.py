@@ -17,6 +17,7 @@ from riskwatch_lambda.clock import HOUR_MS
 from riskwatch_lambda.model.baselines import HOURS
 from riskwatch_lambda.model.document import LEVELS, Cuts
 from riskwatch_lambda.model.prototype_map import distance_to, label_of
+from riskwatch_lambda.paging_rule import EXHAUSTED, NO_SIGNATURE, Signature
 from riskwatch_lambda.scoring.rolling import add_rolling_features
 
 if TYPE_CHECKING:
@@ -57,10 +58,12 @@ class Verdict(NamedTuple):
     """Verdict of the model on one row, from unrounded values.
 
     ``score`` is NaN, and the row not unusual, if too few rows precede it for all members. ``context``: every member had
-    its window. Rows that are unusual, nearly unusual or exhausted have ``reasons`` and ``harmful``. ``pages``: the row
-    counts towards an episode.
-    ``missing`` are the metrics without a value in the row. ``decisive`` are the metrics for which the row pages: those
-    that are exhausted, and in an unusual row the first reasons up to the larger part of the distance.
+    its window. Rows that are unusual, nearly unusual or exhausted have ``reasons`` and ``harmful``. ``opens``: the row
+    opens an episode if the paging rule lets it. ``severity`` is the score over the factor that the baseline of the
+    instance has on the paging threshold.
+    ``missing`` are the metrics without a value in the row. ``decisive`` are the metrics for which the row opens: those
+    that are exhausted, and in an unusual row the first reasons up to the larger part of the distance. ``signature`` is
+    its main metric: the first that is exhausted, else the first reason.
     """
 
     score: float
@@ -70,9 +73,11 @@ class Verdict(NamedTuple):
     reasons: tuple[Reason, ...]
     harmful: bool
     exhausted: bool
-    pages: bool
+    opens: bool
+    severity: float = 0.0
     missing: tuple[str, ...] = ()
     decisive: tuple[str, ...] = ()
+    signature: Signature = NO_SIGNATURE
 
 
 def verdicts(model: Model, record: Record) -> tuple[Verdict, ...]:
@@ -148,11 +153,23 @@ def _verdict(
         contributions = _contributions(near, history, baseline, len(row))
         reasons = _reasons(model, row, history[-1], profile, contributions) if near else ()
         harmful = _is_harmful(model.harmful_direction, reasons)
-    pages = bool(exhausted) or (harmful and value >= model.rule.paging_threshold * model.rule.factor(kind))
-    decisive = (*exhausted, *(_main(reasons) if value >= UNUSUAL else ())) if pages else ()
+    severity = value / model.rule.factor(kind)
+    opens = bool(exhausted) or (harmful and severity >= UNUSUAL)
+    decisive = (*exhausted, *(_main(reasons) if value >= UNUSUAL else ())) if opens else ()
+    signature = _signature(exhausted, reasons) if opens else NO_SIGNATURE
     missing = tuple([name for name, number in zip(features, row, strict=True) if number is None]) if None in row else ()
     level = _level(model.level, row, profile)
-    return Verdict(value, value >= UNUSUAL, level, context, reasons, harmful, bool(exhausted), pages, missing, decisive)
+    return Verdict(
+        *(value, value >= UNUSUAL, level, context, reasons, harmful, bool(exhausted)),
+        *(opens, severity, missing, decisive, signature),
+    )
+
+
+def _signature(exhausted: Sequence[str], reasons: Sequence[Reason]) -> Signature:
+    """Return the signature of a row that opens: an exhausted metric, else the first reason."""
+    if exhausted:
+        return Signature(exhausted[0], EXHAUSTED)
+    return Signature(reasons[0].feature, reasons[0].direction)
 
 
 def _rate(members: Sequence[Member], history: Sequence[Vector], baseline: int) -> tuple[float, bool, list[Near]]:

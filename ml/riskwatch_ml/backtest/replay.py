@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from riskwatch_lambda.clock import DAY_MS
-from riskwatch_lambda.episode_rule import COMPLETE, NO_EPISODE, EpisodeState, Metrics, Rule, advance, close_expired
+from riskwatch_lambda.episode_rule import Rule
+from riskwatch_lambda.paging_rule import InstanceState, Opening, read_trained
 from riskwatch_ml.backtest.inputs import AUTO, check_options, early_rows, joined_rows, shown_columns, usual_period
 from riskwatch_ml.backtest.refit_schedule import Learning, RefitSchedule
 from riskwatch_ml.backtest.result import Backtest, Refresh
@@ -31,11 +32,12 @@ from riskwatch_ml.features.baselines import MIN_SPAN_MS
 from riskwatch_ml.features.left_out import LeftOut, PastEpisode, rows_left_out
 from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.table import as_table
-from riskwatch_ml.features.training_set import GAP_PERIODS, fit_training_set
-from riskwatch_ml.model.closing import row_metrics
-from riskwatch_ml.model.explain import paging_rows, reasons, score_table
+from riskwatch_ml.features.training_set import GAP_PERIODS, Served, fit_training_set
+from riskwatch_ml.model.explain import reasons, score_table
 from riskwatch_ml.model.fit import Fitted, Recipe, fit_model, refit_settings
 from riskwatch_ml.model.fleet_model import level_labels, score_rows
+from riskwatch_ml.model.openings import follow, going_on, opening_rows
+from riskwatch_ml.model.page_budget import PageBudget
 from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.catalogue import load as packaged
 from riskwatch_ml.selection.contest import Contest, Policy, contest_due, run_contest
@@ -59,7 +61,7 @@ def backtest(
     replay: pd.DataFrame,
     *,
     family: str = AUTO,
-    budget: float = 1.0,
+    budget: PageBudget = PageBudget(),
     refit_hours: float = 24,
     inventory: Mapping[str, Instance] | None = None,
     catalogue: Catalogue | None = None,
@@ -72,7 +74,7 @@ def backtest(
 
     Both frames have instance_id, timestamp (UTC if without a zone) and numeric metric columns. Columns are matched with
     the catalogue by name or alias; another column is a metric without bounds, of unknown harmful direction. ``family``
-    is a family or "auto", ``budget`` the number of alerts for each instance and day, ``history_days`` the days that a
+    is a family or "auto", ``budget`` that of pages, ``history_days`` the days that a
     model learns from, ``new_normal_hours`` the hours after which an open episode is learned as normal; both are the
     settings by default. ``progress`` gets the number of labelled rows and the total.
 
@@ -130,7 +132,8 @@ class _Replayer:
         n = len(table)
         self.score, self.alert = np.full(n, np.nan), np.zeros(n, bool)
         self.level = np.full(n, "Normal", object)
-        self.states: dict[int, EpisodeState] = {}
+        self.states: dict[int, InstanceState] = {}
+        self.openings: list[tuple[int, Opening]] = []
         self.new_normals: list[PastEpisode] = []
         self.explanations: dict[int, list[dict[str, object]]] = {}
         self.all_vetoed = False  # whether the guards vetoed every family of the last contest
@@ -174,7 +177,8 @@ class _Replayer:
 
     def _open(self) -> list[tuple[int, int]]:
         """Return instance number and time of the opening of each open episode."""
-        return [(code, state.since_ms or 0) for code, state in self.states.items() if state.is_open]
+        episodes = ((code, state.episode) for code, state in self.states.items())
+        return [(code, episode.since_ms or 0) for code, episode in episodes if episode.is_open]
 
     def _refresh(
         self,
@@ -199,7 +203,7 @@ class _Replayer:
             rows=before[-1].rows if kept else len(training_set.table),
             instances=len(fitted.model.baselines.instances),
             paging_threshold=float(fitted.model.rule["paging_threshold"]),
-            alerts_expected=fitted.alerts,
+            pages_expected=fitted.pages,
             contest=renewal.contest,
             serves=serves,
             kept=kept,
@@ -238,12 +242,22 @@ class _Replayer:
         """End the episodes that the model which serves from a time on has learned as normal."""
         for episode in new_normals:
             code = self.table.instances.index(episode.instance_id)
-            self.states[code] = self.states[code]._replace(is_open=False, closed_ms=moment)
+            state = self.states[code]
+            self.states[code] = state._replace(episode=state.episode._replace(is_open=False, closed_ms=moment))
             self.new_normals.append(episode._replace(is_open=False))
 
     def _training_set(self, past: IntArray) -> TrainingSet:
         tables = self.table.cut(past), self.wide.cut(past)
-        return fit_training_set(*tables, self.rolling_lengths, self.catalogue, self.inventory)
+        return fit_training_set(*tables, self.rolling_lengths, self.catalogue, self.inventory, self._served())
+
+    def _served(self) -> Served | None:
+        """Return the openings so far, None before the first replay row."""
+        if not self.states:
+            return None
+        openings: dict[str, list[Opening]] = {}
+        for code, opening in (*self.openings, *going_on(self.states)):
+            openings.setdefault(self.table.instances[code], []).append(opening)
+        return Served(int(self.table.ms[self.replayed].min()), openings)
 
     def _renew(
         self, training_set: TrainingSet, policy: Policy, serving: Fitted | None, since_s: float | None
@@ -287,36 +301,21 @@ class _Replayer:
         model, table = fitted.model, self.table.cut(rows)
         baseline = row_baselines(model.baselines, table, self.inventory)
         row_scores = score_rows(model, self.wide.cut(rows), baseline)
-        pages = paging_rows(model, table, baseline, row_scores)
         level = np.array(model.level_names, object)[level_labels(model, table, baseline)]
         fresh = wanted[rows]
         self.score[rows[fresh]], self.level[rows[fresh]] = row_scores.score[fresh], level[fresh]
-        metrics = row_metrics(model, table, baseline, row_scores, pages)
-        opened = self._advance(rows, fresh, pages, Rule.of(model.rule), metrics)
-        if opened:
-            self._explain(fitted, rows, baseline, opened)
+        self._remember(fitted)
+        followed = follow(opening_rows(model, table, baseline, row_scores), Rule.of(model.rule), self.states, fresh)
+        self.alert[rows[fresh]] = followed.alert[fresh]
+        self.openings += followed.openings
+        if followed.opened:
+            self._explain(fitted, rows, baseline, followed.opened)
 
-    def _advance(
-        self, rows: IntArray, fresh: BoolArray, pages: BoolArray, rule: Rule, metrics: Mapping[int, Metrics]
-    ) -> list[int]:
-        """Apply the episode rule row by row.
-
-        ``metrics`` are by position in ``rows``. Returns the positions that opened an episode.
-        """
-        opened = []
-        code, ms, score = self.table.code, self.table.ms, self.score
-        for position in np.flatnonzero(fresh).tolist():
-            row = int(rows[position])
-            instance, moment = int(code[row]), int(ms[row])
-            state = self.states[instance] = close_expired(self.states.get(instance, NO_EPISODE), moment)
-            if not (pages[position] or state.is_open or state.recent):
-                continue
-            step = advance(state, moment, bool(pages[position]), score[row], rule, metrics.get(position, COMPLETE))
-            self.states[instance] = step.state
-            self.alert[row] = step.alert
-            if step.opened:
-                opened.append(position)
-        return opened
+    def _remember(self, fitted: Fitted) -> None:
+        """Give the instances without a memory that of the training rows."""
+        for code, name in enumerate(self.table.instances):
+            if code not in self.states:
+                self.states[code] = InstanceState(openings=read_trained(fitted.document["openings"].get(name, ())))
 
     def _explain(self, fitted: Fitted, rows: IntArray, baseline: IntArray, opened: list[int]) -> None:
         """Record the main features of the rows that opened an episode."""

@@ -28,7 +28,7 @@ class Refresh:
     rows: int
     instances: int
     paging_threshold: float
-    alerts_expected: float
+    pages_expected: float
     contest: Contest | None
     serves: bool = True
     kept: bool = False

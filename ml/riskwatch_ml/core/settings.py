@@ -42,8 +42,9 @@ class SettingsError(UserInputError):
 class Settings:
     """The values that differ between two installations.
 
-    `period_s` and `settle_s` are in seconds, `history_days` in days, `budget` in alerts per instance and day. An
-    episode that is open for `new_normal_hours` is learned as the new normal of its instance; until then its rows are
+    `period_s` and `settle_s` are in seconds, `history_days` in days. `pages_per_day` is the budget of pages of the whole
+    fleet; without it, the budget follows the number of instances and of on-call `rotations`. `budget`, in pages per
+    instance and day, is that of earlier releases. An episode that is open for `new_normal_hours` is learned as the new normal of its instance; until then its rows are
     left out of trainings.
     `schedules` maps a DAG to its cron text, or to None if it runs only by hand. `catalogue` has a packaged catalogue or
     a path for each kind of resource, the first kind first; without any it is "ec2". `inventory` is a path; None means
@@ -71,7 +72,9 @@ class Settings:
     reread_days: int = 3
     history_days: int = 28
     new_normal_hours: int = 12
-    budget: float = 1.0
+    pages_per_day: float | None = None
+    rotations: int = 1
+    budget: float | None = None
     promotion: str = "approval"
     schedules: Mapping[str, str | None] = field(default_factory=lambda: dict(DEFAULT_SCHEDULES), hash=False)
     aws_conn_id: str = "aws_default"
@@ -94,10 +97,16 @@ class Settings:
             )
         for name in _LEARNING:
             _check_learning(name, getattr(self, name))
-        if not 0 < self.budget < math.inf:
+        for name, what in (("pages_per_day", "pages a day for the fleet"), ("budget", "pages per instance and day")):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise SettingsError(f"{name} is {value}: use a number of {what} above 0, e.g. 4")
+        if self.pages_per_day is not None and self.budget is not None:
             raise SettingsError(
-                f"budget is {self.budget}: use a number of alerts per instance and day above 0, e.g. 1.0"
+                "pages_per_day and budget are both set: remove budget, its unit is that of old releases"
             )
+        if self.rotations < 1:
+            raise SettingsError(f"rotations is {self.rotations}: use the number of on-call rotations, e.g. 1")
         if self.promotion not in PROMOTION_MODES:
             raise SettingsError(f"promotion is {self.promotion!r}: use one of {', '.join(PROMOTION_MODES)}")
         all_account_regions(self.role_arns, self.regions)
@@ -110,11 +119,11 @@ class Settings:
 
 _LEARNING = ("history_days", "new_normal_hours")
 _TYPES: dict[str, type] = {
-    **dict.fromkeys(("period_s", "settle_s", "reread_hours", "reread_days", *_LEARNING), int),
+    **dict.fromkeys(("period_s", "settle_s", "reread_hours", "reread_days", "rotations", *_LEARNING), int),
     **dict.fromkeys(("role_arns", "regions", "catalogue"), tuple),
-    "budget": float,
+    **dict.fromkeys(("pages_per_day", "budget"), float),
 }
-_OPTIONAL = ("catalogue", "inventory", "operations_topic_arn")
+_OPTIONAL = ("catalogue", "inventory", "operations_topic_arn", "pages_per_day", "budget")
 
 
 @lru_cache(maxsize=1)

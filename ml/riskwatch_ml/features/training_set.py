@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,9 @@ from riskwatch_ml.features.table import MetricTable, as_table
 from riskwatch_ml.schema import inventory as fleet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from riskwatch_lambda.paging_rule import Opening
     from riskwatch_ml.core.arrays import FloatArray, IntArray
     from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.schema.inventory import Instance
@@ -31,6 +32,13 @@ class TrainingError(UserInputError):
     """Rows or arguments that cannot be trained on; the message names the fix."""
 
 
+class Served(NamedTuple):
+    """The openings in service by instance since a time, epoch milliseconds."""
+
+    since_ms: int
+    openings: Mapping[str, Sequence[Opening]]
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """Input of a fit: a table of rows, its baselines, and the rows in both spaces.
@@ -38,7 +46,7 @@ class TrainingSet:
     ``wide`` is the table with its rolling columns, ``rolling_lengths`` their lengths in rows. ``baseline`` (n,) is the
     index of each row into ``baselines``; ``behaviour`` (n, width) and ``level`` (n, d) are the rows in the two spaces;
     ``level_center`` and ``level_scale`` are (d,), ``load`` has the metrics that span the level space. ``roles`` is the
-    role of each instance by name.
+    role of each instance by name. ``served`` are the openings in service, None without any.
     """
 
     table: MetricTable
@@ -52,6 +60,7 @@ class TrainingSet:
     level_center: FloatArray
     level_scale: FloatArray
     load: Load
+    served: Served | None = None
 
 
 def check_rows(rows: pd.DataFrame, catalogue: Catalogue) -> None:
@@ -132,6 +141,7 @@ def fit_training_set(
     rolling_lengths: tuple[int, ...],
     catalogue: Catalogue,
     inventory: Mapping[str, Instance],
+    served: Served | None = None,
 ) -> TrainingSet:
     """Fit baselines and level scaling, and put the rows of a table into both spaces.
 
@@ -154,4 +164,5 @@ def fit_training_set(
         level_center=center,
         level_scale=scale,
         load=load,
+        served=served,
     )

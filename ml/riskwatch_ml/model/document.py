@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from riskwatch_lambda.model.document import MetricChange
+    from riskwatch_lambda.model.trained_openings import OpeningDocument
     from riskwatch_ml.families.prototype_map import MapDocument
 
 
@@ -62,8 +63,9 @@ class MemberDocument(TypedDict):
 class RuleDocument(TypedDict):
     """The episode rule of `riskwatch_lambda.episode_rule`; times in seconds.
 
-    An episode opens if m of n rows page and closes after `close_rows` rows that do not. A row can page if its score
-    reaches `paging_threshold`, times `new_instance_factor` if its instance has the baseline of its role only.
+    An episode opens if m of n rows open and the paging rule lets them pass; it closes after `close_rows` rows that do
+    not open. A row opens if its score reaches 1 and pages if it reaches `paging_threshold`, both times
+    `new_instance_factor` if its instance has the baseline of its role only.
     """
 
     m: int
@@ -129,6 +131,8 @@ class FittedDocument(TypedDict):
 
     `resource_kind` is the kind of the instances. `bounds` and `exhaustion` are in catalogue units, None if a metric has
     none. `trails` are the lengths in rows of the rolling features, `groups` the group of each baseline.
+    `openings` are those of the last days of the training rows by instance: an instance without a memory begins with
+    them.
     """
 
     schema: str
@@ -147,6 +151,7 @@ class FittedDocument(TypedDict):
     context_rows: int
     max_gap_s: int
     rule: RuleDocument
+    openings: NotRequired[dict[str, list[OpeningDocument]]]  # none
 
 
 class ModelDocument(FittedDocument):

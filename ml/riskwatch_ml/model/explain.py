@@ -1,7 +1,7 @@
 """Verdicts over whole tables: main features, harm and exhaustion.
 
-A row may page if its score reaches the paging threshold while one of its main features deviates in the harmful
-direction, or if a metric exceeds an exhaustion bound that is outside its expected range.
+A row opens if its score reaches 1, times the factor of its baseline, while one of its main features deviates in the
+harmful direction, or if a metric exceeds an exhaustion bound that is outside its expected range.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Scored:
         """Mask of the rows with a score of 1 or more, (n,)."""
         return self.score >= 1.0
 
-    def pages(self, thresholds: FloatArray) -> BoolArray:
-        """Return a mask of the rows that count towards an episode, (n,); ``thresholds`` (n,) are those of the rows."""
-        return ((self.score >= thresholds) & self.harmful) | self.exhausted
+    def opens(self, factors: FloatArray) -> BoolArray:
+        """Return a mask of the rows that open, (n,); ``factors`` (n,) are those on the paging threshold."""
+        return ((self.score >= factors) & self.harmful) | self.exhausted
 
 
 def shares(model: FleetModel, row_scores: RowScores, baseline: IntArray, rows: IntArray) -> FloatArray:
@@ -85,41 +85,21 @@ def shares(model: FleetModel, row_scores: RowScores, baseline: IntArray, rows: I
     return np.where(total > 0, contribution / np.where(total > 0, total, 1.0), 0.0)
 
 
-def harmful_rows(
-    model: FleetModel, table: MetricTable, baseline: IntArray, row_scores: RowScores, chosen: BoolArray
-) -> BoolArray:
-    """Return a mask of rows with a main feature in its harmful direction, (n,).
-
-    Only the rows of the mask ``chosen`` (n,) are considered.
-    """
-    if all(direction == "both" for direction in model.directions):
-        return chosen
-    rows = np.flatnonzero(chosen)
-    share = shares(model, row_scores, baseline, rows)
-    part = table.take(rows)
-    deviation = model.baselines.impute(part, baseline[rows]) - model.profile(part, baseline[rows])[0]
-    harmful = np.zeros(len(table), bool)
-    harmful[rows] = _harmful(model.directions, deviation, share, _main(share))
-    return harmful
-
-
-def paging_rows(model: FleetModel, table: MetricTable, baseline: IntArray, row_scores: RowScores) -> BoolArray:
-    """Return a mask of the rows that count towards an episode, (n,)."""
-    beyond = row_scores.score >= model.rule["paging_threshold"] * model.paging_factors(baseline)
-    return harmful_rows(model, table, baseline, row_scores, beyond) | exhausted_rows(model, table, baseline)
-
-
 def exhausted_rows(model: FleetModel, table: MetricTable, baseline: IntArray) -> BoolArray:
-    """Return a mask of the rows with an exhausted metric, (n,).
+    """Return a mask of the rows with an exhausted metric, (n,); see `exhausted_metrics`."""
+    return exhausted_metrics(model, table, baseline).any(axis=1)
+
+
+def exhausted_metrics(model: FleetModel, table: MetricTable, baseline: IntArray) -> BoolArray:
+    """Return a mask of the exhausted metrics of rows, (n, d).
 
     Such a metric reaches an exhaustion bound that is outside its expected range. If the baseline is that of a role or
     of the fleet, it reaches a bound above the centre: the range of a role says how its instances differ.
     """
-    if not np.isfinite(model.exhaustion).any():
-        return np.zeros(len(table), bool)
-    exhausted = np.zeros(len(table), bool)
-    for part in blocks(len(table)):
-        exhausted[part] = _exhausted(model, table.part(part), baseline[part]).any(axis=1)
+    exhausted = np.zeros(table.values.shape, bool)
+    if np.isfinite(model.exhaustion).any():
+        for part in blocks(len(table)):
+            exhausted[part] = _exhausted(model, table.part(part), baseline[part])
     return exhausted
 
 
@@ -134,23 +114,21 @@ def _exhausted(model: FleetModel, table: MetricTable, baseline: IntArray) -> Boo
 
 
 def decisive_metrics(
-    model: FleetModel, table: MetricTable, baseline: IntArray, row_scores: RowScores, rows: IntArray
+    score: FloatArray, table: MetricTable, share: FloatArray, top: IntArray, exhausted: BoolArray
 ) -> BoolArray:
-    """Return a mask of the metrics for which some rows page, (m, d).
+    """Return a mask of the metrics for which rows open, (m, d).
 
-    ``rows`` (m,) are their indices, ascending. Decisive are the exhausted metrics, and in unusual rows the first main
-    features up to the larger part of the distance, of those that have a value.
+    ``score`` (m,), ``share`` (m, d), ``top`` (m, 3) and ``exhausted`` (m, d) are those of the rows of the table.
+    Decisive are the exhausted metrics, and in unusual rows the first main features up to the larger part of the
+    distance, of those that have a value.
     """
-    share = shares(model, row_scores, baseline, rows)
-    top = _main(share)
     carried = np.take_along_axis(share, top, axis=1)
     is_main = np.cumsum(carried, axis=1) - carried <= MAIN_SHARE
     decisive = np.zeros(share.shape, bool)
     np.put_along_axis(decisive, top, is_main, axis=1)
-    part = table.take(rows)
     with np.errstate(invalid="ignore"):
-        decisive &= (row_scores.score[rows] >= UNUSUAL)[:, None] & ~np.isnan(part.values)
-    return decisive | _exhausted(model, part, baseline[rows])
+        decisive &= (score >= UNUSUAL)[:, None] & ~np.isnan(table.values)
+    return decisive | exhausted
 
 
 def score_table(model: FleetModel, table: MetricTable, baseline: IntArray, wide: MetricTable | None = None) -> Scored:
@@ -163,7 +141,7 @@ def score_table(model: FleetModel, table: MetricTable, baseline: IntArray, wide:
         model, rolling.add_rolling_features(table, model.rolling_lengths) if wide is None else wide, baseline
     )
     share = shares(model, row_scores, baseline, np.arange(len(table)))
-    top = _main(share)
+    top = main_features(share)
     center, scale = model.profile(table, baseline)
     values = model.baselines.impute(table, baseline)
     reach, lower, upper = EXPECTED_RANGE_SCALES * scale, model.bounds[:, 0], model.bounds[:, 1]
@@ -177,7 +155,7 @@ def score_table(model: FleetModel, table: MetricTable, baseline: IntArray, wide:
         low=np.fmin(np.fmax(center - reach, lower), upper),
         high=np.fmin(np.fmax(center + reach, lower), upper),
         rising=values >= center,
-        harmful=_harmful(model.directions, values - center, share, top),
+        harmful=is_harmful(model.directions, values - center, share, top),
         exhausted=exhausted_rows(model, table, baseline),
     )
 
@@ -191,7 +169,7 @@ def label_rows(
     """Label metric rows as the Lambda does if it receives the rows in order.
 
     Returns one row per metric row, sorted by (instance_id, timestamp), with instance_id, timestamp, score, level,
-    unusual, pages, context, known and reasons. ``known`` marks instances with a baseline of their own.
+    unusual, opens, context, known and reasons. ``known`` marks instances with a baseline of their own.
     ``reasons`` are those of `reasons`. Raises RowsError for rows without keys or without a time zone.
     """
     model = FleetModel.load(document, arrays)
@@ -205,7 +183,7 @@ def label_rows(
             "score": scored.score,
             "level": np.array(model.level_names, object)[scored.label],
             "unusual": scored.unusual,
-            "pages": scored.pages(model.rule["paging_threshold"] * model.paging_factors(baseline)),
+            "opens": scored.opens(model.paging_factors(baseline)),
             "context": scored.context,
             "reasons": pd.Series(reasons(model.features, scored), dtype=object),
         }
@@ -234,18 +212,18 @@ def reasons(features: tuple[str, ...], scored: Scored) -> list[list[dict[str, ob
                 "share": significant(share[row][rank]),
                 "direction": "up" if rising[row, rank] else "down",
             }
-            for rank, feature in enumerate(main_features)
+            for rank, feature in enumerate(top)
         ]
-        for row, main_features in enumerate(scored.top.tolist())
+        for row, top in enumerate(scored.top.tolist())
     ]
 
 
-def _main(share: FloatArray) -> IntArray:
+def main_features(share: FloatArray) -> IntArray:
     """Return the three metrics with the greatest share, (n, 3); the first of equals."""
     return np.argsort(-share, axis=1, kind="stable")[:, :REASONS]
 
 
-def _harmful(directions: tuple[str, ...], deviation: FloatArray, share: FloatArray, top: IntArray) -> BoolArray:
+def is_harmful(directions: tuple[str, ...], deviation: FloatArray, share: FloatArray, top: IntArray) -> BoolArray:
     """Return a mask of the rows with a main feature in its harmful direction, (n,).
 
     The first main feature always counts, the others from a minimum share on.

@@ -6,7 +6,7 @@ similar instances from the family; boundaries, levels and paging threshold from 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,19 +22,12 @@ from riskwatch_ml.features.levels import name_levels, severities
 from riskwatch_ml.features.table import window_ends, window_vectors
 from riskwatch_ml.features.training_set import GAP_PERIODS, TrainingSet
 from riskwatch_ml.model import fallback
-from riskwatch_ml.model.boundaries import (
-    PagingRows,
-    alert_rows,
-    episodes_a_day,
-    own_boundaries,
-    paging_threshold,
-    rows_to_close,
-)
-from riskwatch_ml.model.closing import find_gaps
+from riskwatch_ml.model.boundaries import own_boundaries
 from riskwatch_ml.model.document import RuleDocument
-from riskwatch_ml.model.explain import exhausted_rows, harmful_rows
 from riskwatch_ml.model.fleet_model import FleetModel, RowScores
 from riskwatch_ml.model.level_rule import fit_cuts
+from riskwatch_ml.model.page_budget import PageBudget
+from riskwatch_ml.model.paging import fit_paging
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,14 +61,13 @@ class Recipe:
     """Settings of a fit, which a refresh keeps.
 
     ``level`` holds settings of the level map, such as its clusters, that the family would otherwise search for.
-    ``budget`` is in alerts per instance and day on the training rows, ``period_s`` is the time between two rows in
-    seconds. ``members`` are pairs of window in rows and share of a group's prototypes; ``prototypes`` is their sum over
+    ``period_s`` is the time between two rows in seconds. ``members`` are pairs of window in rows and share of a group's prototypes; ``prototypes`` is their sum over
     all groups. A ``fast`` fit is good enough to rank rows: its members use fewer rows, and its boundaries come from the
     rows that shaped the prototypes, too narrow for paging.
     """
 
     family: str
-    budget: float = 1.0
+    budget: PageBudget = PageBudget()
     seed: int = 0
     period_s: int = 300
     level: Params = field(default_factory=dict)
@@ -88,8 +80,8 @@ class Recipe:
 class Fitted:
     """A fitted model: document, arrays, the model ready to score, and its fits.
 
-    ``row_scores`` are the scores of the training rows. ``alerts`` is the number of episodes per instance and day that
-    they would open, ``alert`` (n,) marks the rows in an episode.
+    ``row_scores`` are the scores of the training rows. ``pages`` is the number of pages per instance and day that
+    they would cause, ``alert`` (n,) marks the rows in an episode.
     """
 
     recipe: Recipe
@@ -99,7 +91,7 @@ class Fitted:
     level_fit: FamilyFit
     member_fits: list[FamilyFit]
     row_scores: RowScores
-    alerts: float
+    pages: float
     alert: BoolArray
 
 
@@ -121,12 +113,10 @@ def fit_model(training_set: TrainingSet, catalogue: Catalogue, recipe: Recipe) -
     arrays |= boundaries
     document = _document(training_set, catalogue, recipe, groups, level, members)
     model = FleetModel.load(document, arrays)
-    paging = _paging_rows(training_set, model, row_scores)
-    threshold = paging_threshold(paging, recipe.budget, RULE, recipe.period_s)
-    document["rule"]["paging_threshold"] = threshold
-    alerts = episodes_a_day(paging, threshold, RULE, recipe.period_s)
-    alert = alert_rows(paging.pages(threshold), paging.code, rows_to_close(RULE), paging.gaps)
-    return Fitted(recipe, document, arrays, model, level_fit, member_fits, row_scores, alerts, alert)
+    paging = fit_paging(training_set, model, row_scores, recipe.budget, recipe.period_s)
+    document["rule"]["paging_threshold"] = paging.threshold
+    document["openings"] = paging.remembered
+    return Fitted(recipe, document, arrays, model, level_fit, member_fits, row_scores, paging.pages, paging.alert)
 
 
 def _document(
@@ -325,17 +315,3 @@ def _mean_ratio(
         total[rated] += distance[rated] / boundaries[name][baseline[rated]]
         weight += rated
     return np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
-
-
-def _paging_rows(training_set: TrainingSet, model: FleetModel, row_scores: RowScores) -> PagingRows:
-    """Return the training rows as the calibration of the paging threshold needs them."""
-    table, baseline = training_set.table, training_set.baseline
-    unusual = row_scores.score >= 1.0
-    paging = PagingRows(
-        score=row_scores.score / model.paging_factors(baseline),
-        harmful=harmful_rows(model, table, baseline, row_scores, unusual),
-        exhausted=exhausted_rows(model, table, baseline),
-        code=table.code,
-        ms=table.ms,
-    )
-    return replace(paging, gaps=find_gaps(model, table, baseline, row_scores, paging.pages(1.0)))

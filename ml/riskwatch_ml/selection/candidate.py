@@ -127,7 +127,7 @@ def fit_table(
         "run_id": None,
         "settings": refit_settings(fitted),
         "golden": golden_records(fitted.model, training_set.table, fitted.row_scores.score, inventory, recipe.seed),
-        "reference": _reference(fitted.model, sizes, fitted.row_scores.score, fitted.alerts),
+        "reference": _reference(fitted.model, sizes, fitted.row_scores.score, fitted.pages),
         "new_normals": list(new_normals),
     }
     figures = {
@@ -148,8 +148,8 @@ def _check_recipe(recipe: Recipe) -> None:
     """Raise TrainingError if the family is unknown or a number is not above 0."""
     if recipe.family not in FAMILIES:
         raise TrainingError(f"family {recipe.family!r} is unknown: use one of {', '.join(FAMILIES)}")
-    if not recipe.budget > 0 or not recipe.period_s > 0:
-        raise TrainingError(f"budget {recipe.budget} and period_s {recipe.period_s} must be above 0")
+    if not recipe.budget.pages > 0 or not recipe.period_s > 0:
+        raise TrainingError(f"budget {recipe.budget.pages} and period_s {recipe.period_s} must be above 0")
 
 
 def _trial_figure(
@@ -204,7 +204,12 @@ def _params(fitted: Fitted) -> dict[str, float | int | str]:
     Of the members only those of the first group are listed.
     """
     recipe = fitted.recipe
-    params: dict[str, float | int | str] = {"family": recipe.family, "budget": recipe.budget, "seed": recipe.seed}
+    params: dict[str, float | int | str] = {
+        "family": recipe.family,
+        "pages_per_instance_day": recipe.budget.pages,
+        "ordinary_days": int(recipe.budget.ordinary_days),
+        "seed": recipe.seed,
+    }
     params |= {f"level.{name}": value for name, value in fitted.level_fit.params.items()}
     params["groups"] = max(fitted.document["groups"]) + 1
     params["trails"] = ", ".join(map(str, fitted.document["trails"])) or "none"

@@ -147,7 +147,7 @@ class _Entries:
         self.fits[family] = fitted
         self.figures[family] = {
             **guard_figures(fitted, self.training_set, self.recipe.seed),
-            "alerts_per_instance_day": fitted.alerts,
+            "alerts_per_instance_day": fitted.pages,
             "injected_vus_pr": self.trials[family],
         }
         return vetoes(self.figures[family])

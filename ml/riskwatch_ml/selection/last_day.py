@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from riskwatch_lambda.clock import HOUR_MS
-from riskwatch_lambda.episode_rule import COMPLETE, NO_EPISODE, EpisodeState, Rule, advance
+from riskwatch_lambda.episode_rule import EpisodeState, Rule
+from riskwatch_lambda.paging_rule import InstanceState
 from riskwatch_ml.core.listing import some
 from riskwatch_ml.features import rolling
 from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.table import as_table
-from riskwatch_ml.model.closing import row_metrics
-from riskwatch_ml.model.explain import paging_rows
 from riskwatch_ml.model.fleet_model import level_labels, score_rows
+from riskwatch_ml.model.openings import follow, opening_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     import pandas as pd
 
-    from riskwatch_lambda.episode_rule import Metrics
-    from riskwatch_ml.core.arrays import BoolArray, FloatArray
+    from riskwatch_ml.core.arrays import BoolArray
     from riskwatch_ml.features.left_out import PastEpisode
     from riskwatch_ml.features.table import MetricTable
     from riskwatch_ml.model.fleet_model import FleetModel
+    from riskwatch_ml.model.openings import OpeningRows
     from riskwatch_ml.schema.inventory import Instance
 
 HOURS = 24
@@ -70,16 +70,12 @@ class LastDay:
 
 
 class _Labelled(NamedTuple):
-    """The rows of a table from a time on: level (n,), whether each counts towards an episode (n,), score (n,).
-
-    ``metrics`` has the missing and decisive metrics of rows by position.
-    """
+    """The rows of a table: those of the newest day (n,), their levels (m,), and what opens."""
 
     table: MetricTable
+    fresh: BoolArray
     level: np.ndarray
-    pages: BoolArray
-    score: FloatArray
-    metrics: Mapping[int, Metrics]
+    rows: OpeningRows
     rule: Rule
 
 
@@ -119,40 +115,26 @@ def _labelled(model: FleetModel, rows: pd.DataFrame, inventory: Mapping[str, Ins
     table = as_table(rows, model.features, model.max_gap_s)
     baseline = row_baselines(model.baselines, table, inventory)
     row_scores = score_rows(model, rolling.add_rolling_features(table, model.rolling_lengths), baseline)
-    level = np.array(model.level_names, object)[level_labels(model, table, baseline)]
-    pages = paging_rows(model, table, baseline, row_scores)
-    metrics = row_metrics(model, table, baseline, row_scores, pages)
     fresh = table.ms >= start_ms
-    place = np.cumsum(fresh) - 1
-    return _Labelled(
-        *(table.take(fresh), level[fresh], pages[fresh], row_scores.score[fresh]),
-        {int(place[row]): gaps for row, gaps in metrics.items() if fresh[row]},
-        Rule.of(model.rule),
-    )
+    level = np.array(model.level_names, object)[level_labels(model, table, baseline)]
+    return _Labelled(table, fresh, level[fresh], opening_rows(model, table, baseline, row_scores), Rule.of(model.rule))
 
 
 def _episodes(
     labelled: _Labelled, open_episodes: Mapping[str, PastEpisode], start_ms: int, learned: Collection[str]
 ) -> tuple[int, set[str]]:
-    """Return the number of episodes that open, and the instances with an open one at the end."""
-    table = labelled.table
-    bounds = np.searchsorted(table.code, np.arange(len(table.instances) + 1)).tolist()
-    opened, is_open = 0, set()
-    for code, name in enumerate(table.instances):
-        if name in learned:
-            continue
-        rows = range(bounds[code], bounds[code + 1])
+    """Return the number of episodes that open, and the instances with an open one at the end.
+
+    Instances have no memory here: the models are compared by what they see.
+    """
+    instances = labelled.table.instances
+    states: dict[int, InstanceState] = {}
+    for code, name in enumerate(instances):
         episode = open_episodes.get(name)
-        state = NO_EPISODE
         if episode is not None and episode.since_ms < start_ms:
-            state = EpisodeState(True, episode.since_ms, start_ms - 1, opened_by=episode.opened_by)
-        elif not labelled.pages[rows.start : rows.stop].any():
-            continue
-        for row in rows:
-            pages, score = bool(labelled.pages[row]), float(labelled.score[row])
-            metrics = labelled.metrics.get(row, COMPLETE)
-            step = advance(state, int(table.ms[row]), pages, score, labelled.rule, metrics)
-            state, opened = step.state, opened + step.opened
-        if state.is_open:
-            is_open.add(name)
-    return opened, is_open
+            was_open = EpisodeState(True, episode.since_ms, start_ms - 1, opened_by=episode.opened_by)
+            states[code] = InstanceState(was_open)
+    counted = np.array([name not in learned for name in instances], bool)
+    followed = follow(labelled.rows, labelled.rule, states, labelled.fresh & counted[labelled.table.code])
+    is_open = {instances[code] for code, state in states.items() if state.episode.is_open}
+    return len(followed.opened), is_open - set(learned)
