@@ -16,6 +16,7 @@ from riskwatch_ml.schema.metric import Metric
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from riskwatch_ml.model.page_budget import PageBudget
     from riskwatch_ml.schema.catalogue import Catalogue
 
 AUTO = "auto"

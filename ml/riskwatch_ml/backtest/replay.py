@@ -37,7 +37,7 @@ from riskwatch_ml.model.explain import reasons, score_table
 from riskwatch_ml.model.fit import Fitted, Recipe, fit_model, refit_settings
 from riskwatch_ml.model.fleet_model import level_labels, score_rows
 from riskwatch_ml.model.openings import follow, going_on, opening_rows
-from riskwatch_ml.model.page_budget import PageBudget
+from riskwatch_ml.model.page_budget import DEFAULT_BUDGET, PageBudget
 from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.catalogue import load as packaged
 from riskwatch_ml.selection.contest import Contest, Policy, contest_due, run_contest
@@ -61,7 +61,7 @@ def backtest(
     replay: pd.DataFrame,
     *,
     family: str = AUTO,
-    budget: PageBudget = PageBudget(),
+    budget: PageBudget = DEFAULT_BUDGET,
     refit_hours: float = 24,
     inventory: Mapping[str, Instance] | None = None,
     catalogue: Catalogue | None = None,

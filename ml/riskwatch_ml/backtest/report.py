@@ -170,7 +170,7 @@ def _refreshes(refreshes: list[Refresh]) -> list[dict[str, Any]]:
             "family": refresh.family,
             "rows": f"{refresh.rows:,}",
             "paging threshold": f"{refresh.paging_threshold:.3f}",
-            "alerts a day on its own rows": f"{refresh.alerts_expected:.2f}",
+            "pages a day on its own rows": f"{refresh.pages_expected:.2f}",
             "rows of another level than before": "-" if refresh.churn is None else f"{refresh.churn:.1%}",
             "what happened": "; ".join(_happened(before, refresh)),
         }

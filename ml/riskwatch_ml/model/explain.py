@@ -87,7 +87,8 @@ def shares(model: FleetModel, row_scores: RowScores, baseline: IntArray, rows: I
 
 def exhausted_rows(model: FleetModel, table: MetricTable, baseline: IntArray) -> BoolArray:
     """Return a mask of the rows with an exhausted metric, (n,); see `exhausted_metrics`."""
-    return exhausted_metrics(model, table, baseline).any(axis=1)
+    exhausted: BoolArray = np.asarray(exhausted_metrics(model, table, baseline).any(axis=1))
+    return exhausted
 
 
 def exhausted_metrics(model: FleetModel, table: MetricTable, baseline: IntArray) -> BoolArray:

@@ -26,7 +26,7 @@ from riskwatch_ml.model.boundaries import own_boundaries
 from riskwatch_ml.model.document import RuleDocument
 from riskwatch_ml.model.fleet_model import FleetModel, RowScores
 from riskwatch_ml.model.level_rule import fit_cuts
-from riskwatch_ml.model.page_budget import PageBudget
+from riskwatch_ml.model.page_budget import DEFAULT_BUDGET, PageBudget
 from riskwatch_ml.model.paging import fit_paging
 
 if TYPE_CHECKING:
@@ -61,13 +61,13 @@ class Recipe:
     """Settings of a fit, which a refresh keeps.
 
     ``level`` holds settings of the level map, such as its clusters, that the family would otherwise search for.
-    ``period_s`` is the time between two rows in seconds. ``members`` are pairs of window in rows and share of a group's prototypes; ``prototypes`` is their sum over
-    all groups. A ``fast`` fit is good enough to rank rows: its members use fewer rows, and its boundaries come from the
-    rows that shaped the prototypes, too narrow for paging.
+    ``period_s`` is the time between two rows in seconds. ``members`` are pairs of window in rows and share of a group's
+    prototypes; ``prototypes`` is their sum over all groups. A ``fast`` fit is good enough to rank rows: its members use
+    fewer rows, and its boundaries come from the rows that shaped the prototypes, too narrow for paging.
     """
 
     family: str
-    budget: PageBudget = PageBudget()
+    budget: PageBudget = DEFAULT_BUDGET
     seed: int = 0
     period_s: int = 300
     level: Params = field(default_factory=dict)

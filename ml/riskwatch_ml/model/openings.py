@@ -76,7 +76,7 @@ def opening_rows(model: FleetModel, table: MetricTable, baseline: IntArray, row_
     """
     severity = row_scores.score / model.paging_factors(baseline)
     exhausted = exhausted_metrics(model, table, baseline)
-    is_exhausted = exhausted.any(axis=1)
+    is_exhausted: BoolArray = np.asarray(exhausted.any(axis=1))
     rows = np.flatnonzero((severity >= UNUSUAL) | is_exhausted)
     share = shares(model, row_scores, baseline, rows)
     top = main_features(share)

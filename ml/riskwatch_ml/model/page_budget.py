@@ -34,6 +34,9 @@ class PageBudget(NamedTuple):
     ordinary_days: bool = True
 
 
+DEFAULT_BUDGET = PageBudget()
+
+
 def fleet_budget(instances: int, pages_per_day: float | None = None, rotations: int = 1) -> PageBudget:
     """Return the budget of a fleet of ``instances`` that may page ``pages_per_day`` in all.
 
