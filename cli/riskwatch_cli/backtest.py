@@ -11,9 +11,11 @@ from riskwatch_cli.console import bar, show
 from riskwatch_cli.errors import STATE, report_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import pandas as pd
+
+    from riskwatch_ml.model.page_budget import PageBudget
 
 app = typer.Typer()
 COLUMNS_SHOWN = 8
@@ -33,7 +35,16 @@ def backtest(
     family: Annotated[
         str, typer.Option(help="Model family: auto, kmeans, dbscan, ensemble, hierarchical or kmedoids.")
     ] = "auto",
-    budget: Annotated[float, typer.Option(help="Affordable alerts per instance and day.")] = 1.0,
+    pages_per_day: Annotated[
+        float | None, typer.Option(help="Pages a day for the whole fleet. Default: 4, or one for each ten instances.")
+    ] = None,
+    pages_per_instance_day: Annotated[
+        float | None, typer.Option(help="Pages a day for each instance, to compare fleets of different sizes.")
+    ] = None,
+    ordinary_days: Annotated[
+        bool, typer.Option("--ordinary-days", help="Leave the busiest fifth of the instance-days out of the budget.")
+    ] = False,
+    budget: Annotated[float | None, typer.Option(hidden=True)] = None,
     refit_hours: Annotated[float, typer.Option(help="Hours between refreshes of the model.")] = 24,
     report: Annotated[Path | None, typer.Option(help="Folder for a Markdown report with figures.")] = None,
     labels: Annotated[
@@ -45,7 +56,8 @@ def backtest(
     The result shows how Riskwatch would have labelled the metrics if it had run at that time.
     """
     with report_errors(Path(STATE), "stopped; nothing was written"):
-        _backtest(history, replay, out, family, budget, refit_hours, report, labels)
+        pages = _budget(pages_per_day, pages_per_instance_day, ordinary_days, budget)
+        _backtest(history, replay, out, family, pages, refit_hours, report, labels)
 
 
 def _backtest(
@@ -53,7 +65,7 @@ def _backtest(
     replay: Path,
     out: Path,
     family: str,
-    budget: float,
+    budget: Callable[[int], PageBudget],
     refit_hours: float,
     report: Path | None,
     labels: Path | None,
@@ -73,7 +85,7 @@ def _backtest(
             past,
             after,
             family=family,
-            budget=budget,
+            budget=budget(past["instance_id"].nunique()) if "instance_id" in past else None,
             refit_hours=refit_hours,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
@@ -85,6 +97,27 @@ def _backtest(
         show(f"{result.early:,} rows are older than their instance's history: the first model was fitted to later rows")
     if report is not None:
         show(f"report: {backtest_report.write(result, report, truth)}")
+
+
+def _budget(
+    pages_per_day: float | None, pages_per_instance_day: float | None, ordinary_days: bool, budget: float | None
+) -> Callable[[int], PageBudget]:
+    """Return the budget by the number of instances; raise BacktestError for options that contradict each other."""
+    from riskwatch_ml.backtest.inputs import BacktestError
+    from riskwatch_ml.model.page_budget import PageBudget, fleet_budget
+
+    if budget is not None:
+        raise BacktestError(
+            f"--budget {budget:g} was in alerts per instance and day: give --pages-per-day, pages a day for the whole "
+            f"fleet, or --pages-per-instance-day {budget:g} --ordinary-days for the same unit as before"
+        )
+    if pages_per_day is not None and pages_per_instance_day is not None:
+        raise BacktestError("--pages-per-day and --pages-per-instance-day are two budgets: give one of them")
+    if pages_per_instance_day is not None:
+        return lambda instances: PageBudget(pages_per_instance_day, ordinary_days)
+    return lambda instances: fleet_budget(instances, pages_per_day)._replace(
+        **({"ordinary_days": True} if ordinary_days else {})
+    )
 
 
 def _check_paths(out: Path, report: Path | None, labels: Path | None) -> None:

@@ -11,12 +11,15 @@ from riskwatch_lambda.episodes.episode import BEHAVIOUR
 from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from riskwatch_lambda.episodes.episode import Episode
+    from riskwatch_lambda.episodes.repository import EpisodeRepository
     from riskwatch_lambda.items import DamagedItem
     from riskwatch_ml.core.settings import Settings
     from riskwatch_ml.features.left_out import PastEpisode
+    from riskwatch_ml.features.served import Served
 
 SHARE_WORTH_LEARNING = 0.05  # a reason with a smaller share says little about what changed
 
@@ -39,11 +42,16 @@ def instances(config: Settings, start: datetime, end: datetime) -> set[str]:
     return {episode.instance_id for episode in _read(config, start, end)}
 
 
-def _read(config: Settings, start: datetime, end: datetime) -> list[Episode]:
-    from riskwatch_lambda.episodes.repository import EpisodeRepository
-    from riskwatch_lambda.table import Table
+def openings(config: Settings, names: Iterable[str]) -> Served | None:
+    """Return the openings that some instances remember, None if none has one; raises TableError."""
+    from riskwatch_ml.features.served import served
 
-    repository = EpisodeRepository(Table(clients.client(config, "dynamodb"), config.table), _warn)
+    episodes = _repository(config).read(names)
+    return served({name: episode.openings or () for name, episode in episodes.items()})
+
+
+def _read(config: Settings, start: datetime, end: datetime) -> list[Episode]:
+    repository = _repository(config)
     unfinished = (episode for episode in repository.unfinished() if episode.kind == BEHAVIOUR)
     episodes = {episode.episode_id: episode for episode in unfinished if episode.state.is_open}
     day = clock.floor(start, clock.DAY_S)
@@ -51,6 +59,13 @@ def _read(config: Settings, start: datetime, end: datetime) -> list[Episode]:
         episodes |= {episode.episode_id: episode for episode in repository.opened(f"{day:%Y-%m-%d}")}
         day += timedelta(days=1)
     return list(episodes.values())
+
+
+def _repository(config: Settings) -> EpisodeRepository:
+    from riskwatch_lambda.episodes.repository import EpisodeRepository
+    from riskwatch_lambda.table import Table
+
+    return EpisodeRepository(Table(clients.client(config, "dynamodb"), config.table), _warn)
 
 
 def _warn(item: DamagedItem) -> None:

@@ -91,7 +91,7 @@ def read_held(item: Attributes) -> HeldOpening:
 def memory_values(held: Held | None, openings: tuple[Opening, ...] | None) -> Changes:
     """Return the attributes of a state item that hold the memory and the held opening."""
     return {
-        "openings": None if openings is None else {"S": _compact([_row(opening) for opening in openings])},
+        "openings": None if openings is None else {"S": _compact([opening_row(opening) for opening in openings])},
         "held": None if held is None else {"S": _compact(_held_row(held))},
     }
 
@@ -99,7 +99,7 @@ def memory_values(held: Held | None, openings: tuple[Opening, ...] | None) -> Ch
 def read_openings(item: Attributes) -> tuple[Opening, ...] | None:
     """Return the memory of a state item, None if it has none; raises DamagedItemError or another ValueError."""
     text = optional(item, "openings")
-    return tuple(_opening(row) for row in json.loads(text)) if text else None
+    return tuple(read_opening(row) for row in json.loads(text)) if text else None
 
 
 def read_held_state(item: Attributes) -> Held | None:
@@ -115,12 +115,14 @@ def read_held_state(item: Attributes) -> Held | None:
     return Held(state, Familiar(float(top), _whole(longest_ms), _whole(days), is_by_hour is True))
 
 
-def _row(opening: Opening) -> list[object]:
+def opening_row(opening: Opening) -> list[object]:
+    """Return an opening as a JSON list."""
     signature, since_ms, end_ms, peak, passed, outcome = opening
     return [*signature, since_ms, end_ms, peak, passed, outcome]
 
 
-def _opening(row: Any) -> Opening:
+def read_opening(row: Any) -> Opening:
+    """Return the opening of a JSON list; raises DamagedItemError or another ValueError."""
     metric, direction, since_ms, end_ms, peak, passed, outcome = row
     if not (isinstance(metric, str) and isinstance(direction, str) and outcome in OUTCOMES):
         raise DamagedItemError("openings has an entry without a valid signature or outcome")

@@ -91,8 +91,9 @@ class Model:
     Use ``load`` or ``from_files``, which convert every error to a ModelError. ``row_schema`` is the schema of rows,
     ``baselines`` are the expected values, ``members`` and ``level`` score rows, ``rule`` opens episodes. ``document``
     is the whole document. ``new_normals`` are the episodes that training learned as normal, by id, with the metrics
-    that changed. ``trained`` has the openings in the last days of the training rows by instance. ``rolling_lengths`` are the lengths in rows of the trailing features, ``width`` is the number of
-    values of a row with its trailing features. ``parts`` are the models of all kinds by kind, this one included.
+    that changed. ``trained`` has the openings in the last days of the training rows by instance. ``rolling_lengths``
+    are the lengths in rows of the trailing features, ``width`` is the number of values of a row with them. ``parts``
+    are the models of all kinds by kind, this one included.
     """
 
     def __init__(self, document: Mapping[str, object], arrays: ArrayFile) -> None:

@@ -241,11 +241,11 @@ def _steps(rows: pd.DataFrame) -> pd.Series:
     return rows.groupby("instance_id")["timestamp"].diff().dropna()
 
 
-def check_options(family: str, budget: PageBudget, refit_hours: float) -> None:
+def check_options(family: str, budget: PageBudget | None, refit_hours: float) -> None:
     """Raise BacktestError for an unknown family, or a number that is not above its limit."""
     if family != AUTO and family not in FAMILIES:
         raise BacktestError(f"family {family!r} is unknown: use {AUTO} or one of {', '.join(FAMILIES)}")
-    if not 0 < budget.pages < np.inf:
+    if budget is not None and not 0 < budget.pages < np.inf:
         raise BacktestError(f"{budget.pages} pages for each instance and day are no budget: use a number above 0")
     if not MIN_REFIT_HOURS <= refit_hours < np.inf:
         raise BacktestError(f"refit-hours {refit_hours} must be at least {MIN_REFIT_HOURS:.3f}, a minute")

@@ -30,14 +30,15 @@ from riskwatch_ml.core.threads import one_thread
 from riskwatch_ml.features import rolling
 from riskwatch_ml.features.baselines import MIN_SPAN_MS
 from riskwatch_ml.features.left_out import LeftOut, PastEpisode, rows_left_out
+from riskwatch_ml.features.served import served
 from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.table import as_table
-from riskwatch_ml.features.training_set import GAP_PERIODS, Served, fit_training_set
+from riskwatch_ml.features.training_set import GAP_PERIODS, fit_training_set
 from riskwatch_ml.model.explain import reasons, score_table
 from riskwatch_ml.model.fit import Fitted, Recipe, fit_model, refit_settings
 from riskwatch_ml.model.fleet_model import level_labels, score_rows
 from riskwatch_ml.model.openings import follow, going_on, opening_rows
-from riskwatch_ml.model.page_budget import DEFAULT_BUDGET, PageBudget
+from riskwatch_ml.model.page_budget import PageBudget, fleet_budget
 from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.catalogue import load as packaged
 from riskwatch_ml.selection.contest import Contest, Policy, contest_due, run_contest
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from riskwatch_ml.core.arrays import BoolArray, IntArray
+    from riskwatch_ml.features.served import Served
     from riskwatch_ml.features.table import MetricTable
     from riskwatch_ml.features.training_set import TrainingSet
     from riskwatch_ml.schema.inventory import Instance
@@ -61,7 +63,7 @@ def backtest(
     replay: pd.DataFrame,
     *,
     family: str = AUTO,
-    budget: PageBudget = DEFAULT_BUDGET,
+    budget: PageBudget | None = None,
     refit_hours: float = 24,
     inventory: Mapping[str, Instance] | None = None,
     catalogue: Catalogue | None = None,
@@ -74,7 +76,8 @@ def backtest(
 
     Both frames have instance_id, timestamp (UTC if without a zone) and numeric metric columns. Columns are matched with
     the catalogue by name or alias; another column is a metric without bounds, of unknown harmful direction. ``family``
-    is a family or "auto", ``budget`` that of pages, ``history_days`` the days that a
+    is a family or "auto", ``budget`` that of pages, by default that of a
+    fleet of as many instances, ``history_days`` the days that a
     model learns from, ``new_normal_hours`` the hours after which an open episode is learned as normal; both are the
     settings by default. ``progress`` gets the number of labelled rows and the total.
 
@@ -89,7 +92,9 @@ def backtest(
     period_s = usual_period(rows)
     table = as_table(rows, watched.names, GAP_PERIODS * period_s)
     rolling_lengths = rolling.choose_lengths(len(watched.names), period_s)
-    recipe = Recipe(FALL_BACK if family == AUTO else family, budget, seed, period_s)
+    recipe = Recipe(
+        FALL_BACK if family == AUTO else family, budget or fleet_budget(len(table.instances)), seed, period_s
+    )
     days, hours = settings.learning()
     learning = Learning(
         (days if history_days is None else history_days) * DAY_MS,
@@ -251,13 +256,11 @@ class _Replayer:
         return fit_training_set(*tables, self.rolling_lengths, self.catalogue, self.inventory, self._served())
 
     def _served(self) -> Served | None:
-        """Return the openings so far, None before the first replay row."""
-        if not self.states:
-            return None
+        """Return the openings so far, None before the first."""
         openings: dict[str, list[Opening]] = {}
         for code, opening in (*self.openings, *going_on(self.states)):
             openings.setdefault(self.table.instances[code], []).append(opening)
-        return Served(int(self.table.ms[self.replayed].min()), openings)
+        return served(openings)
 
     def _renew(
         self, training_set: TrainingSet, policy: Policy, serving: Fitted | None, since_s: float | None

@@ -42,10 +42,10 @@ class SettingsError(UserInputError):
 class Settings:
     """The values that differ between two installations.
 
-    `period_s` and `settle_s` are in seconds, `history_days` in days. `pages_per_day` is the budget of pages of the whole
-    fleet; without it, the budget follows the number of instances and of on-call `rotations`. `budget`, in pages per
-    instance and day, is that of earlier releases. An episode that is open for `new_normal_hours` is learned as the new normal of its instance; until then its rows are
-    left out of trainings.
+    `period_s` and `settle_s` are in seconds, `history_days` in days. An episode that is open for `new_normal_hours` is
+    learned as the new normal of its instance; until then its rows are left out of trainings. `pages_per_day` is the
+    budget of pages for the whole fleet; without it, the budget follows the number of instances and of on-call
+    `rotations`. `budget`, in pages per instance and day, is the one of earlier releases.
     `schedules` maps a DAG to its cron text, or to None if it runs only by hand. `catalogue` has a packaged catalogue or
     a path for each kind of resource, the first kind first; without any it is "ec2". `inventory` is a path; None means
     the inventory in the bucket. `role_arns` and `regions` are the accounts and regions to read, see
@@ -97,16 +97,7 @@ class Settings:
             )
         for name in _LEARNING:
             _check_learning(name, getattr(self, name))
-        for name, what in (("pages_per_day", "pages a day for the fleet"), ("budget", "pages per instance and day")):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise SettingsError(f"{name} is {value}: use a number of {what} above 0, e.g. 4")
-        if self.pages_per_day is not None and self.budget is not None:
-            raise SettingsError(
-                "pages_per_day and budget are both set: remove budget, its unit is that of old releases"
-            )
-        if self.rotations < 1:
-            raise SettingsError(f"rotations is {self.rotations}: use the number of on-call rotations, e.g. 1")
+        _check_budget(self)
         if self.promotion not in PROMOTION_MODES:
             raise SettingsError(f"promotion is {self.promotion!r}: use one of {', '.join(PROMOTION_MODES)}")
         all_account_regions(self.role_arns, self.regions)
@@ -211,6 +202,18 @@ def _check_learning(name: str, value: int) -> None:
     if value < 1:
         raise SettingsError(f"{name} is {value}: use at least 1")
     _check_most(name, value)
+
+
+def _check_budget(settings: Settings) -> None:
+    """Raise SettingsError for a budget that is no number above 0, or for two budgets."""
+    for name, what in (("pages_per_day", "pages a day for the fleet"), ("budget", "pages per instance and day")):
+        value = getattr(settings, name)
+        if value is not None and not 0 < value < math.inf:
+            raise SettingsError(f"{name} is {value}: use a number of {what} above 0, e.g. 4")
+    if settings.pages_per_day is not None and settings.budget is not None:
+        raise SettingsError("pages_per_day and budget are both set: remove budget, its unit is that of old releases")
+    if settings.rotations < 1:
+        raise SettingsError(f"rotations is {settings.rotations}: use the number of on-call rotations, e.g. 1")
 
 
 def _check_most(name: str, value: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,10 @@ from riskwatch_ml.features.table import MetricTable, as_table
 from riskwatch_ml.schema import inventory as fleet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from riskwatch_lambda.paging_rule import Opening
     from riskwatch_ml.core.arrays import FloatArray, IntArray
+    from riskwatch_ml.features.served import Served
     from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.schema.inventory import Instance
 
@@ -30,13 +30,6 @@ GAP_PERIODS = 6  # a window never spans a longer gap between two rows
 
 class TrainingError(UserInputError):
     """Rows or arguments that cannot be trained on; the message names the fix."""
-
-
-class Served(NamedTuple):
-    """The openings in service by instance since a time, epoch milliseconds."""
-
-    since_ms: int
-    openings: Mapping[str, Sequence[Opening]]
 
 
 @dataclass(frozen=True)
@@ -127,12 +120,16 @@ def build_training_set(
 
 
 def training_set_of_table(
-    table: MetricTable, catalogue: Catalogue, inventory: Mapping[str, Instance], period_s: float
+    table: MetricTable,
+    catalogue: Catalogue,
+    inventory: Mapping[str, Instance],
+    period_s: float,
+    served: Served | None = None,
 ) -> TrainingSet:
-    """Return the training set of a table of rows ``period_s`` seconds apart."""
+    """Return the training set of a table of rows ``period_s`` seconds apart; ``served`` are openings in service."""
     rolling_lengths = rolling.choose_lengths(len(table.features), period_s)
     wide = rolling.add_rolling_features(table, rolling_lengths)
-    return fit_training_set(table, wide, rolling_lengths, catalogue, inventory)
+    return fit_training_set(table, wide, rolling_lengths, catalogue, inventory, served)
 
 
 def fit_training_set(

@@ -6,6 +6,7 @@ these openings pages if its severity reaches the threshold.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from riskwatch_lambda.paging_rule import Opening
     from riskwatch_ml.core.arrays import FloatArray, IntArray
+    from riskwatch_ml.core.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 BUSY_SHARE = 0.2  # the share of instance-days, the busiest, that are not ordinary
 THRESHOLD_STEPS = 10_000  # thresholds are rounded up to four decimals
@@ -48,6 +52,18 @@ def fleet_budget(instances: int, pages_per_day: float | None = None, rotations: 
         return PageBudget(pages_per_day / instances, ordinary_days=False)
     pages = min(instances, max(LEAST_PAGES, instances * SHARE_A_DAY), MOST_PAGES * rotations)
     return PageBudget(pages / instances)
+
+
+def budget_of(settings: Settings, instances: int) -> PageBudget:
+    """Return the budget of an installation with ``instances`` of all kinds; each kind gets its share of them."""
+    if settings.budget is not None:
+        _log.warning(
+            "budget is %g pages per instance and day, as in earlier releases: that is pages_per_day = %g for %d "
+            "instances; set pages_per_day, the next release does not read budget",
+            *(settings.budget, settings.budget * instances, instances),
+        )
+        return PageBudget(settings.budget, ordinary_days=False)
+    return fleet_budget(instances, settings.pages_per_day, settings.rotations)
 
 
 class InstanceDays:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from riskwatch_lambda.model.trained_openings import OpeningDocument
     from riskwatch_lambda.paging_rule import InstanceState, Opening
     from riskwatch_ml.core.arrays import BoolArray
-    from riskwatch_ml.features.training_set import Served, TrainingSet
+    from riskwatch_ml.features.served import Served
+    from riskwatch_ml.features.training_set import TrainingSet
     from riskwatch_ml.model.fleet_model import FleetModel, RowScores
     from riskwatch_ml.model.page_budget import PageBudget
 

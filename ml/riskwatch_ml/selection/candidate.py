@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
+    from riskwatch_ml.features.served import Served
     from riskwatch_ml.features.table import MetricTable
     from riskwatch_ml.model.document import ModelDocument, NewNormal, Reference
     from riskwatch_ml.schema.catalogue import Catalogue
@@ -101,6 +102,7 @@ def fit_table(
     trained_at: datetime | None = None,
     champion: FleetModel | None = None,
     new_normals: Sequence[NewNormal] = (),
+    served: Served | None = None,
 ) -> Candidate:
     """Fit one family to the rows of a ``training_table``.
 
@@ -108,14 +110,15 @@ def fit_table(
     ``riskwatch_ml.selection.holdout``. An instance with less than a day of rows gets the baseline of its role or of the
     fleet. The recipe's ``level`` holds the settings that a refresh of the champion keeps. With ``champion``, the model
     in service, the figures have ``label_churn``, the share of rows that would change their level. ``new_normals`` are
-    the open episodes whose rows are learned as normal: the model ends them.
+    the open episodes whose rows are learned as normal: the model ends them. ``served`` are the openings in service, to
+    which the paging threshold is fitted.
     Equal arguments give equal candidates, except ``fit_seconds`` and a ``trained_at`` that is not given.
 
     Raises TrainingError if the rows cannot be trained on or the recipe is invalid.
     """
     started = time.process_time()
     _check_recipe(recipe)
-    training_set = training_set_of_table(table, catalogue, inventory, recipe.period_s)
+    training_set = training_set_of_table(table, catalogue, inventory, recipe.period_s, served)
     fitted = fit_model(training_set, catalogue, recipe)
     labels = level_labels(fitted.model, training_set.table, training_set.baseline)
     sizes = np.bincount(labels, minlength=len(fitted.model.level_names))

@@ -175,6 +175,11 @@ def training_rows(training_id: str) -> str:
     return f"training/{training_id}/rows.parquet"
 
 
+def training_openings(training_id: str) -> str:
+    """Return the key of the openings in service that a training counts."""
+    return f"training/{training_id}/openings.json"
+
+
 def candidate(training_id: str, family: str) -> str:
     """Return the key of the artifact of a candidate."""
     return f"candidates/{training_id}/{family}.zip"

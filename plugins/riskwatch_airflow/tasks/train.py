@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from riskwatch_airflow import agreement, champion_model, clients, intervals, training_rows
+from riskwatch_airflow import agreement, champion_model, clients, intervals, past_episodes, training_rows
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_ml.core import clock, settings
 from riskwatch_ml.schema import catalogue
@@ -66,6 +66,8 @@ def prepare(context: Context, kind: str = "") -> TrainingPlan:
     training_id = keys.training_id(intervals.started(context), metrics)
     key = keys.training_rows(training_id)
     store.put_frame(key, rows)
+    served = past_episodes.openings(config, sorted(set(rows["instance_id"])))
+    store.put_json(keys.training_openings(training_id), served.to_document() if served else {})
     plan = _plan(context, store, training_id, champion, metrics, kinds[0].kind, _asked(context, requests, metrics))
     params = {
         **_facts(rows, metrics, config),
@@ -100,7 +102,6 @@ def _facts(rows: pd.DataFrame, metrics: Catalogue, config: Settings) -> dict[str
         "last_row": clock.iso(rows["timestamp"].max().to_pydatetime()),
         "history_days": config.history_days,
         "period_s": config.period_s,
-        "budget": config.budget,
     }
 
 
@@ -238,8 +239,10 @@ def _fit(config: Settings, store: Store, training: TrainingPlan, family: str) ->
     """Return the candidate, and why the champion cannot be refreshed if it is its family; else an empty text."""
     from functools import partial
 
+    from riskwatch_ml.features.served import read_served
     from riskwatch_ml.features.training_set import training_table
     from riskwatch_ml.model.fit import Recipe
+    from riskwatch_ml.model.page_budget import budget_of
     from riskwatch_ml.selection import guards
     from riskwatch_ml.selection.candidate import fit_table
 
@@ -257,14 +260,18 @@ def _fit(config: Settings, store: Store, training: TrainingPlan, family: str) ->
     table = training_table(rows, metrics, config.period_s)
     del rows  # the table is a copy, and a large fleet's rows are most of what a training holds
     instances = known_instances.load(config.inventory, store)
+    # A training that an earlier release began has no openings.
+    openings = store.get_json(keys.training_openings(training["training_id"]))
     fit = partial(
         fit_table,
         *(table, metrics, instances),
         training_id=training["training_id"],
         champion=serving.model,
         new_normals=training.get("new_normals", []),
+        served=read_served(openings),
     )
-    recipe = Recipe(family, config.budget, period_s=config.period_s)
+    budget = budget_of(config, max(len(instances), len(table.instances)))
+    recipe = Recipe(family, budget, period_s=config.period_s)
     candidate = fit(replace(recipe, level=serving.settings) if is_champion else recipe)
     is_contest = training["kind"] == "contest"
     if is_champion and is_contest and not unusable_because and (reasons := guards.vetoes(candidate.figures)):
