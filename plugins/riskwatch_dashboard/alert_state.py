@@ -1,22 +1,25 @@
-"""Active maintenance windows and instances without data.
+"""Active maintenance windows, instances without data, and held openings.
 
-Both come from the DynamoDB table: the windows that `riskwatch silence list` shows, and the open episodes of instances
-without data. If the table or one of its items cannot be read, the view leaves that out and says so.
+They come from the DynamoDB table: the windows that `riskwatch silence list` shows, the open episodes of instances
+without data, and the openings of the last day that were held. If the table or one of its items cannot be read, the view
+leaves that out and says so.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from riskwatch_lambda.alerting import maintenance
+from riskwatch_lambda.alerting import held_text, maintenance
 from riskwatch_lambda.alerting.maintenance import MaintenanceWindows
 from riskwatch_lambda.episodes.episode import NO_DATA
 from riskwatch_lambda.episodes.no_data import ALL
 from riskwatch_lambda.episodes.repository import UNFINISHED, EpisodeRepository
+from riskwatch_lambda.paging_rule import PAGED
 from riskwatch_lambda.table import TableError
 from riskwatch_ml.core import aws_errors, clock
 
@@ -26,10 +29,13 @@ if TYPE_CHECKING:
 
     from riskwatch_dashboard.filters import Selection
     from riskwatch_lambda.episodes.episode import Episode
+    from riskwatch_lambda.episodes.openings import HeldOpening
     from riskwatch_lambda.items import DamagedItem
     from riskwatch_lambda.table import Table
 
 _log = logging.getLogger(__name__)
+
+HELD_FOR = timedelta(hours=24)  # held openings are shown for a day
 
 
 class ActiveWindow(maintenance.MaintenanceWindow):
@@ -65,15 +71,29 @@ class NoData:
 
 
 @dataclass(frozen=True)
-class AlertState:
-    """Active maintenance windows and instances without data.
+class Held:
+    """An opening that was held, from `since` to `end` (UTC); `end` is None while it goes on."""
 
-    `windows` are ordered by their end, the earliest first; `silent` by the last row, the oldest first. A `problem`
-    says why neither is known, and `left_out` which damaged item is missing in them.
+    instance_id: str
+    service: str
+    since: datetime
+    end: datetime | None
+    score: float
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class AlertState:
+    """Active maintenance windows, instances without data, and held openings.
+
+    `windows` are ordered by their end, the earliest first; `silent` by the last row, the oldest first; `held` has the
+    newest opening first. A `problem` says why none is known, and `left_out` which damaged item is missing in them.
     """
 
     windows: tuple[ActiveWindow, ...] = ()
     silent: tuple[NoData, ...] = ()
+    held: tuple[Held, ...] = ()
     problem: str = ""
     left_out: str = ""
 
@@ -108,7 +128,8 @@ class AlertState:
         silent = [
             instance for instance in self.silent if not instance.instance_id or selection.matches(instance.instance_id)
         ]
-        return AlertState(tuple(windows), tuple(silent), self.problem, self.left_out)
+        held = [opening for opening in self.held if selection.matches(opening.instance_id)]
+        return AlertState(tuple(windows), tuple(silent), tuple(held), self.problem, self.left_out)
 
 
 def read(table: Table, now: datetime) -> AlertState:
@@ -120,7 +141,12 @@ def read(table: Table, now: datetime) -> AlertState:
     damaged: list[DamagedItem] = []
     try:
         windows = MaintenanceWindows(table, damaged.append).read()
-        episodes = EpisodeRepository(table, damaged.append).unfinished()
+        repository = EpisodeRepository(table, damaged.append)
+        episodes = repository.unfinished()
+        begin = now - HELD_FOR
+        held = [
+            opening for day in sorted({f"{at:%Y-%m-%d}" for at in (begin, now)}) for opening in repository.held(day)
+        ]
     except TableError as error:
         _log.warning("maintenance windows and instances without data are not shown: %s", error)
         return AlertState(problem=_problem(table.name, error))
@@ -129,6 +155,7 @@ def read(table: Table, now: datetime) -> AlertState:
     return AlertState(
         tuple(ActiveWindow(*window) for window in sorted(active, key=lambda window: window.end_ms)),
         tuple(_silent(episode) for episode in sorted(silent, key=lambda episode: episode.since_ms)),
+        _held(held, begin),
         left_out=_left_out(table.name, damaged),
     )
 
@@ -159,6 +186,23 @@ def _problem(table: str, error: TableError) -> str:
             f"AWS answered {code}: the api-server needs dynamodb:Query on the table {table} and its index {UNFINISHED}"
         )
     return f"the table {table} cannot be read, AWS answered {code}: see the log of the api-server"
+
+
+def _held(openings: Iterable[HeldOpening], begin: datetime) -> tuple[Held, ...]:
+    """Return the openings since a time that did not page later, the newest first."""
+    return tuple(
+        Held(
+            instance_id=held.instance_id,
+            service=held.service,
+            since=clock.from_epoch_ms(held.opening.since_ms),
+            end=None if held.opening.end_ms is None else clock.from_epoch_ms(held.opening.end_ms),
+            score=held.opening.peak,
+            what=held_text.what(held),
+            why=held_text.why(held),
+        )
+        for held in sorted(openings, key=lambda held: (-held.opening.since_ms, held.instance_id))
+        if held.opening.outcome != PAGED and held.opening.since_ms >= clock.epoch_ms(begin)
+    )
 
 
 def _silent(episode: Episode) -> NoData:

@@ -21,7 +21,7 @@ from riskwatch_lambda.scoring.labelled_row import RISKS
 from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
-    from riskwatch_dashboard.alert_state import AlertState
+    from riskwatch_dashboard.alert_state import AlertState, Held
     from riskwatch_dashboard.filters import Filters, Selection
     from riskwatch_dashboard.kind_models import KindModel
     from riskwatch_dashboard.snapshot import Snapshot, Snapshots
@@ -33,10 +33,11 @@ _COLUMNS = 3
 
 
 class QuietDocument(TypedDict):
-    """Maintenance windows and instances without data; None if they are unknown."""
+    """Maintenance windows, instances without data and held openings; None if they are unknown."""
 
     maintenance: list[dict[str, object]] | None
     silent: list[dict[str, object]] | None
+    held: list[dict[str, object]] | None
     quiet_problem: str | None
 
 
@@ -216,7 +217,7 @@ def _row_document(row: queries.Row) -> dict[str, object]:
 
 def _quiet_document(quiet: AlertState) -> QuietDocument:
     if quiet.problem:
-        return {"maintenance": None, "silent": None, "quiet_problem": quiet.problem}
+        return {"maintenance": None, "silent": None, "held": None, "quiet_problem": quiet.problem}
     names = ("scope", "name", "by", "reason")
     return {
         "maintenance": [
@@ -224,5 +225,11 @@ def _quiet_document(quiet: AlertState) -> QuietDocument:
             for window in quiet.windows
         ],
         "silent": [{**asdict(instance), "since": clock.iso(instance.since)} for instance in quiet.silent],
+        "held": [_held_document(held) for held in quiet.held],
         "quiet_problem": quiet.left_out or None,
     }
+
+
+def _held_document(held: Held) -> dict[str, object]:
+    end = None if held.end is None else clock.iso(held.end)
+    return {**asdict(held), "since": clock.iso(held.since), "end": end}

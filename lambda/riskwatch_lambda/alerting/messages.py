@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from riskwatch_lambda.alerting import held_text
 from riskwatch_lambda.alerting import text as wording
 from riskwatch_lambda.episodes.episode import BEHAVIOUR
 from riskwatch_lambda.episodes.no_data import ALL
@@ -106,30 +107,32 @@ def _group_order(episode: Episode) -> tuple[str, str, int, str]:
     return episode.kind, episode.service, episode.since_ms, episode.instance_id
 
 
-def compose(event: str, content: MessageContent, link: str | None) -> Message:
+def compose(event: str, content: MessageContent, link: str | None, held: dict[str, int] | None = None) -> Message:
     """Return a message with the highest scores first.
 
-    It is cut to the size that SNS accepts and people read.
+    It is cut to the size that SNS accepts and people read. ``held`` has the number of held openings by reason, for a
+    daily summary.
     """
     parts = MessageContent(
         *(tuple(sorted(part, key=lambda item: (-item.state.peak, item.instance_id))) for part in content)
     )
     limit = EPISODE_LIMIT
     while True:
-        message = _compose(event, parts, limit, link)
+        message = _compose(event, parts, limit, link, held or {})
         if limit == 1 or len(message.forms.encode()) <= SIZE_LIMIT:
             return message
         limit //= 2
 
 
-def _compose(event: str, parts: MessageContent, limit: int, link: str | None) -> Message:
+def _compose(event: str, parts: MessageContent, limit: int, link: str | None, held: dict[str, int]) -> Message:
     shown = MessageContent(*(part[:limit] for part in parts))
     more = sum(map(len, parts)) - sum(map(len, shown))
     services = {episode.service for episode in parts.all}
     service = next(iter(services)) if len(services) == 1 and ALL not in services and event != DAILY_SUMMARY else FLEET
     address = wording.dashboard_url(link, parts.all)
     subject = _subject(event, service, parts)
-    lines = [*_lines(shown), *([f"- and {more} more"] if more else [])]
+    note = held_text.summary_line(held)
+    lines = [*_lines(shown), *([f"- and {more} more"] if more else []), *([f"{note}."] if note else [])]
     newest = max(parts.all, key=lambda episode: episode.since_ms)
     text = "\n".join([*_title(event, service, newest), *lines, *([address] if address else [])])
     body = {
@@ -141,6 +144,7 @@ def _compose(event: str, parts: MessageContent, limit: int, link: str | None) ->
         "resolved": [wording.ended(episode) for episode in shown.resolved],
         "new_normal": [wording.normal_entry(episode) for episode in shown.new_normal],
         "more": more,
+        **({"held": held} if event == DAILY_SUMMARY else {}),
         "model_id": newest.model_id,
         "model_version": newest.model_version,
         "link": address,

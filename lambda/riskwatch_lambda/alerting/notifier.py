@@ -112,10 +112,11 @@ class Notifier:
                 counts = counts.plus(self._send(event, content, now_ms))
         return counts
 
-    def send_daily_summary(self, episodes: Iterable[Episode], now_ms: int) -> Counts:
+    def send_daily_summary(self, episodes: Iterable[Episode], now_ms: int, held: dict[str, int]) -> Counts:
         """Report the episodes that were not paged in one daily summary.
 
-        These are episodes in cool-down or beyond the budget, and the ends of episodes in earlier ones.
+        These are episodes in cool-down or beyond the budget, and the ends of episodes in earlier ones. ``held`` has the
+        number of held openings by reason.
         """
         counts = Counts()
         for part in _chunks(sorted(episodes, key=lambda item: (item.service, item.since_ms, item.instance_id))):
@@ -129,7 +130,7 @@ class Notifier:
                 resolved=resolved,
                 new_normal=new_normal,
             )
-            counts = counts.plus(self._send(DAILY_SUMMARY, content, now_ms))
+            counts = counts.plus(self._send(DAILY_SUMMARY, content, now_ms, held))
         return counts
 
     def _page(self, event: str, episodes: tuple[Episode, ...], now_ms: int, reached_ms: int | None) -> Counts:
@@ -200,11 +201,11 @@ class Notifier:
         """Record that a closed episode needs no further message."""
         self._note(episode, episode.notice, finished=True)
 
-    def _send(self, event: str, content: MessageContent, now_ms: int) -> Counts:
+    def _send(self, event: str, content: MessageContent, now_ms: int, held: dict[str, int] | None = None) -> Counts:
         """Publish a message and mark its episodes; do nothing without an episode."""
         if not content.all:
             return Counts()
-        message: Message = compose(event, content, self.link)
+        message: Message = compose(event, content, self.link, held)
         try:
             message_id = self.publisher.send(message)
         except SinkError as error:

@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from riskwatch_lambda.alerting import held_text
 from riskwatch_lambda.alerting.maintenance import active_window
 from riskwatch_lambda.alerting.messages import group
 from riskwatch_lambda.alerting.notifier import Counts
-from riskwatch_lambda.clock import DAY_MS, HOUR_MS
+from riskwatch_lambda.clock import DAY_MS, HOUR_MS, iso
 from riskwatch_lambda.episode_rule import in_cooldown
 from riskwatch_lambda.episodes import no_data
 from riskwatch_lambda.episodes.attributes import next_revision
@@ -217,11 +218,19 @@ def _notify(
     counts = counts.plus(notifier.resolve(ended, wall_ms))
     paged_ids = {episode.episode_id for episode in (*openings, *escalations)}
     waiting = [item for item in due if item.episode_id not in paged_ids and _waits_for_summary(item, request, notifier)]
-    counts = counts.plus(notifier.send_daily_summary(waiting, wall_ms))
+    if waiting:
+        counts = counts.plus(notifier.send_daily_summary(waiting, wall_ms, _held(notifier, request.now_ms)))
     for episode in closed:
         if episode.notice.notified == MAINTENANCE or episode.notice.resolved_ms is not None:
             notifier.finish(episode)
     return counts
+
+
+def _held(notifier: Notifier, now_ms: int) -> dict[str, int]:
+    """Return the number of openings held in the day before ``now_ms`` by reason."""
+    days = sorted({iso(now_ms)[:10], iso(max(0, now_ms - DAY_MS))[:10]})
+    held = [opening for day in days for opening in notifier.repository.held(day)]
+    return held_text.counts(item for item in held if now_ms - DAY_MS < item.opening.since_ms <= now_ms)
 
 
 def _is_free(episode: Episode, wall_ms: int) -> bool:
