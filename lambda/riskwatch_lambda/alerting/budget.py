@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from riskwatch_lambda.clock import DAY_MS, iso
+from riskwatch_lambda.episodes.paging_settings import read_fuse
 from riskwatch_lambda.items import count, log_damaged, parse_item
 from riskwatch_lambda.table import EXPIRES, ConflictError, Table, update
 
@@ -24,11 +25,12 @@ LARGEST = 2**53
 class Limits(NamedTuple):
     """Pages allowed per UTC day, and the UTC hour of the daily summary.
 
-    The daily summary reports the episodes that were not paged.
+    With 0, the fuse of the fleet counts: three times its budget of pages. The daily summary reports the episodes that
+    were not paged.
     """
 
-    service: int = 20
-    fleet: int = 100
+    service: int = 0
+    fleet: int = 0
     daily_summary_hour: int = 8
 
 
@@ -44,13 +46,12 @@ class Budget:
         """Count one page of a service and of the fleet, if both budgets allow it.
 
         Returns False without a change if either budget is used up. ``moment_ms`` (epoch ms) selects the day. Raises
-        TableError if the counters cannot be written.
+        TableError if the table cannot be read or written.
         """
-        if not (self.limits.service and self.limits.fleet):
-            return False
+        limits = self._limits()
         for _ in range(2):
             try:
-                self._table.update(*_counters(service, moment_ms, 1, self.limits))
+                self._table.update(*_counters(service, moment_ms, 1, limits))
             except ConflictError:
                 if not self._restart(service, moment_ms):
                     return False
@@ -64,6 +65,12 @@ class Budget:
         Raises TableError if the counters cannot be written.
         """
         self._table.update(*_counters(service, moment_ms, -1))
+
+    def _limits(self) -> Limits:
+        if self.limits.service and self.limits.fleet:
+            return self.limits
+        fuse = read_fuse(self._table, self._report)
+        return self.limits._replace(service=self.limits.service or fuse, fleet=self.limits.fleet or fuse)
 
     def _restart(self, service: str, moment_ms: int) -> bool:
         """Set the damaged ones of both counters to 0; return whether one was damaged.

@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from riskwatch_lambda.episodes.repository import EpisodeRepository
 
 
+# Peak over the paging threshold from which an episode pages beyond the fuse.
+SEVERE = 2.0
+
+
 class Counts(NamedTuple):
     """Numbers of messages sent and failed, and of episodes not paged.
 
@@ -136,7 +140,7 @@ class Notifier:
     def _page(self, event: str, episodes: tuple[Episode, ...], now_ms: int, reached_ms: int | None) -> Counts:
         first = episodes[0]
         try:
-            allowed = self.budget.take(first.service, _moment(first))
+            allowed = self.budget.take(first.service, _moment(first)) or any(map(_is_severe, episodes))
         except TableError as error:
             log("ERROR", "message not sent", episodes=len(episodes), reason=str(error))
             return Counts(failed=1)
@@ -270,6 +274,11 @@ def _by_end(episodes: Iterable[Episode]) -> tuple[tuple[Episode, ...], tuple[Epi
     closed = tuple(episodes)
     resolved = tuple(episode for episode in closed if episode.new_normal is None)
     return resolved, tuple(episode for episode in closed if episode.new_normal is not None)
+
+
+def _is_severe(episode: Episode) -> bool:
+    """Return whether an episode is so severe that it pages beyond the fuse."""
+    return episode.state.peak >= SEVERE * (episode.paging_threshold or 1.0)
 
 
 def _moment(episode: Episode) -> int:

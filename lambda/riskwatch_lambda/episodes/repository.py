@@ -11,9 +11,11 @@ replaces the item, under the condition that its revision is still the one that w
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from riskwatch_lambda.clock import DAY_MS
+from riskwatch_lambda.episodes import paging_settings
 from riskwatch_lambda.episodes.attributes import (
     CLOSED,
     OPEN,
@@ -39,7 +41,7 @@ from riskwatch_lambda.items import log_damaged, parse_item, parse_items
 from riskwatch_lambda.table import EXPIRES, TRANSACTION_LIMIT, ConflictError, Table, number, update
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from riskwatch_lambda.items import Report
     from riskwatch_lambda.table import Attributes, AttributeValue, Changes, Update
@@ -49,14 +51,15 @@ LISTED_MS = 400 * DAY_MS  # an episode stays in the list, so that a year can be 
 
 
 class States(NamedTuple):
-    """The newest episodes by (instance, kind).
+    """The newest episodes by (instance, kind), and the paging thresholds by model id.
 
     The open episode of the list stands for a damaged state, and its key is in ``damaged``: the newest row of the
-    episode is unknown.
+    episode is unknown. A model without a threshold here has that of its document.
     """
 
     episodes: dict[tuple[str, str], Episode]
     damaged: frozenset[tuple[str, str]]
+    thresholds: Mapping[str, float] = MappingProxyType({})
 
 
 class EpisodeRepository:
@@ -74,12 +77,22 @@ class EpisodeRepository:
         states = self.read_states((instance_id, BEHAVIOUR) for instance_id in instance_ids)
         return {instance_id: episode for (instance_id, _), episode in states.episodes.items()}
 
-    def read_states(self, keys: Iterable[tuple[str, str]]) -> States:
-        """Return the newest episode of each (instance, kind) that has one; raises TableError."""
+    def read_states(self, keys: Iterable[tuple[str, str]], model_ids: Iterable[str] = ()) -> States:
+        """Return the newest episode of each (instance, kind) that has one, and the paging thresholds of models.
+
+        Raises TableError.
+        """
         asked = {_primary(state_key(*key)): key for key in keys}
+        models = {_primary(paging_settings.key(model_id)): model_id for model_id in model_ids}
         episodes: dict[tuple[str, str], Episode] = {}
         damaged: dict[tuple[str, str], AttributeValue | None] = {}
-        for item in self._table.get(state_key(*key) for key in asked.values()):
+        thresholds: dict[str, float] = {}
+        wanted = [*(state_key(*key) for key in asked.values()), *map(paging_settings.key, models.values())]
+        for item in self._table.get(wanted):
+            if _primary(item) in models:
+                threshold = parse_item(item, paging_settings.read_threshold, self._report)
+                thresholds |= {} if threshold is None else {models[_primary(item)]: threshold}
+                continue
             episode = parse_item(item, read_state, self._report)
             if episode is None:
                 damaged[asked[_primary(item)]] = item.get("revision")
@@ -90,7 +103,7 @@ class EpisodeRepository:
             for (instance_id, kind), revision in damaged.items():
                 episode = still_open.get((instance_id, kind)) or Episode(instance_id, "", kind)
                 episodes[episode.key] = replace(episode, revision=revision)
-        return States(episodes, frozenset(damaged))
+        return States(episodes, frozenset(damaged), thresholds)
 
     def unfinished(self) -> list[Episode]:
         """Return all episodes that are open or need a message, oldest first.

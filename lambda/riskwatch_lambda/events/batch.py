@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from riskwatch_lambda.arrival import is_old
 from riskwatch_lambda.clock import DAY_MS, iso
-from riskwatch_lambda.episodes.episode import Change, Episode, ModelContext, Scored
+from riskwatch_lambda.episodes.episode import BEHAVIOUR, Change, Episode, ModelContext, Scored
 from riskwatch_lambda.episodes.lifecycle import follow
 from riskwatch_lambda.events.counts import event_time, latencies_ms, row_counts, value_counts
 from riskwatch_lambda.events.delivery import read_delivery
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from typing import TypedDict
 
     from riskwatch_lambda.alerting.notifier import Notifier
-    from riskwatch_lambda.episodes.repository import EpisodeRepository
+    from riskwatch_lambda.episode_rule import Rule
+    from riskwatch_lambda.episodes.repository import EpisodeRepository, States
     from riskwatch_lambda.episodes.seen import Seen, SeenRows
     from riskwatch_lambda.events.delivery import BatchAnswer, Delivery, KinesisRecord
     from riskwatch_lambda.model.document import Model
@@ -79,10 +80,11 @@ class Labelled(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """The part of the model that judges the rows of a kind, and its context."""
+    """The part of the model that judges the rows of a kind, its context, and its rule with the threshold in service."""
 
     model: Model
     context: ModelContext
+    rule: Rule
 
 
 def process(
@@ -105,7 +107,12 @@ def process(
         clock_ms = max(model_context.now_ms, *(delivery.arrived_ms for delivery in deliveries))
         names = {scored.record.instance_id for _, scored in labelled}
         seen = outputs.seen_rows.read(first.shard, names, clock_ms)
-        changes = _follow(labelled, judges, outputs.repository, seen)
+        models = {scored.record.resource_kind for _, scored in labelled}
+        states = outputs.repository.read_states(
+            [(name, BEHAVIOUR) for name in names], [judges[kind].model.model_id for kind in sorted(models)]
+        )
+        judges = _with_thresholds(judges, states.thresholds)
+        changes = _follow(labelled, judges, states, seen)
         episode_ids = _episode_ids(changes, outputs.repository)
         outputs.objects.put_labelled(first.arrived_ms, name, _rows(labelled, episode_ids, judges))
         outputs.objects.put_quarantined(first.arrived_ms, name, refused)
@@ -140,6 +147,7 @@ def _judges(model: Model, first: ModelContext) -> dict[str, Judge]:
             first
             if part is model
             else first._replace(model_id=part.model_id, new_normals=part.new_normals, trained=part.trained),
+            part.rule,
         )
         for kind, part in model.parts.items()
     }
@@ -204,16 +212,24 @@ def _refusal(delivery: Delivery, part: Refused, data: str) -> QuarantinedRecord:
     }
 
 
-def _follow(
-    labelled: Sequence[Labelled], judges: Mapping[str, Judge], repository: EpisodeRepository, seen: Seen
-) -> dict[str, Change]:
+def _with_thresholds(judges: Mapping[str, Judge], thresholds: Mapping[str, float]) -> dict[str, Judge]:
+    """Return the judges with the paging thresholds of the table, by model id."""
+    return {
+        kind: judge
+        if judge.model.model_id not in thresholds
+        else judge._replace(rule=judge.rule._replace(paging_threshold=thresholds[judge.model.model_id]))
+        for kind, judge in judges.items()
+    }
+
+
+def _follow(labelled: Sequence[Labelled], judges: Mapping[str, Judge], states: States, seen: Seen) -> dict[str, Change]:
     """Apply the rows of each instance, oldest first, to its stored episode."""
     rows_of: dict[str, list[Scored]] = {}
     for _, scored in labelled:
         rows_of.setdefault(scored.record.instance_id, []).append(scored)
-    stored = repository.read(rows_of)
+    stored = states.episodes
     return {
-        instance_id: _followed(stored.get(instance_id), sorted(rows, key=event_time), judges, seen)
+        instance_id: _followed(stored.get((instance_id, BEHAVIOUR)), sorted(rows, key=event_time), judges, seen)
         for instance_id, rows in rows_of.items()
     }
 
@@ -221,8 +237,8 @@ def _follow(
 def _followed(stored: Episode | None, rows: Sequence[Scored], judges: Mapping[str, Judge], seen: Seen) -> Change:
     """Apply the rows of one instance: the part of its kind decides."""
     record = rows[0].record
-    model, context = judges[record.resource_kind]
-    return follow(stored, rows, model.rule, context, seen.newest_ms(record.instance_id))
+    judge = judges[record.resource_kind]
+    return follow(stored, rows, judge.rule, judge.context, seen.newest_ms(record.instance_id))
 
 
 def _advance(seen: Seen, labelled: Sequence[Labelled], seen_rows: SeenRows) -> None:
@@ -277,7 +293,7 @@ def _rows(labelled: Sequence[Labelled], episode_ids: EpisodeIds, judges: Mapping
     A batch may contain many thousands.
     """
     for delivery, scored in labelled:
-        model, context = judges[scored.record.resource_kind]
+        model, context, _ = judges[scored.record.resource_kind]
         yield labelled_row(
             scored.record,
             scored.verdict,

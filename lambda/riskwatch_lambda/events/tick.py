@@ -100,7 +100,7 @@ def run(document: object, rule_of: RuleOf, notifier: Notifier, model_context: Mo
     repository = notifier.repository
     listed = repository.unfinished()
     silent_keys = [(instance.instance_id, NO_DATA) for instance in request.overdue or ()]
-    states, damaged = repository.read_states([*(episode.key for episode in listed), *silent_keys])
+    states, damaged, _ = repository.read_states([*(episode.key for episode in listed), *silent_keys])
     # The state has the newest row and peak. The list has those of the last message, and older episodes.
     episodes = {episode.episode_id: _newest(episode, states) for episode in listed}
     repaired = _repaired(notifier, states, max(request.now_ms, model_context.now_ms))

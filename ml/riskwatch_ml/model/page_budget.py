@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 BUSY_SHARE = 0.2  # the share of instance-days, the busiest, that are not ordinary
 THRESHOLD_STEPS = 10_000  # thresholds are rounded up to four decimals
 MOST = 1e6
+SERVED_DAYS = 7  # fewer days in service do not decide on a threshold alone
 LEAST_PAGES, SHARE_A_DAY, MOST_PAGES = 4, 0.1, 20
 
 
@@ -69,21 +70,22 @@ def budget_of(settings: Settings, instances: int) -> PageBudget:
 class InstanceDays:
     """The days of each instance: 24 hours from its first row on; a part of a day counts as that part.
 
-    ``code`` and ``ms`` (n,) are the instances and times of rows that are ``period_s`` seconds apart.
+    ``code`` and ``ms`` (n,) are the instances and times of rows that are ``period_s`` seconds apart. ``most`` is the
+    largest number of days of an instance.
     """
 
     def __init__(self, code: IntArray, ms: IntArray, period_s: float) -> None:
         self._begin = np.full(int(code.max(initial=-1)) + 1, np.iinfo(np.int64).max)
         np.minimum.at(self._begin, code, ms)
-        self._most = int((ms - self._begin[code]).max(initial=0)) // DAY_MS + 1
-        days, rows = np.unique(code * self._most + (ms - self._begin[code]) // DAY_MS, return_counts=True)
+        self.most = int((ms - self._begin[code]).max(initial=0)) // DAY_MS + 1
+        days, rows = np.unique(code * self.most + (ms - self._begin[code]) // DAY_MS, return_counts=True)
         self._days = days
         self.size: FloatArray = rows * period_s / 86_400
 
     def places(self, openings: Iterable[tuple[int, Opening]]) -> tuple[IntArray, FloatArray]:
         """Return day and severity (m,) of the openings that pass, without those outside of all days."""
         known = [
-            (code * self._most + (opening.since_ms - int(self._begin[code])) // DAY_MS, opening.passed)
+            (code * self.most + (opening.since_ms - int(self._begin[code])) // DAY_MS, opening.passed)
             for code, opening in openings
             if opening.passed > 0 and opening.since_ms >= self._begin[code]
         ]
@@ -101,6 +103,16 @@ class InstanceDays:
         share = 1 - BUSY_SHARE if ordinary_days else 1.0
         counted = np.argsort(count, kind="stable")[: max(1, int(np.ceil(len(count) * share)))]
         return float(count[counted].sum() / self.size[counted].sum())
+
+
+def served_threshold(days: InstanceDays, openings: Iterable[tuple[int, Opening]], budget: PageBudget) -> float | None:
+    """Return the paging threshold for the openings in service alone, None if they are of too few days.
+
+    ``days`` are those since the first of them.
+    """
+    if days.most < SERVED_DAYS:
+        return None
+    return paging_threshold(days, openings, budget)
 
 
 def paging_threshold(days: InstanceDays, openings: Iterable[tuple[int, Opening]], budget: PageBudget) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from riskwatch_airflow import agreement, champion_model, clients, intervals, past_episodes, training_rows
+from riskwatch_airflow import agreement, champion_model, clients, intervals, paging, training_rows
 from riskwatch_airflow.assets import RETRAIN_REQUEST
 from riskwatch_ml.core import clock, settings
 from riskwatch_ml.schema import catalogue
@@ -66,11 +66,12 @@ def prepare(context: Context, kind: str = "") -> TrainingPlan:
     training_id = keys.training_id(intervals.started(context), metrics)
     key = keys.training_rows(training_id)
     store.put_frame(key, rows)
-    served = past_episodes.openings(config, sorted(set(rows["instance_id"])))
-    store.put_json(keys.training_openings(training_id), served.to_document() if served else {})
     plan = _plan(context, store, training_id, champion, metrics, kinds[0].kind, _asked(context, requests, metrics))
+    serving_id = "" if plan["champion"] is None else plan["champion"].get("model_id", "")
+    pages_per_day = paging.settle(config, store, training_id, rows, serving_id)
     params = {
         **_facts(rows, metrics, config),
+        "pages_per_day": round(pages_per_day, 2),
         "kind": plan["kind"],
         "why": plan["why"],
         "left_out": "; ".join(filter(None, (history.note, unreadable, left_out))) or "nothing",
