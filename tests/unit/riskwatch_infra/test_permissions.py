@@ -17,6 +17,7 @@ import pytest
 from botocore import xform_name
 
 from riskwatch_infra import deploy
+from riskwatch_lambda.episodes import paging_settings
 from riskwatch_ml.schema import catalogue
 from riskwatch_ml.storage import keys
 
@@ -63,6 +64,10 @@ OF_LAMBDA = {
     "logs:CreateLogStream",
     "logs:PutLogEvents",
 }
+
+
+# What trainings do through the table module of the function.
+OF_THE_TABLE = {"dynamodb:BatchGetItem", "dynamodb:UpdateItem"}
 
 
 @cache
@@ -127,7 +132,17 @@ def test_the_function_may_do_what_it_does_and_nothing_else(resources):
 
 
 def test_the_dags_and_pages_may_do_what_they_do_and_nothing_else(resources):
-    assert granted(resources["AirflowPolicy"]["Properties"]["PolicyDocument"]) == needed(AIRFLOW)
+    assert granted(resources["AirflowPolicy"]["Properties"]["PolicyDocument"]) == needed(AIRFLOW) | OF_THE_TABLE
+
+
+def test_the_dags_write_the_settings_of_paging_into_the_table_and_no_episode(resources):
+    # GIVEN the statements that let the tasks write to the table
+    statements = resources["AirflowPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    writing = [statement for statement in statements if "dynamodb:UpdateItem" in statement["Action"]]
+
+    # THEN there is one, for the partition of these settings alone
+    condition = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [paging_settings.PARTITION]}}
+    assert [statement["Condition"] for statement in writing] == [condition]
 
 
 TEN = datetime(2026, 11, 22, 10, tzinfo=UTC)
