@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Factor on the reported peak from which an open episode escalates, and the level at which it escalates in any case.
 ESCALATION = 2.0
 BUSIEST = "High Load"
+CALM_ROWS = 2  # an episode without so many rows at the paging threshold is none that a training leaves out
 EXPIRE_AFTER_MS = DAY_MS  # an open episode is over if its instance sends no row that counts for longer
 # Measured with ``python -m bench.new_instances``: new instances page no more often than known ones.
 NEW_INSTANCE_FACTOR = 1.4
@@ -100,7 +101,8 @@ class EpisodeState(NamedTuple):
     row that changed the state. ``below`` counts the rows in succession that do not page. ``recent`` has one flag for
     each of the last ``n - 1`` rows of an instance without an open episode: whether it paged. It is empty if none did.
     ``opened_by`` are the decisive metrics of the row that opened the episode; empty for a closed episode and for one
-    that an earlier release opened.
+    that an earlier release opened. ``calm`` counts the rows of an open episode in succession that are below the paging
+    threshold.
     """
 
     is_open: bool = False
@@ -111,6 +113,12 @@ class EpisodeState(NamedTuple):
     peak: float = 0.0
     recent: tuple[bool, ...] = ()
     opened_by: tuple[str, ...] = ()
+    calm: int = 0
+
+    @property
+    def is_calm(self) -> bool:
+        """Return whether the newest rows of an open episode are below the paging threshold."""
+        return self.calm >= CALM_ROWS
 
     def covers(self, ts_ms: int) -> bool:
         """Return whether a row at ``ts_ms`` lies in the newest episode."""
@@ -174,7 +182,7 @@ def _while_open(state: EpisodeState, ts_ms: int, pages: bool, score: float, rule
         return Step(EpisodeState(False, state.since_ms, ts_ms, ts_ms, below, state.peak), False, closed=True)
     # A comparison with NaN is false, so the peak stays a number.
     peak = score if score > state.peak else state.peak
-    return Step(EpisodeState(True, state.since_ms, ts_ms, None, below, peak, (), state.opened_by), True)
+    return Step(EpisodeState(True, state.since_ms, ts_ms, None, below, peak, (), state.opened_by, state.calm), True)
 
 
 def is_expired(last_ms: int | None, now_ms: int) -> bool:

@@ -143,6 +143,8 @@ def follow_row(state: InstanceState, row: Row, rule: Rule) -> InstanceStep:
     if step.state is state.episode:
         return InstanceStep(state, step.alert)
     if state.episode.is_open:
+        if not step.closed:
+            step = step._replace(state=step.state._replace(calm=0 if _reaches(row, rule) else step.state.calm + 1))
         openings = _with_row(state.openings, row, passes=True)
         return InstanceStep(
             state._replace(episode=step.state, openings=_ended(openings, row.ts_ms) if step.closed else openings),
@@ -202,7 +204,12 @@ def _held_because(openings: tuple[Opening, ...], row: Row, since_ms: int, famili
         return FAMILIAR
     if is_cooling(openings, row.signature, row.severity, since_ms):
         return COOLING
-    return "" if row.exhausted or row.severity >= rule.paging_threshold else BELOW
+    return "" if _reaches(row, rule) else BELOW
+
+
+def _reaches(row: Row, rule: Rule) -> bool:
+    """Return whether a row that opens reaches the paging threshold."""
+    return row.opens and (row.exhausted or row.severity >= rule.paging_threshold)
 
 
 def _exceeds(familiar: Familiar, row: Row, since_ms: int) -> bool:

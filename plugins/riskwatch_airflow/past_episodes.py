@@ -29,9 +29,11 @@ _log = logging.getLogger(__name__)
 def read(config: Settings, start: datetime, end: datetime) -> list[PastEpisode]:
     """Return the open episodes, and those that opened in [start, end) and ended as the new normal.
 
-    Raises TableError if the table cannot be read; a later try may succeed.
+    An open episode whose newest rows are below the paging threshold is left out: its rows are unusual, and not so much
+    that a training must not learn them. Raises TableError if the table cannot be read; a later try may succeed.
     """
-    return [_past(episode) for episode in _read(config, start, end) if episode.state.is_open or episode.new_normal]
+    episodes = _read(config, start, end)
+    return [_past(item) for item in episodes if (item.state.is_open and not item.state.is_calm) or item.new_normal]
 
 
 def instances(config: Settings, start: datetime, end: datetime) -> set[str]:
@@ -52,13 +54,17 @@ def openings(config: Settings, names: Iterable[str]) -> Served | None:
 
 def _read(config: Settings, start: datetime, end: datetime) -> list[Episode]:
     repository = _repository(config)
-    unfinished = (episode for episode in repository.unfinished() if episode.kind == BEHAVIOUR)
-    episodes = {episode.episode_id: episode for episode in unfinished if episode.state.is_open}
+    episodes: dict[str, Episode] = {}
     day = clock.floor(start, clock.DAY_S)
     while day < end:
         episodes |= {episode.episode_id: episode for episode in repository.opened(f"{day:%Y-%m-%d}")}
         day += timedelta(days=1)
-    return list(episodes.values())
+    unfinished = [episode for episode in repository.unfinished() if episode.kind == BEHAVIOUR]
+    is_open = {episode.episode_id: episode for episode in unfinished if episode.state.is_open}
+    # The list has an open episode as it was at the last message, the state as it is.
+    states = repository.read(sorted({episode.instance_id for episode in is_open.values()}))
+    newest = {state.episode_id: state for state in states.values() if state.episode_id in is_open}
+    return list({**episodes, **is_open, **newest}.values())
 
 
 def _repository(config: Settings) -> EpisodeRepository:

@@ -90,6 +90,7 @@ def facts(episode: Episode) -> Changes:
         "below": number(state.below),
         "peak": {"N": f"{state.peak:.6f}"},
         "opened_by": {"S": json.dumps(state.opened_by)} if state.opened_by else None,
+        "calm": number(state.calm) if state.calm else None,
         "level": {"S": episode.level},
         "reasons": {"S": _compact(episode.reasons)},
         "model_id": {"S": episode.model_id},
@@ -161,6 +162,7 @@ def _episode(item: Attributes) -> Episode:
         peak=_present(peak, "peak"),
         recent=tuple(flag == "1" for flag in optional(item, "recent")),
         opened_by=_names(item, "opened_by"),
+        calm=count(item, "calm", LARGEST_COUNT) or 0,
     )
     if is_open and state.since_ms is None:
         raise DamagedItemError("since_ms is absent")

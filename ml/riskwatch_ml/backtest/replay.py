@@ -181,9 +181,9 @@ class _Replayer:
         return refreshes
 
     def _open(self) -> list[tuple[int, int]]:
-        """Return instance number and time of the opening of each open episode."""
+        """Return instance number and time of the opening of each open episode at the paging threshold."""
         episodes = ((code, state.episode) for code, state in self.states.items())
-        return [(code, episode.since_ms or 0) for code, episode in episodes if episode.is_open]
+        return [(code, episode.since_ms or 0) for code, episode in episodes if episode.is_open and not episode.is_calm]
 
     def _refresh(
         self,
