@@ -22,6 +22,7 @@ from tests.support.fakes import FakeDynamoDB, FakeS3, FakeSNS
 from tests.support.tiny import CPU, NET, PERIOD_MS, TEN
 
 if TYPE_CHECKING:
+    from riskwatch_lambda.episodes.openings import HeldOpening
     from riskwatch_lambda.model.document import Model
 
 PLENTY = Limits(1000, 1000)
@@ -129,9 +130,9 @@ def row(cpu: float, at: int = 0, instance: str = "web-1", service: str = "shop")
     return tiny.stream_record([[cpu, NET]], instance, service=service, last_ms=ELEVEN + at * PERIOD_MS)
 
 
-def incidents(*starts: int) -> list[dict[str, Any]]:
+def incidents(*starts: int, instance: str = "web-1") -> list[dict[str, Any]]:
     """Give the rows of one page and the two quiet rows that close it, for each start in periods after 11:00."""
-    return [row(cpu, at + n) for at in starts for n, cpu in enumerate([PAGING_CPU, QUIET_CPU, QUIET_CPU])]
+    return [row(cpu, at + n, instance) for at in starts for n, cpu in enumerate([PAGING_CPU, QUIET_CPU, QUIET_CPU])]
 
 
 def backlogged(limits: Limits = PLENTY) -> World:
@@ -152,7 +153,31 @@ def notified_lines(world: World, event: str = "opened") -> list[list[str]]:
 DONE = {"batchItemFailures": []}
 # Periods of five minutes.
 HALF_AN_HOUR, AN_HOUR, TWO_HOURS = 6, 12, 24
-TWO_HOURS_LATER = "web-1@2026-11-22T13:00:00.000Z"
+# The cool-down of a signature is over.
+SEVEN_HOURS = 84
+SEVEN_HOURS_LATER = "web-1@2026-11-22T18:00:00.000Z"
+
+
+def put_in_cooldown(world: World, instance_id: str, reported_ms: int) -> None:
+    """Let the open episode of an instance be one that the cool-down of an earlier release holds since a time."""
+    for item in world.dynamodb.items.values():
+        if item.get("instance_id") == {"S": instance_id} and item.get("status") == {"S": "open"}:
+            for name in ("notified_ms", "told_ms", "told_peak", "told_level"):
+                item.pop(name, None)
+            item |= {"notified": {"S": "cooldown"}, "told_since_ms": {"N": str(reported_ms)}}
+
+
+def spent(*days: int, daily_summary_hour: int = 8) -> World:
+    """Give a world whose service has no page left on the day of 11:00, or on days counted from there."""
+    world = backlogged(Limits(1, 1000, daily_summary_hour))
+    for day in days or (0,):
+        assert world.outputs.notifier().budget.take("shop", ELEVEN + day * DAY_MS)
+    return world
+
+
+def held_openings(world: World, day: str = "2026-11-22") -> list[HeldOpening]:
+    """Give the held openings of a day."""
+    return world.outputs.repository.held(day)
 
 
 def all_told(world: World, line: str) -> list[str]:

@@ -23,14 +23,15 @@ from tests.support.world import (
     NOW,
     PAGING_CPU,
     QUIET_CPU,
-    TWO_HOURS,
-    TWO_HOURS_LATER,
+    SEVEN_HOURS,
+    SEVEN_HOURS_LATER,
     World,
     all_told,
     backlogged,
     incidents,
     notified_lines,
     row,
+    spent,
 )
 
 
@@ -56,7 +57,7 @@ def test_beyond_the_daily_budget_pages_become_lines_of_the_digest():
 
 def test_the_end_of_what_a_digest_told_is_a_line_of_the_next():
     # GIVEN an episode in a digest at noon, and that ends at 12:10
-    world = backlogged(Limits(service=0, daily_summary_hour=12))
+    world = spent(daily_summary_hour=12)
     world.send(row(PAGING_CPU))
     world.tick(NOON)
     world.send(row(QUIET_CPU, AN_HOUR + 1), row(QUIET_CPU, AN_HOUR + 2))
@@ -70,10 +71,10 @@ def test_the_end_of_what_a_digest_told_is_a_line_of_the_next():
 
 
 def test_what_opened_and_ended_before_a_digest_has_both_lines_in_it():
-    # GIVEN an episode reported, and another one within its cool-down, both over
-    world = backlogged(Limits(daily_summary_hour=12))
-    world.send(*incidents(0, HALF_AN_HOUR))
-    second = "web-1@2026-11-22T11:30:00.000Z"
+    # GIVEN room for one page, an episode reported, and one of another instance, both over
+    world = World(limits=Limits(1, 1000, daily_summary_hour=12))
+    world.send(*incidents(0), *incidents(HALF_AN_HOUR, instance="web-2"))
+    second = "web-2@2026-11-22T11:30:00.000Z"
 
     # WHEN ticks come
     for hours in range(48):
@@ -86,7 +87,7 @@ def test_what_opened_and_ended_before_a_digest_has_both_lines_in_it():
 
 def test_a_digest_can_be_asked_for():
     # GIVEN an episode that waits for the digest, WHEN it is asked for, THEN it comes
-    world = backlogged(Limits(service=0, daily_summary_hour=8))
+    world = spent()
     world.send(row(PAGING_CPU))
     assert world.tick(ELEVEN + PERIOD_MS)["sent"] == 0
     assert world.tick(ELEVEN + PERIOD_MS, daily_summary=True)["sent"] == 1
@@ -95,26 +96,25 @@ def test_a_digest_can_be_asked_for():
 
 def test_a_day_has_its_own_budget_in_the_time_of_the_rows():
     # GIVEN room for one page a day and a backlog of three days in one batch, with two incidents on each
-    world = backlogged(Limits(service=1))
+    world = backlogged(Limits(1, 1000))
     day = 24 * AN_HOUR
-    world.send(*incidents(0, 5 * AN_HOUR, day, day + 5 * AN_HOUR, 2 * day))
+    world.send(*incidents(0, SEVEN_HOURS, day, day + SEVEN_HOURS, 2 * day))
 
     # THEN each day has one page
     assert [ids[0][6:19] for ids in notified_lines(world)] == ["2026-11-22T11", "2026-11-23T11", "2026-11-24T11"]
     assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "budget", "sent", "budget", "sent"]
 
 
-def test_the_cooldown_counts_what_was_sent_only():
-    # GIVEN no page left for the service, and an episode that the budget held shortly before midnight
-    world = backlogged(Limits(service=1))
+def test_the_last_report_of_an_instance_is_one_that_was_sent():
+    # GIVEN room for one page, WHEN the budget mutes a second episode of an instance
+    world = backlogged(Limits(1, 1000))
     late = 12 * AN_HOUR + HALF_AN_HOUR
     world.send(*incidents(0))
-    world.send(*incidents(late))
-    assert world.dynamodb.state("web-1")["told_since_ms"] == ELEVEN
+    world.send(row(PAGING_CPU, late))
 
-    # WHEN the instance opens again half an hour later, on the next day, THEN it is paged
-    world.send(row(PAGING_CPU, late + HALF_AN_HOUR))
-    assert notified_lines(world)[-1] == ["web-1@2026-11-23T00:00:00.000Z"]
+    # THEN the state knows the opening that was sent
+    state = world.dynamodb.state("web-1")
+    assert (state["notified"], state["told_since_ms"]) == ("budget", ELEVEN)
 
 
 def test_counters_that_cannot_be_written_leave_the_page_for_the_tick():
@@ -186,15 +186,15 @@ def test_a_budget_that_makes_no_sense_stops_the_function(monkeypatch, name, valu
 
 def test_the_budget_is_that_of_the_environment(monkeypatch):
     # GIVEN / WHEN / THEN
-    assert handler._limits() == Limits(20, 100, 8)
+    assert handler._limits() == Limits(0, 0, 8)
     for name, value in (("SERVICE_PAGES", "3"), ("FLEET_PAGES", "7"), ("DIGEST_HOUR", "0")):
         monkeypatch.setenv(f"RISKWATCH_{name}", value)
     assert handler._limits() == Limits(3, 7, 0)
 
 
-def test_the_hour_of_two_incidents_is_paged_twice():
-    # GIVEN two incidents two hours apart WHEN both are reported THEN each has opening and end, and nothing is left
+def test_two_incidents_are_paged_and_resolved_each():
+    # GIVEN two incidents seven hours apart WHEN both are reported THEN each has opening and end, and nothing is left
     world = backlogged()
-    world.send(*incidents(0, TWO_HOURS))
-    world.tick(NOW + 3 * HOUR_MS)
-    assert [all_told(world, line) for line in LINES] == [[EPISODE, TWO_HOURS_LATER], [], [EPISODE, TWO_HOURS_LATER]]
+    world.send(*incidents(0, SEVEN_HOURS))
+    world.tick(NOW + 8 * HOUR_MS)
+    assert [all_told(world, line) for line in LINES] == [[EPISODE, SEVEN_HOURS_LATER], [], [EPISODE, SEVEN_HOURS_LATER]]

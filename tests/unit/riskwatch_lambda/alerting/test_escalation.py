@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 
 from riskwatch_lambda.episode_rule import is_escalation
-from tests.support.tiny import CPU, PERIOD_MS
+from tests.support import tiny
+from tests.support.tiny import CPU, NET, PERIOD_MS
 from tests.support.world import (
     AN_HOUR,
     AT_NOON,
@@ -20,14 +22,26 @@ from tests.support.world import (
     QUIET_CPU,
     TWICE_CPU,
     TWO_HOURS,
+    World,
     all_told,
     backlogged,
     notified_lines,
     row,
 )
 
+if TYPE_CHECKING:
+    from riskwatch_lambda.model.document import Model
+
 # A score of 3.3, where the opening row has 2.
 NOT_TWICE_CPU = CPU + math.e**3.3 - 1
+# A score of 3.4, and High Load.
+BUSY_CPU = 40.0
+
+
+def _model(paging_threshold: float) -> Model:
+    """Give a model with normal values that are the same at every hour."""
+    center = [tiny.baseline(50, 500), tiny.baseline(30, 300), tiny.baseline(CPU, NET)]
+    return tiny.model({"center": center}, rule={**tiny.DOCUMENT["rule"], "paging_threshold": paging_threshold})
 
 
 def test_an_open_episode_that_doubles_is_told_once_more_after_an_hour():
@@ -89,18 +103,28 @@ def test_an_escalation_that_fails_is_sent_by_the_tick():
 
 
 def test_an_escalation_beyond_the_budget_is_a_line_of_the_digest():
-    # GIVEN a budget of one page a day, which the opening took
-    world = backlogged(AT_NOON)
+    # GIVEN a budget of one page a day, which the opening took, and an escalation to High Load that is not severe
+    world = World(_model(paging_threshold=1.95), AT_NOON)
     world.send(row(PAGING_CPU))
-    world.send(row(TWICE_CPU, AN_HOUR))
-    world.send(row(TWICE_CPU, AN_HOUR + 1))
+    world.send(row(BUSY_CPU, AN_HOUR))
+    world.send(row(BUSY_CPU, AN_HOUR + 1))
     assert len(world.sns.messages) == 1
 
     # WHEN ticks come until noon of the next day
     for hours in range(1, 26):
         world.tick(ELEVEN + hours * HOUR_MS)
-        world.send(row(TWICE_CPU, hours * AN_HOUR))
+        world.send(row(BUSY_CPU, hours * AN_HOUR))
 
     # THEN the digest has it, once
     assert all_told(world, "escalated") == [EPISODE]
     assert [message["event"] for message in world.sns.messages] == ["opened", "digest"]
+
+
+def test_a_severe_escalation_is_paged_beyond_the_budget():
+    # GIVEN a budget of one page a day, which the opening took
+    world = backlogged(AT_NOON)
+    world.send(row(PAGING_CPU))
+
+    # WHEN the peak reaches twice the paging threshold, THEN it is paged all the same
+    world.send(row(TWICE_CPU, AN_HOUR))
+    assert [message["event"] for message in world.sns.messages] == ["opened", "escalated"]

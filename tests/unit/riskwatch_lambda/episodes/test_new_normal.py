@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from riskwatch_lambda.alerting.budget import Limits
 from riskwatch_lambda.model.document import ModelError
 from tests.support import tiny
 from tests.support.tiny import CPU, NET
@@ -19,9 +18,11 @@ from tests.support.world import (
     NOW,
     PAGING_CPU,
     QUIET_CPU,
+    TWICE_CPU,
     World,
     notified_lines,
     row,
+    spent,
     unfinished,
 )
 
@@ -74,9 +75,9 @@ def test_an_episode_that_training_learned_ends_as_new_normal_and_one_message_say
     assert [labelled["alert"] for labelled in paged.s3.lines("labelled")[-3:]] == [False] * 3
 
 
-def test_an_episode_that_training_learned_reopens_if_the_behaviour_still_pages(paged):
+def test_an_episode_that_training_learned_reopens_if_it_is_more_severe(paged):
     paged.model = _model(new_normals=LEARNED)
-    paged.send(row(PAGING_CPU, AN_HOUR), row(PAGING_CPU, AN_HOUR + 1), now=_later(AN_HOUR))
+    paged.send(row(TWICE_CPU, AN_HOUR), row(TWICE_CPU, AN_HOUR + 1), now=_later(AN_HOUR))
     (new,) = unfinished(paged)[1:]
     assert new == "web-1@2026-11-22T12:00:00.000Z"
 
@@ -146,7 +147,7 @@ def test_a_row_that_pages_again_takes_the_doubt_back(paged):
 
 def test_a_new_normal_that_was_not_paged_is_a_line_of_the_daily_summary():
     # GIVEN an episode beyond the budget
-    world = World(limits=Limits(service=1, fleet=0))
+    world = spent()
     world.send(row(PAGING_CPU), row(PAGING_CPU, 1))
     world.model = _model(PAGING_CPU, new_normals=LEARNED)
     world.send(row(PAGING_CPU, 2), now=_later(2))

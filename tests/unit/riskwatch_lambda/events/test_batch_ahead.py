@@ -119,13 +119,13 @@ def test_whatever_the_times_every_row_is_accounted_for_and_no_instance_is_muted(
     latest = iso(ARRIVED + arrival.AHEAD_LIMIT_MS)
     assert all(label["timestamp"] <= latest for label in labelled)
 
-    # AND once what is open is over, a harmful row of score 3 opens an episode as it arrives
-    later = ELEVEN + HOUR_MS
+    # AND once what is open and its cool-down are over, a harmful row of score 3 opens an episode as it arrives
+    later = ELEVEN + 7 * HOUR_MS
     names = ("web-1", "web-2", "web-3")
     world.send(*(row(QUIET_CPU, at, name) for name in names for at in (6, 7)), now=later)
     world.s3.objects.clear()
-    world.handle(world.event(*(row(HARMFUL_CPU, 12, name) for name in names), arrived_ms=later), later)
+    world.handle(world.event(*(row(HARMFUL_CPU, 84, name) for name in names), arrived_ms=later), later)
     opened = world.s3.lines("labelled/")
     assert [(label["score"], label["episode_id"]) for label in opened] == [
-        (3.0, f"{name}@2026-11-22T12:00:00.000Z") for name in names
+        (3.0, f"{name}@2026-11-22T18:00:00.000Z") for name in names
     ]

@@ -19,10 +19,12 @@ from tests.support.world import (
     NOW,
     PAGING_CPU,
     QUIET_CPU,
-    TWO_HOURS,
-    TWO_HOURS_LATER,
+    SEVEN_HOURS,
+    SEVEN_HOURS_LATER,
+    TWICE_CPU,
     World,
     backlogged,
+    held_openings,
     incidents,
     notified_lines,
     row,
@@ -46,8 +48,8 @@ def test_an_episode_opens_goes_on_and_closes_over_batches(world):
     assert (state["status"], state["episode_id"], state["peak"], state["below"]) == ("closed", EPISODE, 3.0, 2)
     assert (state["since_ms"], state["closed_ms"]) == (ELEVEN, ELEVEN + 4 * PERIOD_MS)
     assert (listed["pk"], listed["sk"]) == ("episodes#2026-11-22", "2026-11-22T11:00:00.000Z#web-1")
-    same = set(listed) - {"pk", "sk", "message_id", "unfinished"}
-    assert same == set(state) - {"pk", "sk", "recent", "revision"}
+    same = set(listed) - {"pk", "sk", "message_id", "unfinished", "expires_s"}
+    assert same == set(state) - {"pk", "sk", "recent", "revision", "openings"}
     assert {name: listed[name] for name in same} == {name: state[name] for name in same}
     # AND one message went out, for the opening
     assert len(world.sns.messages) == 1
@@ -66,10 +68,10 @@ def test_rows_of_one_batch_count_in_event_order_and_once(world):
     assert world.dynamodb.state("web-1")["closed_ms"] == ELEVEN + 2 * PERIOD_MS
 
 
-def test_two_incidents_of_an_instance_two_hours_apart_in_one_batch_are_both_told():
+def test_two_incidents_of_an_instance_seven_hours_apart_in_one_batch_are_both_told():
     # GIVEN a backlog with two incidents of an instance
     world = backlogged()
-    event = world.event(*incidents(0, TWO_HOURS))
+    event = world.event(*incidents(0, SEVEN_HOURS))
 
     # WHEN it comes, and comes again
     world.handle(event)
@@ -77,25 +79,27 @@ def test_two_incidents_of_an_instance_two_hours_apart_in_one_batch_are_both_told
     world.handle(event, NOW + 60_000)
 
     # THEN each has its own message, once, and both are marked
-    assert notified_lines(world) == [[EPISODE], [TWO_HOURS_LATER]]
+    assert notified_lines(world) == [[EPISODE], [SEVEN_HOURS_LATER]]
     assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "sent"]
     state = world.dynamodb.state("web-1")
-    assert (state["episode_id"], state["notified"], state["notified_ms"]) == (TWO_HOURS_LATER, "sent", NOW)
+    assert (state["episode_id"], state["notified"], state["notified_ms"]) == (SEVEN_HOURS_LATER, "sent", NOW)
     assert repr(list(world.dynamodb.items.values())) == items
     # AND no opening is left for a tick, only that both are over
-    assert world.tick(NOW + HOUR_MS)["sent"] == 1
-    assert notified_lines(world, "resolved") == [[EPISODE, TWO_HOURS_LATER]]
+    assert world.tick(NOW + 8 * HOUR_MS)["sent"] == 1
+    assert notified_lines(world, "resolved") == [[EPISODE, SEVEN_HOURS_LATER]]
 
 
 def test_two_incidents_of_an_instance_half_an_hour_apart_in_one_batch_give_one_message(world):
     # GIVEN a backlog with two incidents within the cool-down, WHEN it comes
     world.send(*incidents(0, HALF_AN_HOUR))
 
-    # THEN the first is reported and the second is quiet, and the state knows which one was reported
+    # THEN the first is an episode that is reported, and the second is held
     assert notified_lines(world) == [[EPISODE]]
-    assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "cooldown"]
-    state = world.dynamodb.state("web-1")
-    assert (state["notified"], state["told_since_ms"]) == ("cooldown", ELEVEN)
+    assert [item["notified"] for item in world.dynamodb.listed()] == ["sent"]
+    (held,) = held_openings(world)
+    assert (held.opening.outcome, held.opening.since_ms) == ("cooldown", ELEVEN + HALF_AN_HOUR * PERIOD_MS)
+    # AND its rows are no alerts
+    assert [label["alert"] for label in world.s3.lines("labelled/")] == [True, True, False] + [False] * 3
 
 
 @pytest.mark.parametrize(
@@ -171,21 +175,24 @@ def test_the_message_says_what_when_and_why(world):
     assert "cpu 16.39, expected 7 to 13 (100%)" in message["text"]
 
 
-def test_an_episode_within_the_cooldown_is_written_and_not_told():
+def test_an_opening_within_the_cooldown_is_held_until_it_gets_more_severe():
     # GIVEN an episode reported at NOW and closed
     world = backlogged()
     world.send(*incidents(0))
 
-    # WHEN the instance opens again 55 minutes after that opening, and once more after an hour
-    world.send(row(PAGING_CPU, AN_HOUR - 1), now=NOW + 10 * HOUR_MS)
-    within = world.dynamodb.state("web-1")
-    world.send(row(QUIET_CPU, AN_HOUR), row(QUIET_CPU, AN_HOUR + 1), row(PAGING_CPU, AN_HOUR + 2))
+    # WHEN the instance opens again an hour later
+    world.send(row(PAGING_CPU, AN_HOUR), now=NOW + 10 * HOUR_MS)
 
-    # THEN the second is suppressed whatever the clock says, and the state still knows the reported one, and the third,
-    # an hour and more after the first, is reported
-    assert (within["status"], within["notified"], within["told_since_ms"]) == ("open", "cooldown", ELEVEN)
-    assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "cooldown", "sent"]
-    assert len(world.sns.messages) == 2
+    # THEN it is held whatever the clock says, and the state still has the reported episode
+    state = world.dynamodb.state("web-1")
+    assert (state["status"], state["episode_id"], state["notified"]) == ("closed", EPISODE, "sent")
+    assert [held.opening.outcome for held in held_openings(world)] == ["cooldown"]
+    assert len(world.sns.messages) == 1
+
+    # WHEN its score doubles, THEN it is an episode from there on, and is reported
+    world.send(row(TWICE_CPU, AN_HOUR + 1))
+    assert notified_lines(world) == [[EPISODE], ["web-1@2026-11-22T12:05:00.000Z"]]
+    assert [held.opening.outcome for held in held_openings(world)] == ["paged"]
 
 
 def test_a_conflict_is_decided_anew_on_what_is_stored(world):
@@ -197,24 +204,25 @@ def test_a_conflict_is_decided_anew_on_what_is_stored(world):
 
     world.dynamodb.before_write = close
 
-    # WHEN the next paging row comes
-    assert world.send(row(PAGING_CPU, 1)) == DONE
+    # WHEN the next paging row comes, more severe than the first
+    assert world.send(row(TWICE_CPU, 1)) == DONE
 
     # THEN it has opened a new episode instead of going on with the closed one
     state = world.dynamodb.state("web-1")
-    assert (state["status"], state["since_ms"], state["notified"]) == ("open", ELEVEN + PERIOD_MS, "cooldown")
+    assert (state["status"], state["since_ms"], state["notified"]) == ("open", ELEVEN + PERIOD_MS, "sent")
 
 
-def test_a_backlog_with_more_episodes_than_a_transaction_holds_is_written_whole():
-    # GIVEN 120 episodes of one instance, three rows each, WHEN they come in one batch
+def test_a_backlog_with_more_openings_than_a_transaction_holds_is_written_whole():
+    # GIVEN 120 openings of one instance, three rows each, WHEN they come in one batch
     world = backlogged()
     assert world.send(*incidents(*range(0, 360, 3))) == DONE
 
-    # THEN all are listed as closed, and every fourth, an hour after the last reported one, has its message
-    listed = world.dynamodb.listed()
-    assert [item["status"] for item in listed] == ["closed"] * 120
-    assert [item["notified"] for item in listed] == ["sent", "cooldown", "cooldown", "cooldown"] * 30
-    assert notified_lines(world) == [[item["episode_id"]] for item in listed[::4]]
+    # THEN the first is an episode with a message, and all others are listed as held, with their ends
+    assert [item["status"] for item in world.dynamodb.listed()] == ["closed"]
+    assert notified_lines(world) == [[EPISODE]]
+    held = [one for day in ("2026-11-22", "2026-11-23") for one in held_openings(world, day)]
+    assert [one.opening.outcome for one in held] == ["cooldown"] * 119
+    assert all(one.opening.end_ms == one.opening.since_ms + 2 * PERIOD_MS for one in held)
 
 
 def test_more_than_a_hundred_instances_are_read_in_several_requests(world):

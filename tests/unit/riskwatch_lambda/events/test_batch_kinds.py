@@ -135,7 +135,7 @@ def test_an_episode_of_an_earlier_release_goes_on_under_a_model_of_two_kinds():
 
     # THEN the episode has ended, and the next one names its kind
     assert function.dynamodb.state("web-1")["status"] == "closed"
-    function.send(world.row(PAGING_CPU, 20))
+    function.send(world.row(PAGING_CPU, world.SEVEN_HOURS))
     assert function.dynamodb.state("web-1")["resource_kind"] == EC2
 
 

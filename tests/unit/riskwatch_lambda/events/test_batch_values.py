@@ -101,11 +101,11 @@ def test_whatever_comes_rows_and_values_add_up_and_no_instance_is_muted(records)
 
 
 def _check_that_harm_opens_an_episode(world: World) -> None:
-    """Assert that a harmful row of score 3 opens an episode as it arrives, once what is open is over."""
-    later = ELEVEN + HOUR_MS
+    """Assert that a harmful row of score 3 opens an episode once what is open and its cool-down are over."""
+    later = ELEVEN + 7 * HOUR_MS
     world.send(*(row(QUIET_CPU, at, name) for name in NAMES for at in (6, 7)), now=later)
     world.s3.objects.clear()
-    world.handle(world.event(*(row(HARMFUL_CPU, 12, name) for name in NAMES), arrived_ms=later), later)
+    world.handle(world.event(*(row(HARMFUL_CPU, 84, name) for name in NAMES), arrived_ms=later), later)
     assert [(label["score"], label["episode_id"]) for label in world.s3.lines("labelled/")] == [
-        (3.0, f"{name}@2026-11-22T12:00:00.000Z") for name in NAMES
+        (3.0, f"{name}@2026-11-22T18:00:00.000Z") for name in NAMES
     ]

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from riskwatch_lambda.alerting.budget import Limits
 from riskwatch_lambda.table import TableError
+from tests.support import tiny
 from tests.support.world import (
     AN_HOUR,
     DAY_MS,
@@ -15,14 +17,18 @@ from tests.support.world import (
     EPISODE,
     HALF_AN_HOUR,
     HOUR_MS,
+    INSTANCES,
     NOTHING,
     NOW,
     PAGING_CPU,
     QUIET_CPU,
+    SEVEN_HOURS,
     World,
+    all_told,
     backlogged,
     incidents,
     notified_lines,
+    put_in_cooldown,
     row,
     unfinished,
 )
@@ -84,17 +90,15 @@ def test_an_end_that_could_not_be_told_is_told_later(world):
 
 
 def test_more_ends_than_a_message_holds_take_another_one(world):
-    # GIVEN 120 episodes of a day, 30 of them reported, and as many pages as there are
-    world = backlogged()
-    world.send(*incidents(*range(0, 720, 12)))
-    assert len(notified_lines(world)) == 60
+    # GIVEN the episodes of 60 instances, reported in messages of one service
+    names = [f"web-{number}" for number in range(60)]
+    world = World(tiny.model(baselines={"instances": dict.fromkeys(names, 2), "roles": {}, "fleet": 0}))
+    world.send(*(data for name in names for data in incidents(0, instance=name)))
 
     # WHEN the tick comes, THEN every end has its line
     world.tick(NOW + 3 * DAY_MS)
     assert [len(ids) for ids in notified_lines(world, "resolved")] == [50, 10]
-    assert {each for ids in notified_lines(world, "resolved") for each in ids} == {
-        each for ids in notified_lines(world) for each in ids
-    }
+    assert sorted(each.partition("@")[0] for each in all_told(world, "resolved")) == sorted(names)
 
 
 def test_the_tick_closes_episodes_that_nothing_is_heard_of(world):
@@ -140,33 +144,32 @@ def test_an_episode_that_a_batch_moves_meanwhile_does_not_expire(world):
     assert world.dynamodb.state("web-1")["status"] == "open"
 
 
-def test_a_cooldown_that_an_episode_outlasts_is_paged_then(world):
-    # GIVEN an episode reported at 11:00 and over, and one of 11:30 that goes on
+def test_a_cooldown_of_an_earlier_release_that_an_episode_outlasts_is_paged_then(world):
+    # GIVEN an episode of 11:30 that goes on, which an earlier release held for one reported at 11:00
     world = backlogged()
-    world.send(*incidents(0), *(row(PAGING_CPU, at) for at in range(HALF_AN_HOUR, AN_HOUR + 6)))
+    world.send(*(row(PAGING_CPU, at) for at in range(HALF_AN_HOUR, AN_HOUR + 6)))
+    put_in_cooldown(world, "web-1", ELEVEN)
     second = "web-1@2026-11-22T11:30:00.000Z"
-    assert notified_lines(world) == [[EPISODE]]
+    assert notified_lines(world) == [[second]]
 
     # WHEN ticks come whose rows reach just below an hour after 11:00, the hour, and beyond
     for late in (HOUR_MS - 1, HOUR_MS, HOUR_MS + 1):
         world.tick(ELEVEN + late)
 
-    # THEN the second one is reported at the hour, once
-    assert notified_lines(world) == [[EPISODE], [second]]
+    # THEN it is reported at the hour, once more
+    assert notified_lines(world) == [[second], [second]]
     assert world.dynamodb.state("web-1")["notified"] == "sent"
 
 
 @pytest.mark.parametrize("newer", [False, True])
 def test_an_index_that_lags_behind_makes_nobody_hear_twice(newer):
     # GIVEN an episode to send again, one that is over, and one that waits for the digest; maybe newer ones since
-    world = World()
+    world = World(limits=Limits(2, 1000))
     world.sns.failing = 1
-    world.send(*incidents(0))
-    world.send(*[row(cpu, at, "web-2") for at, cpu in enumerate([PAGING_CPU, QUIET_CPU, QUIET_CPU, PAGING_CPU] * 2)])
+    for name in INSTANCES["instances"]:
+        world.send(*incidents(0, instance=name))
     if newer:
-        world.send(
-            *[row(cpu, 30 + at, name) for name in ("web-1", "web-2") for at, cpu in enumerate([PAGING_CPU, 10, 10])]
-        )
+        world.send(*incidents(SEVEN_HOURS), *incidents(SEVEN_HOURS, instance="web-2"))
     world.dynamodb.hold_index()
 
     # WHEN ticks come that all see the index as it is now

@@ -12,6 +12,7 @@ from tests.support.world import (
     NOW,
     PAGING_CPU,
     QUIET_CPU,
+    TWICE_CPU,
     World,
     all_told,
     incidents,
@@ -82,10 +83,10 @@ def test_an_episode_of_today_that_a_row_of_the_future_continued_is_closed(world)
     # WHEN a tick comes
     world.tick(NOW)
 
-    # THEN it is over now, and the rows that follow count
+    # THEN it is over now, and a row that follows and is more severe opens
     state = world.dynamodb.state("web-1")
     assert (state["status"], state["closed_ms"], state["last_ms"]) == ("closed", NOW, ELEVEN)
-    world.send(row(PAGING_CPU, 1))
+    world.send(row(TWICE_CPU, 1))
     assert world.dynamodb.state("web-1")["episode_id"] == TODAY
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from riskwatch_lambda.events.tick import TickError
 from tests.support import kinds, world
-from tests.support.kinds import CALM, CARTS, EC2, ORDERS, PAGING, RDS
-from tests.support.tiny import CPU, PERIOD_MS
+from tests.support.kinds import CARTS, EC2, ORDERS, PAGING, RDS
+from tests.support.tiny import PERIOD_MS
 from tests.support.world import ELEVEN, HOUR_MS, PAGING_CPU, World, notified_lines
 
 MINUTE_MS = 60_000
@@ -19,12 +19,12 @@ def made() -> World:
 
 
 def flapping() -> World:
-    """Give a function with an open episode of each kind, opened at 11:09 in the cool-down of one of 11:00."""
+    """Give a function with an open episode of each kind, which an earlier release opened at 11:09 in a cool-down."""
     function = made()
-    minutes = [(0, PAGING_CPU, PAGING), (3, CPU, CALM), (6, CPU, CALM), (9, PAGING_CPU, PAGING)]
-    for minute, cpu, connections in minutes:
-        last_ms = ELEVEN + minute * MINUTE_MS
-        function.send({**world.row(cpu), "ts": [last_ms]}, kinds.row(connections, last_ms=last_ms))
+    last_ms = ELEVEN + 9 * MINUTE_MS
+    function.send({**world.row(PAGING_CPU), "ts": [last_ms]}, kinds.row(PAGING, last_ms=last_ms))
+    for name in ("web-1", ORDERS):
+        world.put_in_cooldown(function, name, ELEVEN)
     return function
 
 

@@ -16,8 +16,8 @@ from tests.support.world import (
     NOTHING,
     NOW,
     PAGING_CPU,
-    TWO_HOURS,
-    TWO_HOURS_LATER,
+    SEVEN_HOURS,
+    SEVEN_HOURS_LATER,
     CrashError,
     World,
     backlogged,
@@ -33,7 +33,7 @@ def test_the_tick_sends_an_older_message_that_failed_though_a_newer_one_went_out
     # GIVEN two incidents in one batch, of which the first message fails
     world = backlogged()
     world.sns.failing = 1
-    event = world.event(*incidents(0, TWO_HOURS))
+    event = world.event(*incidents(0, SEVEN_HOURS))
     if crash:
         # AND the process ends when the second is out and not yet marked
         world.crash()
@@ -41,7 +41,7 @@ def test_the_tick_sends_an_older_message_that_failed_though_a_newer_one_went_out
             world.handle(event)
     else:
         world.handle(event)
-    assert notified_lines(world) == [[TWO_HOURS_LATER]]
+    assert notified_lines(world) == [[SEVEN_HOURS_LATER]]
     assert [item["notified"] for item in world.dynamodb.listed()] == ["pending", "pending" if crash else "sent"]
 
     # WHEN ticks come after exactly five minutes, a moment later, and again, in the morning after
@@ -49,12 +49,12 @@ def test_the_tick_sends_an_older_message_that_failed_though_a_newer_one_went_out
         world.tick(NOW + 300_000 + late)
 
     # THEN the second tick sends what is pending, each episode once, and no item stays pending
-    assert notified_lines(world)[1:] == [[EPISODE], [TWO_HOURS_LATER]][: 1 + crash]
+    assert notified_lines(world)[1:] == [[EPISODE], [SEVEN_HOURS_LATER]][: 1 + crash]
     assert [item["notified"] for item in world.dynamodb.listed()] == ["sent", "sent"]
     # AND each end is reported once
     assert sorted(each for message in notified_lines(world, "resolved") for each in message) == [
         EPISODE,
-        TWO_HOURS_LATER,
+        SEVEN_HOURS_LATER,
     ]
     assert unfinished(world) == []
 
@@ -227,9 +227,9 @@ def test_an_older_episode_keeps_its_place_when_a_newer_one_is_told():
     # GIVEN two incidents in one batch, of which the first message fails, and a state that knows the second
     world = backlogged()
     world.sns.failing = 1
-    world.send(*incidents(0, TWO_HOURS))
+    world.send(*incidents(0, SEVEN_HOURS))
 
     # WHEN the tick reports the first, THEN the state still says when the second was reported
     world.tick(NOW + HOUR_MS)
     state = world.dynamodb.state("web-1")
-    assert (state["episode_id"], state["notified_ms"]) == (TWO_HOURS_LATER, NOW)
+    assert (state["episode_id"], state["notified_ms"]) == (SEVEN_HOURS_LATER, NOW)
