@@ -1,4 +1,4 @@
-"""Episodes and incidents of a replay, counted as the budget counts alerts."""
+"""Episodes and incidents of a replay."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pandas as pd
 from riskwatch_lambda.episode_rule import is_expired
 from riskwatch_ml.backtest.inputs import checked_labels
 from riskwatch_ml.core.errors import UserInputError
-from riskwatch_ml.model.boundaries import MERGE_MS, count_episodes
 
 if TYPE_CHECKING:
     from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
 
 NEAR = pd.Timedelta(minutes=10)
+MERGE_MS = 15 * 60_000
 
 
 class ReportError(UserInputError):
@@ -24,20 +24,12 @@ class ReportError(UserInputError):
 
 
 def episodes(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the episodes of labelled rows, which are sorted by instance and time.
+    """Return the episodes of labelled rows, which are sorted by instance and time; each is one page.
 
     The columns are instance_id, start and end (UTC), rows (the number of alert rows), peak (highest score), first and
-    last (positions in ``rows``), and alerts: one, and one more for each full hour. Runs of alert rows closer than 15
-    minutes are one episode.
+    last (positions in ``rows``). Runs of alert rows closer than 15 minutes are one episode.
     """
-    alert = rows["alert"].to_numpy(bool)
-    spans = _stretches(rows, alert, MERGE_MS)
-    ms = _epoch_ms(rows)
-    counts = []
-    for first, last in zip(spans["first"], spans["last"], strict=True):
-        span = slice(first, last + 1)
-        counts.append(count_episodes(alert[span], np.zeros(last + 1 - first, np.int64), ms[span]))
-    return spans.assign(alerts=np.array(counts, np.int64))
+    return _stretches(rows, rows["alert"].to_numpy(bool), MERGE_MS)
 
 
 def given_labels(rows: pd.DataFrame, labels: pd.DataFrame) -> FloatArray:
@@ -59,8 +51,7 @@ def given_labels(rows: pd.DataFrame, labels: pd.DataFrame) -> FloatArray:
 def incidents(rows: pd.DataFrame, label: FloatArray) -> pd.DataFrame:
     """Return the incidents: runs of rows with a ``label`` (n,) above 0.
 
-    The columns are those of ``episodes``, with ``met`` and ``delay_min``, the minutes to the first alert, instead of
-    ``alerts``.
+    The columns are those of ``episodes``, with ``met`` and ``delay_min``, the minutes to the first alert.
     """
     spans = _stretches(rows, label > 0)
     alert, moments = rows["alert"].to_numpy(bool), rows["timestamp"]

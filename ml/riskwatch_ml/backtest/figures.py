@@ -1,4 +1,4 @@
-"""The figures of a backtest's report: alerts by day, and single episodes, in UTC."""
+"""The figures of a backtest's report: pages by day, and single episodes, in UTC."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DPI = 100
 
 
 def draw_days(rows: pd.DataFrame, sent: pd.DataFrame, false: pd.DataFrame | None, path: Path) -> None:
-    """Draw the alerts of the episodes that began on each day, and save the figure.
+    """Draw the pages of each day, and save the figure.
 
     ``sent`` are all episodes, ``false`` those that are not near an incident, which are red; it is None without labels.
     ``rows`` are the rows of the replay.
@@ -36,16 +36,16 @@ def draw_days(rows: pd.DataFrame, sent: pd.DataFrame, false: pd.DataFrame | None
     figure = blank(9, 3.2)
     axes = figure.subplots()
     first, last = (_naive(moment.floor("D")) for moment in (rows["timestamp"].min(), rows["timestamp"].max()))
-    parts = [(sent, "alerts" if false is None else "near an incident", LINES[0])]
+    parts = [(sent, "pages" if false is None else "near an incident", LINES[0])]
     if false is not None:
         parts.append((false, "not near an incident", UNUSUAL))
     for part, label, colour in parts:
-        counts = part.groupby(part["start"].dt.floor("D"))["alerts"].sum()
+        counts = part.groupby(part["start"].dt.floor("D")).size()
         days = counts.index.tz_localize(None).to_numpy() + np.timedelta64(12, "h")
         axes.bar(days, counts.to_numpy(), width=0.8, label=label, color=colour)
     axes.set_xlim(first, last + pd.Timedelta(days=1))
-    axes.set_ylabel("alerts")
-    axes.set_title("Alerts of the episodes that began on each day", fontsize=11)
+    axes.set_ylabel("pages")
+    axes.set_title("Pages of each day", fontsize=11)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     plain(axes)
     time_axis(axes)

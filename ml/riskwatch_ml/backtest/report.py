@@ -1,8 +1,7 @@
-"""The report of a backtest: alerts per day, episodes, incidents, refreshes.
+"""The report of a backtest: pages per day, episodes, incidents, refreshes.
 
-It is Markdown with pictures. Without labels it lists the alerts and their reasons; with labels also the incidents that
-were met or missed, and the false alerts. Alerts are counted as the budget counts them
-(``riskwatch_ml.model.boundaries.count_episodes``). An episode, with its alerts, is false if it is farther than ten
+It is Markdown with pictures. Without labels it lists the pages and their reasons; with labels also the incidents that
+were met or missed, and the false pages. Each episode is one page. A page is false if its episode is farther than ten
 minutes from every incident.
 """
 
@@ -40,16 +39,16 @@ def write(result: Backtest, folder: Path, labels: pd.DataFrame | None = None) ->
     label = None if labels is None else given_labels(rows, labels)
     truth = None if label is None else incidents(rows, label)
     false = sent if truth is None else sent[~near(sent, truth)]
-    lines = ["# The alerts that Riskwatch would have sent", "", *_summary(result, sent, false, truth)]
+    lines = ["# The pages that Riskwatch would have sent", "", *_summary(result, sent, false, truth)]
     lines += [] if labels is None or label is None else _unmatched(label, labels)
-    lines += ["", "## Alerts per day", "", "![Alerts of the episodes that began on each day](alerts.png)", ""]
+    lines += ["", "## Pages per day", "", "![Pages of each day](pages.png)", ""]
     lines += _table(_per_instance(result, sent, false, truth))
-    draw_days(rows, sent, None if truth is None else false, folder / "alerts.png")
+    draw_days(rows, sent, None if truth is None else false, folder / "pages.png")
     if truth is not None:
         missed = truth[~truth["met"]].sort_values("rows", ascending=False).head(PICTURES)
         lines += ["", f"## Worst misses ({int((~truth['met']).sum())} of {len(truth)} incidents were not met)", ""]
         lines += _pictures(result, missed, truth, sent, folder, "missed", "this incident")
-    title = "Highest episodes" if truth is None else "Worst false alerts"
+    title = "Highest episodes" if truth is None else "Worst false pages"
     lines += ["", f"## {title}", ""]
     worst = false.sort_values("peak", ascending=False, kind="stable").head(PICTURES)
     lines += _pictures(result, worst, truth, sent, folder, "alert", "this episode")
@@ -69,14 +68,19 @@ def _summary(result: Backtest, sent: pd.DataFrame, false: pd.DataFrame, truth: p
     rows = result.rows
     span = [clock.iso(moment.to_pydatetime()) for moment in (rows["timestamp"].min(), rows["timestamp"].max())]
     days = _days(rows, result.period_s)
+    instances = rows["instance_id"].nunique()
+    a_day = len(sent) / days * instances
+    expected = np.mean([refresh.pages_expected for refresh in result.refreshes]) * instances
+    days_counted = "ordinary days" if result.budget.ordinary_days else "all days"
     lines = [
-        f"{len(rows):,} rows of {rows['instance_id'].nunique()} instances from {span[0]} to {span[1]}, "
+        f"{len(rows):,} rows of {instances} instances from {span[0]} to {span[1]}, "
         f"{len(result.metrics)} metrics, one row every {result.period_s} s, {len(result.refreshes)} models.",
         "",
-        f"- **{sent['alerts'].sum():,} alerts**, {sent['alerts'].sum() / days:.2f} for each instance and day, counted "
-        "as the budget counts them: one for each episode, and one more for each full hour of it",
-        f"- {len(sent):,} episodes; runs of alerts closer than 15 minutes are one episode; "
-        f"{float(rows['alert'].mean()):.2%} of the rows lie in an episode",
+        f"- **{len(sent):,} pages**: {a_day:.1f} a day, {a_day / 2:.1f} in a shift of 12 hours, "
+        f"{len(sent) / days * 100:.0f} a day for 100 instances; episodes closer than 15 minutes are one",
+        f"- the budget is {result.budget.pages * instances:.1f} pages a day on {days_counted}; the models expected "
+        f"{expected:.1f} on all days of their own rows",
+        f"- {float(rows['alert'].mean()):.2%} of the rows lie in an episode, and are Critical",
     ]
     if any(refresh.relative for refresh in result.refreshes):
         lines.append("- levels are relative to this fleet: no percentage of capacity shows its load")
@@ -87,8 +91,8 @@ def _summary(result: Backtest, sent: pd.DataFrame, false: pd.DataFrame, truth: p
         lines += [
             f"- **{int(truth['met'].sum())} of {len(truth)} incidents met**"
             + (f", half of them within {delay:.0f} minutes" if np.isfinite(delay) else ""),
-            f"- {false['alerts'].sum():,} alerts, of {len(false):,} episodes, were not near an incident: "
-            f"{false['alerts'].sum() / days:.2f} for each instance and day",
+            f"- {len(sent) - len(false):,} of {len(sent):,} pages were near an incident (page precision "
+            f"{1 - len(false) / max(1, len(sent)):.2f}); {len(false) / days:.2f} false pages for each instance and day",
         ]
     return lines
 
@@ -112,19 +116,18 @@ def _per_instance(
 ) -> list[dict[str, Any]]:
     table = []
     for name, part in result.rows.groupby("instance_id"):
-        alerts = int(sent.loc[sent["instance_id"] == name, "alerts"].sum())
+        pages = int((sent["instance_id"] == name).sum())
         line: dict[str, Any] = {
             "instance": name,
             "rows": f"{len(part):,}",
             "unusual rows": f"{float(part['unusual'].mean()):.2%}",
-            "episodes": int((sent["instance_id"] == name).sum()),
-            "alerts": alerts,
-            "alerts a day": f"{alerts / _days(part, result.period_s):.2f}",
+            "pages": pages,
+            "pages a day": f"{pages / _days(part, result.period_s):.2f}",
         }
         if truth is not None:
             known = truth[truth["instance_id"] == name]
             line["incidents met"] = f"{int(known['met'].sum())} of {len(known)}"
-            line["alerts not near one"] = int(false.loc[false["instance_id"] == name, "alerts"].sum())
+            line["pages not near one"] = int((false["instance_id"] == name).sum())
         table.append(line)
     return table
 
@@ -150,7 +153,6 @@ def _listed(result: Backtest, sent: pd.DataFrame) -> list[dict[str, Any]]:
             "instance": episode.instance_id,
             "from": clock.iso(episode.start.to_pydatetime()),
             "rows": episode.rows,
-            "alerts": episode.alerts,
             "highest score": f"{episode.peak:.2f}",
             "because": "; ".join(_reason(result, reason) for reason in result.explanations.get(episode.first, [])[:2]),
         }
@@ -210,7 +212,7 @@ def _contests(refreshes: list[Refresh]) -> list[str]:
             {
                 "family": family,
                 "VUS-PR on injected incidents": f"{figures['injected_vus_pr']:.3f}",
-                "alerts a day": f"{figures['alerts_per_instance_day']:.2f}",
+                "pages a day": f"{figures['alerts_per_instance_day']:.2f}",
                 "vetoes": "; ".join(vetoes.get(family, [])) or "none",
             }
             for family, figures in refresh.contest.figures.items()
@@ -219,7 +221,7 @@ def _contests(refreshes: list[Refresh]) -> list[str]:
             {
                 "family": family,
                 "VUS-PR on injected incidents": f"{rating:.3f}",
-                "alerts a day": "-",
+                "pages a day": "-",
                 "vetoes": "not fitted: too far behind",
             }
             for family, rating in refresh.contest.trials.items()

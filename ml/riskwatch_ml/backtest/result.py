@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from riskwatch_ml.model.page_budget import DEFAULT_BUDGET, PageBudget
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -46,7 +48,7 @@ class Backtest:
     score, alert, risk, level, unusual and the metrics. ``metrics`` is the column of each metric, ``units`` the unit of
     each column. A metric with the name of a result has the suffix " (metric)". ``explanations`` has the main features
     of each row that opened an episode, by position in ``rows``. ``early`` counts the rows that are older than the
-    history of their instance.
+    history of their instance. ``budget`` is that of pages.
     """
 
     rows: pd.DataFrame
@@ -56,3 +58,4 @@ class Backtest:
     explanations: dict[int, list[dict[str, object]]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     early: int = 0
+    budget: PageBudget = DEFAULT_BUDGET

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray, float32
+from riskwatch_ml.core.arrays import FloatArray, IntArray, float32
 
 QUANTILE = 0.99
 OWN_WEIGHT = 0.5  # the highest weight of an instance's boundary against that of the fleet
 PRIOR_ROWS = 200  # the number of rows that gives this weight
 FLOOR = 0.1  # the smallest boundary of an instance, as a share of the fleet's boundary
 LEAST = 1e-3  # the smallest boundary of a fleet with constant metrics
-MERGE_MS = 15 * 60_000
-RENOTIFY_MS = 60 * 60_000
 
 
 def own_boundaries(distance: FloatArray, baseline: IntArray, n_baselines: int) -> FloatArray:
@@ -49,26 +47,3 @@ def fallback_boundary(distance: FloatArray, least: float) -> float:
     """
     limit = float(np.quantile(distance, QUANTILE)) if len(distance) else least
     return float(np.float32(max(limit, least, LEAST)))
-
-
-def _episodes(alert: BoolArray, code: IntArray, ms: IntArray) -> tuple[IntArray, IntArray]:
-    """Return first row and weight of every episode.
-
-    The weight is one, plus one for every full hour.
-    """
-    rows = np.flatnonzero(alert)
-    if not len(rows):
-        return rows, rows
-    starts = np.ones(len(rows), bool)
-    starts[1:] = (code[rows[1:]] != code[rows[:-1]]) | (ms[rows[1:]] - ms[rows[:-1]] > MERGE_MS)
-    first = np.flatnonzero(starts)
-    last = np.append(first[1:], len(rows)) - 1
-    return rows[first], (ms[rows[last]] - ms[rows[first]]) // RENOTIFY_MS + 1
-
-
-def count_episodes(alert: BoolArray, code: IntArray, ms: IntArray) -> int:
-    """Count episodes as an operator experiences them.
-
-    Runs of alert rows closer than 15 minutes are one episode. An episode counts again for every full hour.
-    """
-    return int(_episodes(alert, code, ms)[1].sum())
