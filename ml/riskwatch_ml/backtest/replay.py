@@ -105,7 +105,7 @@ def backtest(
     with one_thread():
         refreshes = replayer.run(round(refit_hours * HOUR_MS), progress)
     return Backtest(
-        replayer.labelled(names), refreshes, names, period_s, replayer.explanations, units, early_rows(rows), budget
+        replayer.labelled(names), refreshes, names, period_s, replayer.explanations, units, early_rows(rows), pages
     )
 
 
