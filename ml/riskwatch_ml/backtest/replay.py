@@ -92,9 +92,8 @@ def backtest(
     period_s = usual_period(rows)
     table = as_table(rows, watched.names, GAP_PERIODS * period_s)
     rolling_lengths = rolling.choose_lengths(len(watched.names), period_s)
-    recipe = Recipe(
-        FALL_BACK if family == AUTO else family, budget or fleet_budget(len(table.instances)), seed, period_s
-    )
+    pages = budget or fleet_budget(len(table.instances))
+    recipe = Recipe(FALL_BACK if family == AUTO else family, pages, seed, period_s)
     days, hours = settings.learning()
     learning = Learning(
         (days if history_days is None else history_days) * DAY_MS,

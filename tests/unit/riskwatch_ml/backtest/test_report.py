@@ -9,7 +9,6 @@ import pytest
 from riskwatch_ml.backtest import report
 from riskwatch_ml.backtest.episodes import ReportError, episodes
 from riskwatch_ml.backtest.result import Backtest, Refresh
-from riskwatch_ml.model.boundaries import count_episodes
 
 START = pd.Timestamp("2026-11-04", tz="UTC")
 MS = int(START.timestamp() * 1000)
@@ -47,26 +46,23 @@ def test_names_that_are_markup_are_shown_as_text(tmp_path):
     assert r"&lt;script&gt;alert(1)&lt;/script&gt;\|x y\](z)" in text
     assert r"a\$\\used\$ and \$%\$ \| 9 (expected 1 to 2)" in text
     tables = [line.replace(r"\|", "") for line in text.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in tables} == {7, 8}
+    assert {line.count("|") for line in tables} == {6, 8}
     assert (tmp_path / "alert-1.png").stat().st_size > 1000
 
 
-def test_episodes_are_counted_as_the_budget_counts_them(tmp_path):
+def test_each_episode_is_a_page(tmp_path):
     # GIVEN runs 15 minutes apart, a third 20 minutes later, and one of an hour and five minutes
     alert = at(100, 10, 13, 17, *range(50, 64))
     rows = labelled(alert, names=("a", "b"))
     # WHEN
     found = episodes(rows)
     text = report.write(result(rows), tmp_path).read_text()
-    # THEN the first two are one, and the long one counts twice
+    # THEN the first two are one, and the long one is one page, too
     assert found["first"].tolist() == [10, 17, 50, 110, 117, 150]
     assert found["rows"].tolist() == [2, 1, 14, 2, 1, 14]
-    assert found["alerts"].tolist() == [1, 1, 2, 1, 1, 2]
-    code = np.repeat([0, 1], 100)
-    ms = rows["timestamp"].astype("int64").to_numpy()
-    assert found["alerts"].sum() == count_episodes(rows["alert"].to_numpy(), code, ms)
-    assert "**8 alerts**, 11.52 for each instance and day" in text
-    assert "| a | 100 | 17.00% | 3 | 4 | 11.52 |" in text
+    assert "**6 pages**: 17.3 a day, 8.6 in a shift of 12 hours, 864 a day for 100 instances" in text
+    assert "the budget is 2.0 pages a day on ordinary days; the models expected 1.0" in text
+    assert "| a | 100 | 17.00% | 3 | 8.64 |" in text
 
 
 def test_the_report_says_if_levels_are_relative(tmp_path):
@@ -80,7 +76,7 @@ def test_the_report_says_if_levels_are_relative(tmp_path):
 def test_a_replay_without_an_alert_has_a_report(tmp_path):
     rows = labelled(at(48))
     text = report.write(result(rows), tmp_path, truth(rows, 20)).read_text()
-    assert "**0 alerts**" in text
+    assert "**0 pages**" in text
     assert "0 of 1 incidents met" in text
     assert (tmp_path / "missed-1.png").stat().st_size > 1000
 
@@ -96,14 +92,14 @@ def test_an_episode_is_false_farther_than_ten_minutes_from_every_incident(tmp_pa
     # WHEN
     text = report.write(result(rows), tmp_path, truth(rows, place)).read_text()
     # THEN
-    assert f"- {int(false)} alerts, of {int(false)} episodes, were not near an incident" in text
+    assert f"- {1 - int(false)} of 1 pages were near an incident (page precision {1 - int(false):.2f})" in text
     assert f"{int(place == 20)} of 1 incidents met" in text
 
 
 def test_an_incident_of_another_instance_excuses_nothing(tmp_path):
     rows = labelled(at(48, 20), names=("a", "b"))
     text = report.write(result(rows), tmp_path, truth(rows, 20)).read_text()
-    assert "- 1 alerts, of 1 episodes, were not near an incident" in text
+    assert "- 1 of 2 pages were near an incident" in text
 
 
 @pytest.mark.parametrize(
@@ -142,7 +138,7 @@ def test_the_episode_table_has_the_highest_and_some_of_each_instance():
     assert lines[0] == "## Episodes (40 of 61)"
     table = [line.split(" | ") for line in lines if line.startswith("| ")][2:]
     assert len(table) == 40
-    peaks = [float(cells[4]) for cells in table]
+    peaks = [float(cells[3]) for cells in table]
     assert peaks == sorted(peaks, reverse=True)
     assert peaks[0] == pytest.approx(8.88, abs=0.01)
     assert table[-1][0] == "| z"
