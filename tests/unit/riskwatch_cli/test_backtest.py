@@ -152,3 +152,41 @@ def test_rows_whose_later_days_the_first_model_knew_are_counted(files):
     # THEN
     assert result.exit_code == 0
     assert "24 rows are older than their instance's history: the first model was fitted to later rows" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--budget", "1"), ["--budget 1 was in alerts per instance and day", "--pages-per-day", "--ordinary-days"]),
+        (("--pages-per-day", "4", "--pages-per-instance-day", "1"), ["two budgets"]),
+        (("--pages-per-day", "0"), ["0.0 pages for each instance and day are no budget"]),
+    ],
+)
+def test_a_budget_that_cannot_be_used_is_refused_with_the_units(files, options, words):
+    # WHEN
+    result = run(*options)
+
+    # THEN
+    assert result.exit_code != 0
+    for word in words:
+        assert word in " ".join(result.output.split())
+    assert not (files / "out.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ((), "the budget is 1.0 pages a day on ordinary days"),
+        (("--pages-per-day", "3"), "the budget is 3.0 pages a day on all days"),
+        (("--pages-per-day", "3", "--ordinary-days"), "the budget is 3.0 pages a day on ordinary days"),
+        (("--pages-per-instance-day", "0.5"), "the budget is 0.5 pages a day on all days"),
+        (("--pages-per-instance-day", "0.5", "--ordinary-days"), "the budget is 0.5 pages a day on ordinary days"),
+    ],
+)
+def test_the_report_names_the_budget(files, options, line):
+    # WHEN
+    result = run(*options, "--report", "report")
+
+    # THEN
+    assert result.exit_code == 0
+    assert line in (files / "report" / "report.md").read_text()

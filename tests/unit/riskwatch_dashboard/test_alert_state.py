@@ -12,7 +12,9 @@ from riskwatch_dashboard.snapshot import Snapshot
 from riskwatch_lambda.alerting.maintenance import ALL, INSTANCE, SERVICE, MaintenanceWindow, MaintenanceWindows
 from riskwatch_lambda.episode_rule import EpisodeState
 from riskwatch_lambda.episodes.episode import BEHAVIOUR, NO_DATA, Change, Episode
+from riskwatch_lambda.episodes.openings import HeldOpening
 from riskwatch_lambda.episodes.repository import EpisodeRepository
+from riskwatch_lambda.paging_rule import COOLING, FAMILIAR, PAGED, Opening, Signature
 from riskwatch_lambda.table import Table
 from riskwatch_ml.core import clock
 from tests.support.fakes import FakeDynamoDB
@@ -252,3 +254,54 @@ def test_damaged_items_are_left_out_and_named(declare, fall, table, database, vi
     assert "Not all may be shown: the table table has an item" in answer.text
     assert [window["name"] for window in document["maintenance"]] == ["web-1"]
     assert document["quiet_problem"] == state.left_out
+
+
+@pytest.fixture
+def hold(table):
+    """Write an opening of an instance that was held that many minutes ago."""
+
+    def write(instance, minutes, outcome=FAMILIAR, ended=True, **why):
+        since = clock.epoch_ms(NOW - timedelta(minutes=minutes))
+        signature = Signature("cpu_utilization", "up")
+        opening = Opening(signature, since, since + 600_000 if ended else None, 1.125, 0.0, outcome)
+        held = HeldOpening(instance, "shop", "", opening, 1.1, **why)
+        change = Change(None, Episode(instance, "shop"), held=(held,))
+        EpisodeRepository(table).write(change)
+
+    return write
+
+
+def test_the_openings_of_the_last_day_that_were_held_are_read_with_the_reason(table, hold):
+    # GIVEN openings that were held, one that paged later, and one of the day before
+    hold("web-1", 30, days=3, is_by_hour=True, ended=False)
+    hold("web-2", 60, COOLING)
+    hold("web-3", 90, days=2)
+    hold("web-4", 10, PAGED)
+    hold("web-5", 25 * 60, COOLING)
+
+    # WHEN the table is read, THEN three are there, the newest first
+    held = alert_state.read(table, NOW).held
+    assert [(opening.instance_id, opening.why) for opening in held] == [
+        ("web-1", "familiar: on 3 of the last 7 days at about this time"),
+        ("web-2", "in cool-down: the same ended less than 6 hours before"),
+        ("web-3", "familiar: on 2 of the last 3 days at different times"),
+    ]
+    assert held[0].end is None
+    assert held[1].end - held[1].since == timedelta(minutes=10)
+    assert {opening.what for opening in held} == {"cpu utilization above normal"}
+
+
+def test_held_openings_are_shown_escaped_and_as_json(visit, hold, monkeypatch):
+    # GIVEN a held opening of an instance with a hostile name
+    monkeypatch.setattr(clock, "now", lambda: NOW)
+    hold(HOSTILE, 30, days=3, is_by_hour=True)
+
+    # WHEN
+    page, document = visit.get("/").text, visit.get("/api/rows").json()
+
+    # THEN
+    assert "Held, last 24 hours" in page
+    assert "familiar: on 3 of the last 7 days at about this time" in page
+    assert HOSTILE not in page
+    assert [held["instance_id"] for held in document["held"]] == [HOSTILE]
+    assert document["held"][0]["score"] == 1.125

@@ -70,6 +70,9 @@ def test_environment_alone_is_enough(monkeypatch):
         ("period_s = 77", ["period_s", "77", "multiple of 60"]),
         ('promotion = "always"', ["promotion", "always", "dry_run"]),
         ("budget = 0", ["budget", "above 0"]),
+        ("pages_per_day = 0", ["pages_per_day", "pages a day for the fleet above 0"]),
+        ("pages_per_day = 4\nbudget = 1", ["pages_per_day and budget", "remove budget"]),
+        ("rotations = 0", ["rotations", "number of on-call rotations"]),
         ('history_days = "many"', ["history_days", "many", "number"]),
         ("history_days = 1.5", ["history_days", "1.5", "whole"]),
         ("reread_hours = -1", ["reread_hours", "-1", "0 or more"]),
@@ -102,7 +105,7 @@ def test_errors_name_key_value_and_fix(tmp_path, monkeypatch, extra, words):
 
 
 @pytest.mark.parametrize(
-    "field", ["period_s", "settle_s", "reread_hours", "history_days", "new_normal_hours", "budget"]
+    "field", ["period_s", "settle_s", "reread_hours", "history_days", "new_normal_hours", "budget", "pages_per_day", "rotations"]
 )
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
 def test_a_number_that_is_not_finite_is_refused(tmp_path, monkeypatch, field, value):
