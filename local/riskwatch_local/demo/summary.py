@@ -44,7 +44,7 @@ def show(console: Console, summary: Summary) -> None:
 def _candidates(candidates: Sequence[Candidate]) -> Table:
     columns = {
         "VUS-PR (injected)": "injected_vus_pr",
-        "alerts a day": "alerts_per_instance_day",
+        "pages a day": "alerts_per_instance_day",
         "silhouette": "silhouette",
         "fidelity": "fidelity",
     }
