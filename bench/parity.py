@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from riskwatch_ml.schema.inventory import Instance
 
-LABELS = ("level", "unusual", "pages", "context")
+LABELS = ("level", "unusual", "opens", "context")
 SCORE = 1e-9
 
 

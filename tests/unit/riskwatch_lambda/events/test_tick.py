@@ -164,7 +164,7 @@ def test_a_cooldown_of_an_earlier_release_that_an_episode_outlasts_is_paged_then
 @pytest.mark.parametrize("newer", [False, True])
 def test_an_index_that_lags_behind_makes_nobody_hear_twice(newer):
     # GIVEN an episode to send again, one that is over, and one that waits for the digest; maybe newer ones since
-    world = World(limits=Limits(2, 1000))
+    world = World(limits=Limits(1, 1000))
     world.sns.failing = 1
     for name in INSTANCES["instances"]:
         world.send(*incidents(0, instance=name))

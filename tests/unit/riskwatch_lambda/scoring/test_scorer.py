@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from riskwatch_lambda.paging_rule import EXHAUSTED, NO_SIGNATURE, Signature
 from riskwatch_lambda.scoring.records import Record
 from riskwatch_lambda.scoring.scorer import score, verdicts
 from tests.support import tiny
@@ -27,31 +28,31 @@ def test_the_score_is_the_distance_over_the_boundary_of_the_instance():
     assert verdict.context
 
 
-def test_a_score_of_one_is_unusual_and_pages_only_from_the_threshold_on():
+def test_a_harmful_row_opens_from_a_score_of_one_on_whatever_the_paging_threshold():
     # GIVEN the paging threshold 1.5
     model = tiny.model()
 
-    # WHEN rows at distance 1 and 2 in cpu are scored: log(1 + z) = 2 at z = e^2 - 1
-    one, two = score(model, record([[CPU + E, NET]])), score(model, record([[CPU + math.e**2 - 1, NET]]))
+    # WHEN rows at distance 0.99, 1.01 and 2 in cpu are scored: log(1 + z) = 2 at z = e^2 - 1
+    near, one, two = (score(model, record([[CPU + math.expm1(far), NET]])) for far in (0.99, 1.01, 2))
 
-    # THEN both are unusual (the first within rounding) and only the second pages
-    assert one.score == pytest.approx(1)
-    assert not one.pages
-    assert two.score == pytest.approx(2)
-    assert (two.unusual, two.harmful, two.pages) == (True, True, True)
+    # THEN the unusual ones open, for cpu, and their severity is the score
+    assert (near.unusual, near.opens, near.signature) == (False, False, NO_SIGNATURE)
+    for verdict, far in ((one, 1.01), (two, 2)):
+        judged = verdict.harmful, verdict.opens, verdict.signature, verdict.severity
+        assert judged == (True, True, Signature("cpu", "up"), pytest.approx(far))
 
 
-def test_a_move_in_the_harmless_direction_does_not_page():
+def test_a_move_in_the_harmless_direction_does_not_open():
     # GIVEN cpu, which is harmful upwards, far below its center; net, harmful both ways, at its center
     model = tiny.model({"center": [tiny.baseline(50, 500), tiny.baseline(30, 300), tiny.baseline(60, NET)]})
 
     # WHEN it is scored
     verdict = score(model, record([[0.0, NET]]))
 
-    # THEN it is far beyond the threshold and no page is sent
+    # THEN it is far beyond the threshold and does not open
     assert verdict.score == pytest.approx(math.log(61))
-    assert (verdict.unusual, verdict.harmful, verdict.pages) == (True, False, False)
-    assert verdict.reasons[0].direction == "down"
+    assert (verdict.unusual, verdict.harmful, verdict.opens) == (True, False, False)
+    assert (verdict.reasons[0].direction, verdict.signature) == ("down", NO_SIGNATURE)
 
 
 def test_missing_values_take_the_center_of_their_hour():
@@ -114,24 +115,24 @@ def test_too_few_rows_for_every_member_give_no_score():
     changes = tiny.two_members()
     model = tiny.model(changes["arrays"], members=changes["members"][1:])
 
-    # WHEN a single row is scored, THEN there is a level and no score, and only exhaustion could page
+    # WHEN a single row is scored, THEN there is a level and no score, and only exhaustion opens
     verdict = score(model, record([[CPU, NET]]))
     assert math.isnan(verdict.score)
-    assert (verdict.unusual, verdict.pages, verdict.reasons, verdict.level) == (False, False, (), "Normal")
-    assert score(model, record([[96.0, NET]])).pages
+    assert (verdict.unusual, verdict.opens, verdict.reasons, verdict.level) == (False, False, (), "Normal")
+    assert score(model, record([[96.0, NET]])).signature == Signature("cpu", EXHAUSTED)
 
 
-def test_exhaustion_pages_where_it_is_news():
-    # GIVEN cpu bound to be exhausted at 95; web-1's center 10 and one whose normal reach, 93 + 3, is beyond it
+def test_exhaustion_opens_where_it_is_news():
+    # GIVEN cpu exhausted at 95; web-1's center 10 and one whose normal reach, 93 + 3, is beyond it
     busy = tiny.model({"center": [tiny.baseline(50, 500), tiny.baseline(30, 300), tiny.baseline(93, NET)]})
 
-    # WHEN 95 is reached, THEN it pages where it is news, even with a huge boundary, and not where it is normal
-    assert score(tiny.model({"b0": [99.0, 99.0, 99.0]}), record([[95.0, NET]])).pages
+    # WHEN 95 is reached, THEN it opens where it is news, even with a huge boundary, and not where it is normal
+    assert score(tiny.model({"b0": [99.0, 99.0, 99.0]}), record([[95.0, NET]])).opens
     assert not score(tiny.model({"b0": [99.0, 99.0, 99.0]}), record([[94.9, NET]])).exhausted
     assert not score(busy, record([[96.0, NET]])).exhausted
 
 
-def test_exhaustion_pages_for_a_new_instance_from_its_first_row():
+def test_exhaustion_opens_for_a_new_instance_from_its_first_row():
     # GIVEN a model whose members need two rows, and centers of 93 for the role web and the fleet: instances differ
     changes = tiny.two_members()
     centers = [tiny.baseline(93, 500), tiny.baseline(93, 300), tiny.baseline(CPU, NET)]
@@ -140,12 +141,12 @@ def test_exhaustion_pages_for_a_new_instance_from_its_first_row():
     # WHEN the first row of a new instance, of a known and of an unknown role, is at the bound
     verdicts = [score(model, record([[95.0, 300.0]], "new", role=role)) for role in ("web", "db")]
 
-    # THEN both page, and a value below the bound does not
-    assert [(verdict.exhausted, verdict.pages) for verdict in verdicts] == [(True, True)] * 2
-    assert not score(model, record([[94.9, 300.0]], "new")).pages
+    # THEN both open, and a value below the bound does not
+    assert [(verdict.exhausted, verdict.opens) for verdict in verdicts] == [(True, True)] * 2
+    assert not score(model, record([[94.9, 300.0]], "new")).opens
 
 
-def test_exhaustion_that_is_normal_for_a_role_does_not_page_its_new_instances():
+def test_exhaustion_that_is_normal_for_a_role_opens_none_of_its_new_instances():
     # GIVEN a role whose instances are beyond the bound on average
     model = tiny.model({"center": [tiny.baseline(50, 500), tiny.baseline(97, 300), tiny.baseline(CPU, NET)]})
 
@@ -153,19 +154,21 @@ def test_exhaustion_that_is_normal_for_a_role_does_not_page_its_new_instances():
     assert not score(model, record([[98.0, 300.0]], "web-9")).exhausted
 
 
-def test_a_new_instance_pages_above_the_threshold_times_the_factor_of_the_rule():
-    # GIVEN the threshold 1.5, the factor 1.4 of the document, and rows 2.0 and 2.2 above the center of cpu
+def test_a_row_of_a_new_instance_opens_from_the_factor_of_the_rule_on():
+    # GIVEN the factor 1.4 of the document, and rows 1.3 and 2.8 above the center of cpu
     model = tiny.model(rule={**tiny.DOCUMENT["rule"], "new_instance_factor": 1.4})
-    low, high = math.expm1(2.0), math.expm1(2.2)
+    low, high = math.expm1(1.3), math.expm1(2.8)
 
     # WHEN they come from a known instance, a new one of a known role, and one of an unknown role
-    def pages(move: float, center: float, net: float, *of: str) -> bool:
-        return score(model, record([[center + move, net]], of[0], role=of[1])).pages
+    def judged(move: float, center: float, net: float, name: str, role: str) -> tuple[bool, float]:
+        verdict = score(model, record([[center + move, net]], name, role=role))
+        return verdict.opens, verdict.severity
 
-    # THEN the known one pages from 1.5, the new one from 2.1, and the other never for its behaviour
-    assert pages(low, CPU, NET, "web-1", "web")
-    assert [pages(move, 30, 300, "web-9", "web") for move in (low, high)] == [False, True]
-    assert [pages(move, 50, 500, "db-1", "db") for move in (low, high)] == [False, False]
+    # THEN the known one opens from 1, the new one from 1.4, and the other never for its behaviour
+    assert judged(low, CPU, NET, "web-1", "web") == (True, pytest.approx(1.3))
+    assert judged(low, 30, 300, "web-9", "web") == (False, pytest.approx(1.3 / 1.4))
+    assert judged(high, 30, 300, "web-9", "web") == (True, pytest.approx(2.0))
+    assert [judged(move, 50, 500, "db-1", "db") for move in (low, high)] == [(False, 0.0)] * 2
 
 
 def test_an_instance_not_seen_in_training_falls_back_to_role_then_fleet():
@@ -206,14 +209,13 @@ def test_only_rows_that_are_nearly_unusual_or_exhausted_are_explained():
     # THEN the usual row has no reasons, and the others have
     assert (nearly.unusual, nearly.reasons[0].feature) == (False, "cpu")
     assert (usual.unusual, usual.exhausted, usual.reasons, usual.harmful) == (False, False, (), False)
-    assert (exhausted.unusual, exhausted.exhausted, exhausted.pages) == (False, True, True)
+    assert (exhausted.unusual, exhausted.exhausted, exhausted.opens) == (False, True, True)
     assert exhausted.reasons[0].feature == "cpu"
 
 
 @pytest.mark.parametrize(("cpu", "level"), [(0.0, "Idle"), (10.0, "Normal"), (60.0, "High Load")])
 def test_the_level_comes_from_absolute_values(cpu: float, level: str):
-    # GIVEN prototypes at log(1 + cpu) = 0, 3 and 4.4; log 1 = 0, log 11 = 2.4, log 61 = 4.1
-    # WHEN rows are scored, THEN the nearest one names the level
+    # GIVEN prototypes at log(1 + cpu) = 0, 3 and 4.4 WHEN rows are scored THEN the nearest one names the level
     assert score(tiny.model(), record([[cpu, NET]])).level == level
 
 

@@ -5,6 +5,7 @@ import pytest
 from riskwatch_ml.backtest import report
 from riskwatch_ml.backtest.inputs import BacktestError
 from riskwatch_ml.backtest.replay import backtest
+from riskwatch_ml.model.page_budget import PageBudget
 from riskwatch_ml.schema.inventory import Instance
 from riskwatch_ml.selection import guards
 
@@ -131,14 +132,15 @@ def test_the_report_tells_what_was_met(result, replay, tmp_path):
     text = path.read_text()
     assert "1 of 1 incidents met" in text
     assert "refreshed" in text
-    assert (tmp_path / "alerts.png").stat().st_size > 1000
+    assert (tmp_path / "pages.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"family": "kmeens"}, "use auto or one of"),
-        ({"budget": 0}, "budget 0"),
+        ({"budget": PageBudget(0)}, "0 pages for each instance and day are no budget"),
+        ({"budget": PageBudget(float("inf"))}, "inf pages"),
         ({"refit_hours": -1}, "refit-hours -1"),
         ({"refit_hours": 1e-7}, "refit-hours 1e-07 must be at least 0.017, a minute"),
         ({"refit_hours": float("nan")}, "refit-hours nan"),

@@ -105,7 +105,17 @@ def test_errors_name_key_value_and_fix(tmp_path, monkeypatch, extra, words):
 
 
 @pytest.mark.parametrize(
-    "field", ["period_s", "settle_s", "reread_hours", "history_days", "new_normal_hours", "budget", "pages_per_day", "rotations"]
+    "field",
+    [
+        "period_s",
+        "settle_s",
+        "reread_hours",
+        "history_days",
+        "new_normal_hours",
+        "budget",
+        "pages_per_day",
+        "rotations",
+    ],
 )
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
 def test_a_number_that_is_not_finite_is_refused(tmp_path, monkeypatch, field, value):

@@ -45,8 +45,9 @@ def check(found):
     """Assert what every run relies on: intervals made of the numbers lie in the calendar."""
     now = datetime(2026, 11, 22, tzinfo=UTC)
     assert 86_400 % found.period_s == 0
-    assert math.isfinite(found.budget)
-    assert found.budget > 0
+    for number in (found.budget, found.pages_per_day):
+        assert number is None or 0 < number < math.inf
+    assert found.rotations >= 1
     spans = timedelta(seconds=found.settle_s), timedelta(hours=found.reread_hours), timedelta(days=found.reread_days)
     assert all(now - span <= now for span in spans)
     assert now - timedelta(days=found.history_days) < now

@@ -94,6 +94,6 @@ def test_a_model_of_two_metrics_is_scored_alike_by_both():
         record = {"v": 1, "service": "b", "role": "default", "instance_id": "b", "ts": stamps, "rows": rows}
         got = scorer.score(model, parse(record, model.row_schema))
         assert got.score == pytest.approx(want["score"][place], abs=1e-9)
-        assert (got.unusual, got.pages, got.level) == tuple(want.loc[place, ["unusual", "pages", "level"]])
+        assert (got.unusual, got.opens, got.level) == tuple(want.loc[place, ["unusual", "opens", "level"]])
         assert [r.feature for r in got.reasons] == [r["feature"] for r in want["reasons"][place]]
     assert want["unusual"][75]

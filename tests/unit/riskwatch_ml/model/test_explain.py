@@ -33,26 +33,26 @@ def test_a_missing_value_can_be_a_reason():
     assert labelled["reasons"][1][0]["value"] is None
 
 
-def test_only_the_harmful_direction_pages():
+def test_only_the_harmful_direction_opens():
     # GIVEN a fall to 0, clearly unusual
     fall, want = rows([10.0, 0.0]), {"up": False, "down": True, "both": True}
-    for direction, pages in want.items():
+    for direction, opens in want.items():
         labelled = label_rows(document(direction), ARRAYS, fall)
         assert labelled["unusual"].tolist() == [False, True]
-        assert labelled["pages"].tolist() == [False, pages]
+        assert labelled["opens"].tolist() == [False, opens]
 
 
-def test_the_paging_threshold_counts_and_the_unusual_flag_does_not_move():
+def test_the_paging_threshold_moves_neither_the_unusual_flag_nor_what_opens():
     labelled = label_rows(document(threshold=9.0), ARRAYS, rows([10.0, 30.0]))
     assert labelled["unusual"].tolist() == [False, True]
-    assert labelled["pages"].tolist() == [False, False]
+    assert labelled["opens"].tolist() == [False, True]
 
 
-def test_exhaustion_pages_at_any_score_unless_it_is_expected_there():
+def test_exhaustion_opens_at_any_score_unless_it_is_expected_there():
     # The expected range ends at 13: a bound of 13.5 is news, a bound of 12 is part of every day.
     high = rows([10.0, 13.6])
-    assert label_rows(document(exhaustion=13.5, threshold=99.0), ARRAYS, high)["pages"].tolist() == [False, True]
-    assert not label_rows(document(exhaustion=12.0, threshold=99.0), ARRAYS, high)["pages"].any()
+    assert label_rows(document("down", exhaustion=13.5), ARRAYS, high)["opens"].tolist() == [False, True]
+    assert not label_rows(document("down", exhaustion=12.0), ARRAYS, high)["opens"].any()
 
 
 def test_strangers_use_the_fleets_baseline():

@@ -4,15 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from riskwatch_lambda.episode_rule import Rule
 from riskwatch_ml.features import rolling
 from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.table import as_table
 from riskwatch_ml.features.training_set import GAP_PERIODS, build_training_set
-from riskwatch_ml.model import fit
-from riskwatch_ml.model.boundaries import alert_rows, rows_to_close
-from riskwatch_ml.model.explain import paging_rows
 from riskwatch_ml.model.fit import Recipe, fit_model
 from riskwatch_ml.model.fleet_model import score_rows
+from riskwatch_ml.model.openings import follow, opening_rows
 from riskwatch_ml.schema.inventory import Instance
 from tests.support.fleets import CATALOGUE, rows
 
@@ -36,8 +35,8 @@ def paged(model, frame):
     table = as_table(frame, CATALOGUE.names, GAP_PERIODS * 300)
     baseline = row_baselines(model.baselines, table, INVENTORY)
     scores = score_rows(model, rolling.add_rolling_features(table, model.rolling_lengths), baseline)
-    pages = paging_rows(model, table, baseline, scores)
-    return float(alert_rows(pages, table.code, rows_to_close(model.rule)).mean())
+    followed = follow(opening_rows(model, table, baseline, scores), Rule.of(model.rule), {})
+    return float(followed.alert.mean())
 
 
 def slow(frame):
@@ -76,17 +75,17 @@ def test_an_instance_of_an_unknown_role_or_of_none_pages_for_exhaustion_only(mod
     assert 0 < paged(model, day) <= 2 / 288
 
 
-def test_the_rows_of_a_new_instance_count_for_the_budget_by_their_higher_threshold():
+def test_the_rows_of_a_new_instance_are_less_severe_by_the_factor_of_the_rule():
     # GIVEN a training set with twenty rows of a new instance, with a high latency, and a role of known ones
     few = slow(rows(WEB[3:], n=20, seed=5))
     training_set = build_training_set(pd.concat([rows(WEB[:3]), few]), CATALOGUE, INVENTORY, 300)
-    fitted = fit_model(training_set, CATALOGUE, Recipe("kmeans", budget=1.0))
+    fitted = fit_model(training_set, CATALOGUE, Recipe("kmeans"))
 
     # WHEN the calibration sees it
-    paging = fit._paging_rows(training_set, fitted.model, fitted.row_scores)
+    rows_seen = opening_rows(fitted.model, training_set.table, training_set.baseline, fitted.row_scores)
     new = training_set.table.code == training_set.table.instances.index("web-4")
 
-    # THEN its scores count over the factor, those of known instances as they are
+    # THEN its severities are scores over the factor, those of known instances the scores
     factor = fitted.document["rule"]["new_instance_factor"]
-    assert np.allclose(paging.score[new], fitted.row_scores.score[new] / factor, equal_nan=True)
-    assert np.array_equal(paging.score[~new], fitted.row_scores.score[~new], equal_nan=True)
+    assert np.allclose(rows_seen.severity[new], fitted.row_scores.score[new] / factor, equal_nan=True)
+    assert np.array_equal(rows_seen.severity[~new], fitted.row_scores.score[~new], equal_nan=True)

@@ -28,7 +28,7 @@ def test_training_and_the_deployed_zip_label_alike(candidate, replay, inventory)
     found = differences(zip_bytes, replay, inventory, sys.executable)
     # THEN every verdict is the same, reasons included, and all the cases were there
     assert found["differences"] == dict.fromkeys(found["differences"], 0)
-    assert set(found["differences"]) == {"level", "unusual", "pages", "context", "score", "reasons"}
+    assert set(found["differences"]) == {"level", "unusual", "opens", "context", "score", "reasons"}
     assert found["rows"] == len(replay) > 1400
     assert found["unseen"] > 700
     assert min(found["unusual"], found["without_context"]) > 10

@@ -95,5 +95,5 @@ def test_packs_of_a_kind_get_the_verdicts_of_training(artifact, kind):
     for want in table.itertuples():
         verdict = got[want.instance_id, int(want.timestamp.timestamp() * 1000)]
         assert verdict.score == pytest.approx(want.score, abs=1e-9, nan_ok=True)
-        assert (verdict.level, verdict.unusual, verdict.pages) == (want.level, want.unusual, want.pages)
+        assert (verdict.level, verdict.unusual, verdict.opens) == (want.level, want.unusual, want.opens)
     assert sum(verdict.unusual for verdict in got.values()) > 10

@@ -9,6 +9,7 @@ import pytest
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.model.explain import label_rows
 from riskwatch_ml.model.fit import Recipe
+from riskwatch_ml.model.page_budget import PageBudget
 from riskwatch_ml.selection.candidate import FAMILIES, TrainingError, _profile, fit_candidate
 from riskwatch_ml.selection.ranking import choose
 from tests.support.fleets import CATALOGUE, INVENTORY, rows
@@ -46,7 +47,7 @@ def test_training_keeps_to_the_budget_and_finds_injected_incidents(candidates):
     for candidate in candidates.values():
         assert candidate.figures["alerts_per_instance_day"] <= 1.0
         assert candidate.figures["injected_vus_pr"] > 0.4
-    quiet = train(rows(), budget=0.01)
+    quiet = train(rows(), budget=PageBudget(0.01))
     assert quiet.figures["alerts_per_instance_day"] <= candidates["kmeans"].figures["alerts_per_instance_day"]
     assert quiet.figures["paging_threshold"] >= candidates["kmeans"].figures["paging_threshold"]
 
@@ -169,4 +170,4 @@ def test_arguments_that_make_no_sense():
     with pytest.raises(TrainingError, match="use one of kmeans"):
         train(rows(n=30), "kmeens")
     with pytest.raises(TrainingError, match="budget 0"):
-        train(rows(n=30), budget=0)
+        train(rows(n=30), budget=PageBudget(0))

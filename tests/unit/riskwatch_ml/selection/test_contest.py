@@ -121,7 +121,7 @@ def test_who_is_too_far_behind_is_not_fitted(ratings, vetoed, champion, fitted, 
     monkeypatch.setattr(
         contests, "injected_vus_pr", lambda holdout, catalogue, inventory, recipe: ratings[recipe.family]
     )
-    monkeypatch.setattr(contests, "fit_model", lambda *args: SimpleNamespace(recipe=args[-1], alerts=1.0))
+    monkeypatch.setattr(contests, "fit_model", lambda *args: SimpleNamespace(recipe=args[-1], pages=1.0))
     bad = {family: {**GOOD, "fidelity": 0.5} for family in vetoed}
     monkeypatch.setattr(contests, "guard_figures", lambda fit, training_set, seed: bad.get(fit.recipe.family, GOOD))
     # WHEN

@@ -71,7 +71,7 @@ def test_a_challenger_that_learned_an_open_episode_asks_and_names_it(champion, f
 def test_rows_without_the_metric_that_opened_an_episode_close_it_under_no_model(champion, fleet):
     # GIVEN a challenger that finds an incident normal, and rows without the latency that opened it
     incident = _disturbed(fleet, 30)
-    challenger = replace(champion, rule={**champion.rule, "paging_threshold": 1e9})
+    challenger = _fitted(incident[incident["timestamp"] >= "2026-11-02"])
     opened = {"web-1": int(incident["timestamp"].max().timestamp() * 1000) - 30 * HOUR_MS}
     assert _compare(champion, challenger, incident, opened, ("latency_ms",)).closes == ("web-1",)
     gone = incident.assign(latency_ms=np.where(incident["instance_id"] == "web-1", np.nan, incident["latency_ms"]))

@@ -16,6 +16,7 @@ from riskwatch_ml.features.table import as_table
 from riskwatch_ml.model import explain
 from riskwatch_ml.model.fit import Recipe
 from riskwatch_ml.model.fleet_model import FleetModel, score_rows
+from riskwatch_ml.model.openings import opening_rows
 from riskwatch_ml.schema import catalogue
 from riskwatch_ml.schema.inventory import Instance
 from riskwatch_ml.selection import candidate
@@ -57,6 +58,9 @@ def test_packs_get_the_verdicts_of_training(monkeypatch, trained, pack_bytes):
     values = rows[features].to_numpy(copy=True)
     values[rng.random(values.shape) < 0.05] = np.nan
     values[rng.random(len(values)) < 0.1, 0] = 100.0
+    # Memory is exhausted in some rows, and nobody connects in others.
+    values[rng.random(len(values)) < 0.03, features.index("memory_utilization")] = 99.0
+    values[rng.random(len(values)) < 0.05, features.index("active_connections")] = 0.0
     lost = rng.random(len(values)) < 0.05
     values[lost, :6] = 1e16
     single = rng.random(values.shape) < 0.02
@@ -79,7 +83,7 @@ def test_packs_get_the_verdicts_of_training(monkeypatch, trained, pack_bytes):
     }
     possible = rows.assign(**rows[features].mask(single))[~lost].reset_index(drop=True)
     table = explain.label_rows(document, arrays, possible, INVENTORY)
-    opening = decisive(document, arrays, possible)
+    openers = opening(document, arrays, possible)
 
     # THEN every row has the same verdict, but those that their impossible values cost were refused
     assert len(got) == len(table) == (~lost).sum()
@@ -88,21 +92,27 @@ def test_packs_get_the_verdicts_of_training(monkeypatch, trained, pack_bytes):
     for want in table.itertuples():
         verdict = got[want.instance_id, int(want.timestamp.timestamp() * 1000)]
         assert verdict.score == pytest.approx(want.score, abs=1e-9, nan_ok=True)
-        assert (verdict.level, verdict.unusual, verdict.pages, verdict.context) == (
+        assert (verdict.level, verdict.unusual, verdict.opens, verdict.context) == (
             want.level,
             want.unusual,
-            want.pages,
+            want.opens,
             want.context,
         )
-        assert not verdict.pages or set(verdict.decisive) == opening[want.Index]
-    assert sum(verdict.pages and bool(verdict.missing) for verdict in got.values()) > 5
+        seen = openers.row(want.Index)
+        assert seen.severity == pytest.approx(verdict.severity, abs=1e-9, nan_ok=True)
+        assert (seen.opens, seen.exhausted and seen.opens) == (verdict.opens, verdict.exhausted)
+        assert (seen.signature, set(seen.metrics.decisive)) == (verdict.signature, set(verdict.decisive))
+        assert set(seen.metrics.missing) == set(verdict.missing)
+    assert sum(verdict.opens and bool(verdict.missing) for verdict in got.values()) > 5
+    # AND many metrics open, in both directions, and some are exhausted
+    signatures = {verdict.signature for verdict in got.values()}
+    assert {direction for _, direction in signatures} >= {"up", "down", "exhausted"}
 
 
-def decisive(document, arrays, rows):
-    """The metrics for which each row pages, in the order of the function: exhausted ones first."""
+def opening(document, arrays, rows):
+    """The rows as the paging rule sees them."""
     model = FleetModel.load(document, arrays)
     table = as_table(rows, model.features, model.max_gap_s)
     baseline = row_baselines(model.baselines, table, INVENTORY)
     row_scores = score_rows(model, rolling.add_rolling_features(table, model.rolling_lengths), baseline)
-    mask = explain.decisive_metrics(model, table, baseline, row_scores, np.arange(len(table)))
-    return [{model.features[column] for column in np.flatnonzero(row)} for row in mask]
+    return opening_rows(model, table, baseline, row_scores)
