@@ -6,9 +6,9 @@ The rows are those of the simulated fleet (with and without roles) and of every 
 ``bench.detection``). Each instance is new once: a model is fitted to the history of the others, and judges its later
 rows against the baseline of its role. In the line `known` the instance is part of the history. The columns are:
 
-- pages/day: episodes per instance and day, counted as the budget counts, of the later rows outside incidents
-- met: the share of the incidents in the later rows with a page
-- x4 met: the share of injected incidents (six hours with four times the latency) with a page; simulated fleet only
+- pages/day: pages per instance and day of the later rows outside incidents, of instances without a memory
+- met: the share of the incidents in the later rows with a row in an episode
+- x4 met: the same share of injected incidents (six hours with four times the latency); simulated fleet only
 - day 0: the pages per day if rows of the first day alone count
 """
 
@@ -22,16 +22,17 @@ import numpy as np
 import pandas as pd
 
 from bench.stability import KEY, Fleet, fit, fit_training_set, of_set, simulated
+from riskwatch_lambda.episode_rule import Rule
 from riskwatch_ml.core.threads import one_thread
 from riskwatch_ml.features import rolling
 from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.table import MetricTable, as_table
 from riskwatch_ml.features.training_set import GAP_PERIODS
-from riskwatch_ml.model.boundaries import alert_rows, count_episodes, rows_to_close
-from riskwatch_ml.model.explain import exhausted_rows, harmful_rows
-from riskwatch_ml.model.fleet_model import FleetModel, score_rows
+from riskwatch_ml.model.fleet_model import FleetModel, RowScores, score_rows
+from riskwatch_ml.model.openings import Followed, follow, opening_rows
 
 FACTORS = (1.0, 1.25, 1.4, 1.5, 1.6, 1.75, 2.0, 2.5, 3.0, 4.0)
+NEVER = 1e9  # only exhaustion pages
 INCIDENT_H = 6
 STARTS_H = (2, 10, 18)  # of the later rows: the injected incidents of an instance
 DAY_S = 86_400
@@ -40,18 +41,23 @@ LATENCY = "latency_ms"
 
 @dataclass(frozen=True)
 class Judged:
-    """Later rows of some instances: score over the paging threshold, and what else decides on a page; all (n,).
+    """Later rows of some instances, and the model that judges them.
 
-    ``incident`` has the number of the incident of each row, 0 outside. Scores of rows that do not harm are 0.
+    ``incident`` (n,) has the number of the incident of each row, 0 outside.
     """
 
-    name: np.ndarray
-    ms: np.ndarray
-    ratio: np.ndarray
-    exhausted: np.ndarray
+    model: FleetModel
+    table: MetricTable
+    baseline: np.ndarray
+    scores: RowScores
     incident: np.ndarray
-    close_rows: int
     period_s: int
+
+    def follow(self, factor: float, wanted: np.ndarray | None = None) -> Followed:
+        """Apply the paging rule to the rows of a mask (n,), with a factor on the threshold of new instances."""
+        model = replace(self.model, rule={**self.model.rule, "new_instance_factor": factor})
+        rows = opening_rows(model, self.table, self.baseline, self.scores)
+        return follow(rows, Rule.of(self.model.rule), {}, wanted)
 
 
 def main() -> None:
@@ -95,7 +101,7 @@ def table(fleet: Fleet, family: str) -> pd.DataFrame:
         others = past[~past["instance_id"].isin(fold)]
         parts.append(judged(fleet, fit(fleet, fit_training_set(fleet, others), family, 0).model, fold))
     lines = {"known": figures(known, 1.0)}
-    for factor in (*FACTORS, np.inf):
+    for factor in (*FACTORS, NEVER):
         each = [figures(part, factor) for part in parts]
         weights = [len(fold) for fold in folds(fleet, names)]
         lines[f"new, {factor:g}"] = {key: mean([one[key] for one in each], weights) for key in each[0]}
@@ -148,41 +154,30 @@ def _judge(fleet: Fleet, model: FleetModel, rows: pd.DataFrame, incident: np.nda
     later: MetricTable = as_table(rows, fleet.catalogue.names, GAP_PERIODS * fleet.period_s)
     baseline = row_baselines(model.baselines, later, fleet.inventory)
     scores = score_rows(model, rolling.add_rolling_features(later, model.rolling_lengths), baseline)
-    beyond = scores.score >= 1.0
-    harmful = harmful_rows(model, later, baseline, scores, beyond) & beyond
-    return Judged(
-        name=later.code,
-        ms=later.ms,
-        ratio=np.where(harmful, scores.score / model.rule["paging_threshold"], 0.0),
-        exhausted=exhausted_rows(model, later, baseline),
-        incident=incident,
-        close_rows=rows_to_close(model.rule),
-        period_s=fleet.period_s,
-    )
+    return Judged(model, later, baseline, scores, incident, fleet.period_s)
 
 
 def figures(results: list[Judged], factor: float) -> dict[str, float]:
     """Return the figures of one fold at a factor on the paging threshold."""
     plain, *injected = results
-    pages = (plain.ratio >= factor) | plain.exhausted
     quiet = plain.incident == 0
-    first_day = quiet & (plain.ms < plain.ms.min() + DAY_S * 1000)
+    first_day = quiet & (plain.table.ms < plain.table.ms.min() + DAY_S * 1000)
     return {
-        "pages/day": _pages_a_day(plain, pages, quiet),
-        "day 0": _pages_a_day(plain, pages, first_day),
-        "met": _met(plain, pages),
-        "x4 met": float(np.mean([_met(one, (one.ratio >= factor) | one.exhausted) for one in injected] or [np.nan])),
+        "pages/day": _pages_a_day(plain, factor, quiet),
+        "day 0": _pages_a_day(plain, factor, first_day),
+        "met": _met(plain, factor),
+        "x4 met": float(np.mean([_met(one, factor) for one in injected] or [np.nan])),
     }
 
 
-def _pages_a_day(rows: Judged, pages: np.ndarray, counted: np.ndarray) -> float:
-    alert = alert_rows(pages & counted, rows.name, rows.close_rows)
-    return count_episodes(alert, rows.name, rows.ms) / (counted.sum() * rows.period_s / DAY_S)
+def _pages_a_day(rows: Judged, factor: float, counted: np.ndarray) -> float:
+    return len(rows.follow(factor, counted).opened) / (float(counted.sum()) * rows.period_s / DAY_S)
 
 
-def _met(rows: Judged, pages: np.ndarray) -> float:
+def _met(rows: Judged, factor: float) -> float:
     numbers = np.unique(rows.incident[rows.incident > 0])
-    return float(np.isin(numbers, rows.incident[pages]).mean()) if len(numbers) else float("nan")
+    alert = rows.follow(factor).alert
+    return float(np.isin(numbers, rows.incident[alert]).mean()) if len(numbers) else float("nan")
 
 
 if __name__ == "__main__":

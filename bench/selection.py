@@ -126,7 +126,7 @@ class Prepared:
         measured = score_rows(fitted.model, self.wide, row_baselines(fitted.model.baselines, self.table, {}))
         figures = {
             **guard_figures(fitted, self.training_set, recipe.seed),
-            "alerts_per_instance_day": fitted.alerts,
+            "alerts_per_instance_day": fitted.pages,
             "injected_vus_pr": injected_vus_pr(self.holdout, self.catalogue, {}, recipe),
         }
         return {

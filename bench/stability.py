@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from riskwatch_lambda.episode_rule import Rule
 from riskwatch_local.demo import simulator
 from riskwatch_ml.core.threads import one_thread
 from riskwatch_ml.families import FAMILIES
@@ -34,10 +35,9 @@ from riskwatch_ml.features import rolling
 from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.table import as_table
 from riskwatch_ml.features.training_set import GAP_PERIODS, KEY, TrainingSet, build_training_set
-from riskwatch_ml.model.boundaries import alert_rows, rows_to_close
-from riskwatch_ml.model.explain import paging_rows
 from riskwatch_ml.model.fit import Recipe, fit_model
 from riskwatch_ml.model.fleet_model import level_labels, score_rows
+from riskwatch_ml.model.openings import follow, opening_rows
 from riskwatch_ml.schema import catalogue as catalogues
 from riskwatch_ml.schema.catalogue import Catalogue
 from riskwatch_ml.schema.metric import Metric
@@ -210,10 +210,9 @@ def labels(fleet: Fleet, table: MetricTable, wide: MetricTable, fitted: Fitted) 
     model = fitted.model
     baseline = row_baselines(model.baselines, table, fleet.inventory)
     measured = score_rows(model, wide, baseline)
-    pages = paging_rows(model, table, baseline, measured)
+    followed = follow(opening_rows(model, table, baseline, measured), Rule.of(model.rule), {})
     level = np.array(model.level_names, object)[level_labels(model, table, baseline)]
-    alert = alert_rows(pages, table.code, rows_to_close(model.rule))
-    return Labels(level, measured.score, alert[~fleet.history])
+    return Labels(level, measured.score, followed.alert[~fleet.history])
 
 
 def kept(one: Labels, other: Labels) -> float:

@@ -9,14 +9,21 @@ import json
 import stat
 from datetime import timedelta
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from riskwatch_lambda.episode_rule import Rule, replay
+from riskwatch_lambda.episode_rule import Rule
+from riskwatch_lambda.paging_rule import InstanceState, read_trained
 from riskwatch_local.demo.run import DAGS
 from riskwatch_ml.artifact import archive
 from riskwatch_ml.core import clock
+from riskwatch_ml.features import rolling
+from riskwatch_ml.features.spaces import row_baselines
+from riskwatch_ml.features.table import as_table
 from riskwatch_ml.model.explain import label_rows
+from riskwatch_ml.model.fleet_model import FleetModel, score_rows
+from riskwatch_ml.model.openings import follow, opening_rows
 from riskwatch_ml.selection import contest_log
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(540)]
@@ -90,16 +97,32 @@ def test_served_labels_are_those_of_the_training_path(loop, labelled):
     assert (both["unusual_served"] == both["unusual_trained"]).all()
     assert (both["score_served"] - both["score_trained"]).abs().max() < 1e-6
 
-    # AND alert, and with it the risk, is what the episode rule makes of training's verdicts
-    rule = Rule.of(document["rule"])
-    for _, part in both.sort_values("timestamp").groupby("instance_id"):
-        stamps = [int(moment.timestamp() * 1000) for moment in part["timestamp"]]
-        verdicts = zip(stamps, part["pages"], part["score_trained"], strict=True)
-        expected = replay(verdicts, rule).alerts
-        assert part["alert"].tolist() == list(expected)
+    # AND alert, and with it the risk, is what the paging rule makes of training's verdicts
+    alerts = _alerts(FleetModel.load(document, arrays), document, rows, demo.source.inventory, served)
+    assert len(alerts) == len(served)
+    assert {(row.instance_id, row.timestamp) for row in served.itertuples() if row.alert} == {
+        key for key, alert in alerts.items() if alert
+    }
     critical = both["risk"] == "Critical"
     assert (critical == both["alert"]).all()
     assert (both.loc[~critical, "risk"] == both.loc[~critical, "level_served"]).all()
+
+
+def _alerts(model, document, rows, inventory, served):
+    """Apply the paging rule to the served rows, with the memory that the model gives; alerts by instance and time."""
+    table = as_table(rows, model.features, model.max_gap_s)
+    baseline = row_baselines(model.baselines, table, inventory)
+    row_scores = score_rows(model, rolling.add_rolling_features(table, model.rolling_lengths), baseline)
+    times = pd.to_datetime(table.ms, unit="ms", utc=True)
+    keys = [(table.instances[code], moment) for code, moment in zip(table.code, times, strict=True)]
+    wanted_keys = set(zip(served["instance_id"], served["timestamp"], strict=True))
+    wanted = np.array([key in wanted_keys for key in keys])
+    states = {
+        code: InstanceState(openings=read_trained(document.get("openings", {}).get(name, ())))
+        for code, name in enumerate(table.instances)
+    }
+    followed = follow(opening_rows(model, table, baseline, row_scores), Rule.of(model.rule), states, wanted)
+    return {keys[row]: bool(followed.alert[row]) for row in np.flatnonzero(wanted)}
 
 
 def test_an_alert_that_reached_the_queue_names_the_instance_of_an_incident(loop):

@@ -12,15 +12,12 @@ from riskwatch_lambda.episode_rule import (
     NO_EPISODE,
     BaselineKind,
     EpisodeState,
-    Replay,
-    ReplayedEpisode,
     Rule,
     RuleError,
     advance,
     close_expired,
     in_cooldown,
     is_expired,
-    replay,
 )
 
 RULE = Rule(close_rows=2)
@@ -28,9 +25,17 @@ DOCUMENT = {"m": 1, "n": 1, "close_rows": 2, "paging_threshold": 1.5, "cooldown_
 
 
 def run(pages: str, rule: Rule = RULE) -> tuple[str, list[tuple[int, int | None]]]:
-    """Replay a row a letter, P paging and . quiet, at 1, 2, 3, ...; alerts come back as A."""
-    result = replay([(ts, letter == "P", 1.0) for ts, letter in enumerate(pages, 1)], rule)
-    return "".join("A" if alert else "." for alert in result.alerts), [span[:2] for span in result.episodes]
+    """Apply a row a letter, P paging and . quiet, at 1, 2, 3, ...; give alerts as A, and begin and end of episodes."""
+    state, alerts, spans = NO_EPISODE, "", []
+    for ts, letter in enumerate(pages, 1):
+        step = advance(state, ts, letter == "P", 1.0, rule)
+        state = step.state
+        alerts += "A" if step.alert else "."
+        if step.opened:
+            spans.append((ts, None))
+        if step.closed:
+            spans[-1] = (spans[-1][0], state.closed_ms)
+    return alerts, spans
 
 
 @pytest.mark.parametrize(
@@ -107,8 +112,11 @@ def test_the_peak_is_the_highest_score_and_survives_rows_without_one():
     # GIVEN an episode opened by exhaustion, on a row without a score
     rows = [(1, True, math.nan), (2, True, 3.0), (3, True, math.nan), (4, True, 2.0)]
 
-    # WHEN it is replayed, THEN the peak is that of the rows with a score
-    assert replay(rows, RULE) == Replay([True] * 4, [ReplayedEpisode(1, None, 3.0)])
+    # WHEN the rule follows them, THEN the peak is that of the rows with a score
+    state = NO_EPISODE
+    for ts, pages, score in rows:
+        state = advance(state, ts, pages, score, RULE).state
+    assert (state.is_open, state.since_ms, state.peak) == (True, 1, 3.0)
 
 
 def test_cooldown_counts_from_the_opening_of_the_last_told_episode():
