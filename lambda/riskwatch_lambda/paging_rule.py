@@ -11,6 +11,7 @@ measured on labelled incidents; `python -m bench.detection` prints their effect.
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from riskwatch_lambda.clock import DAY_MS, HOUR_MS
@@ -116,7 +117,8 @@ class Row(NamedTuple):
 class InstanceStep(NamedTuple):
     """Effect of a row: the new state, whether the row lies in an episode, and what happened.
 
-    ``held`` is the outcome of an opening that this row begins and that does not page.
+    ``held`` is the outcome of an opening that this row begins, or that would page with it for the first time, and that
+    does not page.
     """
 
     state: InstanceState
@@ -170,13 +172,13 @@ def _newest_ms(state: InstanceState) -> int:
 def _opening(state: InstanceState, opened: EpisodeState, row: Row, rule: Rule) -> InstanceStep:
     """Decide on the row that begins an opening."""
     familiar = None if row.exhausted else find_familiar(state.openings, row.signature, row.severity, row.ts_ms)
-    why = _held_because(state.openings, row, row.ts_ms, familiar, rule)
-    severity = round(row.severity, DECIMALS)
-    passed = severity if why in ("", BELOW) and not row.exhausted else 0.0
-    opening = Opening(row.signature, row.ts_ms, None, severity, passed, why or PAGED)
-    openings = (*state.openings, opening)[-REMEMBERED:]
-    if why:
-        return InstanceStep(state._replace(held=Held(opened, familiar), openings=openings), False, held=why)
+    reason = _reason(state.openings, row, row.ts_ms, familiar)
+    outcome = _outcome(row, reason, rule)
+    severity = _remembered(row)
+    passed = 0.0 if reason or row.exhausted else severity
+    openings = (*state.openings, Opening(row.signature, row.ts_ms, None, severity, passed, outcome))[-REMEMBERED:]
+    if outcome != PAGED:
+        return InstanceStep(state._replace(held=Held(opened, familiar), openings=openings), False, held=outcome)
     return InstanceStep(InstanceState(opened, None, openings), True, opened=True)
 
 
@@ -187,24 +189,34 @@ def _while_held(state: InstanceState, held: Held, row: Row, rule: Rule) -> Insta
         return InstanceStep(state, False)
     if step.closed:
         return InstanceStep(state._replace(held=None, openings=_ended(state.openings, row.ts_ms)), False)
-    since_ms = held.state.since_ms or 0
-    why = _held_because(state.openings[:-1], row, since_ms, held.familiar, rule) if row.opens else BELOW
-    openings = _with_row(state.openings, row, passes=row.opens and why in ("", BELOW))
-    if why:
-        return InstanceStep(state._replace(held=held._replace(state=step.state), openings=openings), False)
-    peak = row.score if row.score > 0 else 0.0
-    episode = EpisodeState(True, row.ts_ms, row.ts_ms, None, 0, peak, (), row.metrics.decisive)
-    openings = (*openings[:-1], openings[-1]._replace(outcome=PAGED))
-    return InstanceStep(InstanceState(episode, None, openings), True, opened=True)
+    held = held._replace(state=step.state)
+    if not row.opens:
+        return InstanceStep(state._replace(held=held), False)
+    reason = _reason(state.openings[:-1], row, held.state.since_ms or 0, held.familiar)
+    outcome = _outcome(row, reason, rule)
+    openings = _with_row(state.openings, row, passes=not reason)
+    if outcome == PAGED:
+        peak = row.score if row.score > 0 else 0.0
+        episode = EpisodeState(True, row.ts_ms, row.ts_ms, None, 0, peak, (), row.metrics.decisive)
+        openings = (*openings[:-1], openings[-1]._replace(outcome=PAGED))
+        return InstanceStep(InstanceState(episode, None, openings), True, opened=True)
+    # An opening that was below the threshold at first is held from the row on that would have paged.
+    is_first = openings[-1].outcome == BELOW != outcome
+    if is_first:
+        openings = (*openings[:-1], openings[-1]._replace(outcome=outcome))
+    return InstanceStep(state._replace(held=held, openings=openings), False, held=outcome if is_first else "")
 
 
-def _held_because(openings: tuple[Opening, ...], row: Row, since_ms: int, familiar: Familiar | None, rule: Rule) -> str:
-    """Return the reason for which a row of an opening does not page, empty if it pages."""
+def _reason(openings: tuple[Opening, ...], row: Row, since_ms: int, familiar: Familiar | None) -> str:
+    """Return the reason for which a row of an opening must not page, whatever the threshold; empty without one."""
     if familiar is not None and not row.exhausted and not _exceeds(familiar, row, since_ms):
         return FAMILIAR
-    if is_cooling(openings, row.signature, row.severity, since_ms):
-        return COOLING
-    return "" if _reaches(row, rule) else BELOW
+    return COOLING if is_cooling(openings, row.signature, _remembered(row), since_ms) else ""
+
+
+def _outcome(row: Row, reason: str, rule: Rule) -> str:
+    """Return what becomes of an opening at a row: only one that reaches the threshold is held for a reason."""
+    return (reason or PAGED) if _reaches(row, rule) else BELOW
 
 
 def _reaches(row: Row, rule: Rule) -> bool:
@@ -291,12 +303,17 @@ def _with_row(openings: tuple[Opening, ...], row: Row, *, passes: bool) -> tuple
     last = openings[-1] if openings else None
     if last is None or last.end_ms is not None or not row.opens:
         return openings
-    severity = round(row.severity, DECIMALS)
+    severity = _remembered(row)
     if severity > last.peak:
         last = last._replace(peak=severity, signature=row.signature)
     if passes and not row.exhausted and severity > last.passed:
         last = last._replace(passed=severity)
     return (*openings[:-1], last)
+
+
+def _remembered(row: Row) -> float:
+    """Return the severity of a row as it is remembered; 0 for an exhausted row with too few rows before it."""
+    return 0.0 if isnan(row.severity) else round(row.severity, DECIMALS)
 
 
 def _ended(openings: tuple[Opening, ...], end_ms: int) -> tuple[Opening, ...]:

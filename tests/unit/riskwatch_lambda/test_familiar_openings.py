@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from riskwatch_lambda.clock import DAY_MS, HOUR_MS
-from riskwatch_lambda.episode_rule import EpisodeState
+from riskwatch_lambda.episode_rule import EpisodeState, Rule
 from riskwatch_lambda.paging_rule import (
     BELOW,
     COOLING,
@@ -203,4 +203,17 @@ def test_a_familiar_opening_pages_when_it_lasts_longer_than_those_alike():
 def test_a_long_familiar_opening_below_the_threshold_does_not_page():
     # GIVEN a threshold of 2, WHEN a familiar opening lasts for a day, THEN it is held
     rows = [opens(TEN + at * HOUR_MS) for at in range(24)]
-    assert follow(USUAL, *rows, rule=HIGH)[1] == [FAMILIAR] + [""] * 23
+    assert follow(USUAL, *rows, rule=HIGH)[1] == [BELOW] + [""] * 23
+
+
+def test_an_opening_below_the_threshold_is_held_from_the_row_on_that_would_have_paged():
+    # GIVEN a threshold of 1.12, and an instance whose openings at this hour are usual
+    rule = Rule(paging_threshold=1.12)
+
+    # WHEN an opening begins below the threshold and reaches it
+    state, happened = follow(USUAL, opens(), opens(TEN + 1, 1.13), opens(TEN + 2, 1.14), rule=rule)
+
+    # THEN it is told as held once, with the reason
+    assert happened == [BELOW, FAMILIAR, ""]
+    assert state.openings[-1].outcome == FAMILIAR
+    assert state.openings[-1].passed == 0.0

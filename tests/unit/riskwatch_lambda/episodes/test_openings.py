@@ -56,6 +56,7 @@ _HELD = st.builds(
         EpisodeState,
         *(st.just(True), _MS, _MS, st.none(), st.integers(0, 5), st.just(0.0), st.just(())),
         st.lists(st.text(max_size=8), max_size=3).map(tuple),
+        st.just(0),
     ),
     st.none() | st.builds(Familiar, _REAL, _MS, st.integers(0, 7), st.booleans()),
 )
@@ -162,10 +163,14 @@ def test_a_damaged_list_item_is_reported(damage):
     assert len(damaged) == 1
 
 
+# Everything unusual reaches the paging threshold.
+LOW = {**tiny.DOCUMENT["rule"], "paging_threshold": 1.0}
+
+
 def familiar_world() -> World:
     """Give a world in which web-1 has openings of cpu at eleven on the last two days, with a score of 2."""
     known = [["cpu", "up", (ELEVEN - days * DAY_MS) // 1000, 20, 1.1] for days in (2, 1)]
-    return World(tiny.model(baselines=INSTANCES, openings={"web-1": known}))
+    return World(tiny.model(baselines=INSTANCES, openings={"web-1": known}, rule=LOW))
 
 
 # A score of 1.1.
@@ -191,7 +196,7 @@ def test_a_familiar_opening_is_listed_when_it_begins_and_when_it_ends():
     # THEN it is listed, without an end, and neither paged nor an episode
     (held,) = held_of(world)
     assert held == HeldOpening(
-        "web-1", "shop", "", Opening(UP, ELEVEN, None, pytest.approx(1.1), 0.0, FAMILIAR), 1.5, 2, is_by_hour=True
+        "web-1", "shop", "", Opening(UP, ELEVEN, None, pytest.approx(1.1), 0.0, FAMILIAR), 1.0, 2, is_by_hour=True
     )
     assert (notified_lines(world), world.dynamodb.listed()) == ([], [])
 
@@ -212,7 +217,7 @@ def test_a_familiar_opening_that_pages_is_listed_as_paged_and_is_an_episode():
     assert (held.opening.outcome, held.opening.since_ms) == (PAGED, ELEVEN)
     (listed,) = world.dynamodb.listed()
     assert (listed["since_ms"], listed["opened_ms"]) == (ELEVEN + PERIOD_MS, ELEVEN)
-    assert listed["paging_threshold"] == 1.5
+    assert listed["paging_threshold"] == 1.0
     assert notified_lines(world) == [["web-1@2026-11-22T11:05:00.000Z"]]
 
 
@@ -244,7 +249,7 @@ def test_the_memory_of_the_training_rows_is_kept_from_the_first_opening_on():
 def test_the_list_of_a_day_is_sorted_by_time_and_leaves_damaged_items_out():
     # GIVEN held openings of two instances, and a damaged item among them
     known = [["cpu", "up", (ELEVEN - days * DAY_MS) // 1000, 20, 1.1] for days in (2, 1)]
-    world = World(tiny.model(baselines=INSTANCES, openings=dict.fromkeys(("web-1", "web-2"), known)))
+    world = World(tiny.model(baselines=INSTANCES, openings=dict.fromkeys(("web-1", "web-2"), known), rule=LOW))
     world.send(usual(1), usual(0, "web-2"))
     world.dynamodb.items["held#2026-11-22", "x"] = {"pk": {"S": "held#2026-11-22"}, "sk": {"S": "x"}}
 
