@@ -5,7 +5,7 @@ in the cool-down of its signature, or below the paging threshold. A held opening
 lasts longer than expected. Pure functions of plain values: the inference function, backtests and the calibration of
 the paging threshold apply the same rule.
 
-Severities are scores over the factor that the baseline of the instance has on the paging threshold. The constants were
+Strengths are scores over the factor that the baseline of the instance has on the paging threshold. The constants were
 measured on labelled incidents; `python -m bench.detection` prints their effect.
 """
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 REMEMBERED = 32  # openings of an instance
-DECIMALS = 6  # of remembered severities: a state that was stored and read decides as one that was not
-# A row is as severe as an opening if its severity is at most this factor above the peak of the opening.
+DECIMALS = 6  # of remembered strengths: a state that was stored and read decides as one that was not
+# A row is as severe as an opening if its strength is at most this factor above the peak of the opening.
 AS_SEVERE = 1.25
-FAMILIAR_BELOW = 1.15  # severity from which nothing is familiar
+FAMILIAR_BELOW = 1.15  # strength from which nothing is familiar
 # Familiar by hour: enough days of the last week have an opening at about this time of day.
 HOUR_DAYS, HOUR_SPAN_DAYS, HOUR_REACH_MS = 2, 7, 2 * HOUR_MS
 # Familiar at any hour: enough of the last days have an opening, in enough parts of the UTC day.
@@ -59,8 +59,8 @@ NO_SIGNATURE = Signature("", "")
 class Opening(NamedTuple):
     """An opening that an instance remembers; times in epoch milliseconds.
 
-    ``end_ms`` is None while it goes on. ``signature`` is that of the row with the ``peak``, the highest severity.
-    ``passed`` is the highest severity since a row was neither familiar nor in cool-down, without exhausted rows; 0
+    ``end_ms`` is None while it goes on. ``signature`` is that of the row with the ``peak``, the highest strength.
+    ``passed`` is the highest strength since a row was neither familiar nor in cool-down, without exhausted rows; 0
     without such a row. An opening pages if it reaches the paging threshold.
     """
 
@@ -107,7 +107,7 @@ class Row(NamedTuple):
 
     ts_ms: int
     score: float
-    severity: float
+    strength: float
     opens: bool
     exhausted: bool = False
     signature: Signature = NO_SIGNATURE
@@ -171,12 +171,12 @@ def _newest_ms(state: InstanceState) -> int:
 
 def _opening(state: InstanceState, opened: EpisodeState, row: Row, rule: Rule) -> InstanceStep:
     """Decide on the row that begins an opening."""
-    familiar = None if row.exhausted else find_familiar(state.openings, row.signature, row.severity, row.ts_ms)
+    familiar = None if row.exhausted else find_familiar(state.openings, row.signature, row.strength, row.ts_ms)
     reason = _reason(state.openings, row, row.ts_ms, familiar)
     outcome = _outcome(row, reason, rule)
-    severity = _remembered(row)
-    passed = 0.0 if reason or row.exhausted else severity
-    openings = (*state.openings, Opening(row.signature, row.ts_ms, None, severity, passed, outcome))[-REMEMBERED:]
+    strength = _remembered(row)
+    passed = 0.0 if reason or row.exhausted else strength
+    openings = (*state.openings, Opening(row.signature, row.ts_ms, None, strength, passed, outcome))[-REMEMBERED:]
     if outcome != PAGED:
         return InstanceStep(state._replace(held=Held(opened, familiar), openings=openings), False, held=outcome)
     return InstanceStep(InstanceState(opened, None, openings), True, opened=True)
@@ -221,17 +221,17 @@ def _outcome(row: Row, reason: str, rule: Rule) -> str:
 
 def _reaches(row: Row, rule: Rule) -> bool:
     """Return whether a row that opens reaches the paging threshold."""
-    return row.opens and (row.exhausted or row.severity >= rule.paging_threshold)
+    return row.opens and (row.exhausted or row.strength >= rule.paging_threshold)
 
 
 def _exceeds(familiar: Familiar, row: Row, since_ms: int) -> bool:
     """Return whether a familiar opening has become more severe, or lasts longer, than those alike."""
     is_longer = row.ts_ms - since_ms > LONGER * familiar.longest_ms + RESERVE_MS
-    return is_longer or row.severity >= max(FAMILIAR_BELOW, AS_SEVERE * familiar.peak)
+    return is_longer or row.strength >= max(FAMILIAR_BELOW, AS_SEVERE * familiar.peak)
 
 
 def find_familiar(
-    openings: tuple[Opening, ...], signature: Signature, severity: float, since_ms: int
+    openings: tuple[Opening, ...], signature: Signature, strength: float, since_ms: int
 ) -> Familiar | None:
     """Return what makes an opening familiar, None if it is not.
 
@@ -239,7 +239,7 @@ def find_familiar(
     severe. The opening is familiar if two days of the last seven have one that is alike within two hours of this time
     of day, or if two of the last three days have one, in three parts of the day. A day is counted back from now.
     """
-    if severity >= FAMILIAR_BELOW:
+    if strength >= FAMILIAR_BELOW:
         return None
     by_hour: dict[int, float] = {}
     at_any: dict[int, float] = {}
@@ -247,7 +247,7 @@ def find_familiar(
     longest_ms = 0
     for opening in openings:
         age = since_ms - opening.since_ms
-        if age <= 0 or not _is_alike(opening, signature, severity):
+        if age <= 0 or not _is_alike(opening, signature, strength):
             continue
         day = (age + DAY_MS // 2) // DAY_MS
         is_near = 1 <= day <= HOUR_SPAN_DAYS and _clock_distance(age) <= HOUR_REACH_MS
@@ -266,7 +266,7 @@ def find_familiar(
     return None
 
 
-def is_cooling(openings: tuple[Opening, ...], signature: Signature, severity: float, since_ms: int) -> bool:
+def is_cooling(openings: tuple[Opening, ...], signature: Signature, strength: float, since_ms: int) -> bool:
     """Return whether an opening, since ``since_ms`` (epoch ms), is in the cool-down of its signature.
 
     It is if an opening with the same signature that was as severe ended less than six hours before, paged or not.
@@ -275,7 +275,7 @@ def is_cooling(openings: tuple[Opening, ...], signature: Signature, severity: fl
         opening.outcome != TRAINED
         and opening.since_ms < since_ms
         and since_ms - (opening.end_ms or opening.since_ms) <= COOLDOWN_MS
-        and _is_alike(opening, signature, severity)
+        and _is_alike(opening, signature, strength)
         for opening in openings
     )
 
@@ -288,8 +288,8 @@ def read_trained(documents: Iterable[Sequence[Any]]) -> tuple[Opening, ...]:
     )
 
 
-def _is_alike(opening: Opening, signature: Signature, severity: float) -> bool:
-    return opening.signature == signature and opening.peak * AS_SEVERE >= severity
+def _is_alike(opening: Opening, signature: Signature, strength: float) -> bool:
+    return opening.signature == signature and opening.peak * AS_SEVERE >= strength
 
 
 def _clock_distance(age_ms: int) -> int:
@@ -303,17 +303,17 @@ def _with_row(openings: tuple[Opening, ...], row: Row, *, passes: bool) -> tuple
     last = openings[-1] if openings else None
     if last is None or last.end_ms is not None or not row.opens:
         return openings
-    severity = _remembered(row)
-    if severity > last.peak:
-        last = last._replace(peak=severity, signature=row.signature)
-    if passes and not row.exhausted and severity > last.passed:
-        last = last._replace(passed=severity)
+    strength = _remembered(row)
+    if strength > last.peak:
+        last = last._replace(peak=strength, signature=row.signature)
+    if passes and not row.exhausted and strength > last.passed:
+        last = last._replace(passed=strength)
     return (*openings[:-1], last)
 
 
 def _remembered(row: Row) -> float:
-    """Return the severity of a row as it is remembered; 0 for an exhausted row with too few rows before it."""
-    return 0.0 if isnan(row.severity) else round(row.severity, DECIMALS)
+    """Return the strength of a row as it is remembered; 0 for an exhausted row with too few rows before it."""
+    return 0.0 if isnan(row.strength) else round(row.strength, DECIMALS)
 
 
 def _ended(openings: tuple[Opening, ...], end_ms: int) -> tuple[Opening, ...]:

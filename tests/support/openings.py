@@ -18,14 +18,14 @@ RULE = Rule()
 HIGH = Rule(paging_threshold=2.0)
 
 
-def opens(ms: int = TEN, severity: float = 1.1, signature: Signature = UP, **more: Any) -> Row:
+def opens(ms: int = TEN, strength: float = 1.1, signature: Signature = UP, **more: Any) -> Row:
     """Give a row that opens."""
-    return Row(ms, severity, severity, True, signature=signature, **more)
+    return Row(ms, strength, strength, True, signature=signature, **more)
 
 
-def exhausts(ms: int = TEN, severity: float = 0.2) -> Row:
+def exhausts(ms: int = TEN, strength: float = 0.2) -> Row:
     """Give a row that exhausts a metric."""
-    return Row(ms, severity, severity, True, True, FULL)
+    return Row(ms, strength, strength, True, True, FULL)
 
 
 def quiet(ms: int, **more: Any) -> Row:

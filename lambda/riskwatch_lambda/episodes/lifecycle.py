@@ -154,7 +154,7 @@ def _instance_state(episode: Episode | None, record: Record, model_context: Mode
 def _row(record: Record, verdict: Verdict) -> Row:
     metrics = Metrics(verdict.missing, verdict.decisive)
     return Row(
-        *(record.ts[-1], verdict.score, verdict.severity, verdict.opens, verdict.exhausted, verdict.signature, metrics)
+        *(record.ts[-1], verdict.score, verdict.strength, verdict.opens, verdict.exhausted, verdict.signature, metrics)
     )
 
 

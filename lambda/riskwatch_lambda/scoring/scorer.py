@@ -59,7 +59,7 @@ class Verdict(NamedTuple):
 
     ``score`` is NaN, and the row not unusual, if too few rows precede it for all members. ``context``: every member had
     its window. Rows that are unusual, nearly unusual or exhausted have ``reasons`` and ``harmful``. ``opens``: the row
-    opens an episode if the paging rule lets it. ``severity`` is the score over the factor that the baseline of the
+    opens an episode if the paging rule lets it. ``strength`` is the score over the factor that the baseline of the
     instance has on the paging threshold.
     ``missing`` are the metrics without a value in the row. ``decisive`` are the metrics for which the row opens: those
     that are exhausted, and in an unusual row the first reasons up to the larger part of the distance. ``signature`` is
@@ -74,7 +74,7 @@ class Verdict(NamedTuple):
     harmful: bool
     exhausted: bool
     opens: bool
-    severity: float = 0.0
+    strength: float = 0.0
     missing: tuple[str, ...] = ()
     decisive: tuple[str, ...] = ()
     signature: Signature = NO_SIGNATURE
@@ -153,15 +153,15 @@ def _verdict(
         contributions = _contributions(near, history, baseline, len(row))
         reasons = _reasons(model, row, history[-1], profile, contributions) if near else ()
         harmful = _is_harmful(model.harmful_direction, reasons)
-    severity = value / model.rule.factor(kind)
-    opens = bool(exhausted) or (harmful and severity >= UNUSUAL)
+    strength = value / model.rule.factor(kind)
+    opens = bool(exhausted) or (harmful and strength >= UNUSUAL)
     decisive = (*exhausted, *(_main(reasons) if value >= UNUSUAL else ())) if opens else ()
     signature = _signature(exhausted, reasons) if opens else NO_SIGNATURE
     missing = tuple([name for name, number in zip(features, row, strict=True) if number is None]) if None in row else ()
     level = _level(model.level, row, profile)
     return Verdict(
         *(value, value >= UNUSUAL, level, context, reasons, harmful, bool(exhausted)),
-        *(opens, severity, missing, decisive, signature),
+        *(opens, strength, missing, decisive, signature),
     )
 
 

@@ -32,7 +32,7 @@ class Opener(NamedTuple):
 class OpeningRows:
     """The rows of a table as the paging rule sees them, sorted by instance and time; all (n,).
 
-    ``severity`` is the score over the factor that the baseline of the instance has on the paging threshold.
+    ``strength`` is the score over the factor that the baseline of the instance has on the paging threshold.
     ``openers`` has the rows that open by position. ``absent`` (n, d) marks the missing values of the ``features``; it
     is None if no row lacks one.
     """
@@ -40,7 +40,7 @@ class OpeningRows:
     code: IntArray
     ms: IntArray
     score: FloatArray
-    severity: FloatArray
+    strength: FloatArray
     openers: dict[int, Opener]
     absent: BoolArray | None
     features: tuple[str, ...]
@@ -61,7 +61,7 @@ class OpeningRows:
         return Row(
             ts_ms=int(self.ms[position]),
             score=float(self.score[position]),
-            severity=float(self.severity[position]),
+            strength=float(self.strength[position]),
             opens=opener is not None,
             exhausted=opener is not None and opener.exhausted,
             signature=NO_SIGNATURE if opener is None else opener.signature,
@@ -74,15 +74,15 @@ def opening_rows(model: FleetModel, table: MetricTable, baseline: IntArray, row_
 
     ``baseline`` (n,) are the baselines of the rows.
     """
-    severity = row_scores.score / model.paging_factors(baseline)
+    strength = row_scores.score / model.paging_factors(baseline)
     exhausted = exhausted_metrics(model, table, baseline)
     is_exhausted: BoolArray = np.asarray(exhausted.any(axis=1))
-    rows = np.flatnonzero((severity >= UNUSUAL) | is_exhausted)
+    rows = np.flatnonzero((strength >= UNUSUAL) | is_exhausted)
     share = shares(model, row_scores, baseline, rows)
     top = main_features(share)
     part = table.take(rows)
     deviation = model.baselines.impute(part, baseline[rows]) - model.profile(part, baseline[rows])[0]
-    harmful = is_harmful(model.directions, deviation, share, top) & (severity[rows] >= UNUSUAL)
+    harmful = is_harmful(model.directions, deviation, share, top) & (strength[rows] >= UNUSUAL)
     opens = harmful | is_exhausted[rows]
     decisive = decisive_metrics(row_scores.score[rows], part, share, top, exhausted[rows])
     names = np.array(model.features, object)
@@ -96,7 +96,7 @@ def opening_rows(model: FleetModel, table: MetricTable, baseline: IntArray, row_
         openers[row] = Opener(signature, bool(is_exhausted[row]), tuple(names[decisive[index]].tolist()))
     absent = np.isnan(table.values)
     return OpeningRows(
-        *(table.code, table.ms, row_scores.score, severity, openers),
+        *(table.code, table.ms, row_scores.score, strength, openers),
         absent if absent.any() else None,
         model.features,
     )

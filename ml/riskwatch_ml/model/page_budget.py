@@ -1,7 +1,7 @@
 """The paging threshold that keeps to a budget of pages.
 
-The threshold is fitted to the severities that the rules of familiar openings and of the cool-down let through: each of
-these openings pages if its severity reaches the threshold.
+The threshold is fitted to the strengths that the rules of familiar openings and of the cool-down let through: each of
+these openings pages if its strength reaches the threshold.
 """
 
 from __future__ import annotations
@@ -83,17 +83,17 @@ class InstanceDays:
         self.size: FloatArray = rows * period_s / 86_400
 
     def places(self, openings: Iterable[tuple[int, Opening]]) -> tuple[IntArray, FloatArray]:
-        """Return day and severity (m,) of the openings that pass, without those outside of all days."""
+        """Return day and strength (m,) of the openings that pass, without those outside of all days."""
         known = [
             (code * self.most + (opening.since_ms - int(self._begin[code])) // DAY_MS, opening.passed)
             for code, opening in openings
             if opening.passed > 0 and opening.since_ms >= self._begin[code]
         ]
         day = np.array([day for day, _ in known], np.int64)
-        severity = np.array([severity for _, severity in known], float)
+        strength = np.array([strength for _, strength in known], float)
         place = np.minimum(np.searchsorted(self._days, day), max(0, len(self._days) - 1))
         is_known = self._days[place] == day if len(self._days) else np.zeros(len(day), bool)
-        return place[is_known], severity[is_known]
+        return place[is_known], strength[is_known]
 
     def pages_a_day(self, place: IntArray, ordinary_days: bool) -> float:
         """Return the pages for each instance and day; ``place`` (m,) are the days of the pages."""
@@ -120,12 +120,12 @@ def paging_threshold(days: InstanceDays, openings: Iterable[tuple[int, Opening]]
 
     ``openings`` come with the number of their instance.
     """
-    place, severity = days.places(openings)
-    ladder = np.unique(np.append(np.floor(severity[severity >= 1] * THRESHOLD_STEPS) + 1, THRESHOLD_STEPS))
+    place, strength = days.places(openings)
+    ladder = np.unique(np.append(np.floor(strength[strength >= 1] * THRESHOLD_STEPS) + 1, THRESHOLD_STEPS))
     low, high = 0, len(ladder) - 1
     while low < high:
         middle = (low + high) // 2
-        pages = place[severity >= ladder[middle] / THRESHOLD_STEPS]
+        pages = place[strength >= ladder[middle] / THRESHOLD_STEPS]
         if days.pages_a_day(pages, budget.ordinary_days) <= budget.pages:
             high = middle
         else:

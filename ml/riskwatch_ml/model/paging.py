@@ -52,8 +52,8 @@ def fit_paging(
     days = InstanceDays(table.code, table.ms, period_s)
     openings = _with_served(trained, table.instances, training_set.served)
     threshold = paging_threshold(days, openings, budget)
-    place, severity = days.places(openings)
-    pages = days.pages_a_day(place[severity >= threshold], ordinary_days=False)
+    place, strength = days.places(openings)
+    pages = days.pages_a_day(place[strength >= threshold], ordinary_days=False)
     alert = follow(rows, rule._replace(paging_threshold=threshold), {}).alert if threshold > 1 else followed.alert
     newest_ms = int(table.ms.max(initial=0))
     return Paging(threshold, pages, alert, _remembered(trained, table.instances, newest_ms))

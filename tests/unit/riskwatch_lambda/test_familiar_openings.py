@@ -104,19 +104,19 @@ def test_a_part_is_three_hours_of_the_utc_day(parts):
 
 
 @pytest.mark.parametrize(
-    ("severity", "peaks", "expected"),
+    ("strength", "peaks", "expected"),
     [
         (1.1499, (1.1, 1.1), FAMILIAR),
         (1.15, (1.5, 1.5), "page"),
-        # alike is an opening whose peak is at least four fifths of the severity
+        # alike is an opening whose peak is at least four fifths of the strength
         (1.1, (0.88, 0.88), FAMILIAR),
         (1.1, (0.879, 5.0), "page"),
     ],
 )
-def test_a_severe_opening_is_not_familiar(severity, peaks, expected):
+def test_a_severe_opening_is_not_familiar(strength, peaks, expected):
     # GIVEN openings with peaks on two days, WHEN one opens, THEN nothing from 1.15 on is familiar
     state = remembering(*(past(ago, peak=peak) for ago, peak in zip(DAYS[1:], peaks, strict=False)))
-    assert outcome(state, opens(severity=severity)) == expected
+    assert outcome(state, opens(strength=strength)) == expected
 
 
 @pytest.mark.parametrize("signature", [DOWN, OTHER])
@@ -162,26 +162,26 @@ def test_a_familiar_opening_stays_familiar_while_it_lasts():
     assert (state.held, state.openings[-1]) == (None, Opening(UP, TEN, TEN + HOUR_MS + 1, 1.1, 0.0, FAMILIAR))
 
 
-@pytest.mark.parametrize(("severity", "expected"), [(1.3749, ""), (1.375, "page")])
-def test_a_familiar_opening_pages_when_it_is_markedly_more_severe(severity, expected):
+@pytest.mark.parametrize(("strength", "expected"), [(1.3749, ""), (1.375, "page")])
+def test_a_familiar_opening_pages_when_it_is_markedly_more_severe(strength, expected):
     # GIVEN a familiar opening, peaks of those alike 1.1
     state, _ = follow(USUAL, opens())
 
     # WHEN a row is 1.25 times as severe, or hardly less
-    state, happened = follow(state, opens(TEN + PERIOD_MS, severity))
+    state, happened = follow(state, opens(TEN + PERIOD_MS, strength))
 
     # THEN it pages, and the episode begins at this row
     assert happened == [expected]
     if expected:
         assert state.held is None
-        assert state.episode == EpisodeState(True, TEN + PERIOD_MS, TEN + PERIOD_MS, None, 0, severity)
-        assert state.openings[-1] == Opening(UP, TEN, None, severity, severity, PAGED)
+        assert state.episode == EpisodeState(True, TEN + PERIOD_MS, TEN + PERIOD_MS, None, 0, strength)
+        assert state.openings[-1] == Opening(UP, TEN, None, strength, strength, PAGED)
 
 
 def test_a_familiar_opening_with_low_peaks_pages_from_the_limit_of_familiar_openings_on():
     # GIVEN peaks of 0.9, whose 1.25 fold is 1.125
     state = remembering(past(DAYS[1], peak=0.9), past(DAYS[2], peak=0.9))
-    state, _ = follow(state, opens(severity=1.1))
+    state, _ = follow(state, opens(strength=1.1))
 
     # WHEN / THEN
     _, happened = follow(state, opens(TEN + 1, 1.149), opens(TEN + 2, 1.15))

@@ -57,13 +57,13 @@ def test_an_opening_pages_and_its_episode_closes_at_the_second_quiet_row():
 
 
 def test_an_opening_below_the_threshold_pages_when_a_row_reaches_it():
-    # GIVEN a threshold of 2, WHEN severities rise to it
+    # GIVEN a threshold of 2, WHEN strengths rise to it
     state, happened = follow(NEW_INSTANCE, *(opens(TEN + at, 1.0 + at / 4) for at in range(5)), rule=HIGH)
 
     # THEN the row at the threshold pages, and the episode is that of this row
     assert happened == [BELOW, "", "", "", "page"]
     assert state.episode == EpisodeState(True, TEN + 4, TEN + 4, None, 0, 2.0)
-    # AND the opening is that of the first row, and its severity passed the other rules from there on
+    # AND the opening is that of the first row, and its strength passed the other rules from there on
     assert state.openings == (Opening(UP, TEN, None, 2.0, 2.0, PAGED),)
 
 
@@ -79,7 +79,7 @@ def test_an_opening_below_the_threshold_ends_as_an_episode_does():
 def test_an_episode_lasts_while_rows_open_below_the_threshold():
     # GIVEN an episode that a severe row opened, WHEN rows open below the threshold, THEN it goes on
     _, happened = follow(
-        NEW_INSTANCE, opens(severity=2.0), *(opens(TEN + at, 1.0) for at in range(1, 20)), quiet(TEN + 30), rule=HIGH
+        NEW_INSTANCE, opens(strength=2.0), *(opens(TEN + at, 1.0) for at in range(1, 20)), quiet(TEN + 30), rule=HIGH
     )
     assert happened == ["page"] + ["alert"] * 20
 
@@ -110,7 +110,7 @@ def test_an_exhausted_metric_without_a_score_pages_once_in_its_cooldown():
 
 
 def test_the_peak_of_an_opening_is_that_of_its_rows_with_a_score():
-    # GIVEN a first row without a score, WHEN a row with one follows, THEN the peak is its severity
+    # GIVEN a first row without a score, WHEN a row with one follows, THEN the peak is its strength
     state, _ = follow(NEW_INSTANCE, exhausts(TEN, math.nan), opens(TEN + 1, 3.0))
     assert state.openings == (Opening(UP, TEN, None, 3.0, 3.0, PAGED),)
 

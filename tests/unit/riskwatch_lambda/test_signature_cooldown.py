@@ -76,5 +76,5 @@ def test_an_opening_in_cooldown_pages_for_another_signature():
 
 def test_the_signature_of_an_opening_is_that_of_its_peak():
     # GIVEN an episode of cpu, WHEN net is more severe and then cpu again, but less, THEN the signature is net
-    state, _ = follow(NEW_INSTANCE, opens(severity=1.5), opens(TEN + 1, 3.0, OTHER), opens(TEN + 2, 2.0))
+    state, _ = follow(NEW_INSTANCE, opens(strength=1.5), opens(TEN + 1, 3.0, OTHER), opens(TEN + 2, 2.0))
     assert state.openings == (Opening(OTHER, TEN, None, 3.0, 3.0, PAGED),)

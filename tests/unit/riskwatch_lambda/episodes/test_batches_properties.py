@@ -54,12 +54,12 @@ class Outcome(NamedTuple):
 
 
 def _scored(ms: int, opener: tuple[Signature, float] | None, missing: tuple[str, ...]) -> Scored:
-    signature, severity = opener or (NO_SIGNATURE, 0.4)
+    signature, strength = opener or (NO_SIGNATURE, 0.4)
     decisive = (signature.metric,) if opener and signature.metric not in missing else ()
     is_exhausted = signature.direction == EXHAUSTED
     verdict = Verdict(
-        *(severity, severity >= 1, "Normal", True, (), bool(opener), is_exhausted, bool(opener)),
-        *(severity, missing, decisive, signature),
+        *(strength, strength >= 1, "Normal", True, (), bool(opener), is_exhausted, bool(opener)),
+        *(strength, missing, decisive, signature),
     )
     return Scored(Record("shop", "web", NAME, (ms,), ((),)), verdict, ms + 1000)
 
@@ -83,7 +83,7 @@ def _pass(batches: list[list[Scored]], rule: Rule) -> Outcome:
     after = repository.read([NAME]).get(NAME)
     days = sorted({key[0].partition("#")[2] for key in dynamodb.items if key[0].startswith("held#")})
     stored = [one for day in days for one in repository.held(day)]
-    # The list rounds to millionths and does not say which severities passed.
+    # The list rounds to millionths and does not say which strengths passed.
     assert stored == [one._replace(opening=one.opening._replace(passed=0.0)) for one in held.values()]
     return Outcome(alerts, None if after is None else after.openings, stored, sorted(listed.items()), after)
 

@@ -178,7 +178,7 @@ USUAL_CPU = tiny.CPU + 2.718281828459045**1.1 - 1
 
 
 def usual(at: int, instance: str = "web-1") -> dict:
-    """Give a row that opens at a familiar severity."""
+    """Give a row that opens at a familiar strength."""
     return tiny.stream_record([[USUAL_CPU, NET]], instance, last_ms=ELEVEN + at * PERIOD_MS)
 
 

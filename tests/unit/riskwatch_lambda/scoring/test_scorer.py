@@ -35,10 +35,10 @@ def test_a_harmful_row_opens_from_a_score_of_one_on_whatever_the_paging_threshol
     # WHEN rows at distance 0.99, 1.01 and 2 in cpu are scored: log(1 + z) = 2 at z = e^2 - 1
     near, one, two = (score(model, record([[CPU + math.expm1(far), NET]])) for far in (0.99, 1.01, 2))
 
-    # THEN the unusual ones open, for cpu, and their severity is the score
+    # THEN the unusual ones open, for cpu, and their strength is the score
     assert (near.unusual, near.opens, near.signature) == (False, False, NO_SIGNATURE)
     for verdict, far in ((one, 1.01), (two, 2)):
-        judged = verdict.harmful, verdict.opens, verdict.signature, verdict.severity
+        judged = verdict.harmful, verdict.opens, verdict.signature, verdict.strength
         assert judged == (True, True, Signature("cpu", "up"), pytest.approx(far))
 
 
@@ -162,7 +162,7 @@ def test_a_row_of_a_new_instance_opens_from_the_factor_of_the_rule_on():
     # WHEN they come from a known instance, a new one of a known role, and one of an unknown role
     def judged(move: float, center: float, net: float, name: str, role: str) -> tuple[bool, float]:
         verdict = score(model, record([[center + move, net]], name, role=role))
-        return verdict.opens, verdict.severity
+        return verdict.opens, verdict.strength
 
     # THEN the known one opens from 1, the new one from 1.4, and the other never for its behaviour
     assert judged(low, CPU, NET, "web-1", "web") == (True, pytest.approx(1.3))

@@ -85,7 +85,7 @@ def test_the_rows_of_a_new_instance_are_less_severe_by_the_factor_of_the_rule():
     rows_seen = opening_rows(fitted.model, training_set.table, training_set.baseline, fitted.row_scores)
     new = training_set.table.code == training_set.table.instances.index("web-4")
 
-    # THEN its severities are scores over the factor, those of known instances the scores
+    # THEN its strengths are scores over the factor, those of known instances the scores
     factor = fitted.document["rule"]["new_instance_factor"]
-    assert np.allclose(rows_seen.severity[new], fitted.row_scores.score[new] / factor, equal_nan=True)
-    assert np.array_equal(rows_seen.severity[~new], fitted.row_scores.score[~new], equal_nan=True)
+    assert np.allclose(rows_seen.strength[new], fitted.row_scores.score[new] / factor, equal_nan=True)
+    assert np.array_equal(rows_seen.strength[~new], fitted.row_scores.score[~new], equal_nan=True)

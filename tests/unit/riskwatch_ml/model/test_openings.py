@@ -42,16 +42,16 @@ def random_rows(seed, step_ms=PERIOD_MS, instances=3, n=300):
     total = instances * n
     gaps = np.where(rng.random(total) < 0.02, rng.choice([5 * HOUR_MS, DAY_MS + PERIOD_MS, 3 * DAY_MS], total), 0)
     ms = np.concatenate([TEN + np.cumsum(part + step_ms) for part in np.split(gaps, instances)])
-    severity = np.where(rng.random(total) < 0.2, rng.choice([1.0, 1.1, 1.3, 1.7, 2.5], total), 0.4)
+    strength = np.where(rng.random(total) < 0.2, rng.choice([1.0, 1.1, 1.3, 1.7, 2.5], total), 0.4)
     absent = rng.random((total, 3)) < 0.2
     openers = {}
-    for row in np.flatnonzero(severity >= 1).tolist():
+    for row in np.flatnonzero(strength >= 1).tolist():
         signature = SIGNATURES[rng.integers(len(SIGNATURES))]
         decisive = tuple(name for name, gone in zip(NAMES, absent[row], strict=True) if not gone)[:2]
         openers[row] = Opener(signature, signature.direction == EXHAUSTED, decisive)
         if signature.direction == EXHAUSTED and rng.random() < 0.3:
-            severity[row] = 0.3
-    return OpeningRows(np.repeat(np.arange(instances), n), ms, severity.copy(), severity, openers, absent, NAMES)
+            strength[row] = 0.3
+    return OpeningRows(np.repeat(np.arange(instances), n), ms, strength.copy(), strength, openers, absent, NAMES)
 
 
 def row_by_row(rows, rule, states):
@@ -187,7 +187,7 @@ def test_what_opens_in_a_table_is_what_opens_in_the_function(fleet_rows, invento
     assert len(judged) == len(table) > 800
     for position, verdict in enumerate(judged):
         row = seen.row(position)
-        assert row.severity == pytest.approx(verdict.severity, abs=1e-9, nan_ok=True)
+        assert row.strength == pytest.approx(verdict.strength, abs=1e-9, nan_ok=True)
         assert (row.opens, row.signature) == (verdict.opens, verdict.signature)
         assert row.exhausted == (verdict.opens and verdict.exhausted)
         assert set(row.metrics.decisive) == set(verdict.decisive)

@@ -44,7 +44,7 @@ def all_days(pages):
 
 def test_the_threshold_is_the_smallest_that_keeps_to_the_budget():
     # GIVEN a day with openings of 1.5, 2.5 and 3.5
-    openings = [opening(hour, severity) for hour, severity in ((2, 1.5), (10, 3.5), (18, 2.5))]
+    openings = [opening(hour, strength) for hour, strength in ((2, 1.5), (10, 3.5), (18, 2.5))]
 
     # WHEN / THEN
     for pages, threshold in ((3.0, 1.0), (2.0, 1.5001), (1.0, 2.5001), (0.5, 3.5001)):

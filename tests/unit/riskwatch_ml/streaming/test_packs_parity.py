@@ -99,7 +99,7 @@ def test_packs_get_the_verdicts_of_training(monkeypatch, trained, pack_bytes):
             want.context,
         )
         seen = openers.row(want.Index)
-        assert seen.severity == pytest.approx(verdict.severity, abs=1e-9, nan_ok=True)
+        assert seen.strength == pytest.approx(verdict.strength, abs=1e-9, nan_ok=True)
         assert (seen.opens, seen.exhausted and seen.opens) == (verdict.opens, verdict.exhausted)
         assert (seen.signature, set(seen.metrics.decisive)) == (verdict.signature, set(verdict.decisive))
         assert set(seen.metrics.missing) == set(verdict.missing)
