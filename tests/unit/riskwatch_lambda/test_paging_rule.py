@@ -7,7 +7,7 @@ import math
 import pytest
 
 from riskwatch_lambda.clock import DAY_MS, HOUR_MS
-from riskwatch_lambda.episode_rule import EpisodeState, Metrics
+from riskwatch_lambda.episode_rule import CALM_ROWS, EpisodeState, Metrics, Rule
 from riskwatch_lambda.paging_rule import (
     BELOW,
     COOLING,
@@ -82,6 +82,34 @@ def test_an_episode_lasts_while_rows_open_below_the_threshold():
         NEW_INSTANCE, opens(strength=2.0), *(opens(TEN + at, 1.0) for at in range(1, 20)), quiet(TEN + 30), rule=HIGH
     )
     assert happened == ["page"] + ["alert"] * 20
+
+
+@pytest.mark.parametrize(("begin", "why"), [(USUAL, FAMILIAR), (cooled(), COOLING)], ids=[FAMILIAR, COOLING])
+def test_an_opening_below_the_threshold_is_held_from_the_row_on_that_would_have_paged(begin, why):
+    # GIVEN a threshold of 1.1, and an opening that is familiar or in cool-down and below it
+    rule = Rule(paging_threshold=1.1)
+    state, happened = follow(begin, opens(TEN + 1, 1.0), opens(TEN + 2, 1.05), rule=rule)
+    assert (happened, state.openings[-1].outcome) == ([BELOW, ""], BELOW)
+
+    # WHEN rows reach the threshold, THEN the first of them is held for the reason
+    state, happened = follow(state, opens(TEN + 3, 1.12), opens(TEN + 4, 1.12), opens(TEN + 5, 1.0), rule=rule)
+    assert happened == [why, "", ""]
+    # AND the opening began with its first row, and none of its strengths passed
+    assert state.openings[-1] == Opening(UP, TEN + 1, None, 1.12, 0.0, why)
+
+
+def test_an_episode_is_calm_after_some_rows_in_succession_below_the_threshold():
+    # GIVEN an episode, and rows that open below the threshold, one row fewer than it takes
+    below = [opens(TEN + at, 1.0) for at in range(1, CALM_ROWS)]
+    state, _ = follow(NEW_INSTANCE, opens(strength=2.0), *below, rule=HIGH)
+    assert (state.episode.is_open, state.episode.is_calm) == (True, False)
+
+    # WHEN one more comes, THEN it is calm, and goes on
+    calm, happened = follow(state, opens(TEN + CALM_ROWS, 1.0), rule=HIGH)
+    assert (happened, calm.episode.is_calm) == (["alert"], True)
+    # AND a row at the threshold, or one that exhausts a metric, ends the calm
+    for row in (opens(TEN + DAY_MS, 2.0), exhausts(TEN + DAY_MS)):
+        assert not follow(calm, row, rule=HIGH)[0].episode.is_calm
 
 
 def test_an_exhausted_metric_pages_though_it_is_usual_and_below_the_threshold():
@@ -219,9 +247,9 @@ def test_an_opening_whose_episode_ended_without_a_row_has_ended_too():
     state, _ = follow(NEW_INSTANCE, opens())
     closed = state.episode._replace(is_open=False, closed_ms=TEN + HOUR_MS)
 
-    # WHEN the next row opens, THEN the opening before it has ended with the episode
+    # WHEN the next row opens, THEN the opening before it has ended with its newest row
     after, _ = follow(state._replace(episode=closed), opens(TEN + 2 * HOUR_MS))
-    assert [opening.end_ms for opening in after.openings] == [TEN + HOUR_MS, None]
+    assert [opening.end_ms for opening in after.openings] == [TEN, None]
 
 
 @pytest.mark.parametrize("begin", [NEW_INSTANCE, USUAL], ids=["page", FAMILIAR])

@@ -20,13 +20,13 @@ def held(since_ms=NOW, outcome=FAMILIAR, direction="up", **why):
 @pytest.mark.parametrize(
     ("opening", "what", "why"),
     [
-        (held(days=2, is_by_hour=True), "disk used percent above normal", "on 2 of the last 7 days at about this time"),
+        (held(days=2, is_by_hour=True), "above normal", "on 2 of the last 7 days at about this time"),
         (
             held(days=3, direction="down"),
-            "disk used percent below normal",
+            "below normal",
             "on 3 of the last 3 days at different times",
         ),
-        (held(outcome=COOLING, direction=EXHAUSTED), "disk used percent exhausted", "less than 6 hours before"),
+        (held(outcome=COOLING, direction=EXHAUSTED), "exhausted", "less than 6 hours before"),
     ],
 )
 def test_the_reason_names_the_days_or_the_cooldown(opening, what, why):

@@ -88,7 +88,7 @@ def _pass(batches: list[list[Scored]], rule: Rule) -> Outcome:
     return Outcome(alerts, None if after is None else after.openings, stored, sorted(listed.items()), after)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.data())
 def test_batches_with_repeated_rows_decide_as_one_batch(data):
     # GIVEN random rows, and a threshold
