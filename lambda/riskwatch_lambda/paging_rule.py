@@ -337,4 +337,5 @@ def _settled(state: InstanceState, ts_ms: int) -> InstanceState:
         return state._replace(held=None, openings=_ended(state.openings, last_ms))
     if episode.is_open or not state.openings or state.openings[-1].end_ms is not None:
         return state
-    return state._replace(openings=_ended(state.openings, episode.closed_ms or 0))
+    # A tick ends an episode a day after its newest row; the opening was over then.
+    return state._replace(openings=_ended(state.openings, episode.last_ms or 0))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from riskwatch_ml.core.settings import Settings
     from riskwatch_ml.features.served import Served
     from riskwatch_ml.model.page_budget import PageBudget
+    from riskwatch_ml.selection.handoff import ChampionVersion
     from riskwatch_ml.storage.bucket import Store
 
 _log = logging.getLogger(__name__)
@@ -24,16 +25,19 @@ def entities(config: Settings, store: Store, instances: int) -> int:
     return max(len(known_instances.load(config.inventory, store)), instances)
 
 
-def settle(config: Settings, store: Store, training_id: str, rows: pd.DataFrame, model_id: str) -> float:
+def settle(
+    config: Settings, store: Store, training_id: str, rows: pd.DataFrame, champion: ChampionVersion | None
+) -> float:
     """Note the openings in service for a training, and give the function the budget and the threshold.
 
-    ``model_id`` is the model in service, empty without one: it pages by the new threshold even if the training releases
-    nothing. Returns the pages a day of the fleet. Raises TableError if the table cannot be read or written.
+    `champion` is the model in service: it pages by the new threshold even if the training releases nothing. Returns the
+    pages a day of the fleet. Raises TableError if the table cannot be read or written.
     """
     from riskwatch_lambda.episodes import paging_settings
     from riskwatch_lambda.table import Table
     from riskwatch_ml.model.page_budget import budget_of
 
+    model_id = "" if champion is None else champion.get("model_id", "")
     served = past_episodes.openings(config, sorted(set(rows["instance_id"])))
     store.put_json(keys.training_openings(training_id), served.to_document() if served else {})
     fleet = entities(config, store, int(rows["instance_id"].nunique()))
@@ -43,7 +47,7 @@ def settle(config: Settings, store: Store, training_id: str, rows: pd.DataFrame,
     table = Table(clients.client(config, "dynamodb"), config.table)
     paging_settings.write(table, budget.pages * fleet, thresholds)
     _log.info("budget: %.2f pages a day; threshold of %s: %s", budget.pages * fleet, model_id or "no model", threshold)
-    return budget.pages * fleet
+    return round(budget.pages * fleet, 2)
 
 
 def _threshold(rows: pd.DataFrame, served: Served, budget: PageBudget, period_s: float) -> float | None:

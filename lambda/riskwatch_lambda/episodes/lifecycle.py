@@ -58,27 +58,24 @@ def follow(
     current = before if repair is None else repair.after
     listed = {} if repair is None else {episode.episode_id: episode for episode in repair.listed}
     held: dict[int, HeldOpening] = {}
-    opened: set[str] = set()
-    escalated: set[str] = set()
+    opened, escalated = frozenset[str](), frozenset[str]()
     closed = 0 if repair is None else repair.closed
     episode_ids: list[str | None] = []
     for scored in rows:
         ts_ms = scored.record.ts[-1]
         if is_old(ts_ms, scored.arrived_ms) or (seen_ms is not None and ts_ms <= seen_ms):
-            covers = current is not None and current.state.covers(ts_ms)
-            episode_ids.append(current.episode_id if covers and current is not None else None)
+            episode_ids.append(current.episode_id if current is not None and current.state.covers(ts_ms) else None)
             continue
         seen_ms = ts_ms
         effect = _apply(current, scored, rule, model_context)
         current = effect.episode
         listed |= {episode.episode_id: episode for episode in effect.listed}
         held |= {opening.opening.since_ms: opening for opening in effect.held}
-        if current is not None and effect.opened:
-            opened.add(current.episode_id)
-        if current is not None and effect.escalated:
-            escalated.add(current.episode_id)
+        episode_id = "" if current is None else current.episode_id
+        opened |= {episode_id} if effect.opened else set()
+        escalated |= {episode_id} if effect.escalated else set()
         closed += effect.closed
-        episode_ids.append(current.episode_id if effect.alert and current is not None else None)
+        episode_ids.append(episode_id if effect.alert else None)
     return Change(
         before=before,
         after=current,
@@ -86,8 +83,8 @@ def follow(
         episode_ids=tuple(episode_ids),
         listed=tuple(listed.values()),
         held=tuple(held.values()),
-        opened=frozenset(opened),
-        escalated=frozenset(escalated),
+        opened=opened,
+        escalated=escalated,
         closed=closed,
     )
 

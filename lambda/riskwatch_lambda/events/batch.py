@@ -107,10 +107,7 @@ def process(
         clock_ms = max(model_context.now_ms, *(delivery.arrived_ms for delivery in deliveries))
         names = {scored.record.instance_id for _, scored in labelled}
         seen = outputs.seen_rows.read(first.shard, names, clock_ms)
-        models = {scored.record.resource_kind for _, scored in labelled}
-        states = outputs.repository.read_states(
-            [(name, BEHAVIOUR) for name in names], [judges[kind].model.model_id for kind in sorted(models)]
-        )
+        states = outputs.repository.read_states([(name, BEHAVIOUR) for name in names], _model_ids(labelled, judges))
         judges = _with_thresholds(judges, states.thresholds)
         changes = _follow(labelled, judges, states, seen)
         episode_ids = _episode_ids(changes, outputs.repository)
@@ -210,6 +207,11 @@ def _refusal(delivery: Delivery, part: Refused, data: str) -> QuarantinedRecord:
         "truncated": len(data) > PACK_LIMIT,
         "data": data[:PACK_LIMIT],
     }
+
+
+def _model_ids(labelled: Sequence[Labelled], judges: Mapping[str, Judge]) -> list[str]:
+    kinds = sorted({scored.record.resource_kind for _, scored in labelled})
+    return [judges[kind].model.model_id for kind in kinds]
 
 
 def _with_thresholds(judges: Mapping[str, Judge], thresholds: Mapping[str, float]) -> dict[str, Judge]:

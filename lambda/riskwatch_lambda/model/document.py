@@ -43,6 +43,7 @@ SUMS_FILE = "SHA256SUMS"
 FILES = (DOCUMENT_FILE, ARRAYS_FILE, SUMS_FILE)
 # Too small to change a distance: its square is below the rounding of any relevant squared distance.
 NEGLIGIBLE = 1e-12
+PART_ERRORS = (ArrayError, BaselineError, KindError, MapError, NewNormalError, RuleError, TrainedOpeningError)
 
 
 class ModelError(ValueError):
@@ -160,10 +161,7 @@ def from_files(files: Mapping[str, bytes]) -> Model:
     _check_schema(values)
     try:
         return Model(values, ArrayFile(_typed(values, "arrays", dict), files[ARRAYS_FILE]))
-    except (
-        *(ArrayError, BaselineError, KindError, MapError),
-        *(NewNormalError, RuleError, TrainedOpeningError),
-    ) as error:
+    except PART_ERRORS as error:
         raise ModelError(str(error)) from error
 
 

@@ -87,7 +87,7 @@ class InstanceDays:
         known = [
             (code * self.most + (opening.since_ms - int(self._begin[code])) // DAY_MS, opening.passed)
             for code, opening in openings
-            if opening.passed > 0 and opening.since_ms >= self._begin[code]
+            if opening.passed > 0 and 0 <= opening.since_ms - int(self._begin[code]) < self.most * DAY_MS
         ]
         day = np.array([day for day, _ in known], np.int64)
         strength = np.array([strength for _, strength in known], float)

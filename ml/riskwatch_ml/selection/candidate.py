@@ -18,7 +18,7 @@ from riskwatch_lambda.model.document import LEVELS
 from riskwatch_ml.core import clock
 from riskwatch_ml.core.threads import one_thread
 from riskwatch_ml.families import FAMILIES
-from riskwatch_ml.families.base import Curves, FamilyFit, subsample
+from riskwatch_ml.families.base import Curves, subsample
 from riskwatch_ml.families.search import cluster_indices
 from riskwatch_ml.features.training_set import TrainingError, TrainingSet, training_set_of_table, training_table
 from riskwatch_ml.model.fit import Fitted, Recipe, fit_model, refit_settings
@@ -110,8 +110,7 @@ def fit_table(
     ``riskwatch_ml.selection.holdout``. An instance with less than a day of rows gets the baseline of its role or of the
     fleet. The recipe's ``level`` holds the settings that a refresh of the champion keeps. With ``champion``, the model
     in service, the figures have ``label_churn``, the share of rows that would change their level. ``new_normals`` are
-    the open episodes whose rows are learned as normal: the model ends them. ``served`` are the openings in service, to
-    which the paging threshold is fitted.
+    the open episodes whose rows are learned as normal: the model ends them. ``served`` are the openings in service.
     Equal arguments give equal candidates, except ``fit_seconds`` and a ``trained_at`` that is not given.
 
     Raises TrainingError if the rows cannot be trained on or the recipe is invalid.
@@ -136,8 +135,7 @@ def fit_table(
     figures = {
         **cluster_indices(training_set.level, labels, recipe.seed, PLOT_ROWS),
         **guard_figures(fitted, training_set, recipe.seed),
-        **_map_figures(fitted.level_fit, fitted.member_fits),
-        **_verdict_figures(document),
+        **_model_figures(fitted, document),
         "injected_vus_pr": _trial_figure(training_set, catalogue, inventory, recipe),
     }
     if champion is not None and champion.features == fitted.model.features:
@@ -163,21 +161,15 @@ def _trial_figure(
     return injected_vus_pr(holdout, catalogue, inventory, recipe)
 
 
-def _map_figures(level_fit: FamilyFit, member_fits: list[FamilyFit]) -> dict[str, float]:
-    """Return the mean fidelity of the members' maps and the size of the level map."""
-    return {
-        "behaviour_fidelity": float(np.mean([fit.figures["fidelity"] for fit in member_fits])),
-        "level_prototypes": float(level_fit.map.size),
-    }
+def _model_figures(fitted: Fitted, document: ModelDocument) -> dict[str, float]:
+    """Return the figures of the maps, and those of the model's verdicts on its training rows.
 
-
-def _verdict_figures(document: ModelDocument) -> dict[str, float]:
-    """Return the figures of the model's verdicts on its training rows.
-
-    ``relative_levels`` is 1 if its levels are relative to the fleet.
+    ``behaviour_fidelity`` is the mean of the members, ``relative_levels`` is 1 if its levels are relative to the fleet.
     """
     reference = document["reference"]
     return {
+        "behaviour_fidelity": float(np.mean([fit.figures["fidelity"] for fit in fitted.member_fits])),
+        "level_prototypes": float(fitted.level_fit.map.size),
         "relative_levels": float(document["level"]["relative"]),
         "alerts_per_instance_day": reference["alerts_per_instance_day"],
         "paging_threshold": document["rule"]["paging_threshold"],

@@ -64,14 +64,11 @@ def prepare(context: Context, kind: str = "") -> TrainingPlan:
     training_rows.require_enough(history.rows, metrics)
     rows, left_out, new_normals = training_rows.without_episodes(config, history.rows, end)
     training_id = keys.training_id(intervals.started(context), metrics)
-    key = keys.training_rows(training_id)
-    store.put_frame(key, rows)
+    store.put_frame(keys.training_rows(training_id), rows)
     plan = _plan(context, store, training_id, champion, metrics, kinds[0].kind, _asked(context, requests, metrics))
-    serving_id = "" if plan["champion"] is None else plan["champion"].get("model_id", "")
-    pages_per_day = paging.settle(config, store, training_id, rows, serving_id)
     params = {
         **_facts(rows, metrics, config),
-        "pages_per_day": round(pages_per_day, 2),
+        "pages_per_day": paging.settle(config, store, training_id, rows, plan["champion"]),
         "kind": plan["kind"],
         "why": plan["why"],
         "left_out": "; ".join(filter(None, (history.note, unreadable, left_out))) or "nothing",
@@ -83,10 +80,10 @@ def prepare(context: Context, kind: str = "") -> TrainingPlan:
         "resource_kind": metrics.kind,
         "training_id": training_id,
         "run_id": run_id,
-        "key": key,
+        "key": keys.training_rows(training_id),
         "groups": _groups(plan["families"], len(rows)),
         "rows": len(rows),
-        "instances": int(rows["instance_id"].nunique()),
+        "instances": rows["instance_id"].nunique(),
         "until": clock.iso(end),
         "new_normals": new_normals,
         **plan,
