@@ -8,7 +8,7 @@ all families with the same code.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 
@@ -24,20 +24,23 @@ TIE = 1e-9
 class StageDocument(TypedDict):
     """A stage as JSON; `prototypes` is the name of an array.
 
-    The other fields are those of `Stage`.
+    The other fields are those of `Stage`. A stage without a radius has neither `radius` nor `outside`, or null.
     """
 
     prototypes: str
     labels: list[int]
-    radius: float | None
-    outside: int | None
+    radius: NotRequired[float | None]
+    outside: NotRequired[int | None]
 
 
 class MapDocument(TypedDict):
-    """A map as JSON; the keys of `table` are two stage labels separated by a comma."""
+    """A map as JSON; the keys of `table` are two stage labels separated by a comma.
+
+    A map with one stage has no table, or null.
+    """
 
     stages: list[StageDocument]
-    table: dict[str, int] | None
+    table: NotRequired[dict[str, int] | None]
 
 
 @dataclass(frozen=True)
@@ -117,17 +120,16 @@ class PrototypeMap:
         The names start with ``prefix``.
         """
         arrays = {f"{prefix}_stage{i}": stage.prototypes for i, stage in enumerate(self.stages)}
-        stages: list[StageDocument] = [
-            {
-                "prototypes": name,
-                "labels": [int(label) for label in stage.labels],
-                "radius": stage.radius,
-                "outside": stage.outside,
-            }
-            for name, stage in zip(arrays, self.stages, strict=True)
-        ]
-        table = None if self.table is None else {f"{a},{b}": label for (a, b), label in sorted(self.table.items())}
-        return {"stages": stages, "table": table}, arrays
+        document: MapDocument = {"stages": []}
+        for name, stage in zip(arrays, self.stages, strict=True):
+            stage_document: StageDocument = {"prototypes": name, "labels": [int(label) for label in stage.labels]}
+            # Absent fields keep the artifact small: it has a map for each member of each group and kind.
+            if stage.radius is not None:
+                stage_document |= {"radius": stage.radius, "outside": stage.outside}
+            document["stages"].append(stage_document)
+        if self.table is not None:
+            document["table"] = {f"{a},{b}": label for (a, b), label in sorted(self.table.items())}
+        return document, arrays
 
     @staticmethod
     def from_document(document: MapDocument, arrays: Mapping[str, FloatArray]) -> PrototypeMap:
@@ -136,12 +138,12 @@ class PrototypeMap:
             Stage(
                 np.asarray(arrays[stage["prototypes"]], np.float64),
                 np.asarray(stage["labels"], np.int64),
-                stage["radius"],
-                stage["outside"],
+                stage.get("radius"),
+                stage.get("outside"),
             )
             for stage in document["stages"]
         )
-        table = document["table"]
+        table = document.get("table")
         if table is None:
             return PrototypeMap(stages)
         pairs = {tuple(map(int, key.split(","))): int(label) for key, label in table.items()}

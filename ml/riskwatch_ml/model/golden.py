@@ -1,7 +1,8 @@
 """Golden records: stream records and their verdicts, packed with the model.
 
 A new Lambda version must reproduce these verdicts before it may serve. So the records cover all kinds: ordinary and
-unusual rows, a short context, missing values, instances known only by their role, and unknown instances.
+unusual rows, a short context, missing values, instances known only by their role, and unknown instances. The artifact
+must stay small with several kinds, so a kind of few instances has fewer records, and values have few digits.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from riskwatch_ml.schema.inventory import Instance
 
 RECORDS = 12
+RECORDS_OF_INSTANCE = 2
 STRANGER = "golden-stranger"
 VARIANTS = ("ordinary", "missing", "short", "role", "fleet")
 
@@ -31,16 +33,18 @@ VARIANTS = ("ordinary", "missing", "short", "role", "fleet")
 def golden_records(
     model: FleetModel, table: MetricTable, score: FloatArray, inventory: Mapping[str, Instance], seed: int
 ) -> Golden:
-    """Return at most 12 records of training rows, and the verdict that each must get.
+    """Return records of training rows, and the verdict that each must get.
 
-    ``score`` (n,) are the scores of the rows. A third of the records have the highest scores; the others are drawn at
-    random, alternating between the roles. The variants alternate over all records.
+    There are two records for each instance, but at least one of each variant and at most 12. ``score`` (n,) are the
+    scores of the rows. A third of the records have the highest scores; the others are drawn at random, alternating
+    between the roles. The variants alternate over all records.
     """
+    count = min(RECORDS, max(len(VARIANTS), RECORDS_OF_INSTANCE * len(table.instances)))
     usable = np.flatnonzero(_within(table.values, model.bounds))
-    highest = usable[np.argsort(-score[usable], kind="stable")][: RECORDS // 3]
+    highest = usable[np.argsort(-score[usable], kind="stable")][: count // 3]
     rest = np.setdiff1d(usable, highest)
     rng = np.random.default_rng(seed)
-    drawn = _in_turn(rng.permutation(rest), table, inventory)[: RECORDS - len(highest)]
+    drawn = _in_turn(rng.permutation(rest), table, inventory)[: count - len(highest)]
     records = [
         _vary(_brief(record_of(table, int(row), model.context_rows, inventory)), VARIANTS[i % len(VARIANTS)], i)
         for i, row in enumerate([*highest, *np.sort(drawn)])
@@ -105,11 +109,11 @@ def record_of(table: MetricTable, row: int, context_rows: int, inventory: Mappin
 
 
 def _brief(record: StreamRecord) -> StreamRecord:
-    """Return the record with six significant digits per value.
+    """Return the record with four significant digits per value.
 
-    This keeps the artifact small.
+    This keeps the artifact small. The verdict is that of the rounded values.
     """
-    rows = [[None if value is None else float(f"{value:.6g}") for value in row] for row in record["rows"]]
+    rows = [[None if value is None else float(f"{value:.4g}") for value in row] for row in record["rows"]]
     return {**record, "rows": rows}
 
 

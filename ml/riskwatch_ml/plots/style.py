@@ -1,7 +1,8 @@
-"""The common style of figures: colours, blank figures and axes."""
+"""The common style of figures: colours, blank figures, axes and PNG."""
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 UNUSUAL = "#b3261e"
 INK = "#30343b"
 LINES = ("#2f6690", "#e08e2b", "#6a4c93")
+_COMPRESSION = 3  # of 9; more costs twice the time and saves 4 % of the bytes
 
 
 def blank(width: float, height: float) -> Figure:
@@ -18,6 +20,18 @@ def blank(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
+
+
+def png(figure: Figure) -> bytes:
+    """Return the PNG of a figure.
+
+    `Figure.savefig` gives the same pixels, but lays out and draws a figure twice.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    target = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(target, pil_kwargs={"compress_level": _COMPRESSION})
+    return target.getvalue()
 
 
 def thousands(value: float, _position: float) -> str:

@@ -72,10 +72,10 @@ def open_training(settings: Settings, training_id: str, params: Mapping[str, obj
 def log_candidate(settings: Settings, parent_run_id: str, candidate: Candidate, zip_bytes: bytes) -> str:
     """Log one candidate as a child run and return the run's id.
 
-    The run gets params, figures as metrics, plots and the artifact. A run of the same family of an earlier try is
-    deleted first.
+    The run gets params, figures as metrics, plots and the artifact. That of an earlier try is deleted first.
     """
     from riskwatch_ml.plots import candidate as plots
+    from riskwatch_ml.plots import style
 
     client = connect(settings)
     parent = client.get_run(parent_run_id)
@@ -94,10 +94,9 @@ def log_candidate(settings: Settings, parent_run_id: str, candidate: Candidate, 
     run_id = str(run.info.run_id)
     metrics = [*as_metrics(candidate.figures), *as_curves(candidate.plots.curves)]
     log(client, run_id, params={"family": candidate.family, **candidate.params}, metrics=metrics)
-    for name, figure in plots.figures(candidate.plots).items():
-        client.log_figure(run_id, figure, f"plots/{name}")
-    with _as_file(zip_bytes) as path:
-        client.log_artifact(run_id, str(path), "model")
+    drawn = {f"plots/{name}": style.png(figure) for name, figure in plots.figures(candidate.plots).items()}
+    with _as_files({**drawn, "model/artifact.zip": zip_bytes}) as folder:
+        client.log_artifacts(run_id, str(folder))
     client.set_terminated(run_id)
     return run_id
 
@@ -263,11 +262,14 @@ def _children(client: MlflowClient, parent: Any, further: str = "") -> Iterable[
 
 
 @contextmanager
-def _as_file(zip_bytes: bytes) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="riskwatch-") as folder:
-        path = Path(folder) / "artifact.zip"
-        path.write_bytes(zip_bytes)
-        yield path
+def _as_files(contents: Mapping[str, bytes]) -> Iterator[Path]:
+    """Yield a folder with files, given by their paths in it."""
+    with tempfile.TemporaryDirectory(prefix="riskwatch-") as name:
+        folder = Path(name)
+        for path, content in contents.items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_bytes(content)
+        yield folder
 
 
 def _log_model(settings: Settings, parent_run_id: str, zip_bytes: bytes) -> str:
@@ -284,11 +286,11 @@ def _log_model(settings: Settings, parent_run_id: str, zip_bytes: bytes) -> str:
     previous_uri = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(settings.mlflow_uri)
     try:
-        with _as_file(zip_bytes) as path, mlflow.start_run(run_id=parent_run_id):
+        with _as_files({"artifact.zip": zip_bytes}) as folder, mlflow.start_run(run_id=parent_run_id):
             logged = mlflow.pyfunc.log_model(
                 name="riskwatch",
                 python_model=str(Path(__file__).with_name("mlflow_model.py")),
-                artifacts={"artifact": str(path)},
+                artifacts={"artifact": str(folder / "artifact.zip")},
                 signature=signature,
                 # Without explicit requirements MLflow imports everything in a new process, which takes 10 s.
                 pip_requirements=[f"mlflow=={installed('mlflow')}", f"pandas=={installed('pandas')}"],

@@ -21,6 +21,20 @@ def test_a_map_survives_its_document(family, blobs):
     assert np.array_equal(fitted.assign(far).distance, again.assign(far).distance)
 
 
+def test_a_document_has_no_field_without_a_value():
+    # GIVEN a map of one stage without a radius
+    where = PrototypeMap((make_stage(np.array([[0.0], [2.0]]), [0, 1]),))
+    # WHEN
+    document, arrays = where.to_document("m")
+    # THEN its document has the prototypes and labels only, and nulls, as earlier releases write them, are the same
+    assert document == {"stages": [{"prototypes": "m_stage0", "labels": [0, 1]}]}
+    earlier = {"stages": [{**document["stages"][0], "radius": None, "outside": None}], "table": None}
+    for stored in (document, earlier):
+        again = PrototypeMap.from_document(stored, arrays)
+        assert again.assign(np.array([[5.0]])).labels.tolist() == [1]
+        assert (again.table, again.stages[0].radius) == (None, None)
+
+
 def test_nearest_gives_ties_to_the_lowest_index():
     # GIVEN a vector half way between two prototypes, and equal prototypes
     index, distance = nearest(np.array([[0.5, 0.0]]), np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]))

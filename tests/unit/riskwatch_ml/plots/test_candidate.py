@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from riskwatch_ml.plots import candidate
+from riskwatch_ml.plots.style import png
 
 ALL = {
     "elbow.png",
@@ -50,9 +52,18 @@ def test_every_figure_becomes_a_png_without_a_warning():
     # THEN all seven are there and can be written
     assert set(drawn) == ALL
     for figure in drawn.values():
-        target = io.BytesIO()
-        figure.savefig(target, format="png", dpi=40)
-        assert target.getvalue().startswith(b"\x89PNG")
+        assert png(figure).startswith(b"\x89PNG")
+
+
+def test_a_png_has_the_pixels_of_savefig():
+    # GIVEN two equal figures with a legend outside the axes and a layout that follows their texts
+    one, other = (candidate.timeline(plot_data().timeline, 1.1) for _ in range(2))
+    # WHEN one is drawn once, the other one by matplotlib's own way
+    target = io.BytesIO()
+    other.savefig(target, format="png")
+    # THEN
+    drawn, saved = (np.asarray(Image.open(file)) for file in (io.BytesIO(png(one)), target))
+    assert np.array_equal(drawn, saved)
 
 
 def test_what_a_family_does_not_have_is_left_out():
@@ -71,7 +82,7 @@ def test_rows_that_are_all_alike_can_be_drawn():
         cluster_sizes={"0": 0},
     )
     for figure in candidate.figures(data).values():
-        figure.savefig(io.BytesIO(), format="png", dpi=40)
+        png(figure)
 
 
 def test_an_elbow_is_drawn_in_the_order_of_k():
