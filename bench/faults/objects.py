@@ -125,7 +125,10 @@ def watermark(world: World) -> list[Outcome]:
 
 
 def labelled_hour(world: World) -> list[Outcome]:
-    """Cut an hour of the table in half, then give it another schema; the report and the view name it."""
+    """Cut an hour of the table in half, then put validated rows in its place; report and view both name it.
+
+    Compaction meets the object only if new rows of its hour arrive.
+    """
     store, outcomes = world.store, []
     listed = [key for key in store.keys(keys.hours(keys.LABELLED_ROWS)) if keys.parse_hour(key) is not None]
     key = listed[-3]
@@ -136,7 +139,7 @@ def labelled_hour(world: World) -> list[Outcome]:
             met, page = _meet(key, _measure), page_text(world)
             compacted = _meet(key, _compact)
         again = _meet(key, _measure)
-        named = met.names or key in page or compacted.names
+        named = met.names and key in page and (compacted.went_on or compacted.names)
         healed = Healing.PERSON if named and again.went_on else Healing.NOT
         outcomes.append(
             Outcome(f"C labelled/rows {damage}", "measure, page, compact", healed, time.monotonic() - began,

@@ -167,7 +167,7 @@ def read(store: Store, now: datetime, selection: Selection = EVERYTHING, first_k
     of the range; if the range is longer, the result is not complete. If the bucket cannot be read, the exception of the
     client passes through.
     """
-    from riskwatch_ml.storage import labelled_rows
+    from riskwatch_ml.storage import labelled_rows, labelled_table
 
     until = min(selection.until or now + AHEAD, now + AHEAD)
     requested = selection.since or (now if selection.until is None else until) - SPAN
@@ -193,7 +193,7 @@ def read(store: Store, now: datetime, selection: Selection = EVERYTHING, first_k
         model_in_service(store, first_kind),
         until,
         selection,
-        _last_seen(store) if rows.empty and selection == EVERYTHING else None,
+        labelled_table.newest_time(store) if rows.empty and selection == EVERYTHING else None,
     )
 
 
@@ -332,12 +332,3 @@ def _reasons(record: dict[str, Any]) -> tuple[str, ...]:
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _last_seen(store: Store) -> datetime | None:
-    """Return the time (UTC) of the newest compacted row of any age."""
-    from riskwatch_ml.storage import keys
-
-    hours = store.keys(keys.hours(keys.LABELLED_ROWS))
-    frame = store.get_frame(hours[-1]) if hours else None
-    return None if frame is None or frame.empty else frame["timestamp"].max().to_pydatetime()

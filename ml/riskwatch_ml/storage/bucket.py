@@ -45,6 +45,9 @@ _OVERTAKEN = aws_errors.CONDITION_FAILED | aws_errors.CONFLICT | aws_errors.NO_O
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+Check = Callable[[pa.Schema], None]
+"""Raises ValueError if a layer has no objects with a schema."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -139,12 +142,12 @@ class Store:
         """Write a frame as one Parquet object."""
         self.put_bytes(key, to_bytes(to_table(frame)))
 
-    def get_frame(self, key: str) -> pd.DataFrame | None:
+    def get_frame(self, key: str, check: Check | None = None) -> pd.DataFrame | None:
         """Return the rows of a Parquet object, None if it does not exist.
 
-        Raises DamagedObjectError if the object holds no rows.
+        Raises DamagedObjectError if the object holds no rows, or none with a schema that passes `check`.
         """
-        table = self._table(key)
+        table = self._table(key, check=check)
         return None if table is None else to_frame(table)
 
     def write_hours(
@@ -206,14 +209,15 @@ class Store:
         columns: Sequence[str] | None = None,
         instances: Callable[[str], bool] | None = None,
         damaged: list[str] | None = None,
+        check: Check | None = None,
     ) -> pd.DataFrame:
         """Return the rows with start <= timestamp < end, sorted by instance and time.
 
         `part` is the only part to read, `without` a part to leave out; by default all parts are read. `columns` are
         read beside instance and time, those that an object has; by default all columns are read. `instances` returns
         whether rows of a name are read; the others are dropped object by object. With `damaged`, objects that cannot be
-        read are left out and logged, and the list gets a text for each. Raises StoreError if the interval is empty, and
-        DamagedObjectError without `damaged`.
+        read are left out and logged, and the list gets a text for each. An object whose schema does not pass `check`
+        cannot be read. Raises StoreError if the interval is empty, and DamagedObjectError without `damaged`.
         """
         start, end = _interval(start, end)
         hours = set(clock.hours(start, end))
@@ -229,7 +233,7 @@ class Store:
                 and (without is None or without != parsed.part)
             ]
             names = None if columns is None else list(dict.fromkeys((*KEYS, *columns)))
-            read = pool.map(lambda key: _of_instances(self._table(key, names, damaged), instances), hour_keys)
+            read = pool.map(lambda key: _of_instances(self._table(key, names, damaged, check), instances), hour_keys)
             tables = [table for table in read if table is not None]
         if not tables:
             return to_frame(
@@ -281,10 +285,16 @@ class Store:
         body: bytes = answer["Body"].read()
         return body, answer["ETag"]
 
-    def _table(self, key: str, columns: list[str] | None = None, damaged: list[str] | None = None) -> pa.Table | None:
+    def _table(
+        self,
+        key: str,
+        columns: list[str] | None = None,
+        damaged: list[str] | None = None,
+        check: Check | None = None,
+    ) -> pa.Table | None:
         data = self.get_bytes(key)
         try:
-            return None if data is None else from_bytes(data, self._name(key), columns)
+            return None if data is None else from_bytes(data, self._name(key), columns, check)
         except DamagedObjectError as error:
             if damaged is None:
                 raise

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from riskwatch_ml.core.errors import OperationError
+from riskwatch_ml.core.listing import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,6 +84,7 @@ _LINES = pj.ParseOptions(
     unexpected_field_behavior="infer",
 )
 _STAMP = pa.timestamp("ms", tz="UTC")
+_NAMES = 5  # columns that a message names
 
 _log = logging.getLogger(__name__)
 
@@ -133,6 +135,33 @@ def typed(frame: pd.DataFrame) -> pd.DataFrame:
             **dict.fromkeys(_TEXTS, "str"),
         }
     )
+
+
+def check_stored(schema: pa.Schema) -> None:
+    """Refuse the schema of an object that compaction has not written; raises ValueError, which names the columns.
+
+    Validated rows in the place of labelled ones have instance and time, too: they would count as rows without a level.
+    """
+    missing = [name for name in _NEVER_NULL if name not in schema.names]
+    if missing:
+        raise ValueError(f"labelled rows have {some(missing, _NAMES)}, the object does not")
+    wrong = [field.name for field in schema if schema.names.count(field.name) > 1 or not _is_stored(field)]
+    if wrong:
+        raise ValueError(f"{some(wrong, _NAMES)}: doubled, or of a type that labelled rows do not have")
+
+
+def _is_stored(field: pa.Field) -> bool:
+    """Return whether `typed` reads a column without changing its values; one without values may have no type."""
+    kind = field.type
+    if pa.types.is_null(kind):
+        return field.name not in _NEVER_NULL
+    if field.name == "timestamp":
+        return bool(pa.types.is_timestamp(kind))
+    if field.name in _FLAGS:
+        return bool(pa.types.is_boolean(kind))
+    if field.name in _TEXTS:
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
 def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

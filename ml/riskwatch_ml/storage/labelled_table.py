@@ -52,17 +52,17 @@ def read(
 ) -> pd.DataFrame:
     """Return the rows with start <= timestamp < end; see `Store.read_hours`.
 
-    A column that no row has is null.
+    A column that no row has is null. Raises DamagedObjectError for an object without labelled rows.
     """
     start, end = clock.utc(start), clock.utc(end)
     asked = None if columns is None else list(dict.fromkeys((*KEYS, *columns)))
     wanted = None if asked is None else list(dict.fromkeys((*asked, "arrived")))
     years = range(start.year, end.year + 1) if start < clock.now() - OLD else ()
-    old = [rows for year in years if (rows := store.get_frame(keys.year_key(keys.LABELLED_ROWS, year))) is not None]
+    old = [rows for year in years if (rows := _rows(store, keys.year_key(keys.LABELLED_ROWS, year))) is not None]
     if not old:
-        rows = store.read_hours(keys.LABELLED_ROWS, start, end, columns=columns, instances=instances)
+        rows = _hourly(store, start, end, columns, instances)
         return rows if asked is None else labelled_objects.select(rows, asked)
-    hourly = store.read_hours(keys.LABELLED_ROWS, start, end, columns=wanted, instances=instances)
+    hourly = _hourly(store, start, end, wanted, instances)
     inside = [rows[(rows["timestamp"] >= start) & (rows["timestamp"] < end)] for rows in old]
     if instances is not None:
         inside = [rows[rows["instance_id"].map(instances).astype(bool)] for rows in inside]
@@ -74,6 +74,13 @@ def read(
     return both if asked is None else both[asked]
 
 
+def newest_time(store: Store) -> datetime | None:
+    """Return the time (UTC) of the newest row of the newest hour, None without hours; raises DamagedObjectError."""
+    hours = store.keys(keys.hours(keys.LABELLED_ROWS))
+    rows = _rows(store, hours[-1]) if hours else None
+    return None if rows is None or rows.empty else rows["timestamp"].max().to_pydatetime()
+
+
 def first_verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the first verdict of each (instance, time).
 
@@ -82,10 +89,25 @@ def first_verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values([*KEYS, "arrived"], kind="stable").drop_duplicates([*KEYS])
 
 
+def _hourly(
+    store: Store,
+    start: datetime,
+    end: datetime,
+    columns: Sequence[str] | None,
+    instances: Callable[[str], bool] | None,
+) -> pd.DataFrame:
+    layer, check = keys.LABELLED_ROWS, labelled_objects.check_stored
+    return store.read_hours(layer, start, end, columns=columns, instances=instances, check=check)
+
+
+def _rows(store: Store, key: str) -> pd.DataFrame | None:
+    return store.get_frame(key, labelled_objects.check_stored)
+
+
 def _stored(store: Store, key: str, damaged: list[str]) -> pd.DataFrame | None:
     """Return the rows of an object, None if there is none or if it is damaged."""
     try:
-        return store.get_frame(key)
+        return _rows(store, key)
     except DamagedObjectError:
         damaged.append(key)
         return None

@@ -16,7 +16,7 @@ from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.schema.metric_rows import KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     import pandas as pd
@@ -86,14 +86,23 @@ def to_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def from_bytes(data: bytes, name: str, columns: list[str] | None = None) -> pa.Table:
+def from_bytes(
+    data: bytes,
+    name: str,
+    columns: list[str] | None = None,
+    check: Callable[[pa.Schema], None] | None = None,
+) -> pa.Table:
     """Return the rows of a Parquet object; raises DamagedObjectError, with its name, if they cannot be read.
 
     `columns` are the columns to read, by default all. One that the object lacks is left out, unless it is a key.
+    `check` gets the schema of the whole object and raises ValueError if the layer has no such objects.
     """
     try:
+        schema = pq.read_schema(pa.BufferReader(data))
+        if check is not None:
+            check(schema)
         if columns is not None:
-            there = set(pq.read_schema(pa.BufferReader(data)).names) | {*KEYS}
+            there = {*schema.names, *KEYS}
             columns = [name for name in columns if name in there]
         table = pq.read_table(pa.BufferReader(data), columns=columns)
         _check_keys(table.schema)

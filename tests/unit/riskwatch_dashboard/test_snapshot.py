@@ -10,6 +10,7 @@ from riskwatch_dashboard import app as app_module
 from riskwatch_dashboard import snapshot
 from riskwatch_dashboard.snapshot import Snapshot, SnapshotCache, UnavailableError
 from riskwatch_ml.core import settings
+from riskwatch_ml.storage import keys
 from riskwatch_ml.storage.parquet import DamagedObjectError
 
 
@@ -53,6 +54,26 @@ def test_a_bucket_that_does_not_answer_is_a_view_too(monkeypatch, config, error,
     assert message in answer.text
     assert "my-bucket" in answer.text
     assert "Traceback" not in answer.text
+
+
+@pytest.mark.usefixtures("open_to_all")
+@pytest.mark.parametrize("hours", [1, 30], ids=["of the view", "older than the view"])
+def test_labelled_rows_of_another_schema_are_named_by_the_view(monkeypatch, config, store, fill, row, at, hours):
+    # GIVEN validated rows in the place of compacted ones
+    fill([row("web-1", at(60 * hours))], compacted=True)
+    (key,) = store.keys(keys.hours(keys.LABELLED_ROWS))
+    store.put_frame(key, store.get_frame(key)[["instance_id", "timestamp", "cpu_utilization"]])
+    monkeypatch.setattr(settings, "load", lambda: config)
+    monkeypatch.setattr(snapshot, "_kept", snapshot._Kept())
+    monkeypatch.setattr(snapshot, "_client", lambda config, kind: store.client)
+
+    # WHEN
+    answer = TestClient(app_module.build()).get("/")
+
+    # THEN
+    assert answer.status_code == 503
+    assert f"s3://my-bucket/{key} is no Parquet file of rows" in answer.text
+    assert "restore its previous version" in answer.text
 
 
 def test_data_are_shared_and_failures_are_remembered_for_a_while():

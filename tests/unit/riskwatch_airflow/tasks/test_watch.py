@@ -17,6 +17,7 @@ from riskwatch_ml.monitoring import alert_volume
 from riskwatch_ml.monitoring import retrain as monitoring_retrain
 from riskwatch_ml.registry import serving
 from riskwatch_ml.storage import keys, labelled_rows
+from riskwatch_ml.storage.parquet import DamagedObjectError
 from tests.support import runs
 from tests.support.serving import agreeing
 from tests.support.trainings import CHAMPION
@@ -85,8 +86,23 @@ def test_an_episode_to_learn_asks_for_a_refresh(context):
 
 
 @pytest.fixture
-def champion(aws, context, monkeypatch):
-    """A champion that learned half Idle, half Normal; 300 of its rows are all Normal, an older model's all Idle."""
+def agreeing_champion(aws, context, monkeypatch):
+    """A champion that learned half Idle, half Normal, in service; the bucket has no labelled rows."""
+    document = {"model_id": "m", "reference": {"levels": {"Idle": 0.5, "Normal": 0.5}, "unusual": 0.0}}
+    aws.serving = agreeing(replace(CHAMPION, digest="d"))
+    for name in ("read", "read_without_mlflow"):
+        stand_in(monkeypatch, serving, name, lambda *given: aws.serving)
+    stand_in(monkeypatch, archive, "unpack", lambda zip_bytes: (document, {}))
+    stand_in(monkeypatch, alert_volume, "count", lambda client, table, days, kinds: {"episodes": len(days)})
+    aws.store.put_bytes("artifacts/d.zip", b"zip")
+    context["dag_run"] = runs.run(RUN)
+    return aws
+
+
+@pytest.fixture
+def champion(agreeing_champion, monkeypatch):
+    """The champion in service; 300 of its rows are all Normal, an older model's all Idle."""
+    aws = agreeing_champion
     aws.rows = pd.DataFrame(
         {
             "instance_id": "a",
@@ -96,11 +112,6 @@ def champion(aws, context, monkeypatch):
             "model_id": ["old", "m"] * 300,
         }
     )
-    document = {"model_id": "m", "reference": {"levels": {"Idle": 0.5, "Normal": 0.5}, "unusual": 0.0}}
-    aws.serving = agreeing(replace(CHAMPION, digest="d"))
-    for name in ("read", "read_without_mlflow"):
-        stand_in(monkeypatch, serving, name, lambda *given: aws.serving)
-    stand_in(monkeypatch, archive, "unpack", lambda zip_bytes: (document, {}))
     stand_in(
         monkeypatch,
         labelled_rows,
@@ -109,9 +120,6 @@ def champion(aws, context, monkeypatch):
             (aws.rows["timestamp"] >= start) & (aws.rows["timestamp"] < end), ["timestamp", *columns]
         ],
     )
-    stand_in(monkeypatch, alert_volume, "count", lambda client, table, days, kinds: {"episodes": len(days)})
-    aws.store.put_bytes("artifacts/d.zip", b"zip")
-    context["dag_run"] = runs.run(RUN)
     return aws
 
 
@@ -126,6 +134,19 @@ def test_a_report_compares_only_the_rows_of_the_champion(champion, context):
     assert (report["distribution"]["violated"], report["distribution"]["hours"]) == (True, 21)
     assert report["alerts"] == {"days": ["2026-11-21", "2026-11-22"], "episodes": 2}
     assert recorded["retrain"] is False
+
+
+@pytest.mark.usefixtures("agreeing_champion")
+def test_labelled_rows_of_another_schema_are_named_not_left_out(aws, context):
+    # GIVEN validated rows in the place of an hour of labelled ones
+    key = keys.hour_key(keys.LABELLED_ROWS, RUN - timedelta(hours=3))
+    moments = pd.date_range(RUN - timedelta(hours=3), periods=3, freq="min", unit="ms")
+    aws.store.put_frame(key, pd.DataFrame({"instance_id": "a", "timestamp": moments, "cpu": 1.0}))
+
+    # WHEN / THEN
+    with pytest.raises(DamagedObjectError, match=f"{key} is no Parquet .* restore its previous version"):
+        watch.measure(context)
+    assert aws.store.keys(keys.REPORTS) == []
 
 
 def test_a_retry_is_the_same_report_and_does_not_count_itself(champion, context, monkeypatch):

@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pandas as pd
 import pytest
 
 from riskwatch_ml.core import clock
-from riskwatch_ml.storage import labelled_objects, labelled_rows, labelled_table
+from riskwatch_ml.storage import keys, labelled_objects, labelled_rows, labelled_table
 from riskwatch_ml.storage.bucket import Store
+from riskwatch_ml.storage.parquet import DamagedObjectError
 from tests.support.labelled import T1, T2, Noted, arrive, row
 
 NOW = datetime(2026, 11, 22, 12, 15, tzinfo=UTC)
@@ -131,6 +133,58 @@ def _die(*_):
 
 def test_a_new_interval_asks_for_no_year(store, bucket, monkeypatch):
     asked = []
-    monkeypatch.setattr(type(store), "get_frame", lambda self, key: asked.append(key))
+    monkeypatch.setattr(type(store), "get_frame", lambda self, key, check=None: asked.append(key))
     read(store, NOW - timedelta(days=6), NOW)
     assert asked == []
+
+
+def _validated(frame):
+    return frame[["instance_id", "timestamp", "cpu_utilization"]]
+
+
+OTHER_SCHEMAS = {
+    "validated rows": (_validated, "labelled rows have service, role, level"),
+    "a level of another type": (lambda frame: frame.assign(level=1), "level: doubled, or of a type"),
+    "a metric of texts": (lambda frame: frame.assign(cpu_utilization="much"), "cpu_utilization: doubled"),
+    "a flag without values": (lambda frame: frame.assign(unusual=None), "unusual: doubled"),
+}
+
+
+@pytest.mark.parametrize(("change", "reason"), OTHER_SCHEMAS.values(), ids=OTHER_SCHEMAS)
+@pytest.mark.parametrize("newest", [NOW, LONG_AGO], ids=["of an hour", "of a year"])
+def test_an_object_of_another_schema_is_named_with_its_cure_by_each_reader(bucket, store, newest, change, reason):
+    # GIVEN compacted rows, of which one object got another schema by hand, and another row of it
+    start = newest - timedelta(minutes=30)
+    arrive(bucket, "s0-1-1", history(1, timedelta(days=1), start))
+    labelled_rows.compact(store, NOW)
+    (key,) = store.keys(keys.hours(keys.LABELLED_ROWS))
+    whole = bucket.objects[key]
+    store.put_frame(key, change(store.get_frame(key)))
+    arrive(bucket, "s0-2-2", history(1, timedelta(days=1), start + timedelta(minutes=5)))
+
+    # WHEN the watch, the view of an interval and the view of no interval read it THEN each names it
+    for reader in (
+        lambda: labelled_rows.recent(store, start, newest, ("level", "unusual", "model_id")),
+        lambda: labelled_rows.recent(store, start, newest),
+        lambda: labelled_rows.newest(store, start, newest),
+        lambda: labelled_table.newest_time(store),
+    ):
+        with pytest.raises(DamagedObjectError, match=rf"{key} is no Parquet .*{reason}.*restore its previous version"):
+            reader()
+    # AND compaction leaves its rows out until it is restored
+    assert labelled_rows.compact(store, NOW).unreadable == (key,)
+    bucket.objects[key] = whole
+    assert labelled_rows.compact(store, NOW).rows_out == 1
+    assert len(read(store, start, newest)) == 2
+
+
+def test_rows_without_any_value_of_a_column_are_labelled_rows(bucket, store):
+    # GIVEN an object of an earlier release: no kind, and columns without values have no type
+    arrive(bucket, "s0-1-1", history(1, timedelta(days=1), NOW - timedelta(minutes=30)))
+    labelled_rows.compact(store, NOW)
+    (key,) = store.keys(keys.hours(keys.LABELLED_ROWS))
+    old = store.get_frame(key).drop(columns=["resource_kind", "missing", "refused_values"])
+    store.put_frame(key, old.assign(episode_id=None, score=None, latency_ms=pd.Series([None], dtype=object)))
+
+    # WHEN / THEN
+    assert labelled_rows.newest(store, NOW - timedelta(hours=1), NOW).rows["level"].tolist() == ["Normal"]
