@@ -102,8 +102,9 @@ def report(table: pd.DataFrame) -> str:
     by_set = table.groupby(["set", "method"], sort=False)[[*FIGURES, "cpu_s"]].mean()
     counts = table.groupby(["set", "method"], sort=False)[list(COUNTS)].sum()
     lines = [by_set.join(pooled(counts)).round(3).to_string(), ""]
-    headline = by_set[~by_set.index.get_level_values("set").isin(SIDE_SETS)].groupby("method", sort=False).mean()
-    lines += ["headline: mean of the sets", headline[list(FIGURES)].round(3).to_string(), ""]
+    whole = by_set[list(FIGURES)].join(pooled(counts))
+    headline = whole[~whole.index.get_level_values("set").isin(SIDE_SETS)].groupby("method", sort=False).mean()
+    lines += ["headline: mean of the sets", headline.round(3).to_string(), ""]
     lines += ["paired differences per instance, riskwatch minus the other: mean (better / worse)"]
     wide = table.set_index(["set", "instance_id", "method"])
     ours = wide.xs(OURS, level="method")
