@@ -1,7 +1,6 @@
 """Episode rule: when episodes open, close, expire, escalate and are paged.
 
-Pure functions of plain values. The inference function advances stored states row by row; backtests and the calibration
-of the paging threshold apply the same rule to past rows.
+Pure functions of plain values, which `paging_rule` builds on.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from riskwatch_lambda.clock import DAY_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     # The rule of a kind of resource.
     RuleOf = Callable[[str], "Rule"]
@@ -202,46 +201,6 @@ def close_expired(state: EpisodeState, now_ms: int) -> EpisodeState:
     if not (state.is_open and is_expired(state.last_ms, now_ms)):
         return state
     return state._replace(is_open=False, closed_ms=now_ms)
-
-
-class ReplayedEpisode(NamedTuple):
-    """One episode of a replay, [since, closed) in epoch milliseconds.
-
-    ``closed_ms`` is None if the episode is still open.
-    """
-
-    since_ms: int
-    closed_ms: int | None
-    peak: float
-
-
-class Replay(NamedTuple):
-    """Result of the rule on past rows of one instance.
-
-    It has an alert flag for each row, and the episodes in order.
-    """
-
-    alerts: list[bool]
-    episodes: list[ReplayedEpisode]
-
-
-def replay(rows: Iterable[tuple[int, bool, float]], rule: Rule) -> Replay:
-    """Apply the rule to rows ``(ts_ms, pages, score)`` of one instance.
-
-    The rows are sorted oldest first.
-    """
-    state = NO_EPISODE
-    alerts: list[bool] = []
-    episodes: list[ReplayedEpisode] = []
-    for ts_ms, pages, score in rows:
-        step = advance(state, ts_ms, pages, score, rule)
-        state = step.state
-        alerts.append(step.alert)
-        if step.closed and state.since_ms is not None:
-            episodes.append(ReplayedEpisode(state.since_ms, state.closed_ms, state.peak))
-    if state.is_open and state.since_ms is not None:
-        episodes.append(ReplayedEpisode(state.since_ms, None, state.peak))
-    return Replay(alerts, episodes)
 
 
 def in_cooldown(rule: Rule, reported_since_ms: int | None, since_ms: int) -> bool:

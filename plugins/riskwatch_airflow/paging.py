@@ -56,7 +56,7 @@ def _threshold(rows: pd.DataFrame, served: Served, budget: PageBudget, period_s:
     from riskwatch_ml.model.page_budget import InstanceDays, served_threshold
 
     ms = rows["timestamp"].dt.as_unit("ms").astype("int64").to_numpy()
-    since = ms >= served.since_ms
+    since = ms >= rows["instance_id"].map(served.since).to_numpy()
     code, names = pd.factorize(rows.loc[since, "instance_id"])
     number = {name: index for index, name in enumerate(names)}
     openings = [(number[name], item) for name, some in served.openings.items() if name in number for item in some]

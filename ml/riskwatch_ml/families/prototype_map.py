@@ -114,6 +114,11 @@ class PrototypeMap:
                 lookup[a, b] = label
         return Assigned(lookup[labels, second].astype(np.int64), (distance + second_distance) / 2, index)
 
+    def unlabelled(self) -> PrototypeMap:
+        """Return a map with the same distances and one label, 0, which a document stores in few bytes."""
+        stages = tuple(Stage(stage.prototypes, np.zeros_like(stage.labels)) for stage in self.stages)
+        return PrototypeMap(stages, None if self.table is None else {(0, 0): 0})
+
     def to_document(self, prefix: str) -> tuple[MapDocument, dict[str, FloatArray]]:
         """Return the map as JSON values, and its arrays by name.
 

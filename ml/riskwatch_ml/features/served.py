@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from riskwatch_lambda.episodes.openings import opening_row, read_opening
-from riskwatch_lambda.paging_rule import TRAINED
+from riskwatch_lambda.paging_rule import REMEMBERED, TRAINED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,10 +14,19 @@ if TYPE_CHECKING:
 
 
 class Served(NamedTuple):
-    """The openings in service by instance since a time, epoch milliseconds."""
+    """The openings in service by instance, and since when they are known, epoch milliseconds.
+
+    A full memory has lost older openings: ``known_since`` has the first one that it still knows. All other instances
+    are known since ``since_ms``, the first opening of the fleet.
+    """
 
     since_ms: int
+    known_since: Mapping[str, int]
     openings: Mapping[str, Sequence[Opening]]
+
+    def since(self, instance_id: str) -> int:
+        """Return the time since which the openings of an instance are known, epoch milliseconds."""
+        return self.known_since.get(instance_id, self.since_ms)
 
     def to_document(self) -> dict[str, list[list[object]]]:
         """Return the openings as a JSON object."""
@@ -25,15 +34,15 @@ class Served(NamedTuple):
 
 
 def served(memories: Mapping[str, Sequence[Opening]]) -> Served | None:
-    """Return the openings in service of some instances by id, None without any.
-
-    They count since the first of them: before it, nothing in service is known. Those of training rows do not count.
-    """
+    """Return the openings in service of some instances by id, None without any; those of training rows do not count."""
     openings = {
         name: [opening for opening in memory if opening.outcome != TRAINED] for name, memory in memories.items()
     }
-    begin = min((opening.since_ms for some in openings.values() for opening in some), default=None)
-    return None if begin is None else Served(begin, {name: some for name, some in openings.items() if some})
+    first = {name: min(opening.since_ms for opening in some) for name, some in openings.items() if some}
+    if not first:
+        return None
+    is_full = {name: since_ms for name, since_ms in first.items() if len(openings[name]) >= REMEMBERED}
+    return Served(min(first.values()), is_full, {name: openings[name] for name in first})
 
 
 def read_served(document: Mapping[str, Sequence[Sequence[object]]] | None) -> Served | None:

@@ -203,7 +203,8 @@ def _fit_members(
             name = f"group{group}_member{slot}"
             params = {"budget": count, "clusters": count, "sample": sample}
             fit = FAMILIES[recipe.family](vectors, params, recipe.seed + slot)
-            map_document, map_arrays = fit.map.to_document(name)
+            # A member serves distances, so its document needs no labels.
+            map_document, map_arrays = fit.map.unlabelled().to_document(name)
             arrays |= map_arrays
             boundary = f"member{slot}_boundary"
             members.append({"window": window, "weight": 1.0, "group": group, "map": map_document, "boundary": boundary})

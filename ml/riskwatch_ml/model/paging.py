@@ -67,7 +67,7 @@ def _with_served(
         return list(trained)
     number = {name: code for code, name in enumerate(instances)}
     return [
-        *((code, opening) for code, opening in trained if opening.since_ms < served.since_ms),
+        *((code, opening) for code, opening in trained if opening.since_ms < served.since(instances[code])),
         *((number[name], opening) for name, some in served.openings.items() if name in number for opening in some),
     ]
 

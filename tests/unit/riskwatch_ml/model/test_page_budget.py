@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from riskwatch_lambda.clock import DAY_MS, HOUR_MS
-from riskwatch_lambda.paging_rule import PAGED, Opening
+from riskwatch_lambda.paging_rule import PAGED, REMEMBERED, Opening
 from riskwatch_ml.core.settings import Settings
+from riskwatch_ml.features.served import read_served, served
 from riskwatch_ml.model.page_budget import (
     InstanceDays,
     PageBudget,
@@ -196,3 +197,20 @@ def test_a_threshold_of_openings_in_service_needs_a_week():
     # WHEN / THEN
     assert served_threshold(days_of(6), openings, all_days(0.5)) is None
     assert served_threshold(days_of(7), openings, all_days(0.5)) == 1.5001
+
+
+def test_openings_in_service_are_known_since_the_first_or_since_a_full_memory():
+    # GIVEN a quiet instance with one old opening, and a busy one whose memory is full
+    _, old = opening(1, 1.5)
+    busy = [opening(500 + hour, 1.5)[1] for hour in range(REMEMBERED)]
+
+    # WHEN
+    found = served({"quiet": (old,), "busy": busy, "new": ()})
+
+    # THEN the busy one is known since its first opening, all others since that of the fleet
+    assert (found.since("quiet"), found.since("new")) == (HOUR_MS, HOUR_MS)
+    assert found.since("busy") == 500 * HOUR_MS
+    # AND a document gives the same
+    assert read_served(found.to_document()) == found
+    assert read_served({}) is None
+    assert read_served(None) is None
