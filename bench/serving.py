@@ -8,8 +8,8 @@ Ratios compare median CPU times of interleaved repetitions:
 - cold starts against bare clients and against joblib with scikit-learn
 - decoding, validating and scoring a row against decoding its base64 and JSON, and against scikit-learn row by row
 
-Other figures are the sizes of the artifacts, label differences between training's scorer and the deployed zip, and load
-time, memory and size for a fleet of thousands.
+Other figures are the sizes of the artifacts, label differences between training's scorer and the deployed zip, load
+time, memory and size for a fleet of thousands, and the DynamoDB units of rows and openings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import coldstart, deployed, large_fleet, parity
+from bench import coldstart, deployed, large_fleet, parity, table_units
 from bench.rivals import Handler, dump
 from riskwatch_lambda.model.document import Cuts, from_files
 from riskwatch_local.demo.simulator import simulate
@@ -89,6 +89,7 @@ def main() -> None:
     print_cold(report["cold"])
     report["large_fleet"] = large_fleet.measure(zips["kmeans"], options.instances)
     print(f"fleet of {options.instances:,}: " + ", ".join(f"{k} {v:,.4g}" for k, v in report["large_fleet"].items()))
+    print("\n".join(table_units.lines()))
     report["parity"] = {}
     for family, content in zips.items():
         result = parity.differences(content, new, inventory, sys.executable)
