@@ -21,11 +21,19 @@ from riskwatch_lambda.episodes.repository import EpisodeRepository
 from riskwatch_lambda.paging_rule import FAMILIAR, PAGED, REMEMBERED, Held, Opening, Signature
 
 if TYPE_CHECKING:
+    from riskwatch_lambda.scoring.labelled_row import ReasonDocument
     from riskwatch_lambda.table import Update
 
 NOW = 1_795_341_600_000
 METRIC = "network_receive_bytes_per_second"  # a long name
-REASON = {"feature": METRIC, "value": 123.4, "low": 10.5, "high": 98.7, "share": 0.4321, "direction": "up"}
+REASON: ReasonDocument = {
+    "feature": METRIC,
+    "value": 123.4,
+    "low": 10.5,
+    "high": 98.7,
+    "share": 0.4321,
+    "direction": "up",
+}
 
 
 class Recorder:
@@ -60,8 +68,9 @@ def events(memory: tuple[Opening, ...]) -> dict[str, tuple[float, float, int]]:
     closed = Episode("i-0123456789abcdef0", "shop", openings=memory or None)
     state = EpisodeState(True, NOW, NOW, None, 0, 1.234567, (), (METRIC,))
     is_open = replace(closed, state=state, reasons=(REASON,) * 3, openings=after, opened_ms=NOW, paging_threshold=1.1)
-    held = replace(closed, held=Held(state), openings=(*after[:-1], opening._replace(outcome=FAMILIAR)))
-    listed = HeldOpening(closed.instance_id, "shop", "", held.openings[-1], 1.1, 3, is_by_hour=True)
+    familiar = opening._replace(outcome=FAMILIAR)
+    held = replace(closed, held=Held(state), openings=(*after[:-1], familiar))
+    listed = HeldOpening(closed.instance_id, "shop", "", familiar, 1.1, 3, is_by_hour=True)
     changes = {
         "an opening that pages": Change(closed, is_open, listed=(is_open,)),
         "a further row of an episode": Change(is_open, is_open),
