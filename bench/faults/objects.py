@@ -25,6 +25,7 @@ from riskwatch_ml.storage import keys, known_instances
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from airflow.sdk import Context
 
@@ -44,10 +45,14 @@ class Met:
     text: str
 
 
-def page_text(world: World) -> str:
-    """Return what a fresh view says: its status, and title and advice if it cannot be shown."""
+def page_text(world: World, until: datetime | None = None) -> str:
+    """Return what a fresh view of a day says: its status, and title and advice if it cannot be shown.
+
+    The view ends now or at `until`; it reads its last hour first.
+    """
     # Another interval is another view: nothing of it is cached.
-    answer = world.airflow.page(f"/riskwatch/?since={clock.now() - timedelta(days=1):%Y-%m-%dT%H:%M:%S.%fZ}")
+    end = "" if until is None else f"&until={clock.iso(until)}"
+    answer = world.airflow.page(f"/riskwatch/?since={clock.now() - timedelta(days=1):%Y-%m-%dT%H:%M:%S.%fZ}{end}")
     found = re.search(r"<h1>(.*?)</h1>\s*<p>(.*?)</p>", answer.text, re.S) if answer.status_code >= 500 else None
     return html.unescape(f"{answer.status_code} {found[1]}: {found[2]}") if found else str(answer.status_code)
 
@@ -130,13 +135,13 @@ def labelled_hour(world: World) -> list[Outcome]:
     Compaction meets the object only if new rows of its hour arrive.
     """
     store, outcomes = world.store, []
-    listed = [key for key in store.keys(keys.hours(keys.LABELLED_ROWS)) if keys.parse_hour(key) is not None]
-    key = listed[-3]
+    listed = [(key, parsed) for key in store.keys(keys.hours(keys.LABELLED_ROWS)) if (parsed := keys.parse_hour(key))]
+    key, parsed = listed[-3]
     other = store.get_bytes(store.keys(keys.hours(keys.VALIDATED))[-3]) or b""
     for damage, change in (("half", _half), ("of another schema", lambda _: other)):
         began = time.monotonic()
         with _damaged(store, key, change):
-            met, page = _meet(key, _measure), page_text(world)
+            met, page = _meet(key, _measure), page_text(world, parsed.hour + clock.HOUR)
             compacted = _meet(key, _compact)
         again = _meet(key, _measure)
         named = met.names and key in page and (compacted.went_on or compacted.names)

@@ -34,6 +34,7 @@ from riskwatch_ml.storage.parquet import (
     to_bytes,
     to_frame,
     to_table,
+    unlike_most,
 )
 
 _THREADS = 8
@@ -234,12 +235,15 @@ class Store:
             ]
             names = None if columns is None else list(dict.fromkeys((*KEYS, *columns)))
             read = pool.map(lambda key: _of_instances(self._table(key, names, damaged, check), instances), hour_keys)
-            tables = [table for table in read if table is not None]
+            tables = {self._name(key): table for key, table in zip(hour_keys, read, strict=True) if table is not None}
+        for name, error in unlike_most({name: table.schema for name, table in tables.items()}).items():
+            _left_out(error, damaged)
+            del tables[name]
         if not tables:
             return to_frame(
                 pa.schema([pa.field("instance_id", pa.string()), pa.field("timestamp", STAMP)]).empty_table()
             )
-        merged = pa.concat_tables(tables, promote_options="permissive")
+        merged = pa.concat_tables(tables.values(), promote_options="permissive")
         return to_frame(ordered(merged.filter(between(merged.column("timestamp"), start, end))))
 
     def _list(self, prefix: str) -> Iterator[Any]:
@@ -296,14 +300,19 @@ class Store:
         try:
             return None if data is None else from_bytes(data, self._name(key), columns, check)
         except DamagedObjectError as error:
-            if damaged is None:
-                raise
-            _log.warning("left out: %s", error)
-            damaged.append(str(error))
+            _left_out(error, damaged)
             return None
 
     def _name(self, key: str) -> str:
         return f"s3://{self.bucket}/{key}"
+
+
+def _left_out(error: DamagedObjectError, damaged: list[str] | None) -> None:
+    """Log and note an object that is left out; raises its error if there is no list for it."""
+    if damaged is None:
+        raise error
+    _log.warning("left out: %s", error)
+    damaged.append(str(error))
 
 
 def _of_instances(table: pa.Table | None, instances: Callable[[str], bool] | None) -> pa.Table | None:

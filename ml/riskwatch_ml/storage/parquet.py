@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from datetime import UTC
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from riskwatch_ml.core.errors import UserInputError
 from riskwatch_ml.schema.metric_rows import KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
     import pandas as pd
@@ -109,11 +110,15 @@ def from_bytes(
         table.validate(full=True)  # text that is no UTF-8 would fail later, without the name
     # Where the damage is decides which of them Arrow raises; of a column's name it may be a UnicodeDecodeError.
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DamagedObjectError(
-            f"{name} is no Parquet file of rows ({error}): restore its previous version, or, except for labelled rows, "
-            "delete it and export or import its hour again"
-        ) from error
+        raise _damaged(name, error) from error
     return table
+
+
+def _damaged(name: str, reason: object) -> DamagedObjectError:
+    return DamagedObjectError(
+        f"{name} is no Parquet file of rows ({reason}): restore its previous version, or, except for labelled rows, "
+        "delete it and export or import its hour again"
+    )
 
 
 def _check_keys(schema: pa.Schema) -> None:
@@ -130,6 +135,33 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_stamp(kind: pa.DataType) -> bool:
     return bool(pa.types.is_timestamp(kind) and kind.tz is not None)
+
+
+def unlike_most(schemas: Mapping[str, pa.Schema]) -> dict[str, DamagedObjectError]:
+    """Return the error of each object with a column whose type cannot be joined with that of most objects, by name."""
+    if len(set(schemas.values())) <= 1:
+        return {}
+    # A column without values may have no type, which joins any.
+    typed = [field for schema in schemas.values() for field in schema if not pa.types.is_null(field.type)]
+    counts = Counter((field.name, field.type) for field in typed)
+    usual = {name: kind for (name, kind), _ in reversed(counts.most_common())}
+    errors = {}
+    for name, schema in schemas.items():
+        other = next((each for each in schema if not _joins(each.type, usual.get(each.name, each.type))), None)
+        if other is not None:
+            reason = f"its column {other.name} is of type {other.type}, that of other objects {usual[other.name]}"
+            errors[name] = _damaged(name, reason)
+    return errors
+
+
+def _joins(kind: pa.DataType, other: pa.DataType) -> bool:
+    if kind == other:
+        return True
+    try:
+        pa.unify_schemas([pa.schema([("column", each)]) for each in (kind, other)], promote_options="permissive")
+    except pa.ArrowException:
+        return False
+    return True
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

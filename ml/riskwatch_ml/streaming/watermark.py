@@ -122,6 +122,8 @@ def _after_newest(watermark: datetime, newest: datetime, end: datetime, period_s
     No instance sent a row since, or a clock that was ahead has moved the watermark: what comes late is sent, too. What
     lies longer ago than is caught up had no rows when it was read.
     """
+    if newest >= watermark:
+        return watermark
     after = newest + timedelta(seconds=period_s)
     return min(watermark, max(after, clock.floor(end - CATCH_UP, period_s)))
 

@@ -9,7 +9,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from riskwatch_lambda.clock import iso
@@ -17,6 +17,7 @@ from riskwatch_lambda.episodes import attributes, seen
 from riskwatch_lambda.items import DamagedItem, parse_item
 from riskwatch_lambda.table import TableError
 from tests.support import tiny
+from tests.support.fakes import stored
 from tests.support.tiny import NET, PERIOD_MS
 from tests.support.world import DAY_MS, DONE, ELEVEN, INSTANCES, PAGING_CPU, QUIET_CPU, World, all_told
 
@@ -59,12 +60,13 @@ class _Story:
         self.events: list[dict[str, Any]] = []
         self.rows: set[tuple[str, str]] = set()
         self.at = 0
-        self.is_damaged = False
+        self.is_damaged = self.lost_marks = False
 
     def play(self, steps: list[tuple[Any, ...]]) -> None:
         for name, *given_ in steps:
-            with contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.redirect_stdout(io.StringIO()) as log:
                 getattr(self, f"_{name}")(*given_)
+            self.lost_marks |= "newest rows not marked" in log.getvalue()
 
     def end(self) -> None:
         """Let two quiet rows and some days of ticks go by, with the first model and without a fault."""
@@ -119,13 +121,15 @@ class _Story:
             name = names[index % len(names)] if names else "status"
             item.pop(name, None)
             if value is not None:
-                item[name] = dict(value)
+                item[name] = stored(dict(value))  # as DynamoDB writes numbers: 1e16 is 10000000000000000
 
     def lines(self, part: str, names: set[str]) -> list[str]:
         return [line for line in all_told(self.world, part) if line.split("@")[0] in names]
 
 
 @SOME
+@example([("rows", ["web-1"], True), ("damage", ("state", 14, {"N": "1e16"}))])
+@example([("fault", "dynamodb"), ("rows", ["web-1"], False), ("swap",), ("again", 0)])
 @given(_STEPS)
 def test_every_row_is_labelled_and_each_episode_opens_and_ends_once(steps):
     # WHEN a story happens, and everything is quiet after it
@@ -145,9 +149,9 @@ def test_every_row_is_labelled_and_each_episode_opens_and_ends_once(steps):
     assert sorted(story.lines("opened", names)) == episodes
     assert sorted(story.lines("resolved", names) + story.lines("new_normal", names)) == episodes
     assert not [item for item in listed if "unfinished" in item]
-    # AND each opened at a row whose first verdict said so: no row that came again opened one
+    # AND each opened at a row whose first verdict said so: no row that came again opened one, unless its mark was lost
     first = {f"{label['instance_id']}@{label['timestamp']}": label["episode_id"] for label in labels}
-    assert [first[episode_id] for episode_id in episodes] == episodes
+    assert story.lost_marks or [first[episode_id] for episode_id in episodes] == episodes
     # AND no state is left open
     state = world.dynamodb.items.get((f"instance#{VICTIM}", "current"))
     if state is not None and not story.is_damaged:

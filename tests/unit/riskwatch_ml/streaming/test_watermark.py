@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from riskwatch_ml.core import clock
 from riskwatch_ml.core.settings import Settings
 from riskwatch_ml.storage import keys
 from riskwatch_ml.storage.bucket import Store
@@ -52,6 +53,13 @@ def test_what_lies_longer_ago_than_the_catch_up_is_left_out(store):
     watermark.record(store, TEN - 9 * HOUR, {})
     (interval,) = watermark.pending(CONFIG, store, 300, TEN)
     assert (interval.start, interval.left_out) == (TEN - 6 * HOUR, (TEN - 9 * HOUR, TEN - 6 * HOUR))
+
+
+def test_a_newest_row_at_the_end_of_the_calendar_stops_no_stream(store):
+    # GIVEN a watermark whose newest row lies less than a period before the year 10000 WHEN / THEN it does not count
+    store.put_json(keys.STREAM_MARK, {"end": clock.iso(TEN - HOUR), "newest": "9999-12-31T23:59:59Z"})
+    (interval,) = watermark.pending(CONFIG, store, 300, TEN)
+    assert (interval.start, interval.end) == (TEN - HOUR, TEN)
 
 
 def test_an_unread_region_stays_before_what_was_left_out():
