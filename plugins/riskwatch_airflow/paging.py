@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def entities(config: Settings, store: Store, instances: int) -> int:
+def _entities(config: Settings, store: Store, instances: int) -> int:
     """Return the number of instances of all kinds; a fleet without an inventory has the ``instances`` of a kind."""
     return max(len(known_instances.load(config.inventory, store)), instances)
 
@@ -40,7 +40,7 @@ def settle(
     model_id = "" if champion is None else champion.get("model_id", "")
     served = past_episodes.openings(config, sorted(set(rows["instance_id"])))
     store.put_json(keys.training_openings(training_id), served.to_document() if served else {})
-    fleet = entities(config, store, int(rows["instance_id"].nunique()))
+    fleet = _entities(config, store, int(rows["instance_id"].nunique()))
     budget = budget_of(config, fleet)
     threshold = _threshold(rows, served, budget, config.period_s) if model_id and served else None
     thresholds = [] if threshold is None else [(model_id, threshold)]

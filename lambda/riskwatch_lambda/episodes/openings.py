@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from riskwatch_lambda.clock import DAY_MS, iso
 from riskwatch_lambda.episode_rule import EpisodeState
-from riskwatch_lambda.items import DamagedItemError, choice, count, moment, optional, real, required
+from riskwatch_lambda.items import LATEST_MS, DamagedItemError, choice, count, moment, optional, real, required
 from riskwatch_lambda.paging_rule import COOLING, FAMILIAR, OUTCOMES, PAGED, Familiar, Held, Opening, Signature
 from riskwatch_lambda.table import EXPIRES, number
 
@@ -107,6 +107,9 @@ def read_held_state(item: Attributes) -> Held | None:
     text = optional(item, "held")
     if not text:
         return None
+    # The rule continues the last opening of the memory.
+    if not read_openings(item):
+        raise DamagedItemError("held is there without openings")
     since_ms, last_ms, below, opened_by, familiar = json.loads(text)
     state = EpisodeState(True, _whole(since_ms), _whole(last_ms), None, _whole(below), opened_by=tuple(opened_by))
     if familiar is None:
@@ -136,7 +139,7 @@ def _held_row(held: Held) -> list[object]:
 
 
 def _whole(value: Any) -> int:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value <= LATEST_MS:
         raise DamagedItemError(f"openings or held has {value!r:.40}, expected a whole number")
     return value
 

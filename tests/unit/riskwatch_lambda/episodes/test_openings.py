@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from riskwatch_lambda.clock import DAY_MS, HOUR_MS
@@ -65,6 +65,7 @@ _HELD = st.builds(
 @given(st.none() | st.lists(_OPENING, max_size=32).map(tuple), st.none() | _HELD)
 def test_memory_and_held_opening_are_read_as_written(memory, held):
     # GIVEN a memory and a held opening, or none
+    assume(memory or held is None)
     values = memory_values(held, memory)
 
     # WHEN they are read, THEN they are the same; without any, the attributes are absent
@@ -305,3 +306,19 @@ def test_an_item_of_an_earlier_release_has_no_memory():
     # GIVEN an item without the attributes, WHEN it is read, THEN there is no memory, and not an empty one
     assert (read_openings({}), read_held_state({})) == (None, None)
     assert memory_values(None, ())["openings"] == {"S": "[]"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"held": [TEN, TEN, 0, [], None]},
+        {"held": [TEN, TEN, 0, [], None], "openings": []},
+        {"openings": [["cpu", "up", 10**18, None, 1.1, 0.0, PAGED]]},
+    ],
+    ids=["held without a memory", "held with an empty memory", "a time after the year 9999"],
+)
+def test_a_memory_that_the_rule_cannot_continue_is_damaged(values):
+    # GIVEN attributes that no release writes, WHEN they are read, THEN the item counts as damaged
+    item = {name: {"S": json.dumps(value)} for name, value in values.items()}
+    with pytest.raises(DamagedItemError):
+        _ = read_openings(item), read_held_state(item)
