@@ -25,6 +25,20 @@ class ExpectationMeta(TypedDict, total=False):
     finding: str
 
 
+def load_library() -> Any:
+    """Import Great Expectations quietly and return it.
+
+    In a process that has loaded Airflow, its import writes hundreds of INFO lines to the log of the task. Most come
+    from the second module, which sets its own level.
+    """
+    for name in ("great_expectations", "great_expectations._docs_decorators"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    import great_expectations as gx
+
+    return gx
+
+
 class Engine:
     """Runner of suites over data frames in memory.
 
@@ -32,13 +46,7 @@ class Engine:
     """
 
     def __init__(self) -> None:
-        # In a process that has loaded Airflow, the import of Great Expectations writes hundreds of INFO lines to the
-        # log of the task. Most come from the second module, which sets its own level.
-        for name in ("great_expectations", "great_expectations._docs_decorators"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-        import great_expectations as gx
-
+        gx = load_library()
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False}
         self._source = context.data_sources.add_pandas("metrics")

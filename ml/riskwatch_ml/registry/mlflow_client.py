@@ -36,13 +36,15 @@ class TrackingError(OperationError):
     """MLflow lacks something that it should have; the message says what."""
 
 
-def connect(settings: Settings) -> MlflowClient:
-    """Return a client of the MLflow server in the settings.
-
-    Sets the variables of ``ENVIRONMENT`` that the environment does not set.
-    """
+def set_environment() -> None:
+    """Set the variables of ``ENVIRONMENT`` that the environment does not set, as the import of MLflow reads them."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+
+
+def connect(settings: Settings) -> MlflowClient:
+    """Return a client of the MLflow server in the settings."""
+    set_environment()
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=settings.mlflow_uri, registry_uri=settings.mlflow_uri)
