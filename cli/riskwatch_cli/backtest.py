@@ -53,7 +53,8 @@ def backtest(
 ) -> None:
     """Replay past metrics with refreshes and the production episode rule.
 
-    The result shows how Riskwatch would have labelled the metrics if it had run at that time.
+    The result shows how Riskwatch would have labelled the metrics if it had run at that time. RISKWATCH_TIME_ZONES and
+    RISKWATCH_HOLIDAYS have the seasons.
     """
     with report_errors(Path(STATE), "stopped; nothing was written"):
         pages = _budget(pages_per_day, pages_per_instance_day, ordinary_days, budget)

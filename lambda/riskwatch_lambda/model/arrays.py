@@ -56,6 +56,9 @@ class ArrayFile:
         if position != len(blob):
             raise ArrayError(f"the arrays take {position} bytes, model.bin has {len(blob)}")
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
     def under(self, prefix: str) -> ArrayFile:
         """Return access to the arrays with names that begin with a prefix, by the rest of their names."""
         part = ArrayFile.__new__(ArrayFile)

@@ -1,19 +1,20 @@
-"""Baselines: center and scale of every feature by UTC hour, read on demand.
+"""Baselines: center and scale of every feature by slot, read on demand.
 
 A fleet of thousands has millions of these numbers, and a batch needs few of them, so they stay in the file. A column
-(one feature of one baseline over 24 hours) is stored as a base and, if its values depend on the hour, a step and 24
-counts of steps above the base. Steps are powers of two, so ``base + step * count`` is exact. The base is the minimum of
-the 24 values, so a check of the bases proves that every scale is above zero.
+(one feature of one baseline over its slots) is stored as a base and, if its values depend on the slot, a step and
+counts of steps above the base: 24 counts, or 54 in a baseline with day types. Steps are powers of two, so
+``base + step * count`` is exact. The base is the minimum of the values, so a check of the bases proves that every scale
+is above zero.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from riskwatch_lambda.episode_rule import BaselineKind
+from riskwatch_lambda.model.seasons import HOURS, SLOTS, SeasonError, Seasons
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
     from riskwatch_lambda.model.arrays import ArrayFile
     from riskwatch_lambda.model.row_schema import RowSchema
 
-HOURS = 24
 DEFAULT_ROLE = "default"  # the role of an instance without one: it says nothing about how an instance behaves
 EXPECTED_RANGE_SCALES = 3  # on both sides of the center
 # About 30 MB with ten features: two hours of a fleet of 10,000.
 PROFILES_KEPT = 20_000
 BASE, STEP, COUNTS = "profile_base", "profile_step", "profile_counts"
+DAY_TYPES, DAY_TYPE_COUNTS = "profile_day_types", "profile_day_type_counts"
 
 
 class BaselineError(ValueError):
@@ -34,7 +35,7 @@ class BaselineError(ValueError):
 
 
 class Profile(NamedTuple):
-    """Expected values of one baseline at one hour of day, one per feature.
+    """Expected values of one baseline in one slot, one per feature.
 
     ``usual`` is center and scale of every feature, followed by those of the trailing features if the model has any.
     ``low`` and ``high`` are center -/+ 3 scale within the physical bounds. ``exhaustible`` has position and exhaustion
@@ -51,13 +52,13 @@ class Profile(NamedTuple):
 class Baselines:
     """The ``count`` baselines of a model with ``width`` values per row.
 
-    ``names`` is the index of the document: baselines by instance, by role, and of the fleet. ``exhaustion`` has a bound
-    or None for each metric. Raises ArrayError and BaselineError.
+    ``document`` has the index of the baselines by instance, by role, and of the fleet, and their seasons.
+    ``exhaustion`` has a bound or None for each metric. Raises ArrayError and BaselineError.
     """
 
     def __init__(
         self,
-        names: Mapping[str, object],
+        document: Mapping[str, object],
         arrays: ArrayFile,
         width: int,
         row_schema: RowSchema,
@@ -70,17 +71,25 @@ class Baselines:
         steps = list(self._step)
         if min(steps) < 0:
             raise BaselineError(f"array {STEP} holds {min(steps)!r}: a step must be 0 or above")
-        columns = 2 * width
-        hourly = (columns - steps[start : start + columns].count(0.0) for start in range(0, len(steps), columns))
-        *self._first, total = accumulate(hourly, initial=0)
-        self._counts = arrays.integers(COUNTS, (total, HOURS))
+        try:
+            self._seasons = Seasons(document, count)
+        except SeasonError as error:
+            raise BaselineError(str(error)) from error
+        self._day_types = _read_day_types(arrays, count)
+        self._first, totals = [], [0, 0]
+        for index, has_types in enumerate(self._day_types):
+            self._first.append(totals[has_types])
+            totals[has_types] += 2 * width - steps[2 * width * index : 2 * width * (index + 1)].count(0.0)
+        self._counts = [arrays.integers(COUNTS, (totals[0], HOURS))]
+        if any(self._day_types):
+            self._counts.append(arrays.integers(DAY_TYPE_COUNTS, (totals[1], SLOTS)))
         for index in range(count):
             least = min(self._base[(2 * index + 1) * width : (2 * index + 2) * width])
             if not least > 0:
                 raise BaselineError(f"a scale of baseline {index} is {least!r}: every scale must be above 0")
-        self._instances, self._roles, self._fleet = _read_names(names, count)
+        self._instances, self._roles, self._fleet = _read_names(document.get("baselines"), count)
         self._own = frozenset(self._instances.values())
-        self.profile = lru_cache(PROFILES_KEPT)(self._profile)
+        self._kept = lru_cache(PROFILES_KEPT)(self._profile)
 
     def find(self, instance_id: str, role: str) -> tuple[int, BaselineKind]:
         """Return the index of an instance's baseline, and its kind.
@@ -95,11 +104,15 @@ class Baselines:
         is_role = role in self._roles and role != DEFAULT_ROLE
         return index, BaselineKind.ROLE if is_role else BaselineKind.FLEET
 
-    def _profile(self, baseline: int, hour: int) -> Profile:
-        """Return the profile of a baseline at a UTC hour of day."""
+    def profile(self, baseline: int, ts: int) -> Profile:
+        """Return the profile of a baseline at ``ts``, UTC epoch in milliseconds."""
+        return self._kept(baseline, *self._seasons.slot(baseline, ts, day_types=self._day_types[baseline] == 1))
+
+    def _profile(self, baseline: int, slot: int, widening: float) -> Profile:
+        """Return the profile of a baseline in a slot, with its scales times ``widening``."""
         row_schema, metrics = self._row_schema, len(self._row_schema.features)
-        values = self._values(baseline, hour)
-        center, scale = values[: self._width], values[self._width :]
+        values = self._values(baseline, slot)
+        center, scale = values[: self._width], [widening * size for size in values[self._width :]]
         reach = [EXPECTED_RANGE_SCALES * size for size in scale]
         bounds = [
             (-math.inf if low is None else low, math.inf if high is None else high) for low, high in row_schema.bounds
@@ -115,19 +128,33 @@ class Baselines:
         )
         return Profile(tuple(zip(center, scale, strict=True)), low, high, exhaustible)
 
-    def _values(self, baseline: int, hour: int) -> list[float]:
-        """Return the centers of a baseline at an hour, followed by its scales."""
+    def _values(self, baseline: int, slot: int) -> list[float]:
+        """Return the centers of a baseline in a slot, followed by its scales."""
         start, stop = 2 * self._width * baseline, 2 * self._width * (baseline + 1)
         values = list(self._base[start:stop])
-        position = self._first[baseline] * HOURS + hour
+        has_types = self._day_types[baseline]
+        counts, slots = self._counts[has_types], SLOTS if has_types else HOURS
+        position = self._first[baseline] * slots + slot
         for column, step in enumerate(self._step[start:stop]):
             if step:
-                values[column] += step * self._counts[position]
-                position += HOURS
+                values[column] += step * counts[position]
+                position += slots
         return values
 
 
-def _read_names(names: Mapping[str, object], count: int) -> tuple[dict[str, int], dict[str, int], int]:
+def _read_day_types(arrays: ArrayFile, count: int) -> Sequence[int]:
+    """Return 1 for each baseline with day types, else 0; a model without the array has none."""
+    if DAY_TYPES not in arrays:
+        return [0] * count
+    day_types = arrays.integers(DAY_TYPES, (count,))
+    if max(day_types) > 1:
+        raise BaselineError(f"array {DAY_TYPES} holds {max(day_types)}: it must be 0 or 1")
+    return day_types
+
+
+def _read_names(names: object, count: int) -> tuple[dict[str, int], dict[str, int], int]:
+    if not isinstance(names, dict):
+        raise BaselineError(f"baselines is {names!r:.100}, expected an object")
     instances, roles, fleet = (names.get(key) for key in ("instances", "roles", "fleet"))
     if not isinstance(instances, dict) or not isinstance(roles, dict):
         raise BaselineError("baselines needs an object of instances and one of roles")

@@ -114,7 +114,7 @@ class Model:
         metrics = len(self.row_schema.features)
         self.width = metrics * (2 + 2 * len(self.rolling_lengths)) if self.rolling_lengths else metrics
         exhaustion = _read_exhaustion(document, metrics)
-        self.baselines = Baselines(_typed(document, "baselines", dict), arrays, self.width, self.row_schema, exhaustion)
+        self.baselines = Baselines(document, arrays, self.width, self.row_schema, exhaustion)
         self.level = _read_level(document, arrays, metrics)
         self.members = _read_members(document, arrays, self.width, self.baselines.count)
         self._groups, self._members = _read_groups(document, self.members, self.baselines.count)

@@ -13,8 +13,6 @@ from itertools import chain
 from math import log1p, nan
 from typing import TYPE_CHECKING, NamedTuple
 
-from riskwatch_lambda.clock import HOUR_MS
-from riskwatch_lambda.model.baselines import HOURS
 from riskwatch_lambda.model.document import LEVELS, Cuts
 from riskwatch_lambda.model.prototype_map import distance_to, label_of
 from riskwatch_lambda.paging_rule import EXHAUSTED, NO_SIGNATURE, Signature
@@ -95,7 +93,7 @@ def verdicts(model: Model, record: Record) -> tuple[Verdict, ...]:
             add_rolling_features(record.rows, starts[index], index, model.rolling_lengths)
             for index in range(oldest, len(starts))
         ]
-    profiles = [model.baselines.profile(baseline, ts // HOUR_MS % HOURS) for ts in record.ts[oldest:]]
+    profiles = [model.baselines.profile(baseline, ts) for ts in record.ts[oldest:]]
     behaviour = list(map(_behaviour, rows, profiles))
     results = []
     for index in range(first, len(record.rows)):

@@ -69,9 +69,9 @@ def pack(document: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> by
         The model document without its key `arrays`, which this function adds.
     arrays
         Arrays by name, with values that float32 represents exactly. Arrays that half precision also represents exactly,
-        such as prototypes, are stored in half precision. `center` and `scale` (n_baselines, 24, width) lie on the grid
-        of `riskwatch_ml.artifact.quantise`. Parameters are rounded before anything is computed with them, not here.
-        The names of a further part (`riskwatch_ml.artifact.parts`) begin with its kind and a slash.
+        such as prototypes, are stored in half precision. `center` and `scale` (n_baselines, slots, width) lie on the
+        grid of `riskwatch_ml.artifact.quantise`. Parameters are rounded before anything is computed with them, not
+        here. The names of a further part (`riskwatch_ml.artifact.parts`) begin with its kind and a slash.
 
     Raises
     ------

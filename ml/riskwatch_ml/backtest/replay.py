@@ -76,10 +76,9 @@ def backtest(
 
     Both frames have instance_id, timestamp (UTC if without a zone) and numeric metric columns. Columns are matched with
     the catalogue by name or alias; another column is a metric without bounds, of unknown harmful direction. ``family``
-    is a family or "auto", ``budget`` that of pages, by default that of a
-    fleet of as many instances, ``history_days`` the days that a
-    model learns from, ``new_normal_hours`` the hours after which an open episode is learned as normal; both are the
-    settings by default. ``progress`` gets the number of labelled rows and the total.
+    is a family or "auto", ``budget`` that of pages, by default that of a fleet of as many instances, ``history_days``
+    the days that a model learns from, ``new_normal_hours`` the hours after which an open episode is learned as normal;
+    both are the settings by default, as are time zones and holidays. ``progress`` gets the rows labelled and the total.
 
     Raises BacktestError if there is nothing to replay, a key repeats, history and replay are swapped or an option is
     invalid, SettingsError if the setting is.
@@ -93,7 +92,7 @@ def backtest(
     table = as_table(rows, watched.names, GAP_PERIODS * period_s)
     rolling_lengths = rolling.choose_lengths(len(watched.names), period_s)
     pages = budget or fleet_budget(len(table.instances))
-    recipe = Recipe(FALL_BACK if family == AUTO else family, pages, seed, period_s)
+    recipe = Recipe(FALL_BACK if family == AUTO else family, pages, seed, period_s, local_time=settings.local_time())
     days, hours = settings.learning()
     learning = Learning(
         (days if history_days is None else history_days) * DAY_MS,
@@ -252,7 +251,8 @@ class _Replayer:
 
     def _training_set(self, past: IntArray) -> TrainingSet:
         tables = self.table.cut(past), self.wide.cut(past)
-        return fit_training_set(*tables, self.rolling_lengths, self.catalogue, self.inventory, self._served())
+        known = self.catalogue, self.inventory, self._served(), self.recipe.local_time
+        return fit_training_set(tables[0], tables[1], self.rolling_lengths, *known)
 
     def _served(self) -> Served | None:
         """Return the openings so far, None before the first."""

@@ -17,6 +17,7 @@ from typing import Any
 from riskwatch_ml.core import clock
 from riskwatch_ml.core.accounts import AccountRegion, all_account_regions
 from riskwatch_ml.core.errors import UserInputError
+from riskwatch_ml.core.local_time import LocalTime
 
 PROMOTION_MODES = ("off", "dry_run", "approval", "auto")
 MANUAL = "manual"
@@ -46,6 +47,7 @@ class Settings:
     learned as the new normal of its instance; until then its rows are left out of trainings. `pages_per_day` is the
     budget of pages for the whole fleet; without it, the budget follows the number of instances and of on-call
     `rotations`. `budget`, in pages per instance and day, is the one of earlier releases.
+    `time_zones` and `holidays` are the seasons of the expected ranges, see `riskwatch_ml.core.local_time`.
     `schedules` maps a DAG to its cron text, or to None if it runs only by hand. `catalogue` has a packaged catalogue or
     a path for each kind of resource, the first kind first; without any it is "ec2". `inventory` is a path; None means
     the inventory in the bucket. `role_arns` and `regions` are the accounts and regions to read, see
@@ -75,6 +77,8 @@ class Settings:
     pages_per_day: float | None = None
     rotations: int = 1
     budget: float | None = None
+    time_zones: tuple[str, ...] = ()
+    holidays: tuple[str, ...] = ()
     promotion: str = "approval"
     schedules: Mapping[str, str | None] = field(default_factory=lambda: dict(DEFAULT_SCHEDULES), hash=False)
     aws_conn_id: str = "aws_default"
@@ -101,6 +105,12 @@ class Settings:
         if self.promotion not in PROMOTION_MODES:
             raise SettingsError(f"promotion is {self.promotion!r}: use one of {', '.join(PROMOTION_MODES)}")
         all_account_regions(self.role_arns, self.regions)
+        LocalTime.parse(self.time_zones, self.holidays)
+
+    @property
+    def local_time(self) -> LocalTime:
+        """The time zones of fleet and roles, and the holidays."""
+        return LocalTime.parse(self.time_zones, self.holidays)
 
     @property
     def account_regions(self) -> tuple[AccountRegion, ...]:
@@ -111,7 +121,7 @@ class Settings:
 _LEARNING = ("history_days", "new_normal_hours")
 _TYPES: dict[str, type] = {
     **dict.fromkeys(("period_s", "settle_s", "reread_hours", "reread_days", "rotations", *_LEARNING), int),
-    **dict.fromkeys(("role_arns", "regions", "catalogue"), tuple),
+    **dict.fromkeys(("role_arns", "regions", "catalogue", "time_zones", "holidays"), tuple),
     **dict.fromkeys(("pages_per_day", "budget"), float),
 }
 _OPTIONAL = ("catalogue", "inventory", "operations_topic_arn", "pages_per_day", "budget")
@@ -188,6 +198,14 @@ def learning() -> tuple[int, int]:
         values.append(_convert(name, os.environ.get(_variable(name), _file().get(name, getattr(Settings, name)))))
         _check_learning(name, values[-1])
     return values[0], values[1]
+
+
+def local_time() -> LocalTime:
+    """Return the time zones and holidays. Nothing else has to be set.
+
+    Raises SettingsError if a value is not a list of names, LocalTimeError if a zone or a holiday is not valid.
+    """
+    return LocalTime.parse(*(_names(name, _raw(name, _file()) or ()) for name in ("time_zones", "holidays")))
 
 
 def _raw(name: str, table: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from riskwatch_ml.features.baselines import PROFILE_SPAN_MS
+from riskwatch_ml.features.profiles import PROFILE_SPAN_MS
 
 if TYPE_CHECKING:
     from riskwatch_ml.core.arrays import IntArray

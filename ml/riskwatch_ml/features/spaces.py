@@ -1,10 +1,10 @@
 """The two vector spaces of a model: behaviour and level.
 
 Both are built from the same rows. In the *behaviour* space every value is a squashed deviation from the instance's
-baseline for that UTC hour: it shows whether an instance behaves as usual. In the *level* space values are absolute,
-with one centre and one scale for the whole fleet: it shows the load. Fitted numbers are rounded to float32, and
-prototypes to half precision, before any further computation. All arithmetic is float64. So a model read from its file
-gives exactly the labels that it gave in training.
+baseline for that hour and day type: it shows whether an instance behaves as usual. In the *level* space values are
+absolute, with one centre and one scale for the whole fleet: it shows the load. Fitted numbers are rounded to float32,
+and prototypes to half precision, before any further computation. All arithmetic is float64. So a model read from its
+file gives exactly the labels that it gave in training.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from riskwatch_ml.schema import inventory as fleet
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from riskwatch_ml.features.seasons import Seasons
     from riskwatch_ml.schema.inventory import Instance
 
 RELATIVE_EPSILON = 1e-3
@@ -47,9 +48,10 @@ def unsquash(squashed: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Baselines:
-    """Centre and scale by UTC hour for known instances, their roles and the fleet.
+    """Centre and scale by slot for known instances, their roles and the fleet.
 
-    ``center`` and ``scale`` are (n_baselines, 24, d); ``instances``, ``roles`` and ``fleet`` are indices into them.
+    ``center`` and ``scale`` are (n_baselines, slots, d), with 24 slots, or 54 if some baselines have day types;
+    ``instances``, ``roles`` and ``fleet`` are indices into them. ``seasons`` gives the slot of a row.
     """
 
     instances: Mapping[str, int]
@@ -57,6 +59,7 @@ class Baselines:
     fleet: int
     center: FloatArray
     scale: FloatArray
+    seasons: Seasons
 
     def index(self, instances: Sequence[str], roles: Mapping[str, str]) -> IntArray:
         """Return the baseline index of each instance, else of its role, else of the fleet."""
@@ -73,18 +76,22 @@ class Baselines:
             kinds[index] = BaselineKind.INSTANCE
         return kinds
 
+    def slots(self, table: MetricTable, baseline: IntArray) -> tuple[IntArray, FloatArray]:
+        """Return slot and factor on the scales of each row; ``baseline`` (n,) is the baseline index of each row."""
+        return self.seasons.slots(table.ms, baseline, self.center.shape[1])
+
     def impute(self, table: MetricTable, baseline: IntArray) -> FloatArray:
         """Return the values (n, d) with every missing one at its centre.
 
         ``baseline`` (n,) is the baseline index of each row.
         """
-        center = self.center[baseline, table.hour, : table.values.shape[1]]
+        center = self.center[baseline, self.slots(table, baseline)[0], : table.values.shape[1]]
         return np.where(np.isnan(table.values), center, table.values)
 
     def impute_metric(self, table: MetricTable, baseline: IntArray, metric: int) -> FloatArray:
         """Return the values (n,) of one metric, by its position, as ``impute`` does."""
         values = table.values[:, metric]
-        return np.where(np.isnan(values), self.center[baseline, table.hour, metric], values)
+        return np.where(np.isnan(values), self.center[baseline, self.slots(table, baseline)[0], metric], values)
 
     def level(self, table: MetricTable, baseline: IntArray, center: FloatArray, scale: FloatArray) -> FloatArray:
         """Return the rows in the level space, (n, d).
@@ -100,13 +107,15 @@ class Baselines:
     def behaviour(self, table: MetricTable, baseline: IntArray) -> FloatArray:
         """Return the rows in the behaviour space, (n, d).
 
-        Values are squashed deviations from the baseline at the UTC hour of the row. ``baseline`` (n,) is the baseline
+        Values are squashed deviations from the baseline in the slot of the row. ``baseline`` (n,) is the baseline
         index of each row. A missing value gets 0.
         """
         rows = np.empty(table.values.shape)
+        slots, widening = self.slots(table, baseline)
         for part in blocks(len(table)):
-            at_hour, values = (baseline[part], table.hour[part]), table.values[part]
-            rows[part] = squash(np.where(np.isnan(values), 0.0, (values - self.center[at_hour]) / self.scale[at_hour]))
+            at, values = (baseline[part], slots[part]), table.values[part]
+            scale = self.scale[at] * widening[part, None]
+            rows[part] = squash(np.where(np.isnan(values), 0.0, (values - self.center[at]) / scale))
         return rows
 
 

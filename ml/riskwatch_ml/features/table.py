@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
 
 
-HOURS = 24
 BLOCK_ROWS = 50_000  # rows are processed in blocks, so that intermediate arrays stay small
 
 
@@ -32,7 +31,7 @@ class MetricTable:
     """Metric rows as arrays, sorted by instance and time.
 
     ``values`` is (n, d) float64 in catalogue units with NaN for missing; ``code`` (n,) indexes ``instances``; ``ms`` is
-    the UTC epoch in milliseconds, ``hour`` the UTC hour. ``segment`` numbers the runs of rows without a gap, and
+    the UTC epoch in milliseconds. ``segment`` numbers the runs of rows without a gap, and
     ``position`` counts the rows of a segment from 0.
     """
 
@@ -45,12 +44,6 @@ class MetricTable:
 
     def __len__(self) -> int:
         return len(self.ms)
-
-    @cached_property
-    def hour(self) -> IntArray:
-        """UTC hour of day of every row, (n,)."""
-        hour: IntArray = (self.ms // 3_600_000) % HOURS
-        return hour
 
     @cached_property
     def position(self) -> IntArray:

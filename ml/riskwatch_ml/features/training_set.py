@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from riskwatch_ml.core.errors import UserInputError
+from riskwatch_ml.core.local_time import UTC_DAYS
 from riskwatch_ml.features import rolling
 from riskwatch_ml.features.baselines import fit_baselines
 from riskwatch_ml.features.levels import Load, load_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from riskwatch_ml.core.arrays import FloatArray, IntArray
+    from riskwatch_ml.core.local_time import LocalTime
     from riskwatch_ml.features.served import Served
     from riskwatch_ml.schema.catalogue import Catalogue
     from riskwatch_ml.schema.inventory import Instance
@@ -39,7 +41,8 @@ class TrainingSet:
     ``wide`` is the table with its rolling columns, ``rolling_lengths`` their lengths in rows. ``baseline`` (n,) is the
     index of each row into ``baselines``; ``behaviour`` (n, width) and ``level`` (n, d) are the rows in the two spaces;
     ``level_center`` and ``level_scale`` are (d,), ``load`` has the metrics that span the level space. ``roles`` is the
-    role of each instance by name. ``served`` are the openings in service, None without any.
+    role of each instance by name. ``served`` are the openings in service, None without any. ``local_time`` has the time
+    zones and holidays of the baselines.
     """
 
     table: MetricTable
@@ -54,6 +57,7 @@ class TrainingSet:
     level_scale: FloatArray
     load: Load
     served: Served | None = None
+    local_time: LocalTime = UTC_DAYS
 
 
 def check_rows(rows: pd.DataFrame, catalogue: Catalogue) -> None:
@@ -125,11 +129,15 @@ def training_set_of_table(
     inventory: Mapping[str, Instance],
     period_s: float,
     served: Served | None = None,
+    local_time: LocalTime = UTC_DAYS,
 ) -> TrainingSet:
-    """Return the training set of a table of rows ``period_s`` seconds apart; ``served`` are openings in service."""
+    """Return the training set of a table of rows ``period_s`` seconds apart.
+
+    ``served`` are openings in service, ``local_time`` the time zones and holidays of the baselines.
+    """
     rolling_lengths = rolling.choose_lengths(len(table.features), period_s)
     wide = rolling.add_rolling_features(table, rolling_lengths)
-    return fit_training_set(table, wide, rolling_lengths, catalogue, inventory, served)
+    return fit_training_set(table, wide, rolling_lengths, catalogue, inventory, served, local_time)
 
 
 def fit_training_set(
@@ -139,13 +147,14 @@ def fit_training_set(
     catalogue: Catalogue,
     inventory: Mapping[str, Instance],
     served: Served | None = None,
+    local_time: LocalTime = UTC_DAYS,
 ) -> TrainingSet:
     """Fit baselines and level scaling, and put the rows of a table into both spaces.
 
     ``wide`` is the table with its rolling columns, ``rolling_lengths`` their lengths in rows.
     """
     roles = {name: fleet.lookup(inventory, name).role for name in table.instances}
-    baselines = fit_baselines(wide, roles)
+    baselines = fit_baselines(wide, roles, local_time)
     baseline = row_baselines(baselines, table, inventory)
     load = load_of(table.values, catalogue)
     center, scale = fit_level_scaling(table.values, table.code, load.columns)
@@ -162,4 +171,5 @@ def fit_training_set(
         level_scale=scale,
         load=load,
         served=served,
+        local_time=local_time,
     )

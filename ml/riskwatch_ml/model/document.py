@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from riskwatch_lambda.model.document import MetricChange
     from riskwatch_lambda.model.trained_openings import OpeningDocument
     from riskwatch_ml.families.prototype_map import MapDocument
+    from riskwatch_ml.features.seasons import SeasonDocument
 
 
 class BaselineIndex(TypedDict):
@@ -152,6 +153,7 @@ class FittedDocument(TypedDict):
     max_gap_s: int
     rule: RuleDocument
     openings: NotRequired[dict[str, list[OpeningDocument]]]  # none
+    seasons: NotRequired[SeasonDocument]  # hours in UTC, no holidays
 
 
 class ModelDocument(FittedDocument):

@@ -13,6 +13,7 @@ import numpy as np
 
 from riskwatch_lambda.episode_rule import NEW_INSTANCE_FACTOR
 from riskwatch_lambda.model.document import SCHEMA
+from riskwatch_ml.core.local_time import UTC_DAYS, LocalTime
 from riskwatch_ml.families import FAMILIES
 from riskwatch_ml.families.base import FamilyFit, subsample
 from riskwatch_ml.features import rolling
@@ -63,7 +64,8 @@ class Recipe:
     ``level`` holds settings of the level map, such as its clusters, that the family would otherwise search for.
     ``period_s`` is the time between two rows in seconds. ``members`` are pairs of window in rows and share of a group's
     prototypes; ``prototypes`` is their sum over all groups. A ``fast`` fit is good enough to rank rows: its members use
-    fewer rows, and its boundaries come from the rows that shaped the prototypes, too narrow for paging.
+    fewer rows, and its boundaries come from the rows that shaped the prototypes, too narrow for paging. ``local_time``
+    are the time zones and holidays of the baselines.
     """
 
     family: str
@@ -74,6 +76,7 @@ class Recipe:
     members: tuple[tuple[int, float], ...] = MEMBERS
     prototypes: int = PROTOTYPES
     fast: bool = False
+    local_time: LocalTime = UTC_DAYS
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ def _document(
         "context_rows": rolling.context_rows(max(window for window, _ in recipe.members), training_set.rolling_lengths),
         "max_gap_s": GAP_PERIODS * recipe.period_s,
         "rule": {**RULE},
+        "seasons": baselines.seasons.to_document(),
     }
 
 

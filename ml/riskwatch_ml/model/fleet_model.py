@@ -14,6 +14,7 @@ import numpy as np
 
 from riskwatch_lambda.episode_rule import Rule
 from riskwatch_ml.families.prototype_map import PrototypeMap
+from riskwatch_ml.features.seasons import Seasons
 from riskwatch_ml.features.spaces import Baselines
 from riskwatch_ml.features.table import BLOCK_ROWS, MetricTable, blocks, window_ends, window_vectors
 from riskwatch_ml.model.level_rule import load_rule
@@ -80,7 +81,10 @@ class FleetModel:
             bounds=np.array(bounds, np.float64).reshape(-1, 2),
             directions=tuple(fitted["directions"]),
             exhaustion=np.array(exhaustion, np.float64),
-            baselines=Baselines(index["instances"], index["roles"], index["fleet"], values["center"], values["scale"]),
+            baselines=Baselines(
+                *(index["instances"], index["roles"], index["fleet"], values["center"], values["scale"]),
+                seasons=Seasons.from_document(fitted.get("seasons", {}), len(values["center"])),
+            ),
             level=load_rule(fitted["level"], values),
             members=tuple(
                 Member(
@@ -105,9 +109,10 @@ class FleetModel:
         return self.level.names
 
     def profile(self, table: MetricTable, baseline: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Return centre and scale of every metric at the hour of each row, both (n, d)."""
+        """Return centre and scale of every metric in the slot of each row, both (n, d)."""
         d = len(self.features)
-        return self.baselines.center[baseline, table.hour, :d], self.baselines.scale[baseline, table.hour, :d]
+        slots, widening = self.baselines.slots(table, baseline)
+        return self.baselines.center[baseline, slots, :d], self.baselines.scale[baseline, slots, :d] * widening[:, None]
 
     def paging_factors(self, baseline: IntArray) -> FloatArray:
         """Return the factor on the paging threshold of each row, (n,): 1 for known instances, see `Rule.factor`."""

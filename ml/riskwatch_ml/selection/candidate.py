@@ -117,7 +117,7 @@ def fit_table(
     """
     started = time.process_time()
     _check_recipe(recipe)
-    training_set = training_set_of_table(table, catalogue, inventory, recipe.period_s, served)
+    training_set = training_set_of_table(table, catalogue, inventory, recipe.period_s, served, recipe.local_time)
     fitted = fit_model(training_set, catalogue, recipe)
     labels = level_labels(fitted.model, training_set.table, training_set.baseline)
     sizes = np.bincount(labels, minlength=len(fitted.model.level_names))

@@ -71,7 +71,8 @@ def make_holdout(
     wide = rolling.add_rolling_features(injected.table, training_set.rolling_lengths)
     return Holdout(
         training_set=fit_training_set(
-            injected.table.take(~newest), wide.take(~newest), training_set.rolling_lengths, catalogue, inventory
+            *(injected.table.take(~newest), wide.take(~newest), training_set.rolling_lengths, catalogue, inventory),
+            local_time=training_set.local_time,
         ),
         table=injected.table.take(scored),
         wide=wide.take(scored),

@@ -269,7 +269,7 @@ def _fit(config: Settings, store: Store, training: TrainingPlan, family: str) ->
         served=read_served(openings),
     )
     budget = budget_of(config, max(len(instances), len(table.instances)))
-    recipe = Recipe(family, budget, period_s=config.period_s)
+    recipe = Recipe(family, budget, period_s=config.period_s, local_time=config.local_time)
     candidate = fit(replace(recipe, level=serving.settings) if is_champion else recipe)
     is_contest = training["kind"] == "contest"
     if is_champion and is_contest and not unusable_because and (reasons := guards.vetoes(candidate.figures)):

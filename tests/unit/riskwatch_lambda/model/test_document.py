@@ -17,6 +17,7 @@ from tests.support import tiny
 if TYPE_CHECKING:
     from pathlib import Path
 
+HOUR_MS = 3_600_000
 FILES = tiny.encode(tiny.document(), tiny.ARRAYS)
 
 
@@ -29,11 +30,11 @@ def test_a_model_loads_from_a_directory(tmp_path):
 
     # THEN profiles belong to baseline and hour
     baselines = model.baselines
-    assert baselines.profile(2, 10).usual == ((20.0, 1.0), (100.0, 10.0))
-    assert baselines.profile(2, 11).usual == ((10.0, 1.0), (100.0, 10.0))
-    assert [baselines.profile(index, 11).usual[0][0] for index in (0, 1)] == [50.0, 30.0]
-    assert baselines.profile(2, 11) is baselines.profile(2, 11)
-    assert baselines.profile(2, 11).exhaustible == ((0, 95),)
+    assert baselines.profile(2, tiny.TEN).usual == ((20.0, 1.0), (100.0, 10.0))
+    assert baselines.profile(2, tiny.TEN + HOUR_MS).usual == ((10.0, 1.0), (100.0, 10.0))
+    assert [baselines.profile(index, tiny.TEN + HOUR_MS).usual[0][0] for index in (0, 1)] == [50.0, 30.0]
+    assert baselines.profile(2, tiny.TEN + HOUR_MS) is baselines.profile(2, tiny.TEN + HOUR_MS)
+    assert baselines.profile(2, tiny.TEN + HOUR_MS).exhaustible == ((0, 95),)
 
 
 def test_a_missing_model_is_an_error_that_names_the_directory(tmp_path):

@@ -34,6 +34,28 @@ def test_what_is_on_the_grid_is_stored_exactly():
     assert not stored["profile_step"][:, 0, 4].any()
 
 
+def test_only_baselines_with_day_types_store_all_slots():
+    # GIVEN 40 baselines of which every fourth has other values on days off and in the first hours
+    def slots(values, others):
+        whole = np.concatenate([values, values[:, :3], values, values[:, :3]], axis=1)
+        whole[::4, 24:] = np.concatenate([others[::4, :3], others[::4], others[::4, -3:]], axis=1)
+        return whole
+
+    center = on_grid(slots(columns(), columns(2)))
+    scale = on_grid(slots(np.abs(columns(1)) + 1e-12, np.abs(columns(3)) + 1e-12), positive=True)
+
+    # WHEN
+    stored = encode(center, scale)
+
+    # THEN they come back, and the others take 24 counts
+    for given, back in zip((center, scale), decode(stored), strict=True):
+        np.testing.assert_array_equal(back, given)
+    varies = stored["profile_step"] > 0
+    assert stored["profile_day_types"].tolist() == [1, 0, 0, 0] * 10
+    assert stored["profile_day_type_counts"].shape == (int(varies[::4].sum()), 54)
+    assert stored["profile_counts"].shape == (int(varies.sum() - varies[::4].sum()), 24)
+
+
 def test_rounding_again_changes_nothing():
     once = on_grid(columns())
     np.testing.assert_array_equal(on_grid(once), once)

@@ -1,11 +1,13 @@
-"""Baselines: profile and trust, fallbacks, floors, and peak memory."""
+"""Baselines: profile and trust, day types and local time, fallbacks, floors, and peak memory."""
 
 import tracemalloc
+from datetime import date
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from riskwatch_ml.core.local_time import UTC_DAYS, LocalTime
 from riskwatch_ml.features import table as features
 from riskwatch_ml.features.baselines import fit_baselines
 from riskwatch_ml.features.spaces import NEVER_SEEN_SCALE, fit_level_scaling
@@ -132,3 +134,129 @@ def test_rows_in_many_blocks_give_what_one_block_gives(monkeypatch):
     monkeypatch.undo()
     for given, expected in zip(blocks, (whole.behaviour(table, own), whole.level(table, own, *scaling)), strict=True):
         assert np.array_equal(given, expected)
+
+
+DAYS = 28
+MONDAY = "2026-11-02"
+
+
+def weekly(weekend, days=DAYS, seed=0, noise=3.0, start=MONDAY, scale=1.0):
+    """Rows of an instance that follows the hour, with another load at weekends; and local day of week and hour."""
+    rng = np.random.default_rng(seed)
+    times = pd.date_range(start, periods=days * 96, freq="15min", tz="UTC")
+    off = times.day_of_week >= 5
+    wave = 50 + 20 * np.sin(2 * np.pi * times.hour / 24)
+    values = wave * np.where(off, weekend, 1.0) + noise * np.where(off, scale, 1.0) * rng.normal(size=len(times))
+    return frame("i", values, start=start, step="15min")
+
+
+def fitted(rows, settings=UTC_DAYS):
+    return fit_baselines(as_table(rows, ["a"], GAP * 3), {"i": "web"}, settings)
+
+
+def at(baselines, moment):
+    """Return centre and scale of the instance at a time."""
+    ms = np.array([int(pd.Timestamp(moment, tz="UTC").timestamp() * 1000)])
+    slot = baselines.seasons.slots(ms, np.array([0]), baselines.center.shape[1])[0][0]
+    return baselines.center[0, slot, 0], baselines.scale[0, slot, 0]
+
+
+def test_weekends_that_repeat_have_their_own_range():
+    # GIVEN four weeks with weekends at half the load
+    baselines = fitted(weekly(0.5))
+
+    # WHEN / THEN workday and weekend at six o'clock, when the wave is at its top
+    assert at(baselines, "2026-12-02T06:00")[0] == pytest.approx(70, abs=2)
+    assert at(baselines, "2026-12-05T06:00")[0] == pytest.approx(35, abs=3)
+    # AND each is as narrow as the floor allows: not wide enough for both
+    assert all(at(baselines, day)[1] < 7 for day in ("2026-12-02T06:00", "2026-12-05T06:00"))
+
+
+def test_bursts_at_weekends_alone_are_no_evidence():
+    # GIVEN weekends with the same mean, and five times the noise
+    assert fitted(weekly(1.0, scale=5.0)).center.shape[1] == 24
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_fleet_without_weekends_has_no_day_types(seed):
+    assert fitted(weekly(1.0, seed=seed)).center.shape[1] == 24
+
+
+def test_one_weekend_is_no_evidence():
+    assert fitted(weekly(0.5, days=11)).center.shape[1] == 24
+
+
+def test_an_odd_weekend_is_no_evidence():
+    # GIVEN four weeks without weekends, and a fall of the load on the last one
+    rows = weekly(1.0)
+    fell = (rows["timestamp"] >= "2026-11-28") & (rows["timestamp"] < "2026-11-30")
+    rows.loc[fell, "a"] *= 0.5
+
+    # WHEN / THEN
+    assert fitted(rows).center.shape[1] == 24
+
+
+def test_a_holiday_does_not_widen_the_range_of_other_days():
+    # GIVEN a Wednesday without load, in a fleet with weekends and in one without
+    for weekend in (0.5, 1.0):
+        rows = weekly(weekend)
+        fell = rows["timestamp"].dt.strftime("%m-%d") == "11-18"
+        usual = fitted(rows)
+        rows.loc[fell, "a"] = 1.0
+
+        # WHEN it is listed as a holiday, and when it is not
+        listed = fitted(rows, LocalTime(holidays=(date(2026, 11, 18),)))
+        unlisted = fitted(rows)
+
+        # THEN the range of a workday stays as it is without the holiday
+        day = "2026-12-02T06:00"
+        assert at(listed, day) == pytest.approx(at(usual, day), rel=0.02)
+        assert at(unlisted, day)[1] > 1.3 * at(usual, day)[1]
+        # AND a holiday to come counts as a day off
+        christmas = fitted(rows, LocalTime(holidays=(date(2026, 11, 18), date(2026, 12, 2))))
+        assert at(christmas, day)[0] == pytest.approx(at(christmas, "2026-12-05T06:00")[0])
+
+
+def test_a_jump_at_midnight_belongs_to_the_first_hours_alone():
+    # GIVEN weekends at half the load, with the mean of the last three hours as metric
+    rows = weekly(0.5, noise=1.0)
+    rows["a"] = rows["a"].rolling(12, min_periods=1).mean()
+
+    # WHEN
+    baselines = fitted(rows)
+
+    # THEN Saturday begins between the two, and Sunday at its own mean
+    saturday, sunday, friday = (at(baselines, f"2026-12-0{day}T00:30")[0] for day in (5, 6, 4))
+    assert sunday + 5 < saturday < friday
+
+
+def test_after_a_clock_change_the_profile_moves_with_local_time():
+    # GIVEN a load that follows the clock of Berlin, trained before the change to summer time
+    times = pd.date_range("2026-03-01", "2026-03-28", freq="15min", tz="UTC", inclusive="left")
+    local = times.tz_convert("Europe/Berlin")
+    rows = frame("i", np.where(local.hour == 9, 90.0, 10.0), start="2026-03-01", step="15min")
+
+    # WHEN
+    berlin, utc = fitted(rows, LocalTime("Europe/Berlin")), fitted(rows)
+
+    # THEN nine in Berlin is eight in UTC before the change, and seven after it
+    assert at(berlin, "2026-03-28T08:00")[0] == at(berlin, "2026-03-29T07:00")[0] > 80
+    assert at(utc, "2026-03-29T07:00")[0] < 20
+
+
+def test_the_fleet_expects_of_each_zone_what_it_does_at_that_local_hour():
+    # GIVEN two roles that work at nine, in Berlin and in Tokyo
+    parts, settings = [], LocalTime("UTC", {"berlin": "Europe/Berlin", "tokyo": "Asia/Tokyo"})
+    for name, zone in (("b", "Europe/Berlin"), ("t", "Asia/Tokyo")):
+        times = pd.date_range("2026-11-02", periods=10 * 96, freq="15min", tz="UTC")
+        parts.append(
+            frame(name, np.where(times.tz_convert(zone).hour == 9, 90.0, 10.0), start="2026-11-02", step="15min")
+        )
+
+    # WHEN
+    table = as_table(pd.concat(parts), ["a"], GAP * 3)
+    baselines = fit_baselines(table, {"b": "berlin", "t": "tokyo"}, settings)
+
+    # THEN the profile of the fleet is at nine as well
+    assert baselines.center[baselines.fleet, :, 0].argmax() == 9
+    assert baselines.seasons.zone_of.tolist() == [1, 2, 1, 2, 0]

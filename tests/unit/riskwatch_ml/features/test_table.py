@@ -19,7 +19,6 @@ def test_rows_are_sorted_and_cut_at_gaps():
     assert table.values[:, 0].tolist() == [1, 2, 3, 4, 7]
     assert table.segment.tolist() == [0, 0, 0, 1, 2]
     assert table.position.tolist() == [0, 1, 2, 0, 0]
-    assert table.hour.tolist() == [0, 0, 1, 1, 0]
 
 
 def test_an_absent_column_and_an_infinite_value_are_missing():

@@ -10,6 +10,7 @@ from riskwatch_lambda.model import document as served
 from riskwatch_lambda.scoring import scorer
 from riskwatch_lambda.scoring.records import decode
 from riskwatch_ml.artifact import archive
+from riskwatch_ml.core.local_time import LocalTime
 from riskwatch_ml.features import rolling
 from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.table import as_table
@@ -107,6 +108,49 @@ def test_packs_get_the_verdicts_of_training(monkeypatch, trained, pack_bytes):
     # AND many metrics open, in both directions, and some are exhausted
     signatures = {verdict.signature for verdict in got.values()}
     assert {direction for _, direction in signatures} >= {"up", "down", "exhausted"}
+
+
+def test_a_model_with_day_types_and_local_time_gives_the_verdicts_of_training():
+    # GIVEN a fleet in Berlin with weekends of its own, and a model of three weeks up to the change to winter time
+    names = catalogue.load().names[:3]
+    rng = np.random.default_rng(5)
+    times = pd.date_range("2026-10-01", "2026-10-28", freq="15min", tz="UTC", inclusive="left").as_unit("ms")
+    local = times.tz_convert("Europe/Berlin")
+    frames = []
+    for name in ("web-1", "web-2", "web-9"):
+        load = (40 + 20 * np.sin(2 * np.pi * local.hour / 24)) * np.where(local.day_of_week >= 5, 0.4, 1.0)
+        values = {metric: load + rng.normal(0, 2, len(times)) for metric in names}
+        frames.append(pd.DataFrame({"instance_id": name, "timestamp": times} | values))
+    rows = pd.concat(frames, ignore_index=True).reindex(columns=["instance_id", "timestamp", *catalogue.load().names])
+    past = rows[(rows["timestamp"] < "2026-10-23") & (rows["instance_id"] != "web-9")]
+    recipe = Recipe("kmeans", period_s=900, local_time=LocalTime("Europe/Berlin", {"web": "Europe/Berlin"}))
+    fitted = candidate.fit_candidate(past, catalogue.load(), INVENTORY, recipe, "t")
+    zip_bytes = archive.pack(fitted.document, fitted.arrays)
+    document, arrays = archive.unpack(zip_bytes)
+    model = served.from_files(archive.model_files(zip_bytes))
+    assert document["seasons"]["zones"][0][1] == [int(pd.Timestamp("2026-10-25T01:00Z").timestamp()), 3600]
+    assert arrays["center"].shape[1] == 54
+
+    # WHEN the days around the change are scored by both
+    later = rows[rows["timestamp"] >= "2026-10-23"].reset_index(drop=True)
+    packer = stream.Packer(later, INVENTORY, document["context_rows"], document["max_gap_s"], catalogue.load())
+    packs = [pack for queue in packer.packs(times[0], times[-1] + pd.Timedelta(days=1)) for pack in queue]
+    records = [decode(base64.b64encode(pack.data).decode(), model.row_schema).records for pack in packs]
+    got = {
+        (record.instance_id, ms): verdict
+        for part in records
+        for record in part
+        for ms, verdict in zip(record.ts[-record.newest :], scorer.verdicts(model, record), strict=True)
+    }
+    table = explain.label_rows(document, arrays, later, INVENTORY)
+
+    # THEN they agree, and no weekend and no clock change is unusual
+    assert len(got) == len(table) == len(later)
+    for want in table.itertuples():
+        verdict = got[want.instance_id, int(want.timestamp.timestamp() * 1000)]
+        assert verdict.score == pytest.approx(want.score, abs=1e-9, nan_ok=True)
+        assert (verdict.level, verdict.unusual, verdict.opens) == (want.level, want.unusual, want.opens)
+    assert sum(verdict.opens for verdict in got.values()) < 0.02 * len(got)
 
 
 def opening(document, arrays, rows):
