@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 STREAM_HOURS_SIMULATED = 6
 STREAM_HOURS_FLEET = 24
 SCHEDULED_PERIODS = 2
+SEED = 7
 # The simulated fleet keeps sending for this time.
 AHEAD_HOURS = 48
 
@@ -112,6 +113,7 @@ def simulated(
     days: int,
     period_s: int = 300,
     further_kinds: Sequence[str] = tuple(profiles.FLEETS),
+    seed: int = SEED,
 ) -> DemoData:
     """Return the simulated fleet with its rows until shortly before `now`: EC2 instances and `further_kinds`.
 
@@ -120,12 +122,12 @@ def simulated(
     """
     ec2, *others = catalogue.load_all([catalogue.DEFAULT_KIND, *further_kinds])
     end = clock.floor(now, period_s) - timedelta(seconds=SCHEDULED_PERIODS * period_s)
-    simulation = simulator.simulate(end, days=days, stream_hours=stream_hours, period_s=period_s)
+    simulation = simulator.simulate(end, days=days, stream_hours=stream_hours, seed=seed, period_s=period_s)
     ahead = simulator.continuation(simulation, end, AHEAD_HOURS, period_s=period_s)
     kinds = [KindData(ec2, dict(simulation.inventory), simulation.rows, simulation.late, ahead)]
     incidents = list(simulation.incidents)
     for metrics in others:
-        further = simulated_kinds.simulate(metrics, end, days=days, stream_hours=stream_hours, period_s=period_s)
+        further = simulated_kinds.simulate(metrics, end, days, stream_hours, seed=seed, period_s=period_s)
         ahead = simulated_kinds.continuation(further, end, AHEAD_HOURS, period_s=period_s)
         kinds.append(KindData(metrics, further.inventory, further.rows, further.rows.iloc[:0], ahead))
         incidents += further.incidents
