@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from riskwatch_local.services.supervisor import Supervisor
     from riskwatch_local.services.system import System
 
+_OF_TASK = re.compile(r"\[task\]| ti_id=")
 SAMPLE_S = 10.0
 WARM_UP = 0.2
 GROWTH = 0.05
@@ -98,9 +99,14 @@ def growth(samples: Samples) -> dict[str, tuple[float, float]]:
 
 
 def repeated(lines: Iterable[str], minutes: float) -> dict[str, float]:
-    """Return the messages that repeat more than once a minute, with their number a minute, most frequent first."""
-    counts = Counter(_VARYING.sub("#", line.strip()) for line in lines if line.strip())
-    limit = max(minutes, 1.0)
+    """Return the messages that repeat more than once a minute, with their number a minute, most frequent first.
+
+    Airflow copies the logs of tasks to that of the scheduler; these lines do not count. In n minutes, a run every minute
+    may begin n + 1 times.
+    """
+    own = (line.strip() for line in lines if _OF_TASK.search(line) is None)
+    counts = Counter(_VARYING.sub("#", line) for line in own if line)
+    limit = max(minutes, 1.0) + 1
     return {line: count / minutes for line, count in counts.most_common() if count > limit}
 
 

@@ -26,7 +26,9 @@ REPEATING = (
     "http.access",
     "airflow.jobs.scheduler_job_runner",
     "airflow.dag_processing.manager",
+    "airflow.models.dag",
     "airflow.serialization.definitions.dag",
+    "supervisor",
 )
 
 
@@ -76,7 +78,7 @@ def base_environment(home: Path, database_url: str | None = None) -> dict[str, s
         "AIRFLOW__CORE__HOSTNAME_CALLABLE": "airflow.utils.net.get_host_ip_address",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url or f"sqlite:///{home / 'airflow.db'}?timeout={BUSY_S}",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
-        # These loggers repeat a line for every request, every loop of the scheduler and every parse.
+        # These loggers repeat a line for every request, loop of the scheduler, parse, run and task.
         "AIRFLOW__LOGGING__NAMESPACE_LEVELS": " ".join(f"{logger}=WARNING" for logger in REPEATING),
         # Airflow sets these modes itself, whatever the umask is.
         "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
