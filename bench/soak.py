@@ -101,8 +101,8 @@ def growth(samples: Samples) -> dict[str, tuple[float, float]]:
 def repeated(lines: Iterable[str], minutes: float) -> dict[str, float]:
     """Return the messages that repeat more than once a minute, with their number a minute, most frequent first.
 
-    Airflow copies the logs of tasks to that of the scheduler; these lines do not count. In n minutes, a run every minute
-    may begin n + 1 times.
+    Airflow copies the logs of tasks to that of the scheduler; these lines do not count. In n minutes, a run every
+    minute may begin n + 1 times.
     """
     own = (line.strip() for line in lines if _OF_TASK.search(line) is None)
     counts = Counter(_VARYING.sub("#", line) for line in own if line)
