@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 
 import psutil
 import pytest
@@ -15,6 +16,14 @@ pytestmark = pytest.mark.timeout(60)
 
 # A process with a helper, as MLflow has a worker that keeps the port.
 CODE = "import subprocess, sys, time; print('up', flush=True); subprocess.Popen(['sleep', '300']); time.sleep(300)"
+
+
+def command_of(pid):
+    """Return the command of a process; a process that just starts has none for a moment."""
+    deadline = time.monotonic() + 10
+    while not (command := psutil.Process(pid).cmdline()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return command
 
 
 def running(pid):
@@ -69,7 +78,7 @@ def test_a_dead_component_is_named_and_started_again(world, name):
     assert line == f"{name} was ended by SIGKILL and was started again. Its log: {dead.log}"
     new = world.child(name)
     assert new.alive()
-    assert psutil.Process(new.pid).cmdline() == [sys.executable, "-c", CODE]
+    assert command_of(new.pid) == [sys.executable, "-c", CODE]
     assert not running(helper.pid)
     # AND the others were left alone, and the next check has nothing to do
     assert [child.pid for child in world.supervisor.children if child.name != name] == others
