@@ -84,5 +84,7 @@ def _past(episode: Episode) -> PastEpisode:
     metrics = [reason["feature"] for reason in episode.reasons if reason["share"] >= SHARE_WORTH_LEARNING]
     state = episode.state
     return PastEpisode(
-        *(episode.instance_id, episode.since_ms, state.is_open, episode.episode_id), tuple(metrics), state.opened_by
+        *(episode.instance_id, episode.since_ms, state.is_open, episode.episode_id),
+        tuple(metrics) or state.opened_by,
+        state.opened_by,
     )

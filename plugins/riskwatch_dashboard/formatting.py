@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from riskwatch_lambda.alerting.text import SHARE_WORTH_SHOWING
+from riskwatch_lambda.scoring.reasons import SHARE_WORTH_SHOWING, reason_text
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -52,7 +52,7 @@ def reasons(text: str | None, *, beyond: bool = False) -> tuple[str, ...]:
     alert message are skipped too, and with `beyond` also values within their expected range.
     """
     items = [item for item in _items(text) if isinstance(item, dict)]
-    important = [item for item in items if (_number(item, "share") or 0) >= SHARE_WORTH_SHOWING]
+    important = [item for item in items if (_number(item, "share") or 0) >= SHARE_WORTH_SHOWING or _beyond(item)]
     return tuple(_reason(item) for item in important if not (beyond and _within(item)))
 
 
@@ -89,17 +89,21 @@ def _reason(item: dict[str, Any]) -> str:
     value, low, high = (_number(item, name) for name in ("value", "low", "high"))
     if low is None or high is None:
         return f"{feature} {number(value)}"
+    if text := reason_text(str(feature), item):
+        return text
     span = f"{number(low)} to {number(high)}"
     if value is None:
         return f"{feature} missing, expected {span}"
-    if _within(item):
-        return f"{feature} {number(value)}, within {span}, unusual pattern"
-    return f"{feature} {number(value)}, expected {span}"
+    return f"{feature} {number(value)}, within {span}, unusual pattern"
 
 
 def _within(item: dict[str, Any]) -> bool:
     value, low, high = (_number(item, name) for name in ("value", "low", "high"))
     return value is not None and low is not None and high is not None and low <= value <= high
+
+
+def _beyond(item: dict[str, Any]) -> bool:
+    return reason_text("", item) is not None
 
 
 def _number(item: dict[str, Any], name: str) -> float | None:

@@ -14,6 +14,7 @@ from riskwatch_lambda.clock import HOUR_MS, iso
 from riskwatch_lambda.episode_rule import is_expired
 from riskwatch_lambda.episodes.episode import NO_DATA
 from riskwatch_lambda.episodes.no_data import ALL
+from riskwatch_lambda.scoring.reasons import TOGETHER, reason_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,8 +64,6 @@ _PRIVATE = r"(?:compute\.)?(?:internal|local)(?![\w/.-])"
 _DOMAIN_DOT = re.compile(
     rf"(?<=www)\.|\.(?!{_PRIVATE})(?=xn--|[^\W\d_]{{2,}}(?![^\W_]|-))|(?<=\d)\.(?=\d+/)", re.IGNORECASE
 )
-# Share of the whole deviation. A reason with a smaller share is in the JSON body only, not in the text.
-SHARE_WORTH_SHOWING = 0.05
 # Path of the dashboard below the address of Airflow.
 PAGE = "riskwatch/"
 # A link shows the episode and an hour before and after it.
@@ -154,8 +153,7 @@ def opened_lines(episode: Episode) -> list[str]:
             ]
         return [f"- {plain(episode.instance_id)}: no data since {since}{over}"]
     first = f"- {plain(episode.instance_id)} since {since}{over}, score {episode.state.peak:.2f}, load {episode.level}"
-    main_reasons = [reason for reason in episode.reasons if reason["share"] >= SHARE_WORTH_SHOWING]
-    return [first, *(f"    {_reason(reason)}" for reason in main_reasons)]
+    return [first, *(f"    {line}" for line in reason_lines(episode.reasons))]
 
 
 def ended_line(episode: Episode) -> str:
@@ -200,11 +198,10 @@ def _end(episode: Episode) -> str:
     return f"closed, {no_data} for 24 h" if has_expired else "closed, its rows were ahead of the clock"
 
 
-def _reason(reason: ReasonDocument) -> str:
-    name = plain(reason["feature"])
-    return (
-        f"{name} {_amount(reason['value'])}, expected {reason['low']:g} to {reason['high']:g} ({reason['share']:.0%})"
-    )
+def reason_lines(reasons: Sequence[ReasonDocument]) -> list[str]:
+    """Return the reasons of a row in words; without any, that its metrics are unusual together."""
+    lines = [reason_text(plain(reason["feature"]), reason) for reason in reasons]
+    return [line for line in lines if line] or [TOGETHER]
 
 
 def _minute(moment_ms: int) -> str:

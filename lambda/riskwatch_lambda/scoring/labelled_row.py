@@ -1,6 +1,6 @@
 """Labelled row: the stored form of a verdict, which all downstream readers use.
 
-Only this module rounds floats: scores to 6 decimals, numbers of reasons to 4 significant digits.
+Only this module rounds floats: scores to 6 decimals, numbers of reasons to 4 significant digits or more.
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ from math import isnan
 from typing import TYPE_CHECKING, cast
 
 from riskwatch_lambda.clock import iso
+from riskwatch_lambda.scoring.reasons import VALUE
 
 if TYPE_CHECKING:
-    from typing import TypedDict
+    from typing import NotRequired, TypedDict
 
+    from riskwatch_lambda.scoring.reasons import Reason
     from riskwatch_lambda.scoring.records import Record
-    from riskwatch_lambda.scoring.scorer import Reason, Verdict
+    from riskwatch_lambda.scoring.scorer import Verdict
 
     class ReasonDocument(TypedDict):
-        """A reason as a JSON object, with numbers in catalogue units.
+        """A reason as a JSON object, with numbers in catalogue units: ``value`` lies outside of ``low`` to ``high``.
 
-        ``share`` is its share of the whole deviation, ``direction`` is up or down.
+        ``share`` is the part of the metric in the whole deviation, ``direction`` is up or down. With ``aspect``
+        (change, mean or deviation) the three numbers are not those of the value but of its change since the row
+        before, or of its mean or deviation over ``rows`` rows. In rows of earlier releases the value may be missing or
+        lie within its range.
         """
 
         feature: str
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
         high: float
         share: float
         direction: str
+        aspect: NotRequired[str]
+        rows: NotRequired[int]
 
     class RefusedValueDocument(TypedDict):
         """An impossible value as a JSON object, in catalogue units, with the reason of its refusal."""
@@ -81,14 +88,29 @@ def risk_of(level: str, episode_id: str | None) -> str:
 
 def reason_document(reason: Reason) -> ReasonDocument:
     """Return a reason as a JSON object with rounded numbers."""
-    return {
+    value, low, high = _apart(reason.value, reason.low, reason.high)
+    document: ReasonDocument = {
         "feature": reason.feature,
-        "value": None if reason.value is None else significant(reason.value),
-        "low": significant(reason.low),
-        "high": significant(reason.high),
+        "value": value,
+        "low": low,
+        "high": high,
         "share": significant(reason.share),
         "direction": reason.direction,
     }
+    if reason.aspect != VALUE:
+        document["aspect"] = reason.aspect
+    if reason.rows:
+        document["rows"] = reason.rows
+    return document
+
+
+def _apart(value: float, low: float, high: float) -> tuple[float, float, float]:
+    """Return the numbers of a reason with four significant digits, or with so many that the value stays outside."""
+    for digits in (4, 6, 9):
+        rounded, at_least, at_most = (float(f"{number:.{digits}g}") for number in (value, low, high))
+        if not at_least <= rounded <= at_most:
+            return rounded, at_least, at_most
+    return value, low, high
 
 
 def labelled_row(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from riskwatch_lambda.model.document import LEVELS, Cuts
 from riskwatch_lambda.model.prototype_map import distance_to, label_of
 from riskwatch_lambda.paging_rule import EXHAUSTED, NO_SIGNATURE, Signature
+from riskwatch_lambda.scoring.reasons import DOWN, UP, Cause, find_reasons
 from riskwatch_lambda.scoring.rolling import add_rolling_features
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from riskwatch_lambda.model.document import Level, Member, Model
     from riskwatch_lambda.model.prototype_map import Vector
     from riskwatch_lambda.model.row_schema import Row
+    from riskwatch_lambda.scoring.reasons import Reason
     from riskwatch_lambda.scoring.records import Record
 
     # A member that scored a row, and the index of its nearest prototype.
@@ -33,35 +35,22 @@ if TYPE_CHECKING:
 
 UNUSUAL = 1.0
 EXPLAINED = 0.8  # rows below 1.0 have reasons, too: they help to analyse a missed incident
-REASONS = 3
-HARMFUL_SHARE = 0.2  # the first reason counts with any share of the distance, the next two from this share on
-MAIN_SHARE = 0.5  # reasons are decisive until they carry more than this share of the distance
-
-
-class Reason(NamedTuple):
-    """Contribution of one feature to a score, in catalogue units.
-
-    ``low`` and ``high`` are its expected range at that hour.
-    """
-
-    feature: str
-    value: float | None
-    low: float
-    high: float
-    share: float
-    direction: str
+CAUSES = 3
+HARMFUL_SHARE = 0.2  # the first cause counts with any share of the distance, the next two from this share on
+MAIN_SHARE = 0.5  # causes are decisive until they carry more than this share of the distance
 
 
 class Verdict(NamedTuple):
     """Verdict of the model on one row, from unrounded values.
 
     ``score`` is NaN, and the row not unusual, if too few rows precede it for all members. ``context``: every member had
-    its window. Rows that are unusual, nearly unusual or exhausted have ``reasons`` and ``harmful``. ``opens``: the row
+    its window. Rows that are unusual, nearly unusual or exhausted have ``harmful`` and the ``reasons``
+    that they have, see `riskwatch_lambda.scoring.reasons`. ``opens``: the row
     opens an episode if the paging rule lets it. ``strength`` is the score over the factor that the baseline of the
     instance has on the paging threshold.
     ``missing`` are the metrics without a value in the row. ``decisive`` are the metrics for which the row opens: those
-    that are exhausted, and in an unusual row the first reasons up to the larger part of the distance. ``signature`` is
-    its main metric: the first that is exhausted, else the first reason.
+    that are exhausted, and in an unusual row the first causes up to the larger part of the distance. ``signature`` is
+    its main metric: the first that is exhausted, else the first cause.
     """
 
     score: float
@@ -98,7 +87,8 @@ def verdicts(model: Model, record: Record) -> tuple[Verdict, ...]:
     results = []
     for index in range(first, len(record.rows)):
         history = behaviour[max(starts[index], oldest) - oldest : index - oldest + 1]
-        results.append(_verdict(model, record.rows[index], history, profiles[index - oldest], baseline, kind))
+        here = index - oldest
+        results.append(_verdict(model, record.rows[index], rows[here], history, profiles[here], baseline, kind))
     return tuple(results)
 
 
@@ -135,9 +125,9 @@ def _behaviour(row: Row, profile: Profile) -> Vector:
 
 
 def _verdict(
-    model: Model, row: Row, history: Sequence[Vector], profile: Profile, baseline: int, kind: BaselineKind
+    model: Model, row: Row, wide: Row, history: Sequence[Vector], profile: Profile, baseline: int, kind: BaselineKind
 ) -> Verdict:
-    """Return the verdict on a row.
+    """Return the verdict on a row; ``wide`` is the row with its trailing features.
 
     ``history`` has the rows of its segment up to it in the behaviour space.
     """
@@ -145,16 +135,21 @@ def _verdict(
     features = model.row_schema.features
     exhausted = _exhausted(features, row, profile) if profile.exhaustible else ()
     reasons: tuple[Reason, ...] = ()
+    causes: tuple[Cause, ...] = ()
     harmful = False
     # Normal rows get no reasons: they have no reader and would double the cost.
     if value >= EXPLAINED or exhausted:
-        contributions = _contributions(near, history, baseline, len(row))
-        reasons = _reasons(model, row, history[-1], profile, contributions) if near else ()
-        harmful = _is_harmful(model.harmful_direction, reasons)
+        contributions = _contributions(near, history, baseline, len(history[-1]))
+        causes = find_causes(contributions, history[-1], len(features))
+        harmful = _is_harmful(model.harmful_direction, features, causes) if near else False
+        of_reasons = add_exhausted(causes, [features.index(name) for name in exhausted])
+        reasons = find_reasons(
+            *(model.row_schema, model.rolling_lengths, of_reasons, contributions, history[-1], wide, profile.usual)
+        )
     strength = value / model.rule.factor(kind)
     opens = bool(exhausted) or (harmful and strength >= UNUSUAL)
-    decisive = (*exhausted, *(_main(reasons) if value >= UNUSUAL else ())) if opens else ()
-    signature = _signature(exhausted, reasons) if opens else NO_SIGNATURE
+    decisive = (*exhausted, *(_main(features, row, causes) if value >= UNUSUAL else ())) if opens else ()
+    signature = _signature(features, exhausted, causes) if opens else NO_SIGNATURE
     missing = tuple([name for name, number in zip(features, row, strict=True) if number is None]) if None in row else ()
     level = _level(model.level, row, profile)
     return Verdict(
@@ -163,11 +158,17 @@ def _verdict(
     )
 
 
-def _signature(exhausted: Sequence[str], reasons: Sequence[Reason]) -> Signature:
-    """Return the signature of a row that opens: an exhausted metric, else the first reason."""
+def _signature(features: Sequence[str], exhausted: Sequence[str], causes: Sequence[Cause]) -> Signature:
+    """Return the signature of a row that opens: an exhausted metric, else the first cause."""
     if exhausted:
         return Signature(exhausted[0], EXHAUSTED)
-    return Signature(reasons[0].feature, reasons[0].direction)
+    return Signature(features[causes[0].position], UP if causes[0].rising else DOWN)
+
+
+def add_exhausted(causes: Sequence[Cause], exhausted: Sequence[int]) -> tuple[Cause, ...]:
+    """Return the causes with the exhausted metrics, by position, that are not among them: they have no share."""
+    known = {cause.position for cause in causes}
+    return (*causes, *[Cause(position, 0.0, rising=True) for position in exhausted if position not in known])
 
 
 def _rate(members: Sequence[Member], history: Sequence[Vector], baseline: int) -> tuple[float, bool, list[Near]]:
@@ -193,64 +194,59 @@ def _rate(members: Sequence[Member], history: Sequence[Vector], baseline: int) -
     return (total / weights, context, near) if near else (nan, False, near)
 
 
-def _contributions(near: Sequence[Near], history: Sequence[Vector], baseline: int, metrics: int) -> list[float]:
-    """Return the contribution of each metric, in units of the score.
+def _contributions(near: Sequence[Near], history: Sequence[Vector], baseline: int, width: int) -> list[float]:
+    """Return the contribution of each metric and each of its trailing features, in units of the score.
 
     It is the sum of squared deviations from the nearest prototypes.
     """
-    contributions = [0.0] * metrics
+    contributions = [0.0] * width
     for member, index in near:
         vector = tuple(chain.from_iterable(history[-member.window :]))
         factor = member.weight / member.boundary[baseline] ** 2
-        # A vector repeats the metrics for each row of the window and each block of trailing features.
+        # A vector repeats the features for each row of the window.
         for position, (value, expected) in enumerate(zip(vector, member.map.stages[0].prototypes[index], strict=True)):
-            contributions[position % metrics] += factor * (value - expected) ** 2
+            contributions[position % width] += factor * (value - expected) ** 2
     return contributions
 
 
-def _reasons(
-    model: Model, row: Row, behaviour: Vector, profile: Profile, contributions: Sequence[float]
-) -> tuple[Reason, ...]:
-    """Return the features with the largest contributions; equal ones keep their order."""
-    total = sum(contributions)
-    top = sorted(range(len(contributions)), key=contributions.__getitem__, reverse=True)[:REASONS]
+def find_causes(contributions: Sequence[float], behaviour: Sequence[float], metrics: int) -> tuple[Cause, ...]:
+    """Return the metrics with the largest contributions; equal ones keep their order.
+
+    The contribution of a metric is that of its value and of its trailing features.
+    """
+    of_metric = [sum(contributions[position::metrics]) for position in range(metrics)]
+    total = sum(of_metric)
+    top = sorted(range(metrics), key=of_metric.__getitem__, reverse=True)[:CAUSES]
     return tuple(
         [
-            Reason(
-                model.row_schema.features[position],
-                row[position],
-                profile.low[position],
-                profile.high[position],
-                contributions[position] / total if total > 0 else 0.0,
-                "down" if behaviour[position] < 0 else "up",
-            )
+            Cause(position, of_metric[position] / total if total > 0 else 0.0, behaviour[position] >= 0)
             for position in top
         ]
     )
 
 
-def _is_harmful(harmful_direction: Mapping[str, str], reasons: Sequence[Reason]) -> bool:
-    """Return whether a main reason deviates in its harmful direction.
+def _is_harmful(harmful_direction: Mapping[str, str], features: Sequence[str], causes: Sequence[Cause]) -> bool:
+    """Return whether a main cause deviates in its harmful direction.
 
-    These are the first reason and others with enough share.
+    These are the first cause and others with enough share.
     """
-    for index, reason in enumerate(reasons):
-        if (not index or reason.share >= HARMFUL_SHARE) and (
-            harmful_direction[reason.feature] in ("both", reason.direction)
+    for index, cause in enumerate(causes):
+        if (not index or cause.share >= HARMFUL_SHARE) and (
+            harmful_direction[features[cause.position]] in ("both", UP if cause.rising else DOWN)
         ):
             return True
     return False
 
 
-def _main(reasons: Sequence[Reason]) -> tuple[str, ...]:
+def _main(features: Sequence[str], row: Row, causes: Sequence[Cause]) -> tuple[str, ...]:
     """Return the metrics that carry the larger part of the distance, of those that have a value."""
     main, carried = [], 0.0
-    for reason in reasons:
+    for cause in causes:
         if carried > MAIN_SHARE:
             break
-        carried += reason.share
-        if reason.value is not None:
-            main.append(reason.feature)
+        carried += cause.share
+        if row[cause.position] is not None:
+            main.append(features[cause.position])
     return tuple(main)
 
 

@@ -34,7 +34,7 @@ from riskwatch_ml.features.served import served
 from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.table import as_table
 from riskwatch_ml.features.training_set import GAP_PERIODS, fit_training_set
-from riskwatch_ml.model.explain import reasons, score_table
+from riskwatch_ml.model.explain import score_table, with_zero_bounds
 from riskwatch_ml.model.fit import Fitted, Recipe, fit_model, refit_settings
 from riskwatch_ml.model.fleet_model import level_labels, score_rows
 from riskwatch_ml.model.openings import follow, going_on, opening_rows
@@ -48,6 +48,7 @@ from riskwatch_ml.selection.guards import vetoes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from riskwatch_lambda.scoring.labelled_row import ReasonDocument
     from riskwatch_ml.core.arrays import BoolArray, IntArray
     from riskwatch_ml.features.served import Served
     from riskwatch_ml.features.table import MetricTable
@@ -138,7 +139,7 @@ class _Replayer:
         self.states: dict[int, InstanceState] = {}
         self.openings: list[tuple[int, Opening]] = []
         self.new_normals: list[PastEpisode] = []
-        self.explanations: dict[int, list[dict[str, object]]] = {}
+        self.explanations: dict[int, list[ReasonDocument]] = {}
         self.all_vetoed = False  # whether the guards vetoed every family of the last contest
         self._place = np.cumsum(replayed) - 1
 
@@ -325,8 +326,9 @@ class _Replayer:
         for back in range(max(member.window for member in fitted.model.members)):
             with_context[np.maximum(np.array(opened) - back, 0)] = True
         part = np.flatnonzero(with_context)
-        scored = score_table(fitted.model, self.table.cut(rows[part]), baseline[part], self.wide.cut(rows[part]))
-        reasons_of = dict(zip(part.tolist(), reasons(fitted.model.features, scored), strict=True))
+        model = with_zero_bounds(fitted.model, self.table.values)
+        scored = score_table(model, self.table.cut(rows[part]), baseline[part], self.wide.cut(rows[part]))
+        reasons_of = dict(zip(part.tolist(), scored.reasons, strict=True))
         for position in opened:
             self.explanations[int(self._place[rows[position]])] = reasons_of[position]
 

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from riskwatch_lambda.scoring.reasons import TOGETHER, reason_text
 from riskwatch_ml.backtest.episodes import episodes, given_labels, incidents, near
 from riskwatch_ml.backtest.figures import draw_around, draw_days
 from riskwatch_ml.core import clock
 from riskwatch_ml.core.escape import in_markdown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pandas as pd
 
+    from riskwatch_lambda.scoring.labelled_row import ReasonDocument
     from riskwatch_ml.backtest.result import Backtest, Refresh
     from riskwatch_ml.core.arrays import FloatArray
 
@@ -154,15 +157,16 @@ def _listed(result: Backtest, sent: pd.DataFrame) -> list[dict[str, Any]]:
             "from": clock.iso(episode.start.to_pydatetime()),
             "rows": episode.rows,
             "highest score": f"{episode.peak:.2f}",
-            "because": "; ".join(_reason(result, reason) for reason in result.explanations.get(episode.first, [])[:2]),
+            "because": _because(result, result.explanations.get(episode.first, [])),
         }
         for episode in sent.itertuples()
     ]
 
 
-def _reason(result: Backtest, reason: dict[str, Any]) -> str:
-    name = result.metrics.get(str(reason["feature"]), str(reason["feature"]))
-    return f"{name} {reason['value']} (expected {reason['low']} to {reason['high']})"
+def _because(result: Backtest, reasons: Sequence[ReasonDocument]) -> str:
+    """Return the first two reasons of an opening in words."""
+    lines = [reason_text(result.metrics.get(reason["feature"], reason["feature"]), reason) for reason in reasons]
+    return "; ".join([line for line in lines if line][:2]) or TOGETHER
 
 
 def _refreshes(refreshes: list[Refresh]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from riskwatch_ml.model.page_budget import DEFAULT_BUDGET, PageBudget
 if TYPE_CHECKING:
     import pandas as pd
 
+    from riskwatch_lambda.scoring.labelled_row import ReasonDocument
     from riskwatch_ml.features.left_out import PastEpisode
     from riskwatch_ml.selection.contest import Contest
 
@@ -55,7 +56,7 @@ class Backtest:
     refreshes: list[Refresh]
     metrics: dict[str, str]
     period_s: int
-    explanations: dict[int, list[dict[str, object]]] = field(default_factory=dict)
+    explanations: dict[int, list[ReasonDocument]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     early: int = 0
     budget: PageBudget = DEFAULT_BUDGET

@@ -6,7 +6,7 @@ harmful direction, or if a metric exceeds an exhaustion bound that is outside it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +14,10 @@ import pandas as pd
 
 from riskwatch_lambda.episode_rule import BaselineKind
 from riskwatch_lambda.model.baselines import EXPECTED_RANGE_SCALES
-from riskwatch_lambda.scoring.labelled_row import significant
-from riskwatch_lambda.scoring.scorer import EXPLAINED, HARMFUL_SHARE, MAIN_SHARE, REASONS, UNUSUAL
+from riskwatch_lambda.model.row_schema import RowSchema
+from riskwatch_lambda.scoring.labelled_row import reason_document
+from riskwatch_lambda.scoring.reasons import Cause, find_reasons
+from riskwatch_lambda.scoring.scorer import CAUSES, EXPLAINED, HARMFUL_SHARE, MAIN_SHARE, UNUSUAL, add_exhausted
 from riskwatch_ml.features import rolling
 from riskwatch_ml.features.spaces import row_baselines
 from riskwatch_ml.features.table import BLOCK_ROWS, MetricTable, as_table, blocks, window_vectors
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from riskwatch_lambda.scoring.labelled_row import ReasonDocument
     from riskwatch_ml.core.arrays import BoolArray, FloatArray, IntArray
     from riskwatch_ml.model.fleet_model import RowScores
     from riskwatch_ml.schema.inventory import Instance
@@ -36,8 +39,8 @@ class Scored:
     """Verdicts on n rows.
 
     ``score`` is NaN if there are too few rows before for any member. ``share`` (n, d) is the part of each feature in
-    the distance, ``top`` (n, 3) are the main features. ``low`` and ``high`` (n, d) are the expected range in catalogue
-    units; ``rising`` (n, d) marks values at or above the centre.
+    the distance, ``top`` (n, 3) are the main features. ``reasons`` has those of each row as JSON objects, see
+    `riskwatch_lambda.scoring.labelled_row`: only unusual, nearly unusual and exhausted rows have any.
     """
 
     table: MetricTable
@@ -46,11 +49,9 @@ class Scored:
     label: IntArray
     share: FloatArray
     top: IntArray
-    low: FloatArray
-    high: FloatArray
-    rising: BoolArray
     harmful: BoolArray
     exhausted: BoolArray
+    reasons: list[list[ReasonDocument]]
 
     @property
     def unusual(self) -> BoolArray:
@@ -83,6 +84,22 @@ def shares(model: FleetModel, row_scores: RowScores, baseline: IntArray, rows: I
             contribution[positions[low : low + BLOCK_ROWS]] += factor[:, None] * rolling.by_metric(squares, d)
     total = contribution.sum(axis=1, keepdims=True)
     return np.where(total > 0, contribution / np.where(total > 0, total, 1.0), 0.0)
+
+
+def _contributions(model: FleetModel, row_scores: RowScores, baseline: IntArray, rows: IntArray) -> FloatArray:
+    """Return the contribution of each column of the behaviour space to the score of some rows, (m, width)."""
+    width = row_scores.behaviour.shape[1]
+    contribution = np.zeros((len(rows), width))
+    for member, (ends, index) in zip(model.members, row_scores.nearest, strict=True):
+        is_rated = np.isin(ends, rows)
+        block, nearest = ends[is_rated], index[is_rated]
+        if not len(block):
+            continue
+        prototypes = member.map.stages[0].prototypes
+        squares = (window_vectors(row_scores.behaviour, block, member.window) - prototypes[nearest]) ** 2
+        factor = member.weight / member.boundary[baseline[block]] ** 2
+        contribution[np.searchsorted(rows, block)] += factor[:, None] * rolling.by_metric(squares, width)
+    return contribution
 
 
 def exhausted_rows(model: FleetModel, table: MetricTable, baseline: IntArray) -> BoolArray:
@@ -132,20 +149,31 @@ def decisive_metrics(
     return decisive | exhausted
 
 
+def with_zero_bounds(model: FleetModel, values: FloatArray) -> FleetModel:
+    """Return a model that expects no negative value of a metric that never had one in ``values`` (n, d).
+
+    Metrics that no catalogue describes have no bounds; reasons would name ranges that begin below 0.
+    """
+    least = np.fmin.reduce(values, axis=0, initial=np.inf)
+    bounds = model.bounds.copy()
+    bounds[:, 0] = np.where(np.isnan(bounds[:, 0]) & (least >= 0), 0.0, bounds[:, 0])
+    return replace(model, bounds=bounds)
+
+
 def score_table(model: FleetModel, table: MetricTable, baseline: IntArray, wide: MetricTable | None = None) -> Scored:
     """Score and explain every row of a table.
 
     ``baseline`` (n,) are indices of the model's baselines. ``wide`` is the table with its rolling columns if the caller
     has computed it already.
     """
-    row_scores = score_rows(
-        model, rolling.add_rolling_features(table, model.rolling_lengths) if wide is None else wide, baseline
-    )
+    if wide is None:
+        wide = rolling.add_rolling_features(table, model.rolling_lengths)
+    row_scores = score_rows(model, wide, baseline)
     share = shares(model, row_scores, baseline, np.arange(len(table)))
     top = main_features(share)
-    center, scale = model.profile(table, baseline)
+    center, _ = model.profile(table, baseline)
     values = model.baselines.impute(table, baseline)
-    reach, lower, upper = EXPECTED_RANGE_SCALES * scale, model.bounds[:, 0], model.bounds[:, 1]
+    exhausted = exhausted_metrics(model, table, baseline)
     return Scored(
         table=table,
         score=row_scores.score,
@@ -153,12 +181,44 @@ def score_table(model: FleetModel, table: MetricTable, baseline: IntArray, wide:
         label=level_labels(model, table, baseline),
         share=share,
         top=top,
-        low=np.fmin(np.fmax(center - reach, lower), upper),
-        high=np.fmin(np.fmax(center + reach, lower), upper),
-        rising=values >= center,
         harmful=is_harmful(model.directions, values - center, share, top),
-        exhausted=exhausted_rows(model, table, baseline),
+        exhausted=np.asarray(exhausted.any(axis=1)),
+        reasons=_reasons(model, wide, baseline, row_scores, (share, top, values >= center, exhausted)),
     )
+
+
+def _reasons(
+    model: FleetModel,
+    wide: MetricTable,
+    baseline: IntArray,
+    row_scores: RowScores,
+    main: tuple[FloatArray, IntArray, BoolArray, BoolArray],
+) -> list[list[ReasonDocument]]:
+    """Return the reasons of each row; ``main`` has shares, main features, rising and exhausted metrics of the rows."""
+    share, top, rising, exhausted = main
+    score = row_scores.score
+    rows = np.flatnonzero((score >= EXPLAINED) | exhausted.any(axis=1))
+    contribution = _contributions(model, row_scores, baseline, rows).tolist()
+    slots, widening = model.baselines.slots(wide.take(rows), baseline[rows])
+    at = baseline[rows], slots
+    usual = np.stack([model.baselines.center[at], model.baselines.scale[at] * widening[:, None]], axis=-1).tolist()
+    bounds = tuple((_or_none(low), _or_none(high)) for low, high in model.bounds.tolist())
+    schema = RowSchema(model.features, bounds, model.context_rows)
+    found: list[list[ReasonDocument]] = [[] for _ in range(len(wide))]
+    for place, row in enumerate(rows.tolist()):
+        causes = [Cause(each, float(share[row, each]), bool(rising[row, each])) for each in top[row].tolist()]
+        told = find_reasons(
+            *(schema, model.rolling_lengths, add_exhausted(causes, np.flatnonzero(exhausted[row]).tolist())),
+            *(contribution[place], row_scores.behaviour[row].tolist()),
+            tuple(_or_none(value) for value in wide.values[row].tolist()),
+            usual[place],
+        )
+        found[row] = [reason_document(reason) for reason in told]
+    return found
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def label_rows(
@@ -171,7 +231,7 @@ def label_rows(
 
     Returns one row per metric row, sorted by (instance_id, timestamp), with instance_id, timestamp, score, level,
     unusual, opens, context, known and reasons. ``known`` marks instances with a baseline of their own.
-    ``reasons`` are those of `reasons`. Raises RowsError for rows without keys or without a time zone.
+    ``reasons`` are those of ``Scored``. Raises RowsError for rows without keys or without a time zone.
     """
     model = FleetModel.load(document, arrays)
     table = as_table(rows, model.features, model.max_gap_s)
@@ -186,42 +246,14 @@ def label_rows(
             "unusual": scored.unusual,
             "opens": scored.opens(model.paging_factors(baseline)),
             "context": scored.context,
-            "reasons": pd.Series(reasons(model.features, scored), dtype=object),
+            "reasons": pd.Series(scored.reasons, dtype=object),
         }
     )
 
 
-def reasons(features: tuple[str, ...], scored: Scored) -> list[list[dict[str, object]]]:
-    """Return the main features of unusual, nearly unusual and exhausted rows.
-
-    A reason has feature, value (None if missing), low, high, share and direction. Other rows have an empty list.
-    """
-    rows = np.arange(len(scored.table))[:, None]
-    columns = [array[rows, scored.top] for array in (scored.table.values, scored.low, scored.high, scored.share)]
-    rising = scored.rising[rows, scored.top]
-    value, low, high, share = (array.tolist() for array in columns)
-    explained = ((scored.score >= EXPLAINED) | scored.exhausted) & np.isfinite(scored.score)
-    return [
-        []
-        if not explained[row]
-        else [
-            {
-                "feature": features[feature],
-                "value": None if value[row][rank] != value[row][rank] else significant(value[row][rank]),
-                "low": significant(low[row][rank]),
-                "high": significant(high[row][rank]),
-                "share": significant(share[row][rank]),
-                "direction": "up" if rising[row, rank] else "down",
-            }
-            for rank, feature in enumerate(top)
-        ]
-        for row, top in enumerate(scored.top.tolist())
-    ]
-
-
 def main_features(share: FloatArray) -> IntArray:
     """Return the three metrics with the greatest share, (n, 3); the first of equals."""
-    return np.argsort(-share, axis=1, kind="stable")[:, :REASONS]
+    return np.argsort(-share, axis=1, kind="stable")[:, :CAUSES]
 
 
 def is_harmful(directions: tuple[str, ...], deviation: FloatArray, share: FloatArray, top: IntArray) -> BoolArray:

@@ -83,7 +83,7 @@ def test_only_abnormal_rows_say_why(store, fill, row):
     fill([row("a", at(0)), row("b", at(0), unusual=True), calm])
     shown = {item.instance_id: item for item in queries.page(queries.read(store, NOW), Filters()).rows}
     assert shown["a"].reasons == ()
-    assert shown["b"].reasons == ("latency_ms 812, expected 40 to 190",)
+    assert shown["b"].reasons == ("latency_ms 812, above the usual 40 to 190",)
     assert shown["c"].reasons == ("in an episode since 2026-11-22 11:35",)
     assert [item.abnormal for item in shown.values()] == [True, True, False]
 
@@ -148,7 +148,7 @@ def test_numbers_ages_and_reasons_in_words():
     assert formatting.age(timedelta(days=3, minutes=2)) == "3 d 2 min"
     missing = '[{"feature": "cpu", "value": null, "low": 1, "high": 2, "share": 1}]'
     assert formatting.reasons(missing) == ("cpu missing, expected 1 to 2",)
-    small = '[{"feature": "cpu", "value": 9, "low": 1, "high": 2, "share": 0.01}]'
+    small = '[{"feature": "cpu", "value": 1.5, "low": 1, "high": 2, "share": 0.01}]'
     assert formatting.reasons(small) == ()
 
 

@@ -23,6 +23,7 @@ from riskwatch_lambda.alerting.messages import (
 )
 from riskwatch_lambda.episode_rule import EpisodeState
 from riskwatch_lambda.episodes.episode import NO_DATA, Episode
+from riskwatch_lambda.scoring.reasons import TOGETHER
 from tests.support.tiny import PERIOD_MS
 from tests.support.world import ELEVEN, PAGING_CPU, World, row
 
@@ -80,16 +81,34 @@ def test_the_text_says_which_instance_since_when_why_by_which_model_and_where_to
     assert opening(episode()).text.splitlines() == [
         "shop: unusual behaviour, please check (model tiny-1, version 7).",
         "- web-1 since 2026-11-22 11:00 UTC, score 2.00, load Normal",
-        "    cpu 16.39, expected 7 to 13 (100%)",
+        "    cpu 16.39, above the usual 7 to 13",
         f"https://airflow.example/base/riskwatch/?instance=web-1&exact=1&{AROUND}",
     ]
 
 
-def test_a_metric_that_is_missing_is_called_so():
-    # GIVEN / WHEN / THEN
-    missing = {**REASON, "value": None}
-    lines = wording.opened_lines(Episode("a", "s", state=EpisodeState(True, ELEVEN), reasons=(missing,)))
-    assert lines[1] == "    cpu missing, expected 7 to 13 (100%)"
+@pytest.mark.parametrize(
+    ("reasons", "lines"),
+    [
+        ([REASON], ["cpu 16.39, above the usual 7 to 13"]),
+        ([{**REASON, "value": 2.0, "direction": "down"}], ["cpu 2, below the usual 7 to 13"]),
+        ([{**REASON, "aspect": "change"}], ["cpu changed by 16.39 since the row before, above the usual 7 to 13"]),
+        ([{**REASON, "aspect": "mean", "rows": 12}], ["mean of cpu over 12 rows 16.39, above the usual 7 to 13"]),
+        (
+            [{**REASON, "aspect": "deviation", "rows": 36}],
+            ["deviation of cpu over 36 rows 16.39, above the usual 7 to 13"],
+        ),
+        # Reasons of earlier releases, in open episodes of the table.
+        ([{**REASON, "value": None}], [TOGETHER]),
+        ([{**REASON, "value": 10.0}, {**REASON, "feature": "net"}], ["net 16.39, above the usual 7 to 13"]),
+        ([], [TOGETHER]),
+    ],
+)
+def test_a_reason_says_what_is_out_of_which_range(reasons, lines):
+    # GIVEN / WHEN
+    told = wording.opened_lines(Episode("a", "s", state=EpisodeState(True, ELEVEN), reasons=tuple(reasons)))
+
+    # THEN
+    assert told[1:] == [f"    {line}" for line in lines]
 
 
 def test_every_kind_of_subscriber_has_its_form():
@@ -105,7 +124,7 @@ def test_every_kind_of_subscriber_has_its_form():
     chat = json.loads(forms["https"])
     assert (chat["version"], chat["source"], chat["content"]["textType"]) == ("1.0", "custom", "client-markdown")
     assert chat["content"]["title"] == message.subject
-    assert "cpu 16.39, expected 7 to 13" in chat["content"]["description"]
+    assert "cpu 16.39, above the usual 7 to 13" in chat["content"]["description"]
     assert chat["content"]["nextSteps"] == [f"https://airflow.example/base/riskwatch/?abnormal=1&{AROUND}"]
     assert chat["metadata"]["threadId"] == "riskwatch-shop"
     assert chat["metadata"]["relatedResources"] == ["web-1", "web-2"]

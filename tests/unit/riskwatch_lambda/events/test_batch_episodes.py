@@ -172,7 +172,7 @@ def test_the_message_says_what_when_and_why(world):
         "share": 1.0,
         "direction": "up",
     }
-    assert "cpu 16.39, expected 7 to 13 (100%)" in message["text"]
+    assert "cpu 16.39, above the usual 7 to 13" in message["text"]
 
 
 def test_an_opening_within_the_cooldown_is_held_until_it_gets_more_severe():

@@ -88,7 +88,6 @@ def test_sent_records_are_labelled_or_refused_in_their_order():
         "model_version": "7",
         "reasons": [
             {"feature": "cpu", "value": 60.0, "low": 7.0, "high": 13.0, "share": 1.0, "direction": "up"},
-            {"feature": "net", "value": 100.0, "low": 70.0, "high": 130.0, "share": 0.0, "direction": "up"},
         ],
         "missing": [],
         "refused_values": [],

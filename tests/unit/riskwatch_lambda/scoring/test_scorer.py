@@ -63,8 +63,8 @@ def test_missing_values_take_the_center_of_their_hour():
     # THEN cpu deviates by nothing, and the level is that of the center, log(11) being nearest to 3
     assert verdict.score == pytest.approx(1)
     assert verdict.level == "Normal"
-    assert verdict.reasons[1].value is None
-    assert verdict.reasons[1].share == 0
+    # AND cpu is no reason
+    assert [(reason.feature, reason.share) for reason in verdict.reasons] == [("net", 1.0)]
 
 
 def test_members_average_by_weight_and_each_row_uses_its_own_hour():
@@ -81,7 +81,7 @@ def test_members_average_by_weight_and_each_row_uses_its_own_hour():
     assert verdict.context
     # AND the nearest prototypes being at the origin, cpu contributes 1 * 4 / 1 + 3 * (4 + 4) / 4 and net nothing
     assert verdict.unusual
-    assert [reason.share for reason in verdict.reasons] == [1.0, 0.0]
+    assert [(reason.feature, reason.share) for reason in verdict.reasons] == [("cpu", 1.0)]
 
 
 def test_without_context_the_members_that_have_their_window_decide():
@@ -184,17 +184,17 @@ def test_an_instance_not_seen_in_training_falls_back_to_role_then_fleet():
     assert [verdict.score for verdict in (own, role, fleet)] == [0, 0, 0]
 
 
-def test_reasons_name_the_expected_range_within_physical_bounds():
+def test_reasons_name_the_range_that_the_row_leaves_within_physical_bounds():
     # GIVEN web-1 with cpu normally 10 +- 3 and net 100 +- 30; a role with cpu 99 +- 3
     model = tiny.model({"center": [tiny.baseline(50, 500), tiny.baseline(99, 300), tiny.baseline(CPU, NET)]})
 
     # WHEN deviations of 2 and 1 units are scored
     reasons = score(model, record([[CPU + math.e**2 - 1, NET - 10 * E]])).reasons
 
-    # THEN cpu has 4 and net 1 of 5 parts
+    # THEN cpu has 4 and net 1 of 5 parts; cpu leaves 3 scales, net 1 of 10
     assert [(reason.feature, reason.direction) for reason in reasons] == [("cpu", "up"), ("net", "down")]
     assert [reason.share for reason in reasons] == pytest.approx([0.8, 0.2])
-    assert (reasons[0].low, reasons[0].high, reasons[1].low, reasons[1].high) == (7, 13, 70, 130)
+    assert (reasons[0].low, reasons[0].high, reasons[1].low, reasons[1].high) == (7, 13, 90, 110)
     clipped = score(model, record([[94.0, 300.0]], "web-9")).reasons[0]
     assert (clipped.low, clipped.high) == (96, 100)
 
