@@ -28,12 +28,13 @@ SHARE_WORTH_SHOWING = 0.05
 class Cause(NamedTuple):
     """The part of a metric, by its position, in the deviation of a row.
 
-    ``rising`` says that its value is not below its center.
+    ``rising`` says that its value is not below its center, ``exhausted`` that it has reached its exhaustion bound.
     """
 
     position: int
     share: float
     rising: bool
+    exhausted: bool = False
 
 
 class Reason(NamedTuple):
@@ -62,27 +63,29 @@ def find_reasons(
     wide: Row,
     usual: Sequence[tuple[float, float]],
 ) -> tuple[Reason, ...]:
-    """Return the reasons of a row, those furthest out of range first, then by share.
+    """Return the reasons of a row: exhausted metrics, then those furthest out of range, then by share.
 
     ``contributions``, ``behaviour`` (squashed deviations), ``wide`` (values) and ``usual`` (center and scale) have a
     value for each metric and each of its trailing features.
     """
     metrics, found = len(schema.features), []
     for cause in causes:
-        columns = range(cause.position, len(wide), metrics)
+        columns = [cause.position] if cause.exhausted else range(cause.position, len(wide), metrics)
         scales, _, back = max([(_scales(behaviour[each]), contributions[each], -each) for each in columns])
         value = wide[-back]
-        worth_telling = scales == RANGES[0] or (scales and cause.share >= SHARE_WORTH_SHOWING)
+        worth_telling = cause.exhausted or scales == RANGES[0] or (scales and cause.share >= SHARE_WORTH_SHOWING)
         if value is None or not worth_telling:
             continue
         aspect, rows = _aspect(-back // metrics, rolling_lengths)
         center, scale = usual[-back]
         lower, upper = _limits(aspect, schema.bounds[cause.position])
-        low, high = max(center - scales * scale, lower), min(center + scales * scale, upper)
+        # The baseline of a role can be so wide that an exhausted metric lies within: then its center is the end.
+        low, high = max(center - max(scales, 1) * scale, lower), min(center + scales * scale, upper)
         if not low <= value <= high:  # else a rounding error at the very edge
             told = Reason(schema.features[cause.position], value, low, high, cause.share, UP if value > high else DOWN)
-            found.append((scales, told._replace(aspect=aspect, rows=rows)))
-    return tuple([reason for scales in RANGES for reached, reason in found if reached == scales])
+            place = -1 if cause.exhausted else RANGES.index(scales)
+            found.append((place, told._replace(aspect=aspect, rows=rows)))
+    return tuple([reason for place in range(-1, len(RANGES)) for at, reason in found if at == place])
 
 
 def _scales(squashed: float) -> int:

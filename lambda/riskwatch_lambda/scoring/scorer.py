@@ -44,10 +44,9 @@ class Verdict(NamedTuple):
     """Verdict of the model on one row, from unrounded values.
 
     ``score`` is NaN, and the row not unusual, if too few rows precede it for all members. ``context``: every member had
-    its window. Rows that are unusual, nearly unusual or exhausted have ``harmful`` and the ``reasons``
-    that they have, see `riskwatch_lambda.scoring.reasons`. ``opens``: the row
-    opens an episode if the paging rule lets it. ``strength`` is the score over the factor that the baseline of the
-    instance has on the paging threshold.
+    its window. Rows that are unusual, nearly unusual or exhausted have ``harmful`` and ``reasons``, see
+    `riskwatch_lambda.scoring.reasons`. ``opens``: the row opens an episode if the paging rule lets it. ``strength`` is
+    the score over the factor that the baseline of the instance has on the paging threshold.
     ``missing`` are the metrics without a value in the row. ``decisive`` are the metrics for which the row opens: those
     that are exhausted, and in an unusual row the first causes up to the larger part of the distance. ``signature`` is
     its main metric: the first that is exhausted, else the first cause.
@@ -166,9 +165,10 @@ def _signature(features: Sequence[str], exhausted: Sequence[str], causes: Sequen
 
 
 def add_exhausted(causes: Sequence[Cause], exhausted: Sequence[int]) -> tuple[Cause, ...]:
-    """Return the causes with the exhausted metrics, by position, that are not among them: they have no share."""
-    known = {cause.position for cause in causes}
-    return (*causes, *[Cause(position, 0.0, rising=True) for position in exhausted if position not in known])
+    """Return the causes with the exhausted metrics, by position: those that are not among them have no share."""
+    known = {cause.position: cause for cause in causes}
+    added = [known.get(position, Cause(position, 0.0, rising=True))._replace(exhausted=True) for position in exhausted]
+    return (*added, *[cause for cause in causes if cause.position not in exhausted])
 
 
 def _rate(members: Sequence[Member], history: Sequence[Vector], baseline: int) -> tuple[float, bool, list[Near]]:

@@ -96,7 +96,7 @@ def test_an_exhausted_metric_must_be_there_to_end_the_episode():
     # GIVEN an episode that an exhausted cpu opened, where net carries the score
     world = backlogged()
     world.send(tiny.stream_record([[EXHAUSTED_CPU, NET + 10 * math.e**9]], last_ms=ELEVEN))
-    assert [reason["feature"] for reason in world.s3.lines("labelled/")[0]["reasons"]] == ["net", "cpu"]
+    assert [reason["feature"] for reason in world.s3.lines("labelled/")[0]["reasons"]] == ["cpu", "net"]
 
     # THEN cpu opened it, too, and the rows without it do not close it
     assert opened_by(world) == {"web-1": ["cpu", "net"]}

@@ -37,7 +37,8 @@ def test_no_reason_lies_within_its_range_and_no_bound_outside_of_what_is_possibl
     wide = add_rolling_features(rows, 0, len(rows) - 1, lengths) if lengths else rows[-1]
     usual = [(data.draw(number), data.draw(st.floats(1e-6, 1e9))) for _ in wide]
     behaviour = [squashed(value, *at) for value, at in zip(wide, usual, strict=True)]
-    causes = [Cause(position, 0.5, rising=True) for position in range(min(3, len(bounds)))]
+    exhausted = data.draw(st.booleans())
+    causes = [Cause(position, 0.5, True, exhausted) for position in range(min(3, len(bounds)))]
 
     # WHEN
     reasons = find_reasons(schema, lengths, causes, [1.0] * len(wide), behaviour, wide, usual)
@@ -108,3 +109,13 @@ def test_rounding_never_moves_a_value_into_its_range():
 
     # WHEN / THEN
     assert (document["value"], document["high"]) == (100000.4, 100000.0)
+
+
+def test_an_exhausted_metric_comes_first_even_within_a_wide_range():
+    # GIVEN net at its exhaustion bound, half a scale above the center of its role, and cpu far out of range
+    causes = (Cause(1, 0.0, rising=True, exhausted=True), Cause(0, 1.0, rising=True))
+    wide = [80.0, 105.0, *[0.0] * 2, 50.0, 100.0, 2.0, 4.0]
+
+    # WHEN / THEN
+    reasons = told(wide, USUAL, causes)
+    assert [(reason.feature, reason.low, reason.high) for reason in reasons] == [("net", 90, 100), ("cpu", 35, 65)]
