@@ -1,6 +1,6 @@
 """Pages of a quiet fleet with a weekly rhythm, on workdays, on weekends and when clocks change.
 
-    python -m bench.seasons [--seeds S] [--instances N] [--period SECONDS] [--family F] [--utc]
+    python -m bench.seasons [--seeds S] [--first-seed S] [--instances N] [--period SECONDS] [--family F] [--utc]
 
 Each seed has N instances in Berlin for three weeks of history and ten days of replay, once with the change to summer
 time on the third day and once with the change back. Load follows local time. A third of the instances are quiet at

@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    # From this UTC epoch on, local time is ahead of UTC by the offset; both in seconds.
-    Offset = tuple[int, int]
-
 HOURS = 24
 # The first hours of a day that have slots of their own after another type of day: as many as the longest trail has.
 EDGE_HOURS = 3

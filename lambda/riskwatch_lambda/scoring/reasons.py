@@ -82,9 +82,11 @@ def find_reasons(
         # The baseline of a role can be so wide that an exhausted metric lies within: then its center is the end.
         low, high = max(center - max(scales, 1) * scale, lower), min(center + scales * scale, upper)
         if not low <= value <= high:  # else a rounding error at the very edge
-            told = Reason(schema.features[cause.position], value, low, high, cause.share, UP if value > high else DOWN)
+            reason = Reason(
+                schema.features[cause.position], value, low, high, cause.share, UP if value > high else DOWN
+            )
             place = -1 if cause.exhausted else RANGES.index(scales)
-            found.append((place, told._replace(aspect=aspect, rows=rows)))
+            found.append((place, reason._replace(aspect=aspect, rows=rows)))
     return tuple([reason for place in range(-1, len(RANGES)) for at, reason in found if at == place])
 
 

@@ -132,13 +132,13 @@ def shown_columns(metrics: list[tuple[Metric, str]]) -> dict[str, str]:
     return columns
 
 
-def instances(values: pd.Series, whose: str) -> pd.Series:
+def instances(values: pd.Series, frame: str) -> pd.Series:
     """Return instance ids as text; whole numbers of any type have no fraction.
 
-    Raises BacktestError, with ``whose`` as the name of the frame, if one is absent.
+    Raises BacktestError, with ``frame`` as the name of the frame, if one is absent.
     """
     if values.isna().any():
-        raise BacktestError(f"some rows of the {whose} have no instance_id: drop them")
+        raise BacktestError(f"some rows of the {frame} have no instance_id: drop them")
     if pd.api.types.is_float_dtype(values.dtype):
         number = values.to_numpy(np.float64)
         if (number == np.round(number)).all() and (np.abs(number) < WHOLE).all():
@@ -146,18 +146,18 @@ def instances(values: pd.Series, whose: str) -> pd.Series:
     return values.astype(str)
 
 
-def moments(values: pd.Series, whose: str) -> pd.DatetimeIndex:
+def moments(values: pd.Series, frame: str) -> pd.DatetimeIndex:
     """Return timestamps in UTC with milliseconds; a timestamp without a zone is UTC.
 
-    Raises BacktestError, with ``whose`` as the name of the frame, if one is absent, a number, or unreadable.
+    Raises BacktestError, with ``frame`` as the name of the frame, if one is absent, a number, or unreadable.
     """
     if values.isna().any():
-        raise BacktestError(f"some rows of the {whose} have no timestamp: drop them")
+        raise BacktestError(f"some rows of the {frame} have no timestamp: drop them")
     kind = pd.api.types.infer_dtype(values)
     if pd.api.types.is_numeric_dtype(values.dtype) or kind in ("integer", "floating", "mixed-integer-float", "decimal"):
         number = next(iter(values), values.dtype)
         raise BacktestError(
-            f"timestamp of the {whose} is a number ({number}) of unknown unit: convert it with "
+            f"timestamp of the {frame} is a number ({number}) of unknown unit: convert it with "
             'pd.to_datetime(..., unit="ms", utc=True), or with unit "s", "us" or "ns"'
         )
     try:
@@ -167,7 +167,7 @@ def moments(values: pd.Series, whose: str) -> pd.DatetimeIndex:
     except (ValueError, TypeError, OverflowError) as error:
         first = str(error).splitlines()[0].split(". You might")[0]
         raise BacktestError(
-            f"timestamp of the {whose} cannot be read ({first}): write all of them in one format, all with a zone or "
+            f"timestamp of the {frame} cannot be read ({first}): write all of them in one format, all with a zone or "
             "all without, and convert them with pd.to_datetime(..., utc=True)"
         ) from None
     return pd.DatetimeIndex(parsed).as_unit("ms")

@@ -16,9 +16,7 @@ from riskwatch_ml.features.day_sums import ALL_DAYS, DAYS_OFF, WEEKENDS, WORKDAY
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import ArrayLike
-
-    from riskwatch_ml.core.arrays import FloatArray
+    from riskwatch_ml.core.arrays import FloatArray, IntArray
 
 MIN_HOUR_ROWS = 6  # an hour of day with fewer rows has no mean
 PROFILE_SPAN_MS = 47 * 3_600_000  # an hour-of-day profile needs each hour twice: once to fit it, once to test it
@@ -39,19 +37,10 @@ class Profile(NamedTuple):
     deviation: FloatArray
 
 
-def prediction_error(n_days: ArrayLike) -> FloatArray:
-    """Return the deviation of a new day from the mean of ``n_days`` over that of those days, in the shape of n_days.
-
-    The variance of a new value about the mean of n is (n + 1) / n of the true one; that of the n is (n - 1) / n of it.
-    """
-    n = np.asarray(n_days, np.float64)
-    return np.minimum(np.sqrt((n + 1) / np.maximum(n - 1, 0.5)), MAX_PREDICTION_ERROR)
-
-
 def make_profile(sums: DaySums) -> Profile:
     """Return the profile of some rows by slot; a metric without values gets NaN.
 
-    Each day type has a profile of its own. Its share in the result is what day types explain of the variance.
+    Each day type has a profile of its own. Its weight in the result is what newer rows confirm of the difference.
     """
     whole = _hourly(sums, ALL_DAYS)
     of_center, of_scale = _day_type_trusts(sums)
@@ -139,8 +128,17 @@ def _day_type(sums: DaySums, days: slice, hourly: Profile) -> Profile:
     at = np.where(IS_FIRST[:, None], trust, 0.0)
     blended = np.maximum(_blend(scale, deviation, at), SCALE_FLOOR * hourly.deviation)
     n_days = sums.count_days(days)
-    widening = np.where(at > 0, prediction_error(n_days)[:, None], prediction_error(n_days.max()))
+    widening = np.where(at > 0, _prediction_error(n_days)[:, None], _prediction_error(n_days).min())
     return Profile(_blend(center, own + sums.shift, at), widening * np.where(at > 0, blended, scale), hourly.deviation)
+
+
+def _prediction_error(n_days: IntArray) -> FloatArray:
+    """Return the deviation of a new day from the mean of ``n_days`` over that of those days, in the shape of n_days.
+
+    The variance of a new value about the mean of n is (n + 1) / n of the true one; that of the n is (n - 1) / n of it.
+    """
+    error: FloatArray = np.sqrt((n_days + 1) / np.maximum(n_days - 1, 0.5))
+    return np.minimum(error, MAX_PREDICTION_ERROR)
 
 
 def _first_hours(sums: Sums, center: FloatArray) -> FloatArray:

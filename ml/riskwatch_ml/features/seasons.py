@@ -1,13 +1,13 @@
 """Seasons: the slot of each row, which is its local hour of day and the type of its day.
 
-`riskwatch_lambda.model.seasons`, the twin in the function, says what the slots are. Day types are told apart only where
-that predicts newer rows, see `riskwatch_ml.features.baselines`.
+`riskwatch_lambda.model.seasons`, the twin in the function, says what the slots are. A baseline has day types only if
+they predict newer rows, see `riskwatch_ml.features.profiles`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -134,13 +134,9 @@ def read_zones(settings: LocalTime, roles: Sequence[str], ms: IntArray) -> tuple
     """
     names = list(dict.fromkeys([settings.zone, *map(settings.zone_of, roles)]))
     start, end = (float(ms.min()) / 1000, float(ms.max()) / 1000 + AHEAD_S) if len(ms) else (0.0, 0.0)
-    offsets = [np.array(local_time.offsets(name, start, end), np.int64) for name in names]
+    offsets = [local_time.offsets(name, start, end) for name in names]
     zones = Zones(
-        tuple(cast("IntArray", np.array(UTC_ZONE, np.int64) if _is_utc(each) else each) for each in offsets),
+        tuple(np.array(each if any(ahead for _, ahead in each) else UTC_ZONE, np.int64) for each in offsets),
         np.array([local_time.day_number(day) for day in settings.holidays], np.int64),
     )
     return zones, {"": 0, **{role: names.index(settings.zone_of(role)) for role in roles}}
-
-
-def _is_utc(offsets: IntArray) -> bool:
-    return not offsets[:, 1].any()

@@ -207,13 +207,13 @@ def _reasons(
     found: list[list[ReasonDocument]] = [[] for _ in range(len(wide))]
     for place, row in enumerate(rows.tolist()):
         causes = [Cause(each, float(share[row, each]), bool(rising[row, each])) for each in top[row].tolist()]
-        told = find_reasons(
+        of_row = find_reasons(
             *(schema, model.rolling_lengths, add_exhausted(causes, np.flatnonzero(exhausted[row]).tolist())),
             *(contribution[place], row_scores.behaviour[row].tolist()),
             tuple(_or_none(value) for value in wide.values[row].tolist()),
             usual[place],
         )
-        found[row] = [reason_document(reason) for reason in told]
+        found[row] = [reason_document(reason) for reason in of_row]
     return found
 
 

@@ -194,7 +194,7 @@ def _announced(context: Context) -> set[str] | None:
 
 
 def _action(context: Context) -> str:
-    """Return what the operator who triggered the run asks for; `promote` if nobody did."""
+    """Return what the operator who triggered the run asks for, by default `promote`."""
     return str((context.get("params") or {}).get("action") or PROMOTE)
 
 
