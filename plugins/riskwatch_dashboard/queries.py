@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from riskwatch_dashboard import formatting, kind_models
 from riskwatch_dashboard.filters import EVERYTHING
 from riskwatch_lambda.scoring.labelled_row import CRITICAL, RISKS
+from riskwatch_lambda.scoring.reasons import TOGETHER
 from riskwatch_ml.core import clock
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ def _row(record: dict[str, Any], metrics: tuple[str, ...]) -> Row:
 
 def _reasons(record: dict[str, Any]) -> tuple[str, ...]:
     if record["unusual"]:
-        return formatting.reasons(record["reasons"])
+        return formatting.reasons(record["reasons"]) or (TOGETHER,)
     # The row itself is not unusual. It is Critical because its episode is open or because a metric is exhausted.
     episode_id = record["episode_id"]
     return (

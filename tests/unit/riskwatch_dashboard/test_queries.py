@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from riskwatch_dashboard import formatting, queries
 from riskwatch_dashboard.filters import Filters
+from riskwatch_lambda.scoring.reasons import TOGETHER
 
 NOW = datetime(2026, 11, 22, 12, 2, tzinfo=UTC)
 
@@ -77,15 +78,17 @@ def test_pages_divide_the_rows_and_a_page_too_far_is_the_last(store, fill, row):
 
 
 def test_only_abnormal_rows_say_why(store, fill, row):
-    # GIVEN a normal row, an unusual one, and one that is Critical only because its episode has not ended
+    # GIVEN a normal row, two unusual ones, of which one has no reason, and one that is Critical only because its
+    # episode has not ended
     within = {"feature": "cpu_utilization", "value": 5.0, "low": 0.0, "high": 10.0, "share": 0.5}
     calm = row("c", at(0), "Critical", unusual=False, episode_id="c@2026-11-22T11:35:00.000Z", reasons=[within])
-    fill([row("a", at(0)), row("b", at(0), unusual=True), calm])
+    fill([row("a", at(0)), row("b", at(0), unusual=True), calm, row("d", at(0), unusual=True, reasons=[])])
     shown = {item.instance_id: item for item in queries.page(queries.read(store, NOW), Filters()).rows}
     assert shown["a"].reasons == ()
     assert shown["b"].reasons == ("latency_ms 812, above the usual 40 to 190",)
     assert shown["c"].reasons == ("in an episode since 2026-11-22 11:35",)
-    assert [item.abnormal for item in shown.values()] == [True, True, False]
+    assert shown["d"].reasons == (TOGETHER,)
+    assert {name: item.abnormal for name, item in shown.items()} == {"a": False, "b": True, "c": True, "d": True}
 
 
 def test_more_rows_than_the_limit_are_cut_and_reported(store, fill, row, monkeypatch):
